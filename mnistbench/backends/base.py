@@ -1,0 +1,183 @@
+"""The interface of a backend: load a workload once, run many iterations, bring little back.
+
+To add a backend, subclass :class:`Backend` and :class:`Trainer` in a module of their own and register it
+(see :mod:`mnistbench.backends`). That module must import without its library: the library is imported by
+:meth:`Backend.load_library`, when somebody asks for it, and what that costs is measured.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from mnistbench.errors import BackendUnavailable, UnsupportedWorkload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mnistbench.datasets import Dataset
+    from mnistbench.network import Parameters
+    from mnistbench.workload import Workload
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run here.
+
+    Attributes:
+        usable: whether :meth:`Backend.start` will work.
+        version: of its library, where that is installed.
+        device: what it would run on, in words.
+        reason: where it is not usable, why.
+        fix: and what to do about it.
+    """
+
+    usable: bool
+    version: str | None = None
+    device: str | None = None
+    reason: str | None = None
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an iteration's own forward pass shows: the state before that iteration's update.
+
+    Attributes:
+        iteration: counted from 0 since the last reset.
+        loss: mean cross-entropy of the training images.
+        accuracy: fraction of the training images whose most probable class is their label.
+    """
+
+    iteration: int
+    loss: float
+    accuracy: float
+
+
+class Trainer(ABC):
+    """One workload loaded on one backend's device. A context manager; leaving it frees the device."""
+
+    @abstractmethod
+    def advance(self, iterations: int) -> Metrics:
+        """Run that many iterations (at least 1) and return when the device has finished them.
+
+        Returns:
+            the metrics of the last iteration run.
+        """
+
+    @abstractmethod
+    def reset(self, parameters: Parameters) -> None:
+        """Start again at iteration 0 from a copy of ``parameters``, on the same data."""
+
+    @abstractmethod
+    def parameters(self) -> Parameters:
+        """The current parameters: copies on the host, in the workload's dtype."""
+
+    @abstractmethod
+    def gradients(self) -> Parameters:
+        """The gradients of the loss at the current parameters, which stay as they are: copies on the host."""
+
+    @abstractmethod
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The most probable class, (k,), of each of the images (k, inputs) under the current parameters."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What is running, as JSON values. Every backend gives ``device`` (words), ``threads`` (in effect on the
+        host), ``versions`` (library name to version), ``kernel`` (words) and ``skips`` (which work of the dense
+        computation is left out because its result is known exactly, in words, or None).
+        """
+
+    def close(self) -> None:  # noqa: B027 - most backends leave freeing to the garbage collector
+        """Free the device. The trainer cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Backend(ABC):
+    """A way to compute."""
+
+    name: ClassVar[str]
+    """What it is called in flags, tables and charts."""
+
+    library: ClassVar[str]
+    """The module to import before anything else, as in ``import numba``."""
+
+    install: ClassVar[str]
+    """The command that installs the library."""
+
+    def load_library(self) -> ModuleType:
+        """Import the library.
+
+        Raises:
+            BackendUnavailable: it is not installed, or cannot be loaded.
+        """
+        try:
+            return importlib.import_module(self.library)
+        except ImportError as error:
+            reason = str(error).strip().splitlines() or ["it cannot be imported"]
+            raise BackendUnavailable(f"backend {self.name}: {reason[0]}; fix: {self.install}") from error
+
+    def availability(self) -> Availability:
+        """Whether the backend can run here, and if not, why and what to do. Imports the library.
+
+        A backend that needs a device extends this.
+        """
+        try:
+            library = self.load_library()
+        except BackendUnavailable as error:
+            return Availability(usable=False, reason=str(error.__cause__).strip().splitlines()[0], fix=self.install)
+        return Availability(usable=True, version=getattr(library, "__version__", None), device="CPU")
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:  # noqa: B027
+        """Pay what a process pays once before its first such workload: a device context, compiled kernels.
+
+        It is measured as part of *compile*. What a backend cannot build without the data is built by the
+        first iteration, and is measured there.
+        """
+
+    def missing(self, workload: Workload) -> str | None:
+        """The first option of ``workload`` that this backend does not implement, in words, or None."""
+        hidden_layers = len(workload.network.hidden)
+        return None if hidden_layers == 1 else f"{hidden_layers} hidden layers"
+
+    def require(self, workload: Workload) -> None:
+        """Refuse a workload that this backend does not implement.
+
+        Raises:
+            UnsupportedWorkload: naming the option and the backends that do implement it.
+        """
+        if (option := self.missing(workload)) is None:
+            return
+        from mnistbench import backends
+
+        others = [name for name in backends.names() if backends.get(name).missing(workload) is None]
+        by_whom = f"use --backend {' or '.join(others)}" if others else "no backend does"
+        raise UnsupportedWorkload(f"backend {self.name} does not implement {option}; {by_whom}")
+
+    @abstractmethod
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> Trainer:
+        """Load the training images and labels, and a copy of ``parameters``, onto the device.
+
+        Args:
+            workload: what to compute; its dtype, learning rate and network count here.
+            dataset: its training images and labels are what is trained on.
+            parameters: the initial values, in any float dtype; rounded to the workload's.
+            threads: how many threads of the host to use; None for as many as the process is allowed.
+
+        Raises:
+            UnsupportedWorkload: an option that this backend does not implement.
+            BackendUnavailable: the library or its device is missing, or is out of memory.
+        """

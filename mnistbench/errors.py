@@ -1,0 +1,49 @@
+"""Errors that a user can cause. Each message is one line: what is wrong, where, and how to fix it.
+
+The command line prints that line and exits with status 2; from Python they are ordinary exceptions.
+"""
+
+from __future__ import annotations
+
+
+class MnistbenchError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class DataError(MnistbenchError, ValueError):
+    """A data set that cannot be read or used: the message names the file and the place in it."""
+
+
+class ModelError(MnistbenchError, ValueError):
+    """Parameters or a model file that do not describe a network."""
+
+
+class OptionError(MnistbenchError, ValueError):
+    """An option outside its range."""
+
+
+class UnknownBackend(MnistbenchError, LookupError):
+    """No backend is registered under that name."""
+
+
+class BackendUnavailable(MnistbenchError, RuntimeError):
+    """A registered backend that cannot run on this machine; the message says why and how to get it."""
+
+
+class UnsupportedWorkload(MnistbenchError, ValueError):
+    """An option of the workload that this backend does not implement."""
+
+
+class Diverged(MnistbenchError, ArithmeticError):
+    """Training left the finite numbers.
+
+    Attributes:
+        iteration: the first iteration whose loss, or whose updated parameters, are not finite.
+    """
+
+    def __init__(self, iteration: int, learning_rate: float) -> None:
+        self.iteration = iteration
+        super().__init__(
+            f"training diverged at iteration {iteration}: the loss or the parameters are no longer finite; "
+            f"use a learning rate below {learning_rate:g}"
+        )

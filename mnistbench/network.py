@@ -1,0 +1,142 @@
+"""The network: layer sizes, parameters, their initial values, and the file they are kept in."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mnistbench import reference
+from mnistbench.errors import ModelError
+from mnistbench.files import write_atomically
+from mnistbench.workload import Network
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The weights and biases of a network, or anything with one value for each: its gradients, its errors.
+
+    Attributes:
+        weights: for each layer an (outputs, inputs) array.
+        biases: for each layer an (outputs, 1) array.
+
+    Raises:
+        ModelError: the shapes do not chain to a network.
+    """
+
+    weights: list[Array]
+    biases: list[Array]
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.biases) or not self.weights:
+            raise ModelError(
+                f"parameters: {len(self.weights)} weight and {len(self.biases)} bias arrays; "
+                "give one of each per layer"
+            )
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), 1):
+            if weight.ndim != 2 or bias.shape != (weight.shape[0], 1):
+                raise ModelError(
+                    f"parameters: layer {layer} has weights {weight.shape} and biases {bias.shape}; "
+                    "they must be (outputs, inputs) and (outputs, 1)"
+                )
+            if layer > 1 and weight.shape[1] != self.weights[layer - 2].shape[0]:
+                raise ModelError(
+                    f"parameters: layer {layer} takes {weight.shape[1]} inputs, but layer {layer - 1} "
+                    f"gives {self.weights[layer - 2].shape[0]}"
+                )
+
+    @classmethod
+    def initial(cls, network: Network, seed: int) -> Parameters:
+        """The classic's initial values for ``network``, float64, drawn by :func:`reference.init_params`.
+
+        Raises:
+            ModelError: the network does not have one hidden layer.
+        """
+        if len(network.hidden) != 1:
+            raise ModelError(f"a network of layers {network} has no initial values: only one hidden layer has")
+        W1, b1, W2, b2 = reference.init_params(network.inputs, network.hidden[0], network.outputs, seed)
+        return cls([W1, W2], [b1, b2])
+
+    @property
+    def network(self) -> Network:
+        """The sizes that these arrays describe."""
+        return Network((self.weights[0].shape[1], *(weight.shape[0] for weight in self.weights)))
+
+    def layers(self) -> Iterator[tuple[Array, Array]]:
+        """Weights and biases of each layer, first to last."""
+        return zip(self.weights, self.biases, strict=True)
+
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """Every array under its name in the equations: W1, b1, W2, b2, ..."""
+        for layer, (weight, bias) in enumerate(self.layers(), 1):
+            yield f"W{layer}", weight
+            yield f"b{layer}", bias
+
+    def astype(self, dtype: DTypeLike) -> Parameters:
+        """A copy in ``dtype``."""
+        return Parameters([w.astype(dtype) for w in self.weights], [b.astype(dtype) for b in self.biases])
+
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return all(bool(np.isfinite(array).all()) for _, array in self.named())
+
+
+def save_parameters(path: Path, parameters: Parameters, image_shape: Sequence[int]) -> None:
+    """Write an ``.npz`` file with arrays W1, b1, W2, b2, ... and image_shape; never half of one.
+
+    Raises:
+        MnistbenchError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    arrays: dict[str, NDArray[Any]] = dict(parameters.named())
+    np.savez(buffer, allow_pickle=False, image_shape=np.array(image_shape, np.int64), **arrays)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def load_parameters(path: Path) -> tuple[Parameters, tuple[int, int]]:
+    """Read what :func:`save_parameters` wrote: the parameters and the (height, width) of the images.
+
+    Raises:
+        ModelError: the file is missing, is no such file, or holds something else. Pickled data is refused.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; write one with 'mnistbench train --save {path}'") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ModelError(f"{path}: not a model file written by 'mnistbench train --save'") from error
+    layers = sum(name.startswith("W") for name in arrays)
+    expected = {"image_shape", *(f"{kind}{layer}" for kind in "Wb" for layer in range(1, layers + 1))}
+    if layers == 0 or set(arrays) != expected:
+        raise ModelError(f"{path}: holds {sorted(arrays)}, not image_shape, W1, b1, W2, b2, ...")
+    parameters = _checked_parameters(path, arrays, layers)
+    shape = tuple(int(side) for side in arrays["image_shape"].ravel())
+    if len(shape) != 2 or shape[0] * shape[1] != parameters.network.inputs:
+        raise ModelError(f"{path}: images of shape {shape} do not fit {parameters.network.inputs} inputs")
+    return parameters, (shape[0], shape[1])
+
+
+def _checked_parameters(path: Path, arrays: dict[str, NDArray[Any]], layers: int) -> Parameters:
+    """The arrays as parameters, or a ModelError that names the file."""
+    for name, array in arrays.items():
+        if name != "image_shape" and array.dtype not in (np.float32, np.float64):
+            raise ModelError(f"{path}: {name} is {array.dtype}, not float32 or float64")
+    try:
+        parameters = Parameters(
+            [arrays[f"W{layer}"] for layer in range(1, layers + 1)],
+            [arrays[f"b{layer}"] for layer in range(1, layers + 1)],
+        )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    if not parameters.is_finite():
+        raise ModelError(f"{path}: holds values that are NaN or infinite")
+    return parameters

@@ -1,0 +1,180 @@
+"""The whole computation in pure NumPy: what every backend must reproduce.
+
+One hidden layer with ReLU, softmax outputs, cross-entropy loss, full-batch gradient descent::
+
+    Z1 = W1 X + b1        A1 = ReLU(Z1)        Z2 = W2 A1 + b2        A2 = softmax(Z2)
+    dZ2 = A2 - Y          dW2 = dZ2 A1ᵀ / m    db2 = sum over images of dZ2 / m
+    dZ1 = W2ᵀ dZ2 * (Z1 > 0)                   dW1 = dZ1 Xᵀ / m      db1 = sum over images of dZ1 / m
+    W := W - alpha dW     b := b - alpha db    for both layers
+
+One column is one image. The shapes below name the sizes ``n`` inputs (784 pixels), ``h`` hidden units (10),
+``c`` outputs (10 classes) and ``m`` images (41,000):
+
+    X (n, m)   W1 (h, n)   b1 (h, 1)   Z1, A1 (h, m)   W2 (c, h)   b2 (c, 1)   Z2, A2 (c, m)   Y (m,)
+
+The function names and signatures are those of a widely read tutorial, "Simple MNIST NN from scratch (NumPy, no
+TensorFlow/Keras)" by Samson Zhang. Where the numbers differ from it, the tutorial was wrong:
+
+- bias gradients are summed per unit; there, all units were summed to one scalar;
+- softmax subtracts the column maximum; there, logits above 709 overflow to NaN;
+- the one-hot matrix has a row for each output; there, for each label up to ``Y.max()``, so that a set without
+  the last class no longer fits the network;
+- ``m`` comes from ``Y``; there, from a global variable that need not belong to the data at hand.
+
+Every function computes in the dtype of its array arguments, float64 or float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+
+
+def init_params(
+    inputs: int = 784, hidden: int = 10, outputs: int = 10, seed: int | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """Draw W1 (h, n), b1 (h, 1), W2 (c, h), b2 (c, 1) uniformly from [-0.5, 0.5), float64.
+
+    Random weights make the hidden units differ; with equal weights they would get equal gradients and stay
+    copies of each other. The values are drawn with float32 resolution (multiples of 2⁻²⁴), so that a float32
+    and a float64 computation start from exactly the same numbers.
+
+    ``seed=None`` draws differently at every call, as the tutorial does.
+    """
+    rng = np.random.default_rng(seed)
+
+    def uniform(rows: int, columns: int) -> Array:
+        return rng.random((rows, columns), dtype=np.float32).astype(np.float64) - 0.5
+
+    return uniform(hidden, inputs), uniform(hidden, 1), uniform(outputs, hidden), uniform(outputs, 1)
+
+
+def ReLU(Z: Array) -> Array:
+    """max(Z, 0), elementwise: the non-linearity. Without one, two layers would be no more than one."""
+    return np.maximum(Z, 0)
+
+
+def ReLU_deriv(Z: Array) -> NDArray[np.bool_]:
+    """The derivative of ReLU: 1 where Z > 0, else 0, as booleans. At 0, where there is none, 0 is the convention."""
+    return Z > 0
+
+
+def softmax(Z: Array) -> Array:
+    """exp(Z) / sum of exp(Z) over each column: (c, m) logits to (c, m) probabilities that sum to 1 per image.
+
+    Subtracting a column's maximum from all of its logits cancels in the quotient, and keeps exp from
+    overflowing: the largest exponent is 0.
+    """
+    exp_Z = np.exp(Z - Z.max(axis=0))
+    return exp_Z / exp_Z.sum(axis=0)
+
+
+def cross_entropy(Z2: Array, Y: Labels) -> float:
+    """The loss: the mean over images of -log of the probability of the true label, from the logits Z2 (c, m).
+
+    -log softmax(z)[y] = log(sum of exp(z)) - z[y]. Going through the logits keeps the loss finite where a
+    probability is too small to represent.
+    """
+    shifted = Z2 - Z2.max(axis=0)
+    log_sum = np.log(np.exp(shifted).sum(axis=0))
+    return float(np.mean(log_sum - shifted[Y, np.arange(Y.size)], dtype=np.float64))
+
+
+def one_hot(Y: Labels, outputs: int = 10) -> NDArray[np.float64]:
+    """Labels (m,) to a (c, m) matrix whose column for label k is the k-th unit vector: the ideal output."""
+    one_hot_Y = np.zeros((outputs, Y.size))
+    one_hot_Y[Y, np.arange(Y.size)] = 1
+    return one_hot_Y
+
+
+def forward_prop(W1: Array, b1: Array, W2: Array, b2: Array, X: Array) -> tuple[Array, Array, Array, Array]:
+    """Z1 = W1 X + b1, A1 = ReLU(Z1), Z2 = W2 A1 + b2, A2 = softmax(Z2); returns all four.
+
+    The backward pass needs the intermediate values, so they are returned too. The biases (h, 1) and (c, 1)
+    broadcast over the images.
+    """
+    Z1 = W1 @ X + b1
+    A1 = ReLU(Z1)
+    Z2 = W2 @ A1 + b2
+    A2 = softmax(Z2)
+    return Z1, A1, Z2, A2
+
+
+def backward_prop(
+    Z1: Array, A1: Array, Z2: Array, A2: Array, W1: Array, W2: Array, X: Array, Y: Labels
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of the mean cross-entropy: dW1 (h, n), db1 (h, 1), dW2 (c, h), db2 (c, 1).
+
+    The derivative of cross-entropy after softmax by the logits is A2 - Y: probability minus ideal. The chain
+    rule takes it back through each layer: W2ᵀ dZ2 is the derivative by A1, and ReLU lets it pass where Z1 > 0.
+    A weight's gradient is the product of the error behind it and the value before it, averaged over images;
+    a bias's is that of a weight on a constant input 1.
+
+    ``Z2`` and ``W1`` are not needed; they are parameters because the tutorial's signature has them.
+    """
+    m = Y.size
+    dZ2 = A2 - one_hot(Y, A2.shape[0]).astype(A2.dtype)
+    dW2 = dZ2 @ A1.T / m
+    db2 = dZ2.sum(axis=1, keepdims=True) / m
+    dZ1 = W2.T @ dZ2 * ReLU_deriv(Z1)
+    dW1 = dZ1 @ X.T / m
+    db1 = dZ1.sum(axis=1, keepdims=True) / m
+    return dW1, db1, dW2, db2
+
+
+def update_params(
+    W1: Array,
+    b1: Array,
+    W2: Array,
+    b2: Array,
+    dW1: Array,
+    db1: Array,
+    dW2: Array,
+    db2: Array,
+    alpha: float,
+) -> tuple[Array, Array, Array, Array]:
+    """One step against the gradient, W := W - alpha dW and b := b - alpha db, as new arrays."""
+    W1 = W1 - alpha * dW1
+    b1 = b1 - alpha * db1
+    W2 = W2 - alpha * dW2
+    b2 = b2 - alpha * db2
+    return W1, b1, W2, b2
+
+
+def get_predictions(A2: Array) -> NDArray[np.int64]:
+    """The most probable class of each column: (c, m) to (m,). The first one wins a tie."""
+    return np.argmax(A2, axis=0)
+
+
+def get_accuracy(predictions: Labels, Y: Labels) -> float:
+    """The fraction of predictions (m,) that equal their label."""
+    return float(np.mean(predictions == Y))
+
+
+def gradient_descent(
+    X: Array, Y: Labels, alpha: float, iterations: int, hidden: int = 10, outputs: int = 10, seed: int | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """Train on all images at every iteration; print the accuracy at every tenth; return W1, b1, W2, b2.
+
+    The accuracy printed at iteration i is that of the parameters before update i, whose forward pass it
+    comes from.
+    """
+    W1, b1, W2, b2 = (p.astype(X.dtype) for p in init_params(X.shape[0], hidden, outputs, seed))
+    for i in range(iterations):
+        Z1, A1, Z2, A2 = forward_prop(W1, b1, W2, b2, X)
+        dW1, db1, dW2, db2 = backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
+        W1, b1, W2, b2 = update_params(W1, b1, W2, b2, dW1, db1, dW2, db2, alpha)
+        if i % 10 == 0:
+            print(f"Iteration: {i}, Accuracy: {get_accuracy(get_predictions(A2), Y):.3f}")
+    return W1, b1, W2, b2
+
+
+def make_predictions(X: Array, W1: Array, b1: Array, W2: Array, b2: Array) -> NDArray[np.int64]:
+    """The predicted class of each column of X (n, m), as (m,) integers."""
+    _, _, _, A2 = forward_prop(W1, b1, W2, b2, X)
+    return get_predictions(A2)
