@@ -27,7 +27,17 @@ class UnknownBackend(MnistbenchError, LookupError):
 
 
 class BackendUnavailable(MnistbenchError, RuntimeError):
-    """A registered backend that cannot run on this machine; the message says why and how to get it."""
+    """A registered backend that cannot run on this machine.
+
+    Attributes:
+        reason: why it cannot.
+        fix: what to do about it, where that is known.
+    """
+
+    def __init__(self, name: str, reason: str, fix: str | None = None) -> None:
+        self.reason = reason
+        self.fix = fix
+        super().__init__(f"backend {name} is unavailable: {reason}" + (f"; {fix}" if fix else ""))
 
 
 class UnsupportedWorkload(MnistbenchError, ValueError):

@@ -36,6 +36,19 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: Path) -> None:
+    """Find out before the work whether its result can be written to ``path``.
+
+    Raises:
+        MnistbenchError: it cannot.
+    """
+    if path.is_dir():
+        raise MnistbenchError(f"{path}: is a folder; give the name of a file")
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    write_atomically(probe, lambda file: None)
+    probe.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 with :func:`write_atomically`."""
     write_atomically(path, lambda file: file.write(text.encode()))

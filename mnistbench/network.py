@@ -38,8 +38,7 @@ class Parameters:
     def __post_init__(self) -> None:
         if len(self.weights) != len(self.biases) or not self.weights:
             raise ModelError(
-                f"parameters: {len(self.weights)} weight and {len(self.biases)} bias arrays; "
-                "give one of each per layer"
+                f"parameters: {len(self.weights)} weight and {len(self.biases)} bias arrays; give one of each per layer"
             )
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), 1):
             if weight.ndim != 2 or bias.shape != (weight.shape[0], 1):

@@ -29,10 +29,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+
+
+def scale_images(images: NDArray[np.uint8], dtype: DTypeLike = np.float64) -> Array:
+    """Images (m, n), one row each, uint8, to X (n, m) in [0, 1], one column each: divided by 255.
+
+    Inputs of about the size of the weights keep the first gradients, and so the useful learning rates, moderate.
+    """
+    X: Array = images.T.astype(dtype) / np.dtype(dtype).type(255)
+    return X
 
 
 def init_params(
@@ -70,8 +79,9 @@ def softmax(Z: Array) -> Array:
     Subtracting a column's maximum from all of its logits cancels in the quotient, and keeps exp from
     overflowing: the largest exponent is 0.
     """
-    exp_Z = np.exp(Z - Z.max(axis=0))
-    return exp_Z / exp_Z.sum(axis=0)
+    exp_Z: Array = np.exp(Z - Z.max(axis=0))
+    probabilities: Array = exp_Z / exp_Z.sum(axis=0)
+    return probabilities
 
 
 def cross_entropy(Z2: Array, Y: Labels) -> float:
@@ -148,7 +158,8 @@ def update_params(
 
 def get_predictions(A2: Array) -> NDArray[np.int64]:
     """The most probable class of each column: (c, m) to (m,). The first one wins a tie."""
-    return np.argmax(A2, axis=0)
+    predictions: NDArray[np.int64] = np.argmax(A2, axis=0)
+    return predictions
 
 
 def get_accuracy(predictions: Labels, Y: Labels) -> float:
@@ -157,7 +168,13 @@ def get_accuracy(predictions: Labels, Y: Labels) -> float:
 
 
 def gradient_descent(
-    X: Array, Y: Labels, alpha: float, iterations: int, hidden: int = 10, outputs: int = 10, seed: int | None = None
+    X: Array,
+    Y: Labels,
+    alpha: float,
+    iterations: int,
+    hidden: int = 10,
+    outputs: int = 10,
+    seed: int | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """Train on all images at every iteration; print the accuracy at every tenth; return W1, b1, W2, b2.
 

@@ -1,27 +1,52 @@
 """The registry: a backend's name to its class, imported on first use.
 
-Importing this package loads no backend library. Another package adds a backend by an entry point in the group
-``mnistbench.backends``, whose name is the backend's and whose value is ``module:Class``.
+Importing this package loads no backend library, so that a backend costs nothing until it is asked for. Another
+package adds a backend by an entry point in the group ``mnistbench.backends``, whose name is the backend's and whose
+value is ``module:Class``.
+
+The module is also a function: ``mnistbench.backends()`` says of every backend whether it can run here.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import sys
+import time
 from functools import cache
 from importlib.metadata import entry_points
+from types import ModuleType
 
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.errors import BackendUnavailable, UnknownBackend
 
-__all__ = ["Availability", "Backend", "Metrics", "Trainer", "available", "get", "names"]
+__all__ = [
+    "Availability",
+    "Backend",
+    "Metrics",
+    "Trainer",
+    "availability",
+    "available",
+    "get",
+    "names",
+    "require",
+]
 
 # In the order of tables and charts: from what everybody has to what few have.
 _BUILT_IN = {
     "numpy": "mnistbench.backends.numpy:NumpyBackend",
-    "numba": "mnistbench.backends.numba:NumbaBackend",
+    "numba": "mnistbench.backends.numba.plain:NumbaPlainBackend",
+    "numba-plain": "mnistbench.backends.numba.plain:NumbaPlainBackend",
     "cupy": "mnistbench.backends.cupy:CupyBackend",
 }
+
+# How to get the library of a backend that is not installed with the package.
+_INSTALL = {
+    "cupy": "on a machine with an NVIDIA GPU, pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'",
+}
+
+
+_import_seconds: dict[str, float] = {}
 
 
 @cache
@@ -38,11 +63,11 @@ def names() -> list[str]:
 
 @cache
 def get(name: str) -> Backend:
-    """The backend of that name. Its library is not loaded yet.
+    """The backend of that name; its library is loaded by the first call.
 
     Raises:
         UnknownBackend: there is none of that name.
-        BackendUnavailable: another package's module for it cannot be imported.
+        BackendUnavailable: its library is not installed, or cannot be loaded.
     """
     registered = _registered()
     if name not in registered:
@@ -50,13 +75,61 @@ def get(name: str) -> Backend:
         hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(registered)}"
         raise UnknownBackend(f"backend {name!r} does not exist; {hint}")
     module, _, attribute = registered[name].partition(":")
+    start = time.perf_counter()
     try:
         backend: Backend = getattr(importlib.import_module(module), attribute)()
+        _import_seconds[name] = time.perf_counter() - start
     except (ImportError, AttributeError) as error:
-        raise BackendUnavailable(f"backend {name}: {registered[name]} cannot be imported: {error}") from error
+        raise BackendUnavailable(name, " ".join(str(error).split()), _INSTALL.get(name)) from error
     return backend
 
 
+def import_seconds(name: str) -> float:
+    """What the first :func:`get` of that backend took in this process: its libraries, as far as they were not loaded.
+
+    Raises:
+        UnknownBackend, BackendUnavailable: as :func:`get`.
+    """
+    get(name)
+    return _import_seconds[name]
+
+
+def availability(name: str) -> Availability:
+    """Whether the backend of that name can run here; its library is loaded if it is installed.
+
+    Raises:
+        UnknownBackend: there is none of that name.
+    """
+    try:
+        return get(name).availability()
+    except BackendUnavailable as error:
+        return Availability(usable=False, reason=error.reason, fix=error.fix)
+
+
 def available() -> list[str]:
-    """The names of the backends that can run here, in order. Imports every installed backend library."""
-    return [name for name in names() if get(name).availability().usable]
+    """The names of the backends that can run here, in order. Loads every installed backend library."""
+    return [name for name in names() if availability(name).usable]
+
+
+def require(name: str) -> Backend:
+    """The backend of that name, which can run here.
+
+    Raises:
+        UnknownBackend: there is none of that name.
+        BackendUnavailable: it cannot run here.
+    """
+    found = availability(name)
+    if not found.usable:
+        raise BackendUnavailable(name, found.reason or "it is not usable here", found.fix)
+    return get(name)
+
+
+class _CallableModule(ModuleType):
+    """A package and a function of one name: ``mnistbench.backends.get`` and ``mnistbench.backends()``."""
+
+    def __call__(self) -> dict[str, Availability]:
+        """Every registered backend's name, and whether it can run here."""
+        return {name: availability(name) for name in names()}
+
+
+sys.modules[__name__].__class__ = _CallableModule

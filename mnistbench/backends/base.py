@@ -1,19 +1,18 @@
 """The interface of a backend: load a workload once, run many iterations, bring little back.
 
-To add a backend, subclass :class:`Backend` and :class:`Trainer` in a module of their own and register it
-(see :mod:`mnistbench.backends`). That module must import without its library: the library is imported by
-:meth:`Backend.load_library`, when somebody asks for it, and what that costs is measured.
+To add a backend, subclass :class:`Backend` and :class:`Trainer` in a module of their own, which imports the library
+it is made with at its top, and register it (see :mod:`mnistbench.backends`). The module is imported when somebody
+first asks for the backend, and what that costs is measured.
 """
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mnistbench.errors import BackendUnavailable, UnsupportedWorkload
+from mnistbench.errors import UnsupportedWorkload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,34 +109,9 @@ class Backend(ABC):
     name: ClassVar[str]
     """What it is called in flags, tables and charts."""
 
-    library: ClassVar[str]
-    """The module to import before anything else, as in ``import numba``."""
-
-    install: ClassVar[str]
-    """The command that installs the library."""
-
-    def load_library(self) -> ModuleType:
-        """Import the library.
-
-        Raises:
-            BackendUnavailable: it is not installed, or cannot be loaded.
-        """
-        try:
-            return importlib.import_module(self.library)
-        except ImportError as error:
-            reason = str(error).strip().splitlines() or ["it cannot be imported"]
-            raise BackendUnavailable(f"backend {self.name}: {reason[0]}; fix: {self.install}") from error
-
+    @abstractmethod
     def availability(self) -> Availability:
-        """Whether the backend can run here, and if not, why and what to do. Imports the library.
-
-        A backend that needs a device extends this.
-        """
-        try:
-            library = self.load_library()
-        except BackendUnavailable as error:
-            return Availability(usable=False, reason=str(error.__cause__).strip().splitlines()[0], fix=self.install)
-        return Availability(usable=True, version=getattr(library, "__version__", None), device="CPU")
+        """Whether the backend can run here, on what, and if not, why and what to do."""
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:  # noqa: B027
         """Pay what a process pays once before its first such workload: a device context, compiled kernels.
@@ -159,9 +133,9 @@ class Backend(ABC):
         """
         if (option := self.missing(workload)) is None:
             return
-        from mnistbench import backends
+        import mnistbench.backends as registry  # which imports this module
 
-        others = [name for name in backends.names() if backends.get(name).missing(workload) is None]
+        others = [name for name in registry.available() if registry.get(name).missing(workload) is None]
         by_whom = f"use --backend {' or '.join(others)}" if others else "no backend does"
         raise UnsupportedWorkload(f"backend {self.name} does not implement {option}; {by_whom}")
 

@@ -1,0 +1,83 @@
+"""What training costs: every backend and dtype, from fresh weights, with the same numbers or no result.
+
+A case starts the backend once. It is compared with the reference along the whole trajectory, which is also the
+warm-up on the very arrays that are then timed; then each round starts from the same initial parameters, and what
+the last one computed is compared again. The other costs are those of a process of its own.
+"""
+
+from __future__ import annotations
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import mnistbench.backends as registry
+from mnistbench import results, training
+from mnistbench.agreement import Agreement, Trajectory, check_final, check_trainer
+from mnistbench.datasets import Dataset, load_data
+from mnistbench.measurement import cold
+from mnistbench.measurement.clock import timed
+from mnistbench.workload import DType, Workload, preset
+
+# Rounds without --rounds: as many as fit the seconds. Three tell a slip from a result.
+_SECONDS = 20.0
+_FEWEST, _MOST = 3, 15
+
+
+@pytest.fixture(scope="module")
+def task(pytestconfig: pytest.Config) -> Workload:
+    return preset(pytestconfig.getoption("--workload"))
+
+
+@pytest.fixture(scope="module")
+def dataset(task: Workload) -> Dataset:
+    return load_data(seed=task.seed, train_size=task.images)
+
+
+@pytest.fixture(scope="module")
+def trajectory(task: Workload, dataset: Dataset) -> Trajectory:
+    return Trajectory(task, dataset)
+
+
+def test_training(
+    benchmark: BenchmarkFixture,
+    backend_name: str,
+    dtype: DType,
+    task: Workload,
+    dataset: Dataset,
+    trajectory: Trajectory,
+    pytestconfig: pytest.Config,
+) -> None:
+    workload, threads = task.with_dtype(dtype), pytestconfig.getoption("--threads")
+    start = cold.measure(backend_name, workload, threads)
+    backend = registry.get(backend_name)
+    backend.warm_up(workload, threads)
+    with backend.start(workload, dataset, trajectory.initial, threads) as trainer:
+        agreement = check_trainer(trainer, Agreement(backend_name, dtype), trajectory)
+        benchmark.group = dtype
+        benchmark.pedantic(
+            trainer.advance,
+            setup=lambda: trainer.reset(trajectory.initial),
+            args=(workload.iterations,),
+            rounds=pytestconfig.getoption("--rounds") or _rounds(trainer, workload),
+        )
+        agreement.checks.extend(check_final(trainer, dtype, trajectory))
+        final = {
+            "dev_accuracy": training.accuracy(trainer, dataset.dev),
+            "test_accuracy": training.accuracy(trainer, dataset.test) if dataset.test else None,
+        }
+        last = trainer.advance(1)
+        final |= {"loss": last.loss, "train_accuracy": last.accuracy}
+        if benchmark.stats:
+            benchmark.extra_info.update(
+                results.row(
+                    workload, trainer.describe(), start, benchmark.stats.stats.data, agreement, trajectory, final
+                )
+            )
+    assert agreement.passed, agreement.summary()
+
+
+def _rounds(trainer: registry.Trainer, workload: Workload) -> int:
+    """How many rounds fit the time, judged by a few iterations of the warm trainer."""
+    few = max(1, workload.iterations // 50)
+    _, seconds = timed(lambda: trainer.advance(few))
+    return max(_FEWEST, min(_MOST, int(_SECONDS / (seconds * workload.iterations / few))))

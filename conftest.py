@@ -1,0 +1,43 @@
+"""Options that tests and benchmarks share: which backends, which dtypes, how many threads."""
+
+from __future__ import annotations
+
+import pytest
+
+import mnistbench.backends as registry
+from mnistbench import threads
+from mnistbench.errors import MnistbenchError
+from mnistbench.workload import DTYPES
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("mnistbench")
+    group.addoption("--backend", action="append", metavar="NAME", help="only this backend; may be given again")
+    group.addoption("--dtype", action="append", choices=DTYPES, help="only this dtype; may be given again")
+    group.addoption("--threads", type=int, metavar="N", help="threads of the CPU (default: all)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports NumPy: thread pools have their size from when they are loaded.
+    try:
+        threads.limit(config.getoption("--threads"))
+        for name in config.getoption("--backend") or []:
+            registry.require(name)
+    except MnistbenchError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend_name" in metafunc.fixturenames:
+        named = metafunc.config.getoption("--backend")
+        metafunc.parametrize("backend_name", [_backend(name) for name in named or registry.names()])
+    if "dtype" in metafunc.fixturenames:
+        metafunc.parametrize("dtype", metafunc.config.getoption("--dtype") or DTYPES)
+
+
+def _backend(name: str) -> object:
+    """The name as a parameter, skipped with the reason where the backend cannot run here."""
+    found = registry.availability(name)
+    if found.usable:
+        return pytest.param(name, id=name)
+    return pytest.param(name, id=name, marks=pytest.mark.skip(reason=f"{name} is unavailable: {found.reason}"))

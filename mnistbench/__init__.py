@@ -1,0 +1,68 @@
+"""One small neural network, trained on MNIST by interchangeable backends: the same numbers, honestly timed.
+
+>>> import mnistbench
+>>> dataset = mnistbench.load_data()
+>>> result = mnistbench.train(dataset, backend="numba", iterations=500)
+>>> result.accuracy, result.dev_accuracy, result.costs.train  # doctest: +SKIP
+(0.847, 0.849, 0.95)
+
+Importing this package loads no array library. Each public name below is imported on first use, so that a program
+can still set thread limits (:mod:`mnistbench.threads`) and measure what an import costs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnistbench.agreement import verify as verify
+    from mnistbench.backends import Availability
+    from mnistbench.datasets import Dataset as Dataset
+    from mnistbench.datasets import Split as Split
+    from mnistbench.datasets import load_data as load_data
+    from mnistbench.errors import MnistbenchError as MnistbenchError
+    from mnistbench.network import Parameters as Parameters
+    from mnistbench.network import load_parameters as load_parameters
+    from mnistbench.network import save_parameters as save_parameters
+    from mnistbench.training import TrainingResult as TrainingResult
+    from mnistbench.training import train as train
+    from mnistbench.workload import Network as Network
+    from mnistbench.workload import Workload as Workload
+
+    def backends() -> dict[str, Availability]:
+        """Every registered backend's name, and whether it can run here (see :mod:`mnistbench.backends`)."""
+
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Dataset": "datasets",
+    "MnistbenchError": "errors",
+    "Network": "workload",
+    "Parameters": "network",
+    "Split": "datasets",
+    "TrainingResult": "training",
+    "Workload": "workload",
+    "load_data": "datasets",
+    "load_parameters": "network",
+    "save_parameters": "network",
+    "train": "training",
+    "verify": "agreement",
+}
+
+__all__ = [*_HOME, "__version__", "backends"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "backends":
+        return importlib.import_module("mnistbench.backends")
+    if name not in _HOME:
+        raise AttributeError(f"module 'mnistbench' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mnistbench.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

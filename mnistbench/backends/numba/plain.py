@@ -1,0 +1,199 @@
+"""What a first ``@njit`` gives: the reference's equations as loops, compiled, on all threads.
+
+Each thread takes an equal run of images and, image by image, scales the pixels and does the forward pass, the
+softmax and the backward pass while the image is in its cache. Nothing is tuned beyond what the compiler does by
+itself, with one permission: it may reorder sums (``reassoc``), without which no sum of products can use vector
+instructions.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import config, njit, prange, set_num_threads, threading_layer
+from numpy.typing import NDArray
+
+from mnistbench import reference
+from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.datasets import Dataset
+from mnistbench.network import Parameters
+from mnistbench.threads import resolve
+from mnistbench.workload import Workload
+
+# Unlike fastmath=True this keeps NaN and infinity as they are, so that a diverging run is noticed.
+_REORDER = {"reassoc", "contract", "nsz"}
+
+# Numba's thread pool may be entered by one thread at a time (its "workqueue" layer ends the process otherwise).
+_POOL = threading.Lock()
+
+
+class _Layers(NamedTuple):
+    """The parameters, or one thread's sums of their gradients: W1 (h, n), b1 (h,), W2 (c, h), b2 (c,)."""
+
+    W1: Any
+    b1: Any
+    W2: Any
+    b2: Any
+
+
+@njit(cache=True, fastmath=_REORDER, error_model="numpy")
+def _forward(x, params, z1, z2):  # type: ignore[no-untyped-def]
+    """One image: Z1 = W1 X + b1 to z1 (h,), Z2 = W2 ReLU(Z1) + b2 to z2 (c,)."""
+    for j in range(z1.size):
+        total = params.b1[j]
+        for p in range(x.size):
+            total += params.W1[j, p] * x[p]
+        z1[j] = total
+    for k in range(z2.size):
+        total = params.b2[k]
+        for j in range(z1.size):
+            total += params.W2[k, j] * max(z1[j], z1.dtype.type(0))
+        z2[k] = total
+
+
+@njit(cache=True, fastmath=_REORDER, error_model="numpy")
+def _backward(x, y, params, z1, z2, dz2, sums):  # type: ignore[no-untyped-def]
+    """One image: add its gradients to the sums, and return its loss."""
+    largest = z2.max()
+    exp_sum = z2.dtype.type(0)
+    for k in range(z2.size):
+        dz2[k] = math.exp(z2[k] - largest)
+        exp_sum += dz2[k]
+    for k in range(z2.size):  # dZ2 = softmax(Z2) - Y
+        dz2[k] = dz2[k] / exp_sum - z2.dtype.type(k == y)
+        sums.b2[k] += dz2[k]
+        for j in range(z1.size):
+            sums.W2[k, j] += dz2[k] * max(z1[j], z1.dtype.type(0))
+    for j in range(z1.size):  # dZ1 = W2ᵀ dZ2 * (Z1 > 0)
+        if z1[j] > 0:
+            dz1 = z1.dtype.type(0)
+            for k in range(z2.size):
+                dz1 += params.W2[k, j] * dz2[k]
+            sums.b1[j] += dz1
+            for p in range(x.size):
+                sums.W1[j, p] += dz1 * x[p]
+    return math.log(exp_sum) - (z2[y] - largest)
+
+
+@njit(cache=True, error_model="numpy")
+def _sum_slice(t, threads, X, Y, params, all_sums, totals):  # type: ignore[no-untyped-def]
+    """Thread t's share of the images: their gradients to its sums, their loss and hits to totals[t]."""
+    sums = _Layers(all_sums.W1[t], all_sums.b1[t], all_sums.W2[t], all_sums.b2[t])
+    sums.W1[:] = 0
+    sums.b1[:] = 0
+    sums.W2[:] = 0
+    sums.b2[:] = 0
+    scale = params.b1.dtype.type(1 / 255)
+    x = np.empty(X.shape[1], params.b1.dtype)
+    z1 = np.empty_like(params.b1)
+    z2 = np.empty_like(params.b2)
+    dz2 = np.empty_like(params.b2)
+    loss = 0.0
+    hits = 0
+    for i in range(Y.size * t // threads, Y.size * (t + 1) // threads):
+        for p in range(x.size):
+            x[p] = X[i, p] * scale
+        _forward(x, params, z1, z2)
+        loss += _backward(x, Y[i], params, z1, z2, dz2, sums)
+        hits += np.argmax(z2) == Y[i]
+    totals[t, 0] = loss
+    totals[t, 1] = hits
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _sum_gradients(X, Y, params, all_sums, totals):  # type: ignore[no-untyped-def]
+    """Every thread's share, at the same time."""
+    threads = totals.shape[0]
+    for t in prange(threads):
+        _sum_slice(t, threads, X, Y, params, all_sums, totals)
+
+
+@njit(cache=True, error_model="numpy")
+def _update(params, all_sums, step):  # type: ignore[no-untyped-def]
+    """W := W - alpha dW and b := b - alpha db, with step = alpha / m; the threads' sums in their order."""
+    for t in range(all_sums.b1.shape[0]):
+        params.W1[:] -= step * all_sums.W1[t]
+        params.b1[:] -= step * all_sums.b1[t]
+        params.W2[:] -= step * all_sums.W2[t]
+        params.b2[:] -= step * all_sums.b2[t]
+
+
+class NumbaPlainTrainer(Trainer):
+    """Holds the images (m, n) as they come, uint8, one contiguous row each."""
+
+    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
+        self._workload = workload
+        self._threads = min(threads, int(config.NUMBA_NUM_THREADS))
+        self._X = np.ascontiguousarray(dataset.train.images)
+        self._Y = dataset.train.labels
+        n, (h,), c = workload.network.inputs, workload.network.hidden, workload.network.outputs
+        shapes = _Layers((h, n), (h,), (c, h), (c,))
+        self._params = _Layers(*(np.empty(shape, workload.dtype) for shape in shapes))
+        self._sums = _Layers(*(np.empty((self._threads, *shape), workload.dtype) for shape in shapes))
+        self._totals = np.empty((self._threads, 2))
+        self.reset(parameters)
+
+    def _sum_gradients(self) -> None:
+        with _POOL:
+            set_num_threads(self._threads)
+            _sum_gradients(self._X, self._Y, self._params, self._sums, self._totals)
+
+    def advance(self, iterations: int) -> Metrics:
+        dtype = np.dtype(self._workload.dtype).type
+        step = dtype(self._workload.learning_rate / self._Y.size)
+        for _ in range(iterations):
+            self._sum_gradients()
+            _update(self._params, self._sums, step)
+        self._iteration += iterations
+        loss, hits = self._totals.sum(axis=0) / self._Y.size
+        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+
+    def reset(self, parameters: Parameters) -> None:
+        self._params.W1[:], self._params.W2[:] = parameters.weights
+        self._params.b1[:], self._params.b2[:] = (bias[:, 0] for bias in parameters.biases)
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return _as_parameters(_Layers(*(array.copy() for array in self._params)))
+
+    def gradients(self) -> Parameters:
+        self._sum_gradients()
+        dtype = np.dtype(self._workload.dtype).type
+        return _as_parameters(_Layers(*(sums.sum(axis=0) / dtype(self._Y.size) for sums in self._sums)))
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        W1, b1, W2, b2 = self._params
+        X = reference.scale_images(images, self._workload.dtype)
+        return reference.make_predictions(X, W1, b1[:, None], W2, b2[:, None])
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "device": "CPU",
+            "threads": self._threads,
+            "versions": {"numba": numba.__version__, "numpy": np.__version__},
+            "kernel": f"loops over images, {threading_layer()} threads",
+            "skips": "hidden units with Z1 <= 0 in the backward pass, whose gradient is 0",
+        }
+
+
+def _as_parameters(layers: _Layers) -> Parameters:
+    return Parameters([layers.W1, layers.W2], [layers.b1[:, None], layers.b2[:, None]])
+
+
+class NumbaPlainBackend(Backend):
+    """A straightforward parallel program in Numba."""
+
+    name = "numba-plain"
+
+    def availability(self) -> Availability:
+        return Availability(usable=True, version=numba.__version__, device="CPU")
+
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> NumbaPlainTrainer:
+        self.require(workload)
+        return NumbaPlainTrainer(workload, dataset, parameters, resolve(threads))

@@ -1,0 +1,303 @@
+"""What the charts share: a page laid out in inches, text that is measured before it is placed, and style.
+
+Everything is placed by its measured size, so that no two texts meet whatever the names and values are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import MaxNLocator
+
+WIDTH = 8.5
+MARGIN = 0.15
+DPI = 150
+TITLE, TEXT, SMALL = 13.0, 9.5, 9.0
+"""Sizes of type, in points."""
+
+INK, GREY, PALE = "#222222", "#5F5F5F", "#E4E4E4"
+WRONG = "#C4441C"
+
+# Characters that are easily taken for letters.
+TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
+
+_FONT = "DejaVu Sans"
+_STYLE: dict[str, Any] = {
+    "font.family": _FONT,
+    "font.size": TEXT,
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in the name of a backend or a machine is a dollar sign
+    "axes.edgecolor": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "ytick.major.pad": 8,  # beyond a marker on the axis
+    "svg.fonttype": "path",  # the same picture where the font is not installed
+    "svg.hashsalt": "mnistbench",
+}
+
+# The hues of Okabe and Ito (2008), "Color Universal Design", which the colour-blind can tell apart.
+# A backend's variant has a paler tint of its hue.
+_COLOURS = {
+    "numpy": "#E69F00",
+    "numba": "#0072B2",
+    "numba-plain": "#56B4E9",
+    "cupy": "#009E73",
+    "cupy-plain": "#7FCFB4",
+    "torch": "#D55E00",
+    "jax": "#CC79A7",
+}
+# For other packages' backends: the "muted" scheme of Paul Tol's "Colour Schemes" (2021).
+_OTHER_COLOURS = ("#332288", "#999933", "#882255", "#44AA99", "#CC6677", "#117733", "#AA4499", "#DDCC77")
+
+_MARKERS = {"float32": "o", "float64": "D"}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib's defaults and this package's style; the user's own settings come back after it."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each backend: fixed for those of this package, the next one in alphabet for others."""
+    others = sorted(set(names) - set(_COLOURS))
+    return _COLOURS | {name: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, name in enumerate(others)}
+
+
+def marker(dtype: str, colour: str) -> dict[str, Any]:
+    """Line properties of a dtype's marker: a filled circle for float32, an open diamond for float64."""
+    face = "white" if dtype == "float64" else colour
+    shape = _MARKERS.get(dtype, "s")
+    return {
+        "marker": shape,
+        "markerfacecolor": face,
+        "markeredgecolor": colour,
+        "markersize": 6 if shape == "D" else 7,
+        "markeredgewidth": 1.6,
+    }
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` to that many significant digits, never in exponent form: 1.02, 22.8, 41,000."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    value = float(f"{value:.{digits - 1}e}")
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def seconds(value: float, digits: int = 3) -> str:
+    """A time in words: 1.02 s, 12.3 ms."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= 0.1 * size or value == 0:
+            return f"{significant(value / size, digits)} {unit}"
+    return f"{significant(value * 1e6, digits)} µs"
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """``value`` as 3.1×10⁻⁷; a power of ten as 10⁻⁷."""
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if float(mantissa) == 1 else f"{mantissa}{TIMES}{power}"
+
+
+@cache
+def _ruler() -> Any:
+    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+
+
+def text_width(text: str, size: float = TEXT, weight: str = "normal") -> float:
+    """Inches of one line of text."""
+    font = FontProperties(family=_FONT, size=size, weight=weight)
+    return float(_ruler().get_text_width_height_descent(text, font, False)[0]) / DPI
+
+
+def line_height(size: float = TEXT) -> float:
+    """Inches from one line of text to the next."""
+    return size * 1.4 / 72
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=_FONT))).get_charmap())
+
+
+def clean(text: str) -> str:
+    """``text`` on one line, with "?" for what the font cannot draw."""
+    return "".join(c if ord(c) in _drawable() else "?" for c in " ".join(text.split()))
+
+
+def shortened(text: str, width: float, size: float = TEXT, weight: str = "normal") -> str:
+    """``text``, its middle left out where it is wider than ``width`` inches: the ends tell names apart."""
+    text = clean(text)
+    if text_width(text, size, weight) <= width:
+        return text
+    # The most characters that fit: the more are kept, the wider it is.
+    lengths = range(2, len(text))
+    fitting = bisect_right(lengths, width, key=lambda n: text_width(_without_middle(text, n), size, weight))
+    return _without_middle(text, 1 + fitting)
+
+
+def _without_middle(text: str, keep: int) -> str:
+    return text[: (keep + 1) // 2] + "…" + text[len(text) - keep // 2 :]
+
+
+def wrapped(text: str, width: float, size: float = TEXT, weight: str = "normal") -> list[str]:
+    """The lines of ``text`` when broken between words to ``width`` inches; longer words are shortened."""
+    lines: list[str] = []
+    for word in re.split(" +", clean(text)):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size, weight) <= width:
+            lines[-1] = longer
+        elif word:
+            lines.append(shortened(word, width, size, weight))
+    return lines
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions at least ``gap`` apart within [low, high], as near to ``wanted`` as that allows.
+
+    Nearest in least squares: less the gaps, positions in order must not decrease, which is isotonic
+    regression, solved by pooling neighbours that violate the order (Barlow et al., 1972). Equal wishes keep
+    their order. Where the positions do not fit, they start at ``low`` and run past ``high``.
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    pools: list[tuple[float, int]] = []
+    for rank, i in enumerate(order):
+        mean, count = wanted[i] - rank * gap, 1
+        while pools and pools[-1][0] > mean:
+            other, size = pools.pop()
+            mean, count = (mean * count + other * size) / (count + size), count + size
+        pools.append((mean, count))
+    top = max(low, high - (len(wanted) - 1) * gap)
+    level = [min(max(mean, low), top) for mean, count in pools for _ in range(count)]
+    places = [0.0] * len(wanted)
+    for rank, i in enumerate(order):
+        places[i] = level[rank] + rank * gap
+    return places
+
+
+def thinned(decades: Sequence[int], most: int) -> list[int]:
+    """Every one, every second, every third ... of the exponents, counted from the last, at most that many."""
+    step = max(1, math.ceil(len(decades) / most))
+    return list(decades[::-1][::step][::-1])
+
+
+class Page:
+    """A white figure with a title, a line below it, a body, and small print; all places are inches.
+
+    Places are counted from the top left corner; ``top`` is where the body begins.
+    """
+
+    def __init__(self, title: str, subtitle: str, body: float, small_print: str = "") -> None:
+        inner = WIDTH - 2 * MARGIN
+        heading = wrapped(title, inner, TITLE, "bold")
+        below = wrapped(subtitle, inner)
+        footer = wrapped(small_print, inner, SMALL)
+        self.top = MARGIN + len(heading) * line_height(TITLE) + len(below) * line_height() + (0.12 if heading else 0)
+        foot = self.top + body + (0.1 if footer else 0)
+        self.height = foot + len(footer) * line_height(SMALL) + MARGIN
+        self.figure = Figure(figsize=(WIDTH, self.height), dpi=DPI, facecolor="white")
+        y = self._lines(MARGIN, heading, size=TITLE, weight="bold")
+        self._lines(y, below, color=GREY)
+        self._lines(foot, footer, size=SMALL, color=GREY)
+
+    def _lines(self, y: float, lines: Sequence[str], **properties: Any) -> float:
+        for line in lines:
+            self.text(MARGIN, y, line, va="top", **properties)
+            y += line_height(properties.get("size", TEXT))
+        return y
+
+    def text(self, x: float, y: float, text: str, **properties: Any) -> None:
+        """Write one line; ``properties`` are those of :class:`matplotlib.text.Text`."""
+        how: dict[str, Any] = {"size": TEXT, "va": "center_baseline", **properties}
+        self.figure.text(x / WIDTH, 1 - y / self.height, text, **how)
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Add axes that fill that rectangle."""
+        bottom = self.height - top - height
+        return self.figure.add_axes((left / WIDTH, bottom / self.height, width / WIDTH, height / self.height))
+
+    def place(self, axes: Axes, x: float, y: float) -> tuple[float, float]:
+        """Where a point of ``axes``, whose limits are set, lies on the page."""
+        px, py = self.figure.dpi_scale_trans.inverted().transform(axes.transData.transform((x, y)))
+        return float(px), self.height - float(py)
+
+
+def named_ticks(axis: Any, values: Sequence[float], name: Callable[[float], str]) -> None:
+    """Put labelled ticks at those values of a matplotlib axis, and none elsewhere."""
+    axis.set_ticks(list(values), labels=[name(value) for value in values])
+    axis.set_ticks([], minor=True)
+    axis.set_tick_params(length=0)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The limits and the ticks of a linear axis."""
+
+    low: float
+    high: float
+    ticks: list[float]
+
+    @classmethod
+    def metric(cls, values: Iterable[float], most: float = 0.0) -> Linear:
+        """An axis from 0 to ``most``, or as much further as the values go, and a little beyond."""
+        values = list(values)
+        low, high = min(0.0, *values), max(most, *values)
+        margin = 0.04 * (high - low or 1.0)
+        return cls._ticked(low - margin * (low < 0), high + margin * (high > most or high == low), 5)
+
+    @classmethod
+    def iterations(cls, values: Iterable[float], width: float) -> Linear:
+        """An axis from the first iteration to the last, with ticks at whole numbers that fit ``width`` inches."""
+        values = list(values)
+        low, high = min(values), max(*values, min(values) + 1)
+        most = int(width / (text_width(cls.name(round(high)), SMALL) + 0.2))
+        return cls._ticked(low, high, max(1, min(most, 6)), integer=True)
+
+    @classmethod
+    def _ticked(cls, low: float, high: float, bins: int, **rule: bool) -> Linear:
+        ticks = MaxNLocator(nbins=bins, steps=[1, 2, 5, 10], **rule).tick_values(low, high)
+        return cls(low, high, [float(tick) for tick in ticks if low <= tick <= high])
+
+    @staticmethod
+    def name(tick: float) -> str:
+        """What is written at a tick."""
+        return f"{tick:,.0f}" if tick == round(tick) and abs(tick) < 1e7 else f"{tick:g}"
+
+    @property
+    def room(self) -> float:
+        """Inches that the names take left of a vertical axis."""
+        return 0.15 + max(text_width(self.name(tick), SMALL) for tick in self.ticks)
+
+    def horizontal(self, axes: Axes) -> None:
+        """Make it the x axis."""
+        axes.set_xlim(self.low, self.high)
+        named_ticks(axes.xaxis, self.ticks, self.name)
+
+    def vertical(self, axes: Axes) -> None:
+        """Make it the y axis, with a light grid."""
+        axes.set_ylim(self.low, self.high)
+        named_ticks(axes.yaxis, self.ticks, self.name)
+        axes.grid(axis="y")

@@ -1,0 +1,259 @@
+"""Charts of one network: its training with what its hidden units look for, and its predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from mnistbench.charts.page import (
+    GREY,
+    INK,
+    MARGIN,
+    MINUS,
+    PALE,
+    SMALL,
+    WIDTH,
+    WRONG,
+    Linear,
+    Page,
+    line_height,
+    significant,
+    styled,
+    text_width,
+)
+from mnistbench.errors import DataError
+
+Array = NDArray[np.floating[Any]]
+
+_UNITS = 10
+_MOST_PICTURES = 400
+_LINE = "#0072B2"
+
+
+def _cell(image_shape: Sequence[int], width: float) -> tuple[float, float]:
+    """Inches of a picture that is at most ``width`` wide; a very long or high one is shown less so."""
+    height, across = image_shape
+    return width, width * min(max(height / across, 0.25), 2.5)
+
+
+def _as_images(values: NDArray[Any], image_shape: Sequence[int], what: str) -> NDArray[Any]:
+    """(k, pixels) as (k, height, width).
+
+    Raises:
+        DataError: that many pixels do not make such an image.
+    """
+    if len(image_shape) != 2 or values.ndim != 2 or values.shape[1] != math.prod(image_shape):
+        raise DataError(
+            f"charts: {what} of shape {values.shape} are no images of shape {tuple(image_shape)}; "
+            "give (k, height·width) and (height, width)"
+        )
+    return values.reshape(-1, *image_shape)
+
+
+def _canvas(page: Page, height: float) -> Axes:
+    """Axes over the whole width of the page's body, in inches from its top left corner."""
+    axes = page.axes(0, page.top, WIDTH, height)
+    axes.set_axis_off()
+    axes.set(xlim=(0, WIDTH), ylim=(height, 0))
+    return axes
+
+
+def _picture(axes: Axes, image: NDArray[Any], x: float, y: float, cell: tuple[float, float], **how: Any) -> None:
+    """Draw an image with its top left corner at (x, y)."""
+    width, height = cell
+    limits = axes.get_xlim(), axes.get_ylim()
+    axes.imshow(image, extent=(x, x + width, y + height, y), aspect="auto", interpolation="none", **how)
+    axes.set(xlim=limits[0], ylim=limits[1])
+
+
+def _units_shown(weights: Array) -> list[int]:
+    """All hidden units where they are few, else those with the largest weights (Euclidean norm)."""
+    size = np.linalg.norm(weights.astype(np.float64), axis=1)
+    return sorted(int(unit) for unit in np.argsort(-size, kind="stable")[:_UNITS])
+
+
+def _metric(page: Page, left: float, width: float, history: pd.DataFrame, name: str, marked: Sequence[int]) -> None:
+    """One panel: loss or accuracy over the iterations, the iterations of the snapshots marked."""
+    points = history[np.isfinite(history[name].to_numpy(dtype=float))].sort_values("iteration")
+    x, y = (points[column].to_numpy(dtype=float) for column in ("iteration", name))
+    if not len(x):
+        raise DataError(f"charts: the history has no finite {name} to draw")
+    scale = Linear.metric(y, 1.0 if name == "accuracy" else 0.0)
+    value = significant(y[-1])
+    page.text(left, page.top + 0.1, name, weight="bold")
+    width -= scale.room + text_width(value) + 0.2
+    axes = page.axes(left + scale.room, page.top + 0.3, width, 1.7)
+    Linear.iterations([*x, *marked], width).horizontal(axes)
+    scale.vertical(axes)
+    for iteration in marked:
+        axes.axvline(iteration, color=GREY, linewidth=0.8, linestyle=":")
+    axes.plot(x, y, color=_LINE, linewidth=2, marker="o" if len(x) == 1 else None, clip_on=False)
+    axes.annotate(
+        value,
+        (x[-1], y[-1]),
+        (7, 0),
+        textcoords="offset points",
+        va="center_baseline",
+        annotation_clip=False,
+    )
+    axes.set_xlabel("iteration", size=SMALL, color=GREY)
+
+
+@styled()
+def training_run(
+    history: pd.DataFrame,
+    snapshots: Sequence[tuple[int, Array]],
+    image_shape: Sequence[int],
+    subtitle: str = "",
+) -> Figure:
+    """The network seen learning: loss and accuracy, and below them each hidden unit's weights as an image.
+
+    Args:
+        history: columns iteration, loss and accuracy.
+        snapshots: iterations, and W1 (hidden, pixels) at each; drawn in that order, a row each, and the
+            change from the first to the last. Of more than 10 hidden units, the 10 whose weights are the
+            largest in the last snapshot are drawn.
+        image_shape: (height, width), whose product is pixels.
+        subtitle: a line below the title.
+
+    Raises:
+        DataError: the history has nothing finite, or the weights are no such images or are not finite.
+    """
+    grid = _Grid.of(snapshots, image_shape)
+    small_print = "Dotted lines: the iterations of the images below." if snapshots else ""
+    if len(snapshots) > 1:
+        small_print += " Change: the weights of the last less those of the first."
+    page = Page("A network learning", subtitle, 2.6 + grid.height, small_print)
+    half = (WIDTH - MARGIN) / 2
+    marked = [iteration for iteration, _ in snapshots]
+    for i, name in enumerate(("loss", "accuracy")):
+        _metric(page, MARGIN + i * half, half - MARGIN, history, name, marked)
+    page.top += 2.7
+    if snapshots:
+        _weights(page, grid)
+    return page.figure
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Images of weights: rows with a name each, the units that are the columns, and places in inches."""
+
+    rows: list[tuple[str, NDArray[Any]]]
+    units: list[int]
+    left: float
+    step: float
+    cell: tuple[float, float]
+
+    @classmethod
+    def of(cls, snapshots: Sequence[tuple[int, Array]], image_shape: Sequence[int]) -> _Grid:
+        rows = [(f"{iteration:,}", _as_images(W1, image_shape, "weights")) for iteration, W1 in snapshots]
+        if len({images.shape for _, images in rows}) > 1:
+            raise DataError("charts: the snapshots are of different networks; give those of one training")
+        if len(rows) > 1:
+            rows.append(("change", rows[-1][1] - rows[0][1]))
+        if not all(np.isfinite(images).all() for _, images in rows):
+            raise DataError("charts: a snapshot holds weights that are not finite; use a lower learning rate")
+        units = _units_shown(snapshots[-1][1]) if snapshots else []
+        left = MARGIN + 0.15 + max(text_width(name) for name in ("iteration", *(name for name, _ in rows)))
+        # At least 5 places, so that a few units do not fill a page.
+        step = (WIDTH - left - MARGIN) / max(5, len(units))
+        return cls(rows, units, left, step, _cell(image_shape, step - 0.08))
+
+    @property
+    def height(self) -> float:
+        return 0.65 + len(self.rows) * (self.cell[1] + 0.08) if self.rows else 0.0
+
+
+def _weights(page: Page, grid: _Grid) -> None:
+    """A row of images an iteration, a column a unit, all on one scale that is symmetric around 0."""
+    axes = _canvas(page, grid.height)
+    most = max(float(np.abs(images[grid.units]).max()) for _, images in grid.rows) or 1.0
+    scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+    hidden = grid.rows[0][1].shape[0]
+    which = "" if hidden == len(grid.units) else f", {len(grid.units)} largest of {hidden:,} units"
+    page.text(MARGIN, page.top + 0.1, f"weights into the hidden layer{which}", weight="bold")
+    _scale_bar(page, axes, most, scale)
+    small: dict[str, Any] = {"size": SMALL, "color": GREY}
+    page.text(grid.left - 0.1, page.top + 0.42, "iteration", ha="right", **small)
+    for column, unit in enumerate(grid.units):
+        middle = grid.left + column * grid.step + grid.cell[0] / 2
+        page.text(middle, page.top + 0.42, f"unit {unit}", ha="center", **small)
+    for row, (name, images) in enumerate(grid.rows):
+        y = 0.55 + row * (grid.cell[1] + 0.08)
+        page.text(grid.left - 0.1, page.top + y + grid.cell[1] / 2, name, ha="right")
+        for column, unit in enumerate(grid.units):
+            x = grid.left + column * grid.step
+            _picture(axes, images[unit], x, y, grid.cell, **scale)
+            axes.add_patch(Rectangle((x, y), *grid.cell, fill=False, edgecolor=PALE, linewidth=0.8))
+
+
+def _scale_bar(page: Page, axes: Axes, most: float, scale: dict[str, Any]) -> None:
+    """The colours from the least to the greatest weight, at the top right."""
+    width, end = 1.1, f"+{significant(most, 2)}"
+    x = WIDTH - MARGIN - text_width(end, SMALL) - 0.08 - width
+    _picture(axes, np.linspace(-most, most, 101)[np.newaxis], x, 0.04, (width, 0.12), **scale)
+    page.text(x - 0.08, page.top + 0.1, f"{MINUS}{significant(most, 2)}", size=SMALL, color=GREY, ha="right")
+    page.text(x + width + 0.08, page.top + 0.1, end, size=SMALL, color=GREY)
+
+
+@styled()
+def predictions(
+    images: NDArray[np.uint8],
+    predicted: NDArray[np.integer[Any]],
+    labels: NDArray[np.integer[Any]] | None,
+    image_shape: Sequence[int],
+    subtitle: str = "",
+) -> Figure:
+    """Images with the predicted class below each; a wrong one is framed and marked ✗, with its label.
+
+    Args:
+        images: (k, pixels), 1 to 400 of them.
+        predicted: (k,) classes.
+        labels: (k,) true classes, or None where they are not known.
+        image_shape: (height, width), whose product is pixels.
+        subtitle: a line below the title.
+
+    Raises:
+        DataError: the arrays do not fit each other, or there are too few or too many images.
+    """
+    pictures = _as_images(images, image_shape, "images")
+    count = len(pictures)
+    if not 1 <= count <= _MOST_PICTURES:
+        raise DataError(f"charts: {count} images to draw; give 1 to {_MOST_PICTURES}")
+    if len(predicted) != count or (labels is not None and len(labels) != count):
+        raise DataError(f"charts: {count} images need as many predictions, and as many labels or None")
+    truth = predicted if labels is None else labels
+    captions = [f"{p}" if p == t else f"✗ {p}, is {t}" for p, t in zip(predicted, truth, strict=True)]
+    right = int(np.sum(predicted == truth))
+    title = "Predictions" if labels is None else f"Predictions: {right:,} of {count:,} right"
+    legend = "" if labels is None or right == count else "✗ and a frame: wrong, with the label."
+
+    inner = WIDTH - 2 * MARGIN
+    widest = max(text_width(caption, weight="bold") for caption in captions)
+    columns = max(1, min(10, int(inner / max(0.8, widest + 0.1))))
+    step = inner / columns
+    cell = _cell(image_shape, min(step - 0.16, 1.0))
+    pitch = cell[1] + line_height() + 0.14
+    page = Page(title, subtitle or legend, math.ceil(count / columns) * pitch)
+    axes = _canvas(page, math.ceil(count / columns) * pitch)
+    for i, (image, caption) in enumerate(zip(pictures, captions, strict=True)):
+        middle, y = MARGIN + (i % columns + 0.5) * step, i // columns * pitch + 0.03
+        x = middle - cell[0] / 2
+        _picture(axes, image, x, y, cell, cmap="gray_r", vmin=0, vmax=255)
+        wrong = predicted[i] != truth[i]
+        frame: dict[str, Any] = (
+            {"edgecolor": WRONG, "linewidth": 2.5} if wrong else {"edgecolor": PALE, "linewidth": 0.8}
+        )
+        axes.add_patch(Rectangle((x, y), *cell, fill=False, **frame))
+        style = {"weight": "bold", "color": WRONG} if wrong else {"color": INK}
+        page.text(middle, page.top + y + cell[1] + 0.06 + line_height() / 2, caption, ha="center", **style)
+    return page.figure

@@ -1,0 +1,198 @@
+"""Where images come from: the embedded MNIST, a folder of IDX files, a Kaggle CSV file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.datasets.content import printable
+from mnistbench.datasets.idx import read_folder
+from mnistbench.datasets.kaggle import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
+from mnistbench.datasets.kaggle import read_csv
+from mnistbench.errors import DataError, OptionError
+from mnistbench.workload import Network
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = ["DEV_SIZE", "EMBEDDED", "EMBEDDED_TRAIN_SIZE", "Dataset", "Split", "load_data"]
+
+EMBEDDED = "MNIST (embedded)"
+
+# Of the 42,000 labelled images that the tutorial has, it holds out 1,000.
+DEV_SIZE = 1_000
+EMBEDDED_TRAIN_SIZE = 41_000
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        images: (m, pixels) uint8, one row an image, C-contiguous.
+        labels: (m,) int64, whole numbers from 0.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set split into train, dev and test.
+
+    Attributes:
+        source: where it came from, in words: "MNIST (embedded)", a file, a folder.
+        image_shape: (height, width); their product is the number of pixels.
+        classes: how many there are, one more than the largest label of the whole source.
+        train, dev, test: disjoint; ``test`` is None where the source has none.
+    """
+
+    source: str
+    image_shape: tuple[int, int]
+    classes: int
+    train: Split
+    dev: Split
+    test: Split | None
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image."""
+        return self.image_shape[0] * self.image_shape[1]
+
+    def network(self, *hidden: int) -> Network:
+        """The network for these images and classes with the given hidden layers."""
+        return Network((self.pixels, *hidden, self.classes))
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the images and labels in their order, as 64 hexadecimal digits; computed on first use.
+
+        Hashed are, for train, dev and test in turn (test only if there is one): the ASCII line "NAME M HEIGHT
+        WIDTH" with a line feed, such as "train 41000 28 28"; the images, one byte a pixel, row by row; the
+        labels, as 8-byte little-endian integers. Neither ``source`` nor ``classes`` takes part.
+        """
+        digest = hashlib.sha256()
+        for name, split in (("train", self.train), ("dev", self.dev), ("test", self.test)):
+            if split is not None:
+                height, width = self.image_shape
+                digest.update(f"{name} {len(split)} {height} {width}\n".encode())
+                digest.update(np.ascontiguousarray(split.images).data)
+                digest.update(np.ascontiguousarray(split.labels, "<i8").data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """All that a source holds: images (m, pixels) and labels (m,) before the split, and the test set."""
+
+    image_shape: tuple[int, int]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.integer]
+    test: Split | None
+
+
+def load_data(
+    source: str | Path | None = None,
+    seed: int = 0,
+    train_size: int | None = None,
+    dev_size: int | None = None,
+) -> Dataset:
+    """Load a data set and split it.
+
+    The labelled images are shuffled by ``numpy.random.default_rng(seed).permutation``; the first ``dev_size``
+    become dev, the next ``train_size`` train. The test set keeps its order.
+
+    Args:
+        source: None for the embedded MNIST (60,000 labelled and 10,000 test images); a folder with the four
+            IDX files of a data set like it, gzip or not, of any image size; or a CSV file from Kaggle's
+            digit-recognizer, gzip or not, which has no test set.
+        seed: 0 or a positive whole number.
+        train_size: at least 1; by default all that is left after dev, of the embedded MNIST at most 41,000.
+        dev_size: at least 1; by default 1,000.
+
+    Raises:
+        DataError: the source cannot be read, is not as it should be, or is too small for the sizes; the
+            message is one line and names the file and the place in it.
+        OptionError: the seed is not 0 or a positive whole number.
+    """
+    name = EMBEDDED if source is None else printable(source)
+    dev_size = DEV_SIZE if dev_size is None else dev_size
+    if not isinstance(seed, int) or seed < 0:
+        raise OptionError(f"seed {seed}: must be 0 or a positive whole number")
+    for option, size in (("dev size", dev_size), ("train size", train_size)):
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise DataError(f"{name}: {option} {size}: must be a positive whole number")
+    try:
+        data = _read_idx_folder(files(__name__).joinpath("mnist")) if source is None else _read(Path(source))
+    except OSError as error:
+        file = name if error.filename is None else printable(error.filename)
+        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(f"{name}: does not fit into the memory of this machine") from error
+    if data.labels.min() == data.labels.max():
+        raise DataError(f"{name}: all training labels are {data.labels[0]}; there is nothing to tell apart")
+    images, left = len(data.labels), len(data.labels) - dev_size
+    if left < 1:
+        raise DataError(f"{name}: dev size {dev_size}: leaves none of the {images} images to train on; give less")
+    if train_size is None:
+        train_size = min(left, EMBEDDED_TRAIN_SIZE) if source is None else left
+    if train_size > left:
+        raise DataError(
+            f"{name}: train size {train_size}: only {left} of the {images} images are left after {dev_size} for dev"
+        )
+    return _split(name, data, seed, train_size, dev_size)
+
+
+def _read(path: Path) -> _Source:
+    """Read a folder or a file, whichever is there."""
+    if path.is_dir():
+        return _read_idx_folder(path)
+    if path.is_file():
+        images, labels = read_csv(path)
+        return _Source(KAGGLE_IMAGE_SHAPE, images, labels, test=None)
+    if path.exists():
+        raise DataError(f"{printable(path)}: neither a file nor a folder")
+    raise DataError(f"{printable(path)}: no such file or folder")
+
+
+def _read_idx_folder(folder: Traversable) -> _Source:
+    content = read_folder(folder)
+    _, height, width = content.train_images.shape
+    pixels = height * width
+    return _Source(
+        (height, width),
+        content.train_images.reshape(-1, pixels),
+        content.train_labels,
+        Split(content.test_images.reshape(-1, pixels).copy(), content.test_labels.astype(np.int64)),
+    )
+
+
+def _split(name: str, data: _Source, seed: int, train_size: int, dev_size: int) -> Dataset:
+    """Shuffle and cut; indexing by rows makes copies, so that nothing refers to the whole source any more."""
+    order = np.random.default_rng(seed).permutation(len(data.labels))
+    largest = int(data.labels.max())
+    if data.test is not None:
+        largest = max(largest, int(data.test.labels.max()))
+
+    def take(rows: NDArray[np.int64]) -> Split:
+        return Split(data.images[rows], data.labels[rows].astype(np.int64, copy=False))
+
+    return Dataset(
+        source=name,
+        image_shape=data.image_shape,
+        classes=largest + 1,
+        train=take(order[dev_size : dev_size + train_size]),
+        dev=take(order[:dev_size]),
+        test=data.test,
+    )

@@ -1,0 +1,90 @@
+"""What a backend costs a process that has just started: run one, and ask it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+from mnistbench.errors import MnistbenchError
+from mnistbench.measurement.clock import Costs
+from mnistbench.workload import Workload
+
+# Compiling longer than this is worth asking what it costs the next process, which finds the result on disk.
+_WORTH_CACHING = 0.05
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """What the first process on a machine pays.
+
+    Attributes:
+        costs: with nothing compiled before; ``train`` is that of one iteration only.
+        compile_cached: what a later process pays for compiling, in seconds; None where compiling costs nothing.
+        peak_memory: the largest resident memory of the process in bytes; None where the system does not tell.
+    """
+
+    costs: Costs
+    compile_cached: float | None
+    peak_memory: int | None
+
+
+def measure(backend: str, workload: Workload, threads: int | None) -> ColdStart:
+    """Train one iteration of a preset workload in a new process, and again in another.
+
+    The compilers' disk caches are moved to an empty folder for it.
+
+    Raises:
+        MnistbenchError: the process failed; the message is the last line it wrote.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache, "CUPY_CACHE_DIR": cache}
+        first, peak_memory = _run(backend, workload, threads, environment)
+        cached = None
+        if first.compile > _WORTH_CACHING:
+            cached = _run(backend, workload, threads, environment)[0].compile
+    return ColdStart(first, cached, peak_memory)
+
+
+def _run(
+    backend: str, workload: Workload, threads: int | None, environment: dict[str, str]
+) -> tuple[Costs, int | None]:
+    """One process: its costs, and its peak memory in bytes."""
+    options = {
+        "backend": backend,
+        "iterations": 1,
+        "dtype": workload.dtype,
+        "seed": workload.seed,
+        "hidden": ",".join(map(str, workload.network.hidden)),
+        "train-size": workload.images,
+        **({} if threads is None else {"threads": threads}),
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "mnistbench", "train", "--json", *arguments]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+    ):
+        assert process.stdout is not None
+        output = process.stdout.read()
+        peak_memory = _wait(process)
+        if process.returncode:
+            errors.seek(0)
+            last = errors.read().strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+            raise MnistbenchError(f"a new process that trains with {backend} failed: {last[0]}")
+    costs: dict[str, Any] = json.loads(output)["costs"]
+    return Costs(costs["import"], costs["load"], costs["compile"], costs["train"]), peak_memory
+
+
+def _wait(process: subprocess.Popen[str]) -> int | None:
+    """Wait for the process to end; the largest resident memory it had, in bytes."""
+    if not hasattr(os, "wait4"):
+        process.wait()
+        return None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

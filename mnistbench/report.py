@@ -1,0 +1,221 @@
+"""What people read of the results: tables, charts and README files, all generated from stored rows.
+
+``write`` makes them anew, ``stale`` names those that no longer match the rows or the code that drew them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mnistbench import charts, results
+from mnistbench.errors import MnistbenchError
+from mnistbench.files import write_text
+from mnistbench.workload import PRESETS
+
+Row = dict[str, Any]
+
+OPENING = "classic"
+"""The workload whose table and chart open the project's README."""
+
+_BEGIN, _END = "<!-- results: begin, written by 'mnistbench charts' -->", "<!-- results: end -->"
+
+
+def seconds(value: float) -> str:
+    """A duration to three digits in the unit that suits it: "23.2 s", "2.04 ms", "870 µs"."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        scaled = value * factor
+        if scaled >= 0.9995 or unit == "µs":
+            break
+    digits = max(0, 2 - math.floor(math.log10(scaled))) if scaled > 0 else 0
+    return f"{scaled:.{min(digits, 2)}f} {unit}"
+
+
+def _train(row: Row) -> str:
+    noisy = ", noisy" if row["noisy"] else ""
+    return f"{seconds(row['median'])} ({seconds(row['low'])} to {seconds(row['high'])}{noisy})"
+
+
+def _compile(row: Row) -> str:
+    cached = row["compile_cached"]
+    return seconds(row["costs"]["compile"]) + ("" if pd.isna(cached) else f" ({seconds(cached)} cached)")
+
+
+def _agreement(row: Row) -> str:
+    error = row["agreement"][-1]["error"] if row["agreement"] else math.nan
+    return f"agrees ({error:.0e})" if row["validated"] and error else "agrees (0)" if row["validated"] else "NO RESULT"
+
+
+_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "backend": lambda row: str(row["backend"]),
+    "dtype": lambda row: str(row["dtype"]),
+    "device": lambda row: f"{row['device']}, {row['threads']} thread{'s' * (row['threads'] != 1)}",
+    "load": lambda row: seconds(row["costs"]["load"]),
+    "compile": _compile,
+    "train": _train,
+    "per iteration": lambda row: seconds(row["median"] / row["iterations"]),
+    "speedup": lambda row: "" if math.isnan(row["speedup"]) else f"{row['speedup']:.1f}×",
+    "accuracy": lambda row: f"{row['accuracy']:.1%}",
+    "agreement": _agreement,
+}
+
+
+def _cells(rows: pd.DataFrame) -> list[list[str]]:
+    """The headings, and a line of cells for each row."""
+    return [[*_COLUMNS], *([make(row) for make in _COLUMNS.values()] for row in rows.to_dict("records"))]  # type: ignore[arg-type]
+
+
+def as_text(rows: pd.DataFrame) -> Iterator[str]:
+    """The table for a terminal, and a line for each thing to know about it."""
+    cells = _cells(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from _notes(rows)
+
+
+def as_markdown(rows: pd.DataFrame) -> Iterator[str]:
+    """The table as Markdown, and its notes."""
+    headings, *lines = _cells(rows)
+    yield f"| {' | '.join(headings)} |"
+    yield f"| {' | '.join('---' for _ in headings)} |"
+    for line in lines:
+        yield f"| {' | '.join(line)} |"
+    yield ""
+    for note in _notes(rows):
+        yield f"{note}  "
+
+
+def _notes(rows: pd.DataFrame) -> Iterator[str]:
+    """What a reader needs to judge the numbers."""
+    rounds = rows["samples"].map(len)
+    counted = f"{rounds.min()}" if rounds.min() == rounds.max() else f"{rounds.min()} to {rounds.max()}"
+    yield (
+        f"train: median of {counted} rounds of {rows['iterations'].iloc[0]} iterations from fresh weights, and an "
+        f"interval that covers the true median with a probability of at least {rows['level'].min():.0%}; "
+        "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
+    )
+    for row in rows.to_dict("records"):
+        if not row["validated"]:
+            yield f"{row['backend']} {row['dtype']} is no result: {row['problem']}."
+        if row["noisy"]:
+            spread = (max(row["samples"]) - min(row["samples"])) / row["median"]
+            yield f"{row['backend']} {row['dtype']} is noisy: its rounds differ by {spread:.0%} of their median."
+
+
+def write(folder: Path, readme: Path | None = None) -> list[Path]:
+    """Draw every machine's charts, write the results' README.md, and the results section of ``readme`` if given.
+
+    Returns:
+        the files written.
+
+    Raises:
+        MnistbenchError: there are no results, a file of them is damaged, or something cannot be written.
+    """
+    written = []
+    for machine in _machines(folder):
+        for workload, rows in _workloads(machine):
+            for name, draw in charts.CHARTS.items() if rows["validated"].any() else ():
+                stem = machine / f"{workload}-{name}"
+                written += charts.save(draw(_validated(rows)), stem, _digest(rows))
+    for path, text in _texts(folder, readme):
+        write_text(path, text)
+        written.append(path)
+    return written
+
+
+def stale(folder: Path, readme: Path | None = None) -> list[Path]:
+    """The files that :func:`write` would change.
+
+    Raises:
+        MnistbenchError: there are no results, or a file of them is damaged.
+    """
+    found = []
+    for machine in _machines(folder):
+        for workload, rows in _workloads(machine):
+            names = charts.CHARTS if rows["validated"].any() else ()
+            paths = [machine / f"{workload}-{name}.{kind}" for name in names for kind in ("svg", "png")]
+            found += [path for path in paths if charts.stored_source(path) != _digest(rows)]
+    for path, text in _texts(folder, readme):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            found.append(path)
+    return found
+
+
+def _machines(folder: Path) -> list[Path]:
+    """The folders of machines with stored results."""
+    found = sorted({path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")})
+    if not found:
+        raise MnistbenchError(f"{folder}: holds no results; measure some with 'pytest benchmarks/'")
+    return found
+
+
+def _workloads(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each workload measured on a machine, and the latest rows of it."""
+    rows = results.load(machine)
+    for workload in PRESETS:
+        if len(chosen := results.latest(rows, workload)):
+            yield workload, chosen
+
+
+def _validated(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["validated"]].reset_index(drop=True)
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    """Of the rows and of the code that draws them."""
+    records = rows.to_dict("records")
+    return charts.digest(json.dumps(records, sort_keys=True, default=lambda value: value.item()))
+
+
+def _texts(folder: Path, readme: Path | None) -> Iterator[tuple[Path, str]]:
+    """The README files and what they should say."""
+    lines = [
+        "# Results",
+        "",
+        "Written by `mnistbench charts` from the JSON files in the folders; see the project's README",
+    ]
+    lines += ["for what is measured and how."]
+    opening: tuple[str, list[str]] = ("", [])
+    for machine in _machines(folder):
+        for workload, rows in _workloads(machine):
+            table = [*as_markdown(rows), *_provenance(rows)]
+            lines += ["", f"## {rows['machine'].iloc[0]}: {workload}", "", *table]
+            if rows["validated"].any():
+                lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in charts.CHARTS]
+            if workload == OPENING and rows["date"].max() > opening[0]:
+                chart = f"![training time](results/{machine.name}/{workload}-training-time.svg)"
+                opening = rows["date"].max(), [*table, "", chart]
+    yield folder / "README.md", "\n".join(lines) + "\n"
+    if readme is not None:
+        yield readme, _with_section(readme, opening[1])
+
+
+def _provenance(rows: pd.DataFrame) -> list[str]:
+    """When, from which commit and with which versions the rows were measured."""
+    versions: dict[str, str] = {}
+    for found in rows["versions"]:
+        versions |= found
+    commits = dict.fromkeys(
+        f"{row['commit'][:7]}{' with uncommitted changes' if row['dirty'] else ''}" for row in rows.to_dict("records")
+    )
+    libraries = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return [f"Measured until {rows['date'].max()[:10]} at {', '.join(commits)}, with {libraries}."]
+
+
+def _with_section(readme: Path, lines: list[str]) -> str:
+    """The text of ``readme`` with the lines between its two markers."""
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MnistbenchError(f"{readme}: cannot be read: {error.strerror}") from error
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise MnistbenchError(f"{readme}: has no section between '{_BEGIN}' and '{_END}'")
+    return "\n".join([before + begin, *lines, end + after])
