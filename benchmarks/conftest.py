@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,14 @@ def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
     return {**machine.describe(), "versions": machine.versions()}
 
 
+def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
+    # Whether the code differs from the commit: measuring writes to results/, which makes no measurement doubtful.
+    command = ["git", "status", "--porcelain", "mnistbench", "benchmarks", "conftest.py", "pyproject.toml"]
+    with contextlib.suppress(OSError):
+        status = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+        commit_info["dirty"] = bool(status.stdout)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
@@ -55,7 +65,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from mnistbench import report, results
 
     document = json.loads(path.read_text(encoding="utf-8"))
-    name = f"{config.getoption('--workload')}_{(document['commit_info'].get('id') or 'uncommitted')[:7]}"
+    name = f"{config.getoption('--workload')}_{document['commit_info']['id'][:7]}"
     stored = results.store(_folder(config), name, document)
     config.stash[_written] = [stored, *report.write(stored.parents[1])]
 

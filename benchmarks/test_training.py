@@ -54,7 +54,7 @@ def test_training(
     with backend.start(workload, dataset, trajectory.initial, threads) as trainer:
         agreement = check_trainer(trainer, Agreement(backend_name, dtype), trajectory)
         benchmark.group = dtype
-        benchmark.pedantic(
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
             trainer.advance,
             setup=lambda: trainer.reset(trajectory.initial),
             args=(workload.iterations,),

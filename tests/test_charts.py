@@ -223,8 +223,8 @@ def test_the_title_says_the_workload_in_words() -> None:
 def test_training_time_is_labelled_and_sorted() -> None:
     figure = charts.training_time(normal())
     said = words(figure)
-    assert "1.02 s · 22.8×" in said  # noqa: RUF001
-    assert "23.3 s · 1.00×" in said  # noqa: RUF001
+    assert "1.02 s · 22.8×" in said
+    assert "23.3 s · 1.00×" in said
     heights = {t.get_text(): t.get_position()[1] for t in figure.texts}
     assert heights["numba"] > heights["numba-plain"] > heights["numpy"]
     times = [t for text in figure.axes[0].texts if (t := text.get_text())]
@@ -243,7 +243,7 @@ def test_training_time_draws_the_median_the_interval_and_every_round() -> None:
 def test_training_time_says_what_it_cannot_show() -> None:
     said = " ".join(words(charts.training_time(single())))
     assert "A single round has no interval." in said
-    assert "×" not in said  # noqa: RUF001
+    assert "×" not in said
     assert "confidence" not in said
 
 
@@ -452,7 +452,7 @@ def test_seconds(value: float, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0.0, "0"), (3.14e-7, "3.1×10⁻⁷"), (1e-10, "10⁻¹⁰"), (9.99e-8, "10⁻⁷"), (25.0, "2.5×10¹")],  # noqa: RUF001
+    [(0.0, "0"), (3.14e-7, "3.1×10⁻⁷"), (1e-10, "10⁻¹⁰"), (9.99e-8, "10⁻⁷"), (25.0, "2.5×10¹")],
 )
 def test_scientific(value: float, said: str) -> None:
     assert page.scientific(value) == said

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from mnistbench.charts.costs import cold_start, training_time
 from mnistbench.charts.pictures import predictions, training_run
-from mnistbench.charts.storage import digest, save, stored_source
+from mnistbench.charts.storage import digest, save, stored_source, write
 from mnistbench.charts.trajectories import agreement, learning
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "stored_source",
     "training_run",
     "training_time",
+    "write",
 ]
 
 CHARTS: dict[str, Callable[[pd.DataFrame], Figure]] = {

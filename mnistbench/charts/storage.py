@@ -21,22 +21,29 @@ _DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 def save(figure: Figure, path: Path, source: str = "") -> list[Path]:
     """Write ``figure`` as ``path`` with .svg and with .png appended; return both paths.
 
-    The same figure gives the same bytes. ``source``, one line such as a :func:`digest`, is kept in the
-    metadata of both, for :func:`stored_source`.
+    ``source``, one line such as a :func:`digest`, is kept in the metadata of both, for :func:`stored_source`.
 
     Raises:
         MnistbenchError: a file cannot be written.
     """
-    written = []
-    for kind in ("svg", "png"):
-        target = path.with_name(f"{path.name}.{kind}")
-        metadata: dict[str, Any] = {"Description": source} if source else {}
-        if kind == "svg":
-            metadata["Date"] = None
-        with styled():
-            write_atomically(target, partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata))
-        written.append(target)
+    written = [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]
+    for target in written:
+        write(figure, target, source)
     return written
+
+
+def write(figure: Figure, path: Path, source: str = "") -> None:
+    """Write ``figure`` to one file, as SVG or PNG by the end of its name. The same figure gives the same bytes.
+
+    Raises:
+        MnistbenchError: the file cannot be written.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    metadata: dict[str, Any] = {"Description": source} if source else {}
+    if kind == "svg":
+        metadata["Date"] = None
+    with styled():
+        write_atomically(path, partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata))
 
 
 def stored_source(path: Path) -> str | None:
