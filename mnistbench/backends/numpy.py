@@ -6,6 +6,8 @@ over an array on one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,14 @@ class NumpyTrainer(Trainer):
         self._iteration = 0
         self.reset(parameters)
 
-    def advance(self, iterations: int) -> Metrics:
-        # A diverging run shows in the loss; NumPy need not warn of it too.
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """On the threads asked for. A diverging run shows in the loss; NumPy need not warn of it too."""
         with self._blas.limit(limits=self._threads), np.errstate(over="ignore", invalid="ignore"):
+            yield
+
+    def advance(self, iterations: int) -> Metrics:
+        with self._computing():
             for _ in range(iterations):
                 W1, _b1, W2, _b2 = self._arrays
                 Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
@@ -59,14 +66,14 @@ class NumpyTrainer(Trainer):
 
     def gradients(self) -> Parameters:
         W1, _b1, W2, _b2 = self._arrays
-        with self._blas.limit(limits=self._threads):
+        with self._computing():
             Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
             dW1, db1, dW2, db2 = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y)
         return Parameters([dW1, dW2], [db1, db2])
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         X = reference.scale_images(images, self._workload.dtype)
-        with self._blas.limit(limits=self._threads):
+        with self._computing():
             return reference.make_predictions(X, *self._arrays)
 
     def describe(self) -> dict[str, Any]:
