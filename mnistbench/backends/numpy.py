@@ -6,8 +6,9 @@ over an array on one.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from mnistbench.datasets import Dataset
 from mnistbench.network import Array, Parameters
 from mnistbench.threads import resolve
 from mnistbench.workload import Workload
+
+# BLAS has one limit for the whole process: trainers that set it take turns, or one would restore another's.
+_LIMIT = threading.Lock()
 
 
 class NumpyTrainer(Trainer):
@@ -38,7 +42,11 @@ class NumpyTrainer(Trainer):
     @contextmanager
     def _computing(self) -> Iterator[None]:
         """On the threads asked for. A diverging run shows in the loss; NumPy need not warn of it too."""
-        with self._blas.limit(limits=self._threads), np.errstate(over="ignore", invalid="ignore"):
+        with (
+            _LIMIT if self._threads else nullcontext(),
+            self._blas.limit(limits=self._threads),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
             yield
 
     def advance(self, iterations: int) -> Metrics:
