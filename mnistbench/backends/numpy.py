@@ -85,7 +85,7 @@ class NumpyTrainer(Trainer):
             return reference.make_predictions(X, *self._arrays)
 
     def describe(self) -> dict[str, Any]:
-        with self._blas.limit(limits=self._threads):
+        with self._computing():
             pools = ThreadpoolController().select(user_api="blas").info()
         kernels = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in pools]
         return {
