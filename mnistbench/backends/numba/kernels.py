@@ -12,10 +12,12 @@ A block goes through all of it while its Z1 and Z2 are in the first-level cache:
     hidden_layer       Z1          reads the images, pair by pair
     output_layer       Z2, A2 and dZ2, in one place
     output_gradient    dW2, db2
-    hidden_error       dZ1, in the place of Z1
-    image_gradient     dW1, db1    reads the images, pixel by pixel
+    hidden_error       dZ1, in the place of Z1, and db1
+    image_gradient     dW1         reads the images, pixel by pixel
 
-Pixels are bytes here, 0 to 255, where the equations have 0 to 1: Z1 is divided by 255, and so is the step of W1.
+:func:`run` repeats that for all blocks of a thread, and :func:`update` takes the step. Gradients are sums over images
+here; dividing by m is part of the step. So is dividing by 255 for W1, since pixels are bytes, 0 to 255, where the
+equations have 0 to 1; hidden_layer divides by 255 too.
 """
 
 from __future__ import annotations
@@ -61,10 +63,11 @@ if TYPE_CHECKING:
     Array = NDArray[np.floating[Any]]
 
 PIXEL_HIGH = float(np.float32(1 / 255))
-"""The value of a pixel's unit, 1 / 255, is the sum of these two numbers, far more exactly than of one: rounded once,
-it would make every weight wrong by the same fraction. This one is exact in float32."""
+"""1 / 255 in two parts, this one exact in float32. Rounded to one number, it would be off by the same half unit in
+the last place for every image, and such errors do not average out."""
+
 PIXEL_LOW = float(Fraction(1, 255) - Fraction(PIXEL_HIGH))
-"""The rest."""
+"""The other part."""
 
 AHEAD = 2048
 """How many bytes before their use chunks are asked for: what a loop reads in 130 ns, longer than memory takes.
