@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,34 +26,31 @@ _CUDA = Path(__file__).parent / "cuda"
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernel on the CPU with")
 
-# A device small enough to emulate: two blocks of 64 threads (32 in float64).
-_SMALL = layout.Device(multiprocessors=2, shared_bytes=1 << 20, l2_bytes=1 << 20, registers=11_000, compute_capability=80)
+# A device small enough to emulate: two blocks, with registers for 64 threads (32 in float64).
+_SMALL = layout.Device(
+    multiprocessors=2, shared_bytes=1 << 20, l2_bytes=1 << 20, registers=11_000, compute_capability=80
+)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A task: images, pixels, hidden units, classes, and shared memory that holds so many tiles besides the least."""
+    """A task: images, pixels, hidden units, classes; and how many tiles are resident and in a chunk, if not all."""
 
     images: int
     pixels: int
     hidden: int
     classes: int
-    resident_tiles: int | None = None
-    l2_bytes: int = 1 << 20
+    resident: int | None = None
+    chunk: int | None = None
 
     def plan(self, dtype: DType, matrix_units: bool) -> layout.Plan:
         workload = Workload(Network((self.pixels, self.hidden, self.classes)), self.images, dtype=dtype)
-        device = layout.Device(2, 1 << 20, self.l2_bytes, 11_000, 80)
-        plan = layout.plan(workload, self.pixels, device, matrix_units)
+        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units)
         assert isinstance(plan, layout.Plan)
-        if self.resident_tiles is None:
-            return plan
-        tile = layout._TILE * plan.quads * 16
-        shared = plan.shared_bytes - plan.resident_groups * plan.quads * 16 + self.resident_tiles * tile
-        plan = layout.plan(workload, self.pixels, layout.Device(2, shared, self.l2_bytes, 11_000, 80), matrix_units)
-        assert isinstance(plan, layout.Plan)
-        assert plan.resident_groups == layout._TILE * self.resident_tiles
-        return plan
+        resident = plan.resident_groups if self.resident is None else 8 * self.resident
+        chunk = plan.chunk if self.chunk is None else 8 * self.chunk
+        shared = layout.working_bytes(plan, chunk) + resident * plan.group_bytes
+        return replace(plan, resident_groups=resident, chunk=chunk, shared_bytes=shared)
 
     def data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], Parameters]:
         rng = np.random.default_rng(self.images)
@@ -82,7 +79,9 @@ def _build(path: Path, matrix_units: bool, macros: dict[str, str], *options: str
 class Kernel:
     """The kernel with one task's arrays."""
 
-    def __init__(self, folder: Path, shape: Shape, dtype: DType, matrix_units: bool, learning_rate: float = 0.1) -> None:
+    def __init__(
+        self, folder: Path, shape: Shape, dtype: DType, matrix_units: bool, learning_rate: float = 0.1
+    ) -> None:
         self.plan = shape.plan(dtype, matrix_units)
         images, labels, self.initial = shape.data()
         self._kept = np.arange(shape.pixels)
@@ -126,13 +125,17 @@ def _aligned(array: NDArray[Any]) -> NDArray[Any]:
 
 SHAPES = {
     "resident": Shape(100, 30, 6, 10),
-    "streamed": Shape(203, 30, 10, 10, resident_tiles=1),
-    "chunks": Shape(203, 50, 6, 10, resident_tiles=1, l2_bytes=32_768),
-    "passes": Shape(70, 9, 22, 3, resident_tiles=0),
+    "streamed": Shape(203, 30, 10, 10, resident=1),
+    "chunks": Shape(203, 50, 6, 10, resident=3, chunk=2),
+    "passes": Shape(140, 9, 22, 3, resident=0, chunk=1),
     "few": Shape(1, 1, 1, 1),
-    "odd": Shape(9, 5, 3, 17, resident_tiles=0),
+    "odd": Shape(9, 5, 3, 17, resident=0),
 }
-VERSIONS = {"float32": ("float32", False), "float64": ("float64", False), "matrix units": ("float32", True)}
+VERSIONS: dict[str, tuple[DType, bool]] = {
+    "float32": ("float32", False),
+    "float64": ("float64", False),
+    "matrix units": ("float32", True),
+}
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +158,7 @@ def test_trajectory_is_the_references(built: Path, name: str, version: str) -> N
         for _ in range(iterations):
             Z1, A1, Z2, A2 = reference.forward_prop(*arrays, X)
             gradients = reference.backward_prop(Z1, A1, Z2, A2, arrays[0], arrays[2], X, labels)
-            before, arrays = arrays, reference.update_params(*arrays, *gradients, 0.1)
+            arrays = reference.update_params(*arrays, *gradients, 0.1)
         loss, accuracy = kernel.run(iterations)
         assert loss == pytest.approx(reference.cross_entropy(Z2, labels), rel=20 * eps)
         assert accuracy == reference.get_accuracy(reference.get_predictions(A2), labels)
@@ -172,3 +175,66 @@ def test_trajectory_is_the_references(built: Path, name: str, version: str) -> N
 def _arrays(parameters: Parameters) -> tuple[Any, Any, Any, Any]:
     (W1, W2), (b1, b2) = parameters.weights, parameters.biases
     return W1, b1, W2, b2
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_launch_repeats_bit_for_bit(built: Path, version: str) -> None:
+    runs = []
+    for _ in range(2):
+        kernel = Kernel(built, SHAPES["streamed"], *VERSIONS[version])
+        runs.append((kernel.run(2), kernel.values.tobytes()))
+    assert runs[0] == runs[1]
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", [0, -4])
+def test_what_is_not_finite_shows_in_the_loss(built: Path, version: str, bad: float, where: int) -> None:
+    kernel = Kernel(built, SHAPES["streamed"], *VERSIONS[version])
+    kernel.values[where if where == 0 else kernel.plan.weight_values] = bad
+    loss, _ = kernel.run(1)
+    assert not np.isfinite(loss)
+    assert not kernel.parameters().is_finite()
+
+
+@pytest.fixture(scope="session")
+def race_detectors(built: Path) -> dict[bool, Path]:
+    """Programs that run the kernel under ThreadSanitizer, of both versions."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to run the kernel on the CPU with")
+    probe = built / "probe.cpp"
+    probe.write_text("int main() {}")
+    command = ["g++", "-fsanitize=thread", str(probe), "-o", str(built / "probe")]
+    if subprocess.run(command, capture_output=True).returncode or subprocess.run([str(built / "probe")]).returncode:
+        pytest.skip("no ThreadSanitizer here")
+    return {
+        matrix_units: _build(
+            built / f"races_{matrix_units}",
+            matrix_units,
+            RACING.plan("float32", matrix_units).macros,
+            *("-O1", "-g", "-fsanitize=thread"),
+        )
+        for matrix_units in (False, True)
+    }
+
+
+# Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
+RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
+BARRIERS = [(version, barrier) for version in (False, True) for barrier in range(12) if version or barrier != 8]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("matrix_units", "left_out"), BARRIERS)
+def test_only_a_missing_barrier_makes_a_race(
+    race_detectors: dict[bool, Path], matrix_units: bool, left_out: int
+) -> None:
+    plan = RACING.plan("float32", matrix_units)
+    assert plan.passes == 2
+    numbers = (plan.blocks, plan.shared_bytes, plan.images, plan.quads, plan.resident_groups, plan.chunk, left_out)
+    command = [str(race_detectors[matrix_units]), *map(str, numbers)]
+    environment = {"TSAN_OPTIONS": f"exitcode=66 halt_on_error={int(left_out > 0)}"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert run.returncode == (66 if left_out else 0), run.stderr[-2000:]
+    assert ("data race" in run.stderr) == bool(left_out)

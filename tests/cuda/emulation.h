@@ -5,12 +5,14 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #define EMULATED
+#define LEFT_OUT emulation::left_out
 #define __global__
 #define __device__
 #define __forceinline__ inline
@@ -24,18 +26,22 @@ struct alignas(16) uint4 {
 
 namespace emulation {
 
-// Not std::barrier: libstdc++ keeps the waiting threads of all barriers in one pool, whose atomic operations order
-// threads that have nothing to do with each other, and so hide races from ThreadSanitizer.
+// Two counters, used in turn: who is still waiting at one barrier never reads what others have stored at the next,
+// and so is not ordered after it. One counter would hide races from ThreadSanitizer; so would std::barrier, which
+// in libstdc++ keeps the waiting threads of all barriers in one pool.
 class Barrier {
 public:
     explicit Barrier(uint64_t threads) : threads_(threads) {}
-    void wait() {
-        const uint64_t goal = (arrivals_.fetch_add(1, std::memory_order_acq_rel) / threads_ + 1) * threads_;
-        while (arrivals_.load(std::memory_order_acquire) < goal) std::this_thread::yield();
+    // `passed` counts how often the calling thread was here.
+    void wait(uint64_t& passed) {
+        auto& arrivals = arrivals_[passed % 2];
+        const uint64_t goal = (passed++ / 2 + 1) * threads_;
+        arrivals.fetch_add(1, std::memory_order_acq_rel);
+        while (arrivals.load(std::memory_order_acquire) < goal) std::this_thread::yield();
     }
 
 private:
-    std::atomic<uint64_t> arrivals_{0};
+    std::atomic<uint64_t> arrivals_[2] = {};
     const uint64_t threads_;
 };
 
@@ -62,6 +68,8 @@ struct Index {
 inline thread_local Index thread_index, block_index, grid_size;
 inline thread_local Block* block = nullptr;
 inline thread_local int turn = 0;
+inline thread_local uint64_t block_barriers = 0, warp_barriers = 0;
+inline int left_out = 0;  // the barrier that a test leaves out
 
 inline Warp& warp() { return *block->warps[thread_index.x / 32]; }
 
@@ -72,7 +80,7 @@ auto exchange(const Value& value, Choose choose) {
     auto& all = warp().exchanged[turn];
     turn ^= 1;
     std::memcpy(all[thread_index.x % 32], &value, sizeof value);
-    warp().barrier.wait();
+    warp().barrier.wait(warp_barriers);
     return choose([&all](int lane) {
         Value other;
         std::memcpy(&other, all[lane], sizeof other);
@@ -102,8 +110,8 @@ void launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
 #define blockIdx emulation::block_index
 #define gridDim emulation::grid_size
 
-inline void __syncthreads() { emulation::block->barrier.wait(); }
-inline void __syncwarp() { emulation::warp().barrier.wait(); }
+inline void __syncthreads() { emulation::block->barrier.wait(emulation::block_barriers); }
+inline void __syncwarp() { emulation::warp().barrier.wait(emulation::warp_barriers); }
 
 template <typename Value>
 Value __shfl_xor_sync(unsigned, Value value, int mask) {

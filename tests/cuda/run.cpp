@@ -12,10 +12,12 @@ extern "C" void run(int blocks, size_t shared_bytes, const void* images, const v
     });
 }
 
-// Arguments: blocks, shared bytes, images, quads, resident groups, chunk. Values do not matter to a race.
+// Arguments: blocks, shared bytes, images, quads, resident groups, chunk; and the number of a barrier to leave out, or
+// 0. Values do not matter to a race.
 int main(int, char** arguments) {
-    int number[6];
-    for (int i = 0; i < 6; ++i) number[i] = std::atoi(arguments[i + 1]);
+    int number[7];
+    for (int i = 0; i < 7; ++i) number[i] = std::atoi(arguments[i + 1]);
+    emulation::left_out = number[6];
     const int groups = (number[2] + 3) / 4, length = number[3] * HIDDEN + (HIDDEN + 1) * CLASS_QUADS;
     std::vector<uint4> images(size_t(groups) * number[3], uint4{1, 2, 3, 4});
     std::vector<unsigned char> labels(4 * groups);

@@ -101,6 +101,11 @@ class Plan:
         return -(-self.images // BLOCK)
 
     @property
+    def group_bytes(self) -> int:
+        """Of a group's images."""
+        return self.quads * BLOCK * BLOCK
+
+    @property
     def class_quads(self) -> int:
         """Of four classes."""
         return -(-self.classes // 4)
@@ -180,19 +185,18 @@ def _fit(sizes: Plan, device: Device) -> Plan | None:
     A chunk is all of a block's images where that fits. Otherwise the chunks of all blocks together fit into half of
     the L2 cache, so that images not kept in shared memory are read from the device's memory once an iteration.
     """
-    group_bytes = sizes.quads * BLOCK * BLOCK
     own = _up(-(-sizes.groups // sizes.blocks))
-    cached = device.l2_bytes // 2 // (sizes.blocks * group_bytes) // _TILE * _TILE
+    cached = device.l2_bytes // 2 // (sizes.blocks * sizes.group_bytes) // _TILE * _TILE
     for chunk in (own, max(_TILE, min(own, cached))):
-        while chunk > _TILE and _working_bytes(sizes, chunk) > device.shared_bytes:
+        while chunk > _TILE and working_bytes(sizes, chunk) > device.shared_bytes:
             chunk = _up(chunk // 2) if chunk > 2 * _TILE else _TILE
-        working = _working_bytes(sizes, chunk)
-        resident = min((device.shared_bytes - working) // group_bytes // _TILE * _TILE, own)
+        working = working_bytes(sizes, chunk)
+        resident = min((device.shared_bytes - working) // sizes.group_bytes // _TILE * _TILE, own)
         if resident >= 0 and own - resident <= cached:
             break
     if resident < 0:
         return None
-    return replace(sizes, resident_groups=resident, chunk=chunk, shared_bytes=working + resident * group_bytes)
+    return replace(sizes, resident_groups=resident, chunk=chunk, shared_bytes=working + resident * sizes.group_bytes)
 
 
 def _up(groups: int) -> int:
@@ -200,7 +204,7 @@ def _up(groups: int) -> int:
     return -(-groups // _TILE) * _TILE
 
 
-def _working_bytes(sizes: Plan, chunk: int) -> int:
+def working_bytes(sizes: Plan, chunk: int) -> int:
     """Shared memory of a block besides images: what gradient_descent() in the kernel lays out, in its order."""
     item = np.dtype(sizes.dtype).itemsize
     quad = 4 * item
@@ -209,11 +213,9 @@ def _working_bytes(sizes: Plan, chunk: int) -> int:
     errors = chunk * BLOCK * sizes.class_quads * quad
     output_weights = (hidden + 1) * sizes.class_quads * quad
     scales = -(-hidden // 4) * quad
-    if sizes.matrix_units:
-        weights = _up(sizes.quads) * sizes.units * quad
-    else:
-        weights = sizes.quads * (sizes.units | 1) * quad
-    scratch = sizes.threads * max(sizes.class_quads * quad, quad, 16)
+    units = sizes.units if sizes.matrix_units else sizes.units | 1
+    weights = (_up(sizes.quads) if sizes.matrix_units else sizes.quads) * units * quad
+    scratch = sizes.threads * sizes.class_quads * quad
     return activations + errors + output_weights + scales + max(weights, scratch)
 
 

@@ -199,7 +199,9 @@ __device__ __forceinline__ void store_metrics(const Block& block, double loss, d
 
 // Waits until all blocks have come here as often as this one, and makes what they wrote visible. `arrivals` counts
 // since the launch; it may wrap around.
+template <int NUMBER>
 __device__ __forceinline__ void grid_barrier(unsigned* arrivals, unsigned& expected) {
+    if (NUMBER == LEFT_OUT) return;
     __syncthreads();
     expected += gridDim.x;
     if (threadIdx.x == 0) {
@@ -242,7 +244,7 @@ __device__ __forceinline__ void update(const Block& block, const Quad* partials,
             else
                 parameters[place] = parameter;
         }
-        barrier<10>();
+        // The next columns need no barrier: where there are any, each thread has one of its own.
     }
 }
 
@@ -298,12 +300,12 @@ gradient_descent(const uint4* images, const unsigned char* labels, Quad* paramet
             unit_errors(block, end - begin, output_sums);
             barrier<4>();
             for (int pass = 0; pass < PASSES; ++pass) backward(block, pass, begin, end, partials + pass * quads * UNITS);
-            barrier<11>();
+            // The next chunk's forward, which overwrites what backward reads, comes after barrier 1.
         }
         store_output_sums(block, output_sums, partials + weight_quads);
         if (last) store_metrics(block, loss, hits, metrics);
-        grid_barrier(arrivals, expected);
+        grid_barrier<10>(arrivals, expected);
         update(block, partials - (long long)blockIdx.x * length, length, parameters, gradients, image_count, learning_rate);
-        grid_barrier(arrivals, expected);
+        grid_barrier<11>(arrivals, expected);
     }
 }
