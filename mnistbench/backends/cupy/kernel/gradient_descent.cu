@@ -70,7 +70,7 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
 
 // dZ2 of the groups [begin, end), and zero for what pads them; where `measure`, adds to the block's metrics.
 __device__ __forceinline__ void output(const Block& block, const unsigned char* labels, int begin, int end, bool measure,
-                                       double& loss, double& hits) {
+                                       double& loss, int& hits) {
     const int padded = (end - begin + TERM_STEP - 1) / TERM_STEP * TERM_STEP * BLOCK;
     for (int image = thread(); image < padded; image += THREADS) {
         Quad z[CLASS_QUADS] = {};
@@ -185,7 +185,7 @@ __device__ __forceinline__ void store_output_sums(const Block& block, const Quad
 }
 
 // The block's loss and hits, added up by two of its threads: once a launch.
-__device__ __forceinline__ void store_metrics(const Block& block, double loss, double hits, double* metrics) {
+__device__ __forceinline__ void store_metrics(const Block& block, double loss, int hits, double* metrics) {
     double* scratch = (double*)block.weights;
     barrier<6>();  // the scratch space is free
     scratch[2 * thread()] = loss, scratch[2 * thread() + 1] = hits;
@@ -282,7 +282,8 @@ gradient_descent(const uint4* images, const unsigned char* labels, Quad* paramet
         const bool last = iteration == iterations - 1;
         for (int i = thread(); i < output_quads; i += THREADS) block.output_weights[i] = parameters[weight_quads + i];
         Quad output_sums[CLASS_QUADS] = {};
-        double loss = 0, hits = 0;
+        double loss = 0;
+        int hits = 0;
         real scale = 1;
         for (int begin = 0; begin < block.groups; begin += chunk) {
             const int end = min(begin + chunk, block.groups);
