@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from mnistbench.errors import MnistbenchError
+from mnistbench.files import require_writable
 from mnistbench.measurement import machine
 from mnistbench.workload import PRESETS
 
 _ROOT = Path(__file__).parents[1]
 _written = pytest.StashKey[list[Path]]()
+_temporary = pytest.StashKey[Path]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,13 +31,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if (config.getoption("--rounds") or 1) < 1:
+    if (rounds := config.getoption("--rounds")) is not None and rounds < 1:
         raise pytest.UsageError("--rounds: at least 1 is needed")
+    try:
+        require_writable(_folder(config) / "measurements.json")
+    except MnistbenchError as error:
+        raise pytest.UsageError(f"--results: {error}") from error
     option = config.option
     # Timed rounds, and nothing that wants a calibrated run, are asked for; the document with all raw timings is
     # taken over when the session ends, and pytest-benchmark's table gives way to ours unless it compares runs.
     if not option.benchmark_json:
-        option.benchmark_json = str(Path(tempfile.mkdtemp()) / "benchmark.json")
+        config.stash[_temporary] = Path(tempfile.mkdtemp())
+        option.benchmark_json = str(config.stash[_temporary] / "benchmark.json")
     if not (option.benchmark_compare or option.benchmark_verbose):
         option.benchmark_quiet = True
     if option.benchmark_storage == "file://./.benchmarks":
@@ -49,11 +58,23 @@ def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
 
 
 def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
-    # Whether the code differs from the commit: measuring writes to results/, which makes no measurement doubtful.
-    command = ["git", "status", "--porcelain", "mnistbench", "benchmarks", "conftest.py", "pyproject.toml"]
+    # Of this checkout, wherever pytest was started; and whether the code differs from the commit: measuring writes
+    # to results/, which makes no measurement doubtful.
+    code = ["mnistbench", "benchmarks", "conftest.py", "pyproject.toml"]
+    commit_info |= {
+        "id": _git("rev-parse", "HEAD") or "unversioned",
+        "dirty": bool(_git("status", "--porcelain", *code)),
+        "project": "mnistbench",
+    }
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this checkout; nothing where there is no git, or no repository."""
     with contextlib.suppress(OSError):
-        status = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
-        commit_info["dirty"] = bool(status.stdout)
+        return subprocess.run(
+            ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    return ""
 
 
 @pytest.hookimpl(trylast=True)
@@ -65,9 +86,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from mnistbench import report, results
 
     document = json.loads(path.read_text(encoding="utf-8"))
+    # A case that was interrupted after its rounds has no row.
+    document["benchmarks"] = [entry for entry in document["benchmarks"] if "schema" in entry["extra_info"]]
+    if not document["benchmarks"]:
+        return
     name = f"{config.getoption('--workload')}_{document['commit_info']['id'][:7]}"
     stored = results.store(_folder(config), name, document)
     config.stash[_written] = [stored, *report.write(stored.parents[1])]
+    if path.parent == config.stash.get(_temporary, None):
+        shutil.rmtree(path.parent)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

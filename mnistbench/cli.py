@@ -40,8 +40,11 @@ class _Commands(TyperGroup):
         except MnistbenchError as error:
             _complain(str(error))
             raise typer.Exit(2) from error
+        except MemoryError as error:
+            _complain("out of memory; use fewer images (--train-size) or hidden units (--hidden)")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
-            _complain("interrupted; nothing was written")
+            _complain("interrupted")
             raise typer.Exit(130) from error
 
 
@@ -156,7 +159,10 @@ def predict(
     seed: Annotated[int, typer.Option(min=0, help="Which digits: drawn from this seed.")] = 0,
     plot: Annotated[Path, typer.Option(help="Draw them to this .png or .svg file.")] = Path("predictions.png"),
 ) -> None:
-    """Show digits of the test set with the model's prediction and their label, as text and as a picture."""
+    """Show digits with the model's prediction and their label, as text and as a picture.
+
+    They are test images, or, from a CSV file, any of it: those may be among what the model was trained on.
+    """
     import numpy as np
 
     from mnistbench import charts, reference
@@ -168,8 +174,8 @@ def predict(
     _require_picture(plot)
     require_writable(plot)
     parameters, image_shape = load_parameters(model)
-    dataset = load_data(data)
-    split = dataset.test or dataset.dev
+    dataset = load_data(data, dev_size=1)
+    split, which = (dataset.test, "test images") if dataset.test else (dataset.train, f"images of {dataset.source}")
     if dataset.image_shape != image_shape:
         raise ModelError(
             f"{model}: takes images of {image_shape}, but those of {dataset.source} are {dataset.image_shape}"
@@ -184,7 +190,7 @@ def predict(
         out.print(Text(line), no_wrap=True, overflow="crop")
     charts.write(charts.predictions(images, predicted[chosen], labels, image_shape), plot)
     accuracy = reference.get_accuracy(predicted, split.labels)
-    out.print(f"{accuracy:.1%} of all {len(split):,} are right; the digits above are drawn in {plot}")
+    out.print(f"{accuracy:.1%} of all {len(split):,} {which} are right; the digits above are drawn in {plot}")
 
 
 @app.command()
@@ -238,18 +244,17 @@ def backends(as_json: Json = False) -> None:
 @app.command()
 def charts(
     results: Results = Path("results"),
-    readme: Annotated[Path | None, typer.Option(help="A README whose results section to write anew as well.")] = None,
     check: Annotated[bool, typer.Option(help="Write nothing; exit with 1 if anything is stale.")] = False,
 ) -> None:
-    """Draw the charts and the tables of the stored measurements anew."""
+    """Draw the charts and the tables of the stored measurements anew, also in a README.md beside their folder."""
     from mnistbench import report
 
     if check:
-        stale = report.stale(results, readme)
+        stale = report.stale(results)
         for path in stale:
             out.print(f"{path} is stale: run 'mnistbench charts'")
         raise typer.Exit(1 if stale else 0)
-    for path in report.write(results, readme):
+    for path in report.write(results):
         out.print(str(path))
 
 
@@ -306,6 +311,8 @@ def _reporter(iterations: int, quiet: bool) -> Iterator[Callable[[Metrics], None
 
 
 def _training_record(result: TrainingResult) -> dict[str, Any]:
+    from mnistbench.measurement import machine
+
     return {
         "backend": result.backend,
         "dtype": result.workload.dtype,
@@ -316,6 +323,7 @@ def _training_record(result: TrainingResult) -> dict[str, Any]:
         "loss": result.loss,
         "costs": result.costs.as_dict(),
         "history": result.history_records(),
+        "peak_memory_bytes": machine.peak_memory(),
         "description": result.description,
     }
 
@@ -337,14 +345,14 @@ def _print_training(result: TrainingResult, written: list[Path]) -> None:
 def _digits_as_text(images: Any, predicted: Any, labels: Any) -> Iterator[str]:
     """Images (k, height, width) as text, side by side as far as the screen is wide; two rows of pixels a line."""
     shades = " .:-=+*#%@"
-    width = images.shape[2] + 2
+    captions = [
+        f"prediction {guess}, label {label}" + ("" if guess == label else "  WRONG")
+        for guess, label in zip(predicted, labels, strict=True)
+    ]
+    width = max(images.shape[2], *map(len, captions)) + 2
     for first in range(0, len(images), per_line := max(1, out.width // width)):
         part = slice(first, first + per_line)
-        captions = (
-            f"prediction {guess}, label {label}" + ("" if guess == label else "  WRONG")
-            for guess, label in zip(predicted[part], labels[part], strict=True)
-        )
-        yield "".join(caption.ljust(width) for caption in captions).rstrip()
+        yield "".join(caption.ljust(width) for caption in captions[part]).rstrip()
         for row in range(0, images.shape[1], 2):
             ink = images[part, row : row + 2].mean(axis=1)
             cells = ("".join(shades[int(value) * len(shades) // 256] for value in line).ljust(width) for line in ink)

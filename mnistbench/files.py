@@ -30,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise MnistbenchError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -45,8 +45,16 @@ def require_writable(path: Path) -> None:
     if path.is_dir():
         raise MnistbenchError(f"{path}: is a folder; give the name of a file")
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    write_atomically(probe, lambda file: None)
-    probe.unlink()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> MnistbenchError:
+    return MnistbenchError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def write_text(path: Path, text: str) -> None:

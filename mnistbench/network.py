@@ -15,9 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 from mnistbench import reference
 from mnistbench.errors import ModelError
 from mnistbench.files import write_atomically
+from mnistbench.reference import Array as Array
 from mnistbench.workload import Network
-
-Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def save_parameters(path: Path, parameters: Parameters, image_shape: Sequence[in
         MnistbenchError: the file cannot be written.
     """
     buffer = io.BytesIO()
-    arrays: dict[str, NDArray[Any]] = dict(parameters.named())
-    np.savez(buffer, allow_pickle=False, image_shape=np.array(image_shape, np.int64), **arrays)
+    arrays: dict[str, Any] = dict(parameters.named())
+    np.savez(buffer, image_shape=np.array(image_shape, np.int64), **arrays)
     write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 

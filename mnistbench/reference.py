@@ -40,7 +40,8 @@ def scale_images(images: NDArray[np.uint8], dtype: DTypeLike = np.float64) -> Ar
 
     Inputs of about the size of the weights keep the first gradients, and so the useful learning rates, moderate.
     """
-    X: Array = images.T.astype(dtype) / np.dtype(dtype).type(255)
+    X: Array = np.ascontiguousarray(images.T, dtype)
+    X /= 255
     return X
 
 
@@ -181,7 +182,8 @@ def gradient_descent(
     The accuracy printed at iteration i is that of the parameters before update i, whose forward pass it
     comes from.
     """
-    W1, b1, W2, b2 = (p.astype(X.dtype) for p in init_params(X.shape[0], hidden, outputs, seed))
+    dtype = np.result_type(X.dtype, np.float32)  # whole numbers would round the parameters to 0
+    W1, b1, W2, b2 = (p.astype(dtype) for p in init_params(X.shape[0], hidden, outputs, seed))
     for i in range(iterations):
         Z1, A1, Z2, A2 = forward_prop(W1, b1, W2, b2, X)
         dW1, db1, dW2, db2 = backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)

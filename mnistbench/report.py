@@ -43,6 +43,8 @@ def _train(row: Row) -> str:
 
 def _compile(row: Row) -> str:
     cached = row["compile_cached"]
+    if row["costs"]["compile"] < 1e-3:
+        return "nothing"
     return seconds(row["costs"]["compile"]) + ("" if pd.isna(cached) else f" ({seconds(cached)} cached)")
 
 
@@ -98,8 +100,11 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
     yield (
         f"train: median of {counted} rounds of {rows['iterations'].iloc[0]} iterations from fresh weights, and an "
         f"interval that covers the true median with a probability of at least {rows['level'].min():.0%}; "
+        "speedup: over numpy float64, a ratio of medians; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
     )
+    if (rows["device"] == "CPU").all():
+        yield "No row of a GPU has been measured on this machine."
     for row in rows.to_dict("records"):
         if not row["validated"]:
             yield f"{row['backend']} {row['dtype']} is no result: {row['problem']}."
@@ -108,8 +113,10 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
             yield f"{row['backend']} {row['dtype']} is noisy: its rounds differ by {spread:.0%} of their median."
 
 
-def write(folder: Path, readme: Path | None = None) -> list[Path]:
-    """Draw every machine's charts, write the results' README.md, and the results section of ``readme`` if given.
+def write(folder: Path) -> list[Path]:
+    """Draw every machine's charts, and write the folder's README.md and the results section of the one beside it.
+
+    A README.md beside the folder that has no such section, between its two markers, stays as it is.
 
     Returns:
         the files written.
@@ -123,13 +130,13 @@ def write(folder: Path, readme: Path | None = None) -> list[Path]:
             for name, draw in charts.CHARTS.items() if rows["validated"].any() else ():
                 stem = machine / f"{workload}-{name}"
                 written += charts.save(draw(_validated(rows)), stem, _digest(rows))
-    for path, text in _texts(folder, readme):
+    for path, text in _texts(folder):
         write_text(path, text)
         written.append(path)
     return written
 
 
-def stale(folder: Path, readme: Path | None = None) -> list[Path]:
+def stale(folder: Path) -> list[Path]:
     """The files that :func:`write` would change.
 
     Raises:
@@ -141,7 +148,7 @@ def stale(folder: Path, readme: Path | None = None) -> list[Path]:
             names = charts.CHARTS if rows["validated"].any() else ()
             paths = [machine / f"{workload}-{name}.{kind}" for name in names for kind in ("svg", "png")]
             found += [path for path in paths if charts.stored_source(path) != _digest(rows)]
-    for path, text in _texts(folder, readme):
+    for path, text in _texts(folder):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             found.append(path)
     return found
@@ -173,7 +180,7 @@ def _digest(rows: pd.DataFrame) -> str:
     return charts.digest(json.dumps(records, sort_keys=True, default=lambda value: value.item()))
 
 
-def _texts(folder: Path, readme: Path | None) -> Iterator[tuple[Path, str]]:
+def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
     """The README files and what they should say."""
     lines = [
         "# Results",
@@ -189,11 +196,10 @@ def _texts(folder: Path, readme: Path | None) -> Iterator[tuple[Path, str]]:
             if rows["validated"].any():
                 lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in charts.CHARTS]
             if workload == OPENING and rows["date"].max() > opening[0]:
-                chart = f"![training time](results/{machine.name}/{workload}-training-time.svg)"
+                chart = f"![training time]({folder.name}/{machine.name}/{workload}-training-time.svg)"
                 opening = rows["date"].max(), [*table, "", chart]
     yield folder / "README.md", "\n".join(lines) + "\n"
-    if readme is not None:
-        yield readme, _with_section(readme, opening[1])
+    yield from _opening(folder.resolve().parent / "README.md", opening[1])
 
 
 def _provenance(rows: pd.DataFrame) -> list[str]:
@@ -208,14 +214,10 @@ def _provenance(rows: pd.DataFrame) -> list[str]:
     return [f"Measured until {rows['date'].max()[:10]} at {', '.join(commits)}, with {libraries}."]
 
 
-def _with_section(readme: Path, lines: list[str]) -> str:
-    """The text of ``readme`` with the lines between its two markers."""
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except OSError as error:
-        raise MnistbenchError(f"{readme}: cannot be read: {error.strerror}") from error
+def _opening(readme: Path, lines: list[str]) -> Iterator[tuple[Path, str]]:
+    """``readme`` with the lines between its two markers, if it has them."""
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
-    if not (begin and end):
-        raise MnistbenchError(f"{readme}: has no section between '{_BEGIN}' and '{_END}'")
-    return "\n".join([before + begin, *lines, end + after])
+    if begin and end:
+        yield readme, "\n".join([before + begin, *lines, end + after])

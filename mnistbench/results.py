@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.errors import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.measurement import limits, statistics
+from mnistbench.measurement import statistics
 from mnistbench.measurement.cold import ColdStart
 from mnistbench.workload import Workload
 
@@ -71,6 +72,8 @@ def row(
         "image_bytes": workload.image_bytes,
         "flops_per_second": rate,
         "peak_flops_per_second": peak,
+        "fraction_of_peak": None if peak is None else rate / peak,
+        "image_bytes_per_second": workload.image_bytes * workload.iterations / middle.value,
         "final": final,
         "history": [{"iteration": m.iteration, "loss": m.loss, "accuracy": m.accuracy} for m in agreement.history],
         "agreement": {
@@ -89,6 +92,8 @@ def _peak(workload: Workload, description: dict[str, Any]) -> float | None:
     """The host's multiply-add peak for a row that was computed on it, None for another device."""
     if description["device"] != "CPU":
         return None
+    from mnistbench.measurement import limits  # which loads Numba; reading rows needs none
+
     return limits.multiply_add_peak(workload.dtype, description["threads"])
 
 
@@ -173,18 +178,27 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 
 def latest(rows: pd.DataFrame, workload: str) -> pd.DataFrame:
-    """The last row of each backend and dtype on a workload, in the order of the first, with their ``speedup``.
+    """The last row of each backend, dtype, device and number of threads on a workload, in the registry's order.
 
-    ``speedup`` is the median of the ``numpy`` backend in float64 over the row's own; NaN where there is none that
-    is validated. The attribute ``images`` is the number of training images.
+    Besides :func:`load`'s columns they have ``speedup``: the median of the ``numpy`` backend in float64 over the
+    row's own, on as many threads, or for another device on the most; NaN where no such row is validated. The
+    attribute ``images`` is the number of training images.
     """
     if rows.empty:
         return rows
-    chosen = (
-        rows[rows["workload"] == workload].drop_duplicates(["backend", "dtype"], keep="last").reset_index(drop=True)
-    )
-    baseline = chosen[(chosen["backend"] == "numpy") & (chosen["dtype"] == "float64") & chosen["validated"]]
-    chosen["speedup"] = (baseline["median"].iloc[0] if len(baseline) else math.nan) / chosen["median"]
+    identity = ["backend", "dtype", "device", "threads"]
+    chosen = rows[rows["workload"] == workload].drop_duplicates(identity, keep="last")
+    rank = {name: place for place, name in enumerate(registry.names())}
+    places = chosen["backend"].map(lambda name: rank.get(name, len(rank)))
+    chosen = chosen.assign(place=places).sort_values(["place", "threads", "dtype"], kind="stable")
+    chosen = chosen.drop(columns="place").reset_index(drop=True)
+    numpy = chosen[(chosen["backend"] == "numpy") & (chosen["dtype"] == "float64") & chosen["validated"]]
+    baselines = dict(zip(numpy["threads"], numpy["median"], strict=True))
+    most = baselines[max(baselines)] if baselines else math.nan
+    chosen["speedup"] = [
+        (baselines.get(threads, math.nan) if device == "CPU" else most) / median
+        for threads, device, median in zip(chosen["threads"], chosen["device"], chosen["median"], strict=True)
+    ]
     if len(chosen):
         chosen.attrs["images"] = int(chosen["images"].iloc[0])
     return chosen

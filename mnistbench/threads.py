@@ -21,7 +21,7 @@ _VARIABLES = (
 
 
 def usable_cpus() -> int:
-    """Logical CPUs that this process may run on, which containers and taskset make fewer than the machine's."""
+    """Logical CPUs that this process may run on; taskset and cpusets make them fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

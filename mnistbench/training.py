@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -109,7 +110,7 @@ def train(
     """
     if every < 1:
         raise OptionError(f"every {every}: at least 1 iteration is needed")
-    given = None if parameters is None else Parameters([*parameters.weights], [*parameters.biases])
+    given = None if parameters is None else _given(parameters)
     network = dataset.network(*(hidden if isinstance(hidden, tuple) else (hidden,))) if given is None else given.network
     if (network.inputs, network.outputs) != (dataset.pixels, dataset.classes):
         raise ModelError(
@@ -123,6 +124,7 @@ def train(
     trainer, costs = load(chosen, workload, dataset, initial, threads)
     with trainer:
         costs.import_ = registry.import_seconds(backend)
+        costs.compile += registry.probe_seconds(backend)
         recorded = set(range(0, iterations, every))
         stops = sorted({i + 1 for i in recorded} | {k for k in snapshots if 0 < k < iterations} | {iterations})
         metrics, kept = [], [(0, initial)] if 0 in snapshots else []
@@ -166,16 +168,25 @@ def load(
 ) -> tuple[Trainer, Costs]:
     """Start a trainer at iteration 0 with everything compiled, and say what loading and compiling cost.
 
-    What the first iteration took longer than the second is counted as compiling.
+    What the first iteration took longer than later ones is counted as compiling if it is more than such an
+    iteration takes; less than that also happens by chance, and when memory is first touched.
     """
     costs = Costs()
     _, costs.compile = timed(lambda: backend.warm_up(workload, threads))
     trainer, costs.load = timed(lambda: backend.start(workload, dataset, initial, threads))
-    _, first = timed(lambda: trainer.advance(1))
-    _, second = timed(lambda: trainer.advance(1))
-    costs.compile += max(0.0, first - second)
+    first, *later = (timed(lambda: trainer.advance(1))[1] for _ in range(4))
+    if first > 2 * max(later):
+        costs.compile += first - statistics.median(later)
     trainer.reset(initial)
     return trainer, costs
+
+
+def _given(parameters: ParametersLike) -> Parameters:
+    """Somebody's initial values, checked."""
+    own = Parameters([np.asarray(w) for w in parameters.weights], [np.asarray(b) for b in parameters.biases])
+    if not own.is_finite():
+        raise ModelError("parameters: hold values that are NaN or infinite")
+    return own
 
 
 def accuracy(trainer: Trainer, split: Split) -> float:

@@ -6,6 +6,7 @@ This module loads no array library, so that the costs of importing one can be me
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -26,7 +27,11 @@ class Network:
     sizes: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.sizes) < 2 or any(not isinstance(size, int) or size < 1 for size in self.sizes):
+        try:
+            object.__setattr__(self, "sizes", tuple(operator.index(size) for size in self.sizes))
+        except TypeError:
+            raise OptionError(f"layer sizes {self.sizes}: must be whole numbers") from None
+        if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise OptionError(f"layer sizes {self.sizes}: give two or more positive whole numbers, inputs first")
 
     @property
@@ -74,6 +79,8 @@ class Workload:
     name: str = "custom"
 
     def __post_init__(self) -> None:
+        # A NumPy scalar would carry its own dtype into the computation.
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))
         if self.dtype not in DTYPES:
             raise OptionError(f"dtype {self.dtype!r}: choose from {', '.join(DTYPES)}")
         if self.images < 1:

@@ -28,7 +28,9 @@ __all__ = [
     "availability",
     "available",
     "get",
+    "import_seconds",
     "names",
+    "probe_seconds",
     "require",
 ]
 
@@ -47,6 +49,7 @@ _INSTALL = {"cupy": _CUPY, "cupy-plain": _CUPY}
 
 
 _import_seconds: dict[str, float] = {}
+_probe_seconds: dict[str, float] = {}
 
 
 @cache
@@ -79,9 +82,14 @@ def get(name: str) -> Backend:
     try:
         backend: Backend = getattr(importlib.import_module(module), attribute)()
         _import_seconds[name] = time.perf_counter() - start
-    except (ImportError, AttributeError) as error:
-        raise BackendUnavailable(name, " ".join(str(error).split()), _INSTALL.get(name)) from error
+    except Exception as error:  # whatever goes wrong in a library that is being loaded, the others still work
+        raise BackendUnavailable(name, _one_line(error), _INSTALL.get(name)) from error
     return backend
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"
 
 
 def import_seconds(name: str) -> float:
@@ -94,6 +102,11 @@ def import_seconds(name: str) -> float:
     return _import_seconds[name]
 
 
+def probe_seconds(name: str) -> float:
+    """What the first :func:`availability` of that backend took in this process, which may create a device's context."""
+    return _probe_seconds.get(name, 0.0)
+
+
 def availability(name: str) -> Availability:
     """Whether the backend of that name can run here; its library is loaded if it is installed.
 
@@ -101,9 +114,15 @@ def availability(name: str) -> Availability:
         UnknownBackend: there is none of that name.
     """
     try:
-        return get(name).availability()
+        backend = get(name)
+        start = time.perf_counter()
+        found = backend.availability()
+        _probe_seconds.setdefault(name, time.perf_counter() - start)
     except BackendUnavailable as error:
         return Availability(usable=False, reason=error.reason, fix=error.fix)
+    except Exception as error:
+        return Availability(usable=False, reason=_one_line(error))
+    return found
 
 
 def available() -> list[str]:

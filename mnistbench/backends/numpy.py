@@ -23,7 +23,7 @@ from mnistbench.workload import Workload
 class NumpyTrainer(Trainer):
     """Holds X (n, m) in the workload's dtype and the four parameter arrays."""
 
-    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
+    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
         self._workload = workload
         self._threads = threads
         self._blas = ThreadpoolController().select(user_api="blas")
@@ -75,7 +75,8 @@ class NumpyTrainer(Trainer):
         kernels = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in pools]
         return {
             "device": "CPU",
-            "threads": max((pool["num_threads"] for pool in pools), default=1),
+            # Apple's Accelerate, which does not tell, uses what it likes.
+            "threads": max((pool["num_threads"] for pool in pools), default=resolve(self._threads)),
             "versions": {"numpy": np.__version__},
             "kernel": f"BLAS {', '.join(kernels) or 'unknown'}".strip(),
             "skips": None,
@@ -94,4 +95,4 @@ class NumpyBackend(Backend):
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
     ) -> NumpyTrainer:
         self.require(workload)
-        return NumpyTrainer(workload, dataset, parameters, resolve(threads))
+        return NumpyTrainer(workload, dataset, parameters, None if threads is None else resolve(threads))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from typing import Any
 
 from mnistbench.errors import MnistbenchError
 from mnistbench.measurement.clock import Costs
@@ -65,26 +64,10 @@ def _run(
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "mnistbench", "train", "--json", *arguments]
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
-    ):
-        assert process.stdout is not None
-        output = process.stdout.read()
-        peak_memory = _wait(process)
-        if process.returncode:
-            errors.seek(0)
-            last = errors.read().strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-            raise MnistbenchError(f"a new process that trains with {backend} failed: {last[0]}")
-    costs: dict[str, Any] = json.loads(output)["costs"]
-    return Costs(costs["import"], costs["load"], costs["compile"], costs["train"]), peak_memory
-
-
-def _wait(process: subprocess.Popen[str]) -> int | None:
-    """Wait for the process to end; the largest resident memory it had, in bytes."""
-    if not hasattr(os, "wait4"):
-        process.wait()
-        return None
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if process.returncode:
+        last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        raise MnistbenchError(f"a new process that trains with {backend} failed: {last[0]}")
+    record = json.loads(process.stdout)
+    costs = record["costs"]
+    return Costs(costs["import"], costs["load"], costs["compile"], costs["train"]), record["peak_memory_bytes"]

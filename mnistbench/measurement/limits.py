@@ -6,6 +6,7 @@ A matrix product would not do either, because a BLAS library that chose the wron
 
 from __future__ import annotations
 
+import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -37,7 +38,7 @@ def _vector_bytes() -> int:
 
 @intrinsic
 def _multiply_add(typing_context, value, steps):  # type: ignore[no-untyped-def]
-    """value := value * value + value in every lane of every chain, ``steps`` times, all of it in registers.
+    """chain := chain * value + value in every lane of every chain, ``steps`` times, all of it in registers.
 
     Returns one lane of the chains' sum, so that the compiler cannot leave the work out.
     """
@@ -69,11 +70,14 @@ def _run_chains(value, steps):  # type: ignore[no-untyped-def]
 
 
 @cache
-def multiply_add_peak(dtype: DType, threads: int) -> float:
+def multiply_add_peak(dtype: DType, threads: int) -> float | None:
     """The most floating-point operations a second that ``threads`` threads can do, a multiply-add counting as two.
 
-    Takes about a quarter of a second the first time.
+    None where it is not the limit: on CPUs other than x86-64, whose matrix units are faster, and without fused
+    multiply-adds. Takes about a quarter of a second the first time.
     """
+    if platform.machine().lower() not in ("x86_64", "amd64") or not binding.get_host_cpu_features().get("fma"):
+        return None
     value = np.dtype(dtype).type(0.5)
     _run_chains(value, 1)
     flops = 2 * _CHAINS * (_vector_bytes() // np.dtype(dtype).itemsize) * _STEPS * threads

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,31 @@ def memory_gib() -> float | None:
         return None
 
 
+def peak_memory() -> int | None:
+    """The largest resident memory of this process so far, in bytes, or None where the system does not tell.
+
+    On Linux not from getrusage: that starts at the peak of the process which started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)):
+        return int(found.group(1)) * 1024
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None
+
+
+def gpu_name() -> str | None:
+    """The first NVIDIA GPU's name, as its driver gives it, or None."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return names.strip().splitlines()[0] if names.strip() else None
+
+
 def versions() -> dict[str, str]:
     """The versions of Python and of the installed libraries that a result can depend on."""
     found = {"python": platform.python_version()}
@@ -54,8 +80,10 @@ def versions() -> dict[str, str]:
 
 def describe() -> dict[str, Any]:
     """The machine as JSON values; nothing in it names its owner or its place in a network."""
+    gpu = gpu_name()
     return {
-        "name": f"{cpu_name()}, {usable_cpus()} CPUs",
+        "name": f"{cpu_name()}, {usable_cpus()} CPUs" + (f", {gpu}" if gpu else ""),
+        "gpu": gpu,
         "cpu": cpu_name(),
         "architecture": platform.machine(),
         "usable_cpus": usable_cpus(),

@@ -175,9 +175,17 @@ class NumbaPlainTrainer(Trainer):
             "device": "CPU",
             "threads": self._threads,
             "versions": {"numba": numba.__version__, "numpy": np.__version__},
-            "kernel": f"loops over images, {threading_layer()} threads",
+            "kernel": f"loops over images, {_threading_layer()} threads",
             "skips": "hidden units with Z1 <= 0 in the backward pass, whose gradient is 0",
         }
+
+
+def _threading_layer() -> str:
+    """Which of its thread pools Numba has chosen, which it does at the first parallel call."""
+    try:
+        return str(threading_layer())
+    except ValueError:
+        return "no"
 
 
 def _as_parameters(layers: _Layers) -> Parameters:
