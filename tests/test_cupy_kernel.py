@@ -6,29 +6,43 @@ The very source that CuPy compiles for a GPU trains small shapes here, and build
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnistbench import reference
 from mnistbench.backends.cupy import layout
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.workload import DTYPES, PRESETS, DType, Network, Workload
+from tests.cuda import host
+from tests.cuda.host import needs_compiler
 
-_CUDA = Path(__file__).parent / "cuda"
+CLASSIC = PRESETS["classic"]
+RATE = 0.1
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernel on the CPU with")
+# What an H200 and a T4 say of themselves.
+HOPPER = layout.Device(
+    multiprocessors=132, shared_bytes=227 * 1024, l2_bytes=50 << 20, registers=65_536, compute_capability=90
+)
+TURING = layout.Device(
+    multiprocessors=40, shared_bytes=64 * 1024, l2_bytes=4 << 20, registers=65_536, compute_capability=75
+)
 
 # A device small enough to emulate: two blocks, with registers for 64 threads (32 in float64).
 _SMALL = layout.Device(
-    multiprocessors=2, shared_bytes=1 << 20, l2_bytes=1 << 20, registers=11_000, compute_capability=80
+    multiprocessors=2, shared_bytes=1 << 20, l2_bytes=1 << 20, registers=host.REGISTERS, compute_capability=80
 )
 
 
@@ -60,48 +74,30 @@ class Shape:
         return images, labels, Parameters.initial(Network((self.pixels, self.hidden, self.classes)), 1)
 
 
-@cache
-def _library(folder: Path, matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
-    name = "_".join(["matrix" if matrix_units else "plain", *(value for _, value in macros)])
-    return ctypes.CDLL(str(_build(folder / f"{name}.so", matrix_units, dict(macros), "-O1", "-shared", "-fPIC")))
-
-
-def _build(path: Path, matrix_units: bool, macros: dict[str, str], *options: str) -> Path:
-    """The kernel and what runs it, compiled for the host."""
-    source = path.with_suffix(".cpp")
-    source.write_text(layout.source(matrix_units) + (_CUDA / "run.cpp").read_text())
-    command = ["g++", "-std=c++20", "-pthread", "-w", "-include", str(_CUDA / "emulation.h"), *options]
-    defined = [f"-D{name}={value}" for name, value in macros.items()]
-    subprocess.run([*command, *defined, str(source), "-o", str(path)], check=True)
-    return path
+def macros(plan: layout.Plan) -> tuple[str, ...]:
+    return tuple(f"-D{name}={value}" for name, value in plan.macros.items())
 
 
 class Kernel:
-    """The kernel with one task's arrays."""
+    """The kernel with one task's arrays, which are of the host."""
 
-    def __init__(
-        self, folder: Path, shape: Shape, dtype: DType, matrix_units: bool, learning_rate: float = 0.1
-    ) -> None:
+    def __init__(self, shape: Shape, dtype: DType, matrix_units: bool) -> None:
         self.plan = shape.plan(dtype, matrix_units)
         images, labels, self.initial = shape.data()
         self._kept = np.arange(shape.pixels)
-        self._rate = learning_rate
-        self._library = _library(folder, matrix_units, tuple(self.plan.macros.items()))
-        self._images = _aligned(layout.pack_images(np, images, self.plan.quads))
+        self._images = layout.pack_images(np, images, self.plan.quads)
         self._labels = labels.astype(np.uint8)
-        self.values = _aligned(layout.pack_parameters(self.plan, self.initial, self._kept))
+        self.values = layout.pack_parameters(self.plan, self.initial, self._kept)
 
     def run(self, iterations: int, gradients: NDArray[Any] | None = None) -> tuple[float, float]:
         """Train; the loss and accuracy of the last iteration."""
         plan = self.plan
-        partials = _aligned(np.full(plan.blocks * plan.length, np.nan, plan.dtype))
+        partials = np.full(plan.blocks * plan.length, np.nan, plan.dtype)
         metrics = np.full((plan.blocks, 2), np.nan)
         arrays = (self._images, self._labels, self.values, gradients, partials, metrics)
-        pointers = [None if array is None else array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
-        self._library.run(
-            plan.blocks, ctypes.c_size_t(plan.shared_bytes), *pointers, plan.images, plan.quads, iterations,
-            ctypes.c_double(self._rate), plan.resident_groups, plan.chunk,
-        )  # fmt: skip
+        numbers = (plan.images, plan.quads, iterations, RATE, plan.resident_groups, plan.chunk)
+        source = layout.source(plan.matrix_units)
+        host.launch(source, macros(plan), plan.blocks, plan.shared_bytes, [*arrays, *numbers])
         loss, hits = metrics.sum(axis=0) / plan.images
         return float(loss), float(hits)
 
@@ -109,24 +105,15 @@ class Kernel:
         return layout.unpack_parameters(self.plan, self.values, self._kept, self.initial)
 
     def gradients(self) -> Parameters:
-        result = _aligned(np.full_like(self.values, np.nan))
+        result = np.full_like(self.values, np.nan)
         self.run(1, result)
         return layout.unpack_parameters(self.plan, result, self._kept, self.initial)
 
 
-def _aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """A flat copy at an address divisible by 16, as CUDA's are."""
-    space = np.empty(array.nbytes + 16, np.uint8)
-    start = -space.ctypes.data % 16
-    copy = space[start : start + array.nbytes].view(array.dtype)
-    copy[:] = array.ravel()
-    return copy
-
-
 SHAPES = {
-    "resident": Shape(100, 30, 6, 10),
-    "streamed": Shape(203, 30, 10, 10, resident=1),
-    "chunks": Shape(203, 50, 6, 10, resident=3, chunk=2),
+    "resident": Shape(100, 30, 10, 10),
+    "streamed": Shape(203, 31, 9, 10, resident=1),
+    "chunks": Shape(203, 50, 10, 10, resident=3, chunk=2),
     "passes": Shape(140, 9, 22, 3, resident=0, chunk=1),
     "few": Shape(1, 1, 1, 1),
     "odd": Shape(9, 5, 3, 17, resident=0),
@@ -138,19 +125,14 @@ VERSIONS: dict[str, tuple[DType, bool]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernel")
-
-
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_trajectory_is_the_references(built: Path, name: str, version: str) -> None:
+def test_trajectory_is_the_references(name: str, version: str) -> None:
     shape, (dtype, matrix_units) = SHAPES[name], VERSIONS[version]
     if dtype == "float64" and shape.classes > 16:
         pytest.skip("falls back to array operations")
-    kernel = Kernel(built, shape, dtype, matrix_units)
+    kernel = Kernel(shape, dtype, matrix_units)
     images, labels, initial = shape.data()
     X, arrays = reference.scale_images(images), _arrays(initial)
     eps = float(np.finfo(dtype).eps)
@@ -158,7 +140,7 @@ def test_trajectory_is_the_references(built: Path, name: str, version: str) -> N
         for _ in range(iterations):
             Z1, A1, Z2, A2 = reference.forward_prop(*arrays, X)
             gradients = reference.backward_prop(Z1, A1, Z2, A2, arrays[0], arrays[2], X, labels)
-            arrays = reference.update_params(*arrays, *gradients, 0.1)
+            arrays = reference.update_params(*arrays, *gradients, RATE)
         loss, accuracy = kernel.run(iterations)
         assert loss == pytest.approx(reference.cross_entropy(Z2, labels), rel=20 * eps)
         assert accuracy == reference.get_accuracy(reference.get_predictions(A2), labels)
@@ -179,10 +161,10 @@ def _arrays(parameters: Parameters) -> tuple[Any, Any, Any, Any]:
 
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_launch_repeats_bit_for_bit(built: Path, version: str) -> None:
+def test_a_launch_repeats_bit_for_bit(version: str) -> None:
     runs = []
     for _ in range(2):
-        kernel = Kernel(built, SHAPES["streamed"], *VERSIONS[version])
+        kernel = Kernel(SHAPES["streamed"], *VERSIONS[version])
         runs.append((kernel.run(2), kernel.values.tobytes()))
     assert runs[0] == runs[1]
 
@@ -191,8 +173,8 @@ def test_a_launch_repeats_bit_for_bit(built: Path, version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("where", [0, -4])
-def test_what_is_not_finite_shows_in_the_loss(built: Path, version: str, bad: float, where: int) -> None:
-    kernel = Kernel(built, SHAPES["streamed"], *VERSIONS[version])
+def test_what_is_not_finite_shows_in_the_loss(version: str, bad: float, where: int) -> None:
+    kernel = Kernel(SHAPES["streamed"], *VERSIONS[version])
     kernel.values[where if where == 0 else kernel.plan.weight_values] = bad
     loss, _ = kernel.run(1)
     assert not np.isfinite(loss)
@@ -200,24 +182,19 @@ def test_what_is_not_finite_shows_in_the_loss(built: Path, version: str, bad: fl
 
 
 @pytest.fixture(scope="session")
-def race_detectors(built: Path) -> dict[bool, Path]:
-    """Programs that run the kernel under ThreadSanitizer, of both versions."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to run the kernel on the CPU with")
-    probe = built / "probe.cpp"
-    probe.write_text("int main() {}")
-    command = ["g++", "-fsanitize=thread", str(probe), "-o", str(built / "probe")]
-    if subprocess.run(command, capture_output=True).returncode or subprocess.run([str(built / "probe")]).returncode:
+def race_detector(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """Makes a program that runs the kernel under ThreadSanitizer, of either version."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.cpp").write_text("int main() {}")
+    command = ["g++", "-fsanitize=thread", str(folder / "probe.cpp"), "-o", str(folder / "probe")]
+    if subprocess.run(command, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
         pytest.skip("no ThreadSanitizer here")
-    return {
-        matrix_units: _build(
-            built / f"races_{matrix_units}",
-            matrix_units,
-            RACING.plan("float32", matrix_units).macros,
-            *("-O1", "-g", "-fsanitize=thread"),
-        )
-        for matrix_units in (False, True)
-    }
+
+    def build(matrix_units: bool) -> Path:
+        plan = RACING.plan("float32", matrix_units)
+        return host.build(layout.source(matrix_units), macros(plan), "-g", "-fsanitize=thread")
+
+    return build
 
 
 # Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
@@ -228,13 +205,170 @@ BARRIERS = [(version, barrier) for version in (False, True) for barrier in range
 @needs_compiler
 @pytest.mark.parametrize(("matrix_units", "left_out"), BARRIERS)
 def test_only_a_missing_barrier_makes_a_race(
-    race_detectors: dict[bool, Path], matrix_units: bool, left_out: int
+    race_detector: Callable[[bool], Path], matrix_units: bool, left_out: int
 ) -> None:
     plan = RACING.plan("float32", matrix_units)
     assert plan.passes == 2
     numbers = (plan.blocks, plan.shared_bytes, plan.images, plan.quads, plan.resident_groups, plan.chunk, left_out)
-    command = [str(race_detectors[matrix_units]), *map(str, numbers)]
+    command = [str(race_detector(matrix_units)), *map(str, numbers)]
     environment = {"TSAN_OPTIONS": f"exitcode=66 halt_on_error={int(left_out > 0)}"}
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert run.returncode == (66 if left_out else 0), run.stderr[-2000:]
     assert ("data race" in run.stderr) == bool(left_out)
+
+
+# Building it for GPUs, without one
+
+
+def nvrtc() -> Any:
+    """NVIDIA's run-time compiler, from its wheel; None where it is not installed."""
+    try:
+        found = importlib.util.find_spec("nvidia")
+    except ImportError:
+        return None
+    folders = found.submodule_search_locations or () if found else ()
+    files = [file for folder in folders for file in Path(folder).glob("*/lib/libnvrtc.so.*")]
+    return ctypes.CDLL(str(files[0])) if files else None
+
+
+def compile_for_gpu(architecture: str, source: str, options: tuple[str, ...]) -> str:
+    """What the compiler and the assembler say; with CuPy's own options."""
+    options = ("-std=c++17", "-ftz=true", f"-arch={architecture}", "-Xptxas", "-v", *options)
+    if (library := nvrtc()) is not None:
+        program, size = ctypes.c_void_p(), ctypes.c_size_t()
+        assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0
+        encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        failed = library.nvrtcCompileProgram(program, len(options), encoded)
+        assert library.nvrtcGetProgramLogSize(program, ctypes.byref(size)) == 0
+        log = ctypes.create_string_buffer(size.value)
+        assert library.nvrtcGetProgramLog(program, log) == 0
+        assert not failed, log.value.decode()
+        assert library.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
+        assert size.value > 10_000
+        return log.value.decode()
+    if (nvcc := shutil.which("nvcc")) is None:
+        pytest.skip("neither NVRTC (pip install 'mnistbench[dev]') nor nvcc is here to build the kernel with")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cu"
+        file.write_text(source)
+        command = [nvcc, *options, "-cubin", "-o", str(file.with_suffix(".cubin")), str(file)]
+        run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stderr
+
+
+GENERATIONS = {"sm_75": TURING, "sm_80": replace(HOPPER, compute_capability=80), "sm_90": HOPPER}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("architecture", GENERATIONS)
+def test_the_source_builds_for_gpus(architecture: str, version: str) -> None:
+    dtype, matrix_units = VERSIONS[version]
+    if matrix_units and architecture == "sm_75":
+        pytest.skip("its matrix units have no such instruction, and are not used")
+    plan = layout.plan(CLASSIC.with_dtype(dtype), 717, GENERATIONS[architecture], matrix_units)
+    assert isinstance(plan, layout.Plan)
+    log = compile_for_gpu(architecture, layout.source(matrix_units), macros(plan))
+    assert " warning" not in log
+    registers = int(re.findall(r"Used (\d+) registers", log)[0])
+    spilled = int(re.findall(r"(\d+) bytes spill stores", log)[0])
+    assert registers * plan.threads <= GENERATIONS[architecture].registers
+    # Three values that live through an iteration are no loss; spilling in the products would be hundreds.
+    assert spilled <= (0 if matrix_units else 64)
+
+
+# Its sizes
+
+
+def test_the_classic_stays_on_the_chip() -> None:
+    plan = layout.plan(CLASSIC, 717, HOPPER)
+    assert isinstance(plan, layout.Plan)
+    assert plan.matrix_units
+    assert (plan.blocks, plan.threads, plan.units, plan.passes) == (132, 384, 10, 1)
+    assert plan.chunk == 80  # all of a block's 78 groups at once, in whole tiles
+    assert 48 <= plan.resident_groups < 78
+    assert plan.shared_bytes <= HOPPER.shared_bytes
+
+
+def test_many_images_go_through_the_cache_in_chunks() -> None:
+    plan = layout.plan(replace(CLASSIC, images=8_000_000), 717, HOPPER)
+    assert isinstance(plan, layout.Plan)
+    assert plan.chunk >= 8
+    assert plan.blocks * plan.chunk * plan.group_bytes <= HOPPER.l2_bytes // 2
+
+
+def test_matrix_units_need_float32_and_a_new_enough_gpu() -> None:
+    for device, dtype, expected in ((HOPPER, "float64", False), (TURING, "float32", False), (HOPPER, "float32", True)):
+        plan = layout.plan(replace(CLASSIC, dtype=dtype), 717, device)
+        assert isinstance(plan, layout.Plan)
+        assert plan.matrix_units == expected
+        assert ("integer matrix units" in str(plan)) == expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "computed_in", "device", "reason"),
+    [
+        ((784, 10, 33), "float32", HOPPER, "33 classes are more than the 32 that a thread's registers hold in float32"),
+        ((784, 10, 17), "float64", HOPPER, "17 classes are more than the 16 that a thread's registers hold in float64"),
+        ((784, 384, 10), "float32", HOPPER, "384 hidden units are more than the 383 of a block's threads"),
+        ((784, 256, 10), "float64", HOPPER, "256 hidden units are more than the 255 of a block's threads"),
+        ((30_000, 10, 10), "float32", HOPPER, "the weights of 30000 pixels do not fit into 227 KiB of shared memory"),
+        ((784, 10, 10), "float32", replace(HOPPER, cooperative=False), "the device has no cooperative launch"),
+    ],
+)
+def test_what_does_not_suit_the_kernel_is_said(
+    sizes: tuple[int, ...], computed_in: DType, device: layout.Device, reason: str
+) -> None:
+    assert layout.plan(Workload(Network(sizes), 1_000, dtype=computed_in), sizes[0], device) == reason
+
+
+@settings(max_examples=200)
+@given(
+    images=st.integers(1, 10_000_000),
+    pixels=st.integers(0, 5_000),
+    hidden=st.integers(1, 255),
+    classes=st.integers(1, 16),
+    computed_in=st.sampled_from(DTYPES),
+    device=st.sampled_from([HOPPER, TURING]),
+)
+def test_every_plan_fits_its_device(
+    images: int, pixels: int, hidden: int, classes: int, computed_in: DType, device: layout.Device
+) -> None:
+    plan = layout.plan(Workload(Network((pixels + 1, hidden, classes)), images, dtype=computed_in), pixels, device)
+    if isinstance(plan, str):
+        assert hidden == 255 or "do not fit" in plan
+        return
+    assert plan.shared_bytes == layout.working_bytes(plan, plan.chunk) + plan.resident_groups * plan.group_bytes
+    assert plan.shared_bytes <= device.shared_bytes
+    assert plan.chunk % 8 == plan.resident_groups % 8 == 0
+    assert plan.chunk >= 8
+    assert plan.units * plan.passes >= hidden
+    assert plan.blocks <= min(device.multiprocessors, plan.groups)
+    # 32-bit sums of a chunk's images, or of all pixels, cannot overflow.
+    assert max(plan.chunk, plan.quads) * 4 * 255 * 128 < 2**31
+
+
+def test_parameters_survive_packing() -> None:
+    shape = Shape(5, 13, 22, 3)
+    plan = shape.plan("float64", False)
+    initial, kept = shape.data()[2], np.array([0, 2, 3, 11])
+    packed = layout.pack_parameters(plan, initial, kept)
+    assert packed.shape == (plan.length,)
+    (W1, W2), (b1, b2) = initial.weights, initial.biases
+    others = Parameters([W1 + 1, W2 + 1], [b1 + 1, b2 + 1])
+    back = layout.unpack_parameters(plan, packed, kept, others)
+    expected = W1 + 1
+    expected[:, kept] = W1[:, kept]
+    for own, wanted in zip(_arrays(back), (expected, b1, W2, b2), strict=True):
+        np.testing.assert_array_equal(own, wanted)
+
+
+def test_images_are_packed_by_fours() -> None:
+    images = np.arange(1, 16, dtype=np.uint8).reshape(3, 5)
+    blocks = layout.pack_images(np, images, 2)
+    assert blocks.tolist() == [
+        [
+            [[1, 2, 3, 4], [6, 7, 8, 9], [11, 12, 13, 14], [0, 0, 0, 0]],
+            [[5, 255, 0, 0], [10, 255, 0, 0], [15, 255, 0, 0], [0, 0, 0, 0]],
+        ]
+    ]
