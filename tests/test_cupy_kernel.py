@@ -297,12 +297,13 @@ def test_many_images_go_through_the_cache_in_chunks() -> None:
     assert plan.blocks * plan.chunk * plan.group_bytes <= HOPPER.l2_bytes // 2
 
 
-def test_matrix_units_need_float32_and_a_new_enough_gpu() -> None:
-    for device, dtype, expected in ((HOPPER, "float64", False), (TURING, "float32", False), (HOPPER, "float32", True)):
-        plan = layout.plan(replace(CLASSIC, dtype=dtype), 717, device)
-        assert isinstance(plan, layout.Plan)
-        assert plan.matrix_units == expected
-        assert ("integer matrix units" in str(plan)) == expected
+@pytest.mark.parametrize(("version", "device"), [("float64", HOPPER), ("float32", TURING), ("matrix units", HOPPER)])
+def test_matrix_units_need_float32_and_a_new_enough_gpu(version: str, device: layout.Device) -> None:
+    computed_in, matrix_units = VERSIONS[version]
+    plan = layout.plan(CLASSIC.with_dtype(computed_in), 717, device)
+    assert isinstance(plan, layout.Plan)
+    assert plan.matrix_units == matrix_units
+    assert ("integer matrix units" in str(plan)) == matrix_units
 
 
 @pytest.mark.parametrize(
