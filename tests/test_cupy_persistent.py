@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mnistbench.backends as registry
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend
-from mnistbench.datasets import Dataset, Split
+from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.errors import BackendUnavailable
 from mnistbench.network import Parameters
 from mnistbench.workload import DType, Network, Workload
@@ -144,3 +145,26 @@ def test_clocks_that_were_held_down_are_noticed(answer: str, throttled: str | No
     assert found["clock_sm_max_mhz"] == 1980
     assert found["throttled"] == throttled
     assert device.read_nvidia_smi("580.65.06, [N/A], [N/A], [N/A], [N/A]") == {"driver_version": "580.65.06"}
+
+
+# On a GPU
+
+
+@pytest.mark.parametrize("matrix_units", [False, True])
+def test_both_ways_of_multiplying_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (found := registry.availability("cupy")).usable:
+        pytest.skip(f"cupy is unavailable: {found.reason}")
+    persistent: Any = importlib.import_module("mnistbench.backends.cupy.persistent")
+    plan = persistent.layout.plan
+
+    def chosen(workload: Workload, pixels: int, device: Any) -> Any:
+        if matrix_units and device.compute_capability < 80:
+            pytest.skip("this GPU's matrix units have no such instruction")
+        return plan(workload, pixels, device, matrix_units)
+
+    monkeypatch.setattr(persistent.layout, "plan", chosen)
+    for images in (1_000, 41_000):  # all in shared memory, and not
+        dataset = load_data(train_size=images)
+        workload = Workload(dataset.network(10), images, 20)
+        outcome = check(persistent.CupyBackend(), workload, dataset, Trajectory(workload, dataset))
+        assert outcome.passed, outcome.summary()

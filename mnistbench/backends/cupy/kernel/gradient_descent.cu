@@ -16,10 +16,10 @@
 //
 // All sums have one order, whatever runs first, so a launch repeats bit for bit on the same number of blocks.
 //
-// Arrays, in Quads or blocks of 16 bytes (layout.py makes them; images of a block not divisible by 4 are padded):
+// Arrays, in Quads or blocks of 16 bytes (layout.py makes them):
 //
 //   images      [group of 4 images][quad of 4 pixels]: word a, byte b is pixel b of image a. After the last pixel
-//               comes one that is 255 in every image: its weights are b1, so db1 needs no code.
+//               comes one that is 255, so 1, in every image: its weights are b1, and db1 needs no code.
 //   parameters  W1 and b1 as [pass][quad of 4 pixels][unit], then W2 and b2 as [unit, at the end bias][4 classes].
 //               Everything that pads a size is zero, and stays zero.
 //   partials    for each block its gradient sums, in the order of the parameters.
@@ -69,8 +69,8 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
 }
 
 // dZ2 of the groups [begin, end), and zero for what pads them; where `measure`, adds to the block's metrics.
-__device__ __forceinline__ void output(const Block& block, const unsigned char* labels, int begin, int end, bool measure,
-                                       double& loss, int& hits) {
+__device__ __forceinline__ void output(const Block& block, const unsigned char* labels, int begin, int end,
+                                       bool measure, double& loss, int& hits) {
     const int padded = (end - begin + TERM_STEP - 1) / TERM_STEP * TERM_STEP * BLOCK;
     for (int image = thread(); image < padded; image += THREADS) {
         Quad z[CLASS_QUADS] = {};
@@ -226,7 +226,8 @@ __device__ __forceinline__ void update(const Block& block, const Quad* partials,
         if (slice < slices && place < end) {
             Quad sum = {};
 #pragma unroll 4
-            for (int other = slice; other < blocks; other += slices) add_to(sum, partials[(long long)other * length + place]);
+            for (int other = slice; other < blocks; other += slices)
+                add_to(sum, partials[(long long)other * length + place]);
             scratch[thread()] = sum;
         }
         barrier<9>();
@@ -251,9 +252,9 @@ __device__ __forceinline__ void update(const Block& block, const Quad* partials,
 // Runs that many iterations; where `gradients` is given it receives the last one's, and no parameter moves.
 // `arrivals` is 0 at the launch, which must be cooperative: all blocks run at once, or the barrier waits forever.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-gradient_descent(const uint4* images, const unsigned char* labels, Quad* parameters, Quad* gradients, Quad* partials,
-                 double* metrics, unsigned* arrivals, int image_count, int quads, int iterations, real learning_rate,
-                 int resident_groups, int chunk) {
+gradient_descent(const uint4* images, const unsigned char* labels, Quad* parameters, Quad* gradients,
+                 Quad* all_partials, double* metrics, unsigned* arrivals, int image_count, int quads, int iterations,
+                 real learning_rate, int resident_groups, int chunk) {
     const int weight_quads = PASSES * quads * UNITS, output_quads = (HIDDEN + 1) * CLASS_QUADS;
     const int length = weight_quads + output_quads;
     const int all_groups = (image_count + BLOCK - 1) / BLOCK;
@@ -266,7 +267,7 @@ gradient_descent(const uint4* images, const unsigned char* labels, Quad* paramet
     block.images = min(image_count - BLOCK * first, BLOCK * block.groups);
     block.streamed = images + (long long)first * quads;
     labels += BLOCK * first;
-    partials += (long long)blockIdx.x * length;
+    Quad* partials = all_partials + (long long)blockIdx.x * length;
 
     uint4* memory = shared_memory();
     block.resident = memory;
@@ -300,13 +301,14 @@ gradient_descent(const uint4* images, const unsigned char* labels, Quad* paramet
             barrier<3>();
             unit_errors(block, end - begin, output_sums);
             barrier<4>();
-            for (int pass = 0; pass < PASSES; ++pass) backward(block, pass, begin, end, partials + pass * quads * UNITS);
+            for (int pass = 0; pass < PASSES; ++pass)
+                backward(block, pass, begin, end, partials + pass * quads * UNITS);
             // The next chunk's forward, which overwrites what backward reads, comes after barrier 1.
         }
         store_output_sums(block, output_sums, partials + weight_quads);
         if (last) store_metrics(block, loss, hits, metrics);
         grid_barrier<10>(arrivals, expected);
-        update(block, partials - (long long)blockIdx.x * length, length, parameters, gradients, image_count, learning_rate);
+        update(block, all_partials, length, parameters, gradients, image_count, learning_rate);
         grid_barrier<11>(arrivals, expected);
     }
 }

@@ -26,10 +26,11 @@ __device__ __forceinline__ Quad as_factor(Quad values, float scale) {
     for (int i = 0; i < 4; ++i) {
         // Adding 128 to each byte, with carries, and taking it off without, leaves digits from -128 to 127.
         const unsigned number = __float2int_rn(values.at[i] * (DIGITS / scale));
-        word[i] = number + 0x00808080u ^ 0x00808080u;
+        word[i] = (number + 0x00808080u) ^ 0x00808080u;
     }
     const uint4 digits = transposed(make_uint4(word[0], word[1], word[2], word[3]));
-    return Quad{{__uint_as_float(digits.x), __uint_as_float(digits.y), __uint_as_float(digits.z), __uint_as_float(digits.w)}};
+    return Quad{{__uint_as_float(digits.x), __uint_as_float(digits.y), __uint_as_float(digits.z),
+                 __uint_as_float(digits.w)}};
 }
 
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
@@ -55,7 +56,7 @@ __device__ __forceinline__ float load_weights(const Quad* source, int quads, Qua
 
 #ifndef EMULATED
 
-// The warp's sums (16 rows x 8 columns) += bytes (16 rows x 32 terms, unsigned) * digits (32 terms x 8 columns, signed).
+// The warp's sums (16 rows x 8 columns) += unsigned bytes (16 rows x 32 terms) * signed ones (32 terms x 8 columns).
 // Lane 4r + q holds rows r and r + 8: terms 4q to 4q + 3 in a0, a1 and 16 more of them in a2, a3; column r, of the
 // same terms, in b0 and b1; and the sums of columns 2q and 2q + 1.
 __device__ __forceinline__ void multiply_bytes(int (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,

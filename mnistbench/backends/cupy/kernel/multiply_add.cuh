@@ -106,7 +106,8 @@ struct Tile {
         for (; term < end; term += SLICES) {
             uint4 next[LANE_BLOCKS];  // loaded one step ahead, which hides the way from global memory
 #pragma unroll
-            for (int b = 0; b < LANE_BLOCKS; ++b) next[b] = rows[b][(long long)min(term + SLICES, end - 1) * term_stride];
+            for (int b = 0; b < LANE_BLOCKS; ++b)
+                next[b] = rows[b][(long long)min(term + SLICES, end - 1) * term_stride];
             multiply(block, factors + term * FACTOR_STRIDE);
 #pragma unroll
             for (int b = 0; b < LANE_BLOCKS; ++b) block[b] = next[b];
@@ -121,7 +122,8 @@ struct Tile {
             const unsigned words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
             for (int term = 0; term < BLOCK; ++term)
-                x[term][row] = PIXEL_ROWS ? pixel(words[term], row % BLOCK, real()) : pixel(words[row % BLOCK], term, real());
+                x[term][row] = PIXEL_ROWS ? pixel(words[term], row % BLOCK, real())
+                                          : pixel(words[row % BLOCK], term, real());
         }
 #pragma unroll
         for (int unit = 0; unit < UNITS; ++unit) {
@@ -129,7 +131,8 @@ struct Tile {
 #pragma unroll
             for (int term = 0; term < BLOCK; ++term)
 #pragma unroll
-                for (int row = 0; row < ROWS; ++row) multiply_add(sums[row * UNITS + unit], factor.at[term], x[term][row]);
+                for (int row = 0; row < ROWS; ++row)
+                    multiply_add(sums[row * UNITS + unit], factor.at[term], x[term][row]);
         }
     }
 
@@ -143,6 +146,7 @@ struct Tile {
         const int number = lane() % SLICES * KEPT, row = lane() / SLICES * ROWS + number / UNITS;
 #pragma unroll
         for (int i = 0; i < KEPT; ++i)
-            store(first + (row + i / UNITS) / BLOCK, number % UNITS + i % UNITS, (row + i / UNITS) % BLOCK, sums[i] * (real)RESULT);
+            store(first + (row + i / UNITS) / BLOCK, number % UNITS + i % UNITS, (row + i / UNITS) % BLOCK,
+                  sums[i] * (real)RESULT);
     }
 };
