@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 import mnistbench.backends as registry
@@ -28,11 +30,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend_name" in metafunc.fixturenames:
+    # A test that chooses its own is left alone.
+    chosen = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
+    if "backend_name" in set(metafunc.fixturenames) - chosen:
         named = metafunc.config.getoption("--backend")
         metafunc.parametrize("backend_name", [_backend(name) for name in named or registry.names()])
-    if "dtype" in metafunc.fixturenames:
+    if "dtype" in set(metafunc.fixturenames) - chosen:
         metafunc.parametrize("dtype", metafunc.config.getoption("--dtype") or DTYPES)
+
+
+def _names(argument: str | Sequence[str]) -> list[str]:
+    """The names in the first argument of ``parametrize``."""
+    return [name.strip() for name in argument.split(",")] if isinstance(argument, str) else list(argument)
 
 
 def _backend(name: str) -> object:

@@ -37,7 +37,7 @@ __all__ = [
 # In the order of tables and charts: from what everybody has to what few have.
 _BUILT_IN = {
     "numpy": "mnistbench.backends.numpy:NumpyBackend",
-    "numba": "mnistbench.backends.numba.plain:NumbaPlainBackend",
+    "numba": "mnistbench.backends.numba:NumbaBackend",
     "numba-plain": "mnistbench.backends.numba.plain:NumbaPlainBackend",
     "cupy": "mnistbench.backends.cupy.persistent:CupyBackend",
     "cupy-plain": "mnistbench.backends.cupy.plain:CupyPlainBackend",

@@ -1,5 +1,5 @@
-"""Numba: compiled for the CPU."""
+"""Numba: compiled for the CPU, in vector registers. :mod:`mnistbench.backends.numba.kernels` is the place to start."""
 
-from mnistbench.backends.numba.plain import NumbaPlainBackend
+from mnistbench.backends.numba.trainer import NumbaBackend
 
-__all__ = ["NumbaPlainBackend"]
+__all__ = ["NumbaBackend"]

@@ -1,0 +1,375 @@
+"""The equations of :mod:`mnistbench.reference`, for a block of images at a time, in vector registers.
+
+One lane is one image. A vector of ``lanes`` images is one register; two groups of images are computed together, in
+vectors of twice that length. The names are those of the equations, with m images, h hidden units, c classes::
+
+    Z1 = W1 X + b1        A1 = ReLU(Z1)        Z2 = W2 A1 + b2        A2 = softmax(Z2)
+    dZ2 = A2 - Y          dW2 = dZ2 A1ᵀ / m    db2 = sum over images of dZ2 / m
+    dZ1 = W2ᵀ dZ2 * (Z1 > 0)                   dW1 = dZ1 Xᵀ / m      db1 = sum over images of dZ1 / m
+
+A block goes through all of it while its Z1 and Z2 are in the first-level cache:
+
+    hidden_layer       Z1          reads the images, pair by pair
+    output_layer       Z2, A2 and dZ2, in one place
+    output_gradient    dW2, db2
+    hidden_error       dZ1, in the place of Z1
+    image_gradient     dW1, db1    reads the images, pixel by pixel
+
+Pixels are bytes here, 0 to 255, where the equations have 0 to 1: Z1 is divided by 255, and so is the step of W1.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mnistbench.backends.numba import sync
+from mnistbench.backends.numba.cache import entry_point, kernel
+from mnistbench.backends.numba.packing import NO_IMAGE, Packed
+from mnistbench.backends.numba.vector import (
+    add_lane_sums,
+    as_doubles,
+    exp,
+    fma,
+    fma_loads,
+    fma_splats,
+    head,
+    high,
+    index,
+    join,
+    load,
+    loads,
+    low,
+    maximum,
+    prefetch,
+    relu,
+    repeat,
+    splat,
+    store,
+    tail,
+    where_equal,
+    where_positive,
+    zero,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
+
+PIXEL_HIGH = float(np.float32(1 / 255))
+"""The value of a pixel's unit, 1 / 255, is the sum of these two numbers, far more exactly than of one: rounded once,
+it would make every weight wrong by the same fraction. This one is exact in float32."""
+PIXEL_LOW = float(Fraction(1, 255) - Fraction(PIXEL_HIGH))
+"""The rest."""
+
+AHEAD = 2048
+"""How many bytes before their use chunks are asked for: what a loop reads in 130 ns, longer than memory takes.
+
+Without it, image_gradient takes a quarter longer; 1024 and 4096 are within 5 % of 2048.
+"""
+
+
+class Tile(NamedTuple):
+    """Constants of the compiled code: only the lengths of these tuples count."""
+
+    lanes: tuple[float, ...]
+    """Images in a register."""
+    hidden: tuple[float, ...]
+    """Hidden units computed together: an even number."""
+    classes: tuple[float, ...]
+    """Classes computed together."""
+
+
+class Sizes(NamedTuple):
+    """The network in the kernels' layout; padding is zero and stays zero.
+
+    A vector of parameters, or of their gradients, is one array: W1 as [hidden tile][pixel][hidden unit of the tile],
+    b1 as [hidden unit], W2 as [hidden unit][class], b2 as [class].
+
+    Attributes:
+        pixels, hidden, classes: padded to whole tiles.
+        true_classes: not padded.
+        b1, W2, b2: where they begin; W1 begins at 0.
+        total: where b2 ends.
+        pairs: room for a block's pairs.
+    """
+
+    pixels: int
+    hidden: int
+    classes: int
+    true_classes: int
+    b1: int
+    W2: int
+    b2: int
+    total: int
+    pairs: int
+
+
+# Places in a thread's scores.
+LOSS = 0
+"""The sum of its images' losses."""
+HITS = 1
+"""How many of its images are classified correctly."""
+SPILL = 2
+"""Where vectors of two groups' values are taken apart."""
+
+
+@kernel
+def hidden_layer(block: int, tile: Tile, sizes: Sizes, packed: Packed, parameters: Array, Z1: Array) -> None:
+    """Z1 = W1 X + b1."""
+    lanes, units = len(tile.lanes), len(tile.hidden)
+    narrow = zero(tile.lanes, parameters)
+    wide = zero(tile.lanes + tile.lanes, parameters)
+    high_part, low_part = splat(wide, PIXEL_HIGH), splat(wide, PIXEL_LOW)
+    first_pair = packed.block_pair[block]
+    for h in range(0, sizes.hidden, units):
+        W1 = h * sizes.pixels
+        for pair in range(first_pair, packed.block_pair[block + 1]):
+            byte = packed.pair_chunk[pair]
+            both = repeat(tile.hidden, wide)
+            for k in range(packed.part[3 * pair], packed.part[3 * pair + 1]):
+                prefetch(packed.chunk, byte + AHEAD)
+                x = load(wide, packed.chunk, byte)
+                both = fma_splats(both, x, parameters, W1 + index(packed.pixel, k) * units, 1)
+                byte += 2 * lanes
+            first, second = low(both), high(both)
+            for k in range(packed.part[3 * pair + 1], packed.part[3 * pair + 2]):
+                x = load(narrow, packed.chunk, byte)
+                first = fma_splats(first, x, parameters, W1 + index(packed.pixel, k) * units, 1)
+                byte += lanes
+            for k in range(packed.part[3 * pair + 2], packed.part[3 * pair + 3]):
+                x = load(narrow, packed.chunk, byte)
+                second = fma_splats(second, x, parameters, W1 + index(packed.pixel, k) * units, 1)
+                byte += lanes
+            b1 = fma_splats(repeat(tile.hidden, wide), splat(wide, 1), parameters, sizes.b1 + h, 1)
+            sums = join(first, second)
+            z = fma(fma(b1, low_part, sums), high_part, sums)
+            store(Z1, (h * sizes.pairs + (pair - first_pair) * units) * 2 * lanes, 2 * lanes, z)
+
+
+@kernel
+def output_layer(
+    block: int,
+    measure: bool,
+    tile: Tile,
+    sizes: Sizes,
+    packed: Packed,
+    parameters: Array,
+    Z1: Array,
+    Z2: Array,
+    scores: NDArray[np.float64],
+) -> None:
+    """Z2 = W2 ReLU(Z1) + b2 of a block, then softmax and dZ2 = A2 - Y, pair by pair; dZ2 takes the place of Z2."""
+    lanes, units = 2 * len(tile.lanes), len(tile.hidden)
+    wide = zero(tile.lanes + tile.lanes, parameters)
+    first_pair = packed.block_pair[block]
+    for pair in range(packed.block_pair[block + 1] - first_pair):
+        for c in range(0, sizes.classes, len(tile.classes)):
+            z2 = fma_splats(repeat(tile.classes, wide), splat(wide, 1), parameters, sizes.b2 + c, 1)
+            for h in range(0, sizes.hidden, units):
+                for u in range(units):
+                    z1 = load(wide, Z1, (h * sizes.pairs + pair * units + u) * lanes)
+                    W2 = sizes.W2 + (h + u) * sizes.classes + c
+                    z2 = fma_splats(z2, relu(z1), parameters, W2, 1)
+            store(Z2, (pair * sizes.classes + c) * lanes, lanes, z2)
+        softmax_error(first_pair + pair, pair * sizes.classes * lanes, measure, tile, sizes, packed, Z2, scores)
+
+
+@kernel
+def softmax_error(
+    pair: int,
+    at: int,
+    measure: bool,
+    tile: Tile,
+    sizes: Sizes,
+    packed: Packed,
+    Z2: Array,
+    scores: NDArray[np.float64],
+) -> None:
+    """A2 = softmax(Z2) and dZ2 = A2 - Y of a pair, whose Z2 begin at Z2[at]; dZ2 takes their place.
+
+    Dividing by the sum of the exponentials, lanes without an image get 0: they have no part in any gradient.
+    """
+    lanes = 2 * len(tile.lanes)
+    wide = zero(tile.lanes + tile.lanes, Z2)
+    one = splat(wide, 1)
+    if measure:
+        count_hits(pair, at, lanes, sizes, packed, Z2, scores)
+    largest = load(wide, Z2, at)
+    for c in range(1, sizes.true_classes):
+        largest = maximum(load(wide, Z2, at + c * lanes), largest)
+    total = wide
+    of_label = wide
+    for c in range(sizes.true_classes):
+        shifted = load(wide, Z2, at + c * lanes) - largest
+        of_label = of_label + where_equal(packed.label, pair * lanes, c, shifted, wide)
+        e = exp(shifted)
+        total = total + e
+        store(Z2, at + c * lanes, 0, e)
+    if measure:
+        add_loss(pair, lanes, packed, total, of_label, scores)
+    inverse = where_equal(packed.label, pair * lanes, NO_IMAGE, wide, one / total)
+    for c in range(sizes.true_classes):
+        A2 = load(wide, Z2, at + c * lanes) * inverse
+        store(Z2, at + c * lanes, 0, A2 - where_equal(packed.label, pair * lanes, c, one, wide))
+    for c in range(sizes.true_classes, sizes.classes):
+        store(Z2, at + c * lanes, 0, wide)
+
+
+@kernel
+def count_hits(
+    pair: int, at: int, lanes: int, sizes: Sizes, packed: Packed, Z2: Array, scores: NDArray[np.float64]
+) -> None:
+    """Count the images of a pair whose largest Z2, the first of equals, is their label's."""
+    for lane in range(at, at + lanes):
+        best = 0
+        for c in range(1, sizes.true_classes):
+            if Z2[lane + c * lanes] > Z2[lane + best * lanes]:
+                best = c
+        scores[HITS] += packed.label[pair * lanes + lane - at] == best
+
+
+@kernel
+def add_loss(pair: int, lanes: int, packed: Packed, total: Any, of_label: Any, scores: NDArray[np.float64]) -> None:
+    """Add the cross-entropy log(sum of exp(Z2)) - Z2[label] of a pair's images, both less the largest Z2."""
+    store(scores, SPILL, 0, as_doubles(total))
+    store(scores, SPILL + lanes, 0, as_doubles(of_label))
+    for lane in range(lanes):
+        if packed.label[pair * lanes + lane] != NO_IMAGE:
+            scores[LOSS] += math.log(scores[SPILL + lane]) - scores[SPILL + lanes + lane]
+
+
+@kernel
+def output_gradient(
+    block: int, tile: Tile, sizes: Sizes, packed: Packed, Z1: Array, Z2: Array, gradient: Array
+) -> None:
+    """dW2 += dZ2 ReLU(Z1)ᵀ, two hidden units at a time, and db2 += sum of dZ2, over the images of a block."""
+    lanes, units = len(tile.lanes), len(tile.hidden)
+    narrow = zero(tile.lanes, Z1)
+    pairs = packed.block_pair[block + 1] - packed.block_pair[block]
+    for c in range(0, sizes.classes, len(tile.classes)):
+        bias = repeat(tile.classes, narrow)
+        for group in range(2 * pairs):
+            dZ2 = ((group >> 1) * sizes.classes + c) * 2 * lanes + (group & 1) * lanes
+            bias = fma_loads(bias, (splat(narrow, 1),), Z2, dZ2, 2 * lanes)
+        add_lane_sums(gradient, sizes.b2 + c, bias)
+        for h in range(0, sizes.hidden, 2):
+            tile_of_h = h // units * units
+            acc = repeat(tile.classes + tile.classes, narrow)
+            for group in range(2 * pairs):
+                half = (group & 1) * lanes
+                z1 = (tile_of_h * sizes.pairs + (group >> 1) * units + h - tile_of_h) * 2 * lanes + half
+                dZ2 = ((group >> 1) * sizes.classes + c) * 2 * lanes + half
+                z = load(narrow, Z1, z1)
+                next_z = load(narrow, Z1, z1 + 2 * lanes)
+                A1 = (relu(z), relu(next_z))
+                acc = fma_loads(acc, A1, Z2, dZ2, 2 * lanes)
+            add_lane_sums(gradient, sizes.W2 + h * sizes.classes + c, head(tile.classes, acc))
+            add_lane_sums(gradient, sizes.W2 + (h + 1) * sizes.classes + c, tail(tile.classes, acc))
+
+
+@kernel
+def hidden_error(
+    block: int, tile: Tile, sizes: Sizes, packed: Packed, parameters: Array, Z1: Array, Z2: Array, gradient: Array
+) -> None:
+    """dZ1 = W2ᵀ dZ2 * (Z1 > 0), in the place of Z1, and db1 += sum of dZ1, over the images of a block."""
+    lanes, units = 2 * len(tile.lanes), len(tile.hidden)
+    wide = zero(tile.lanes + tile.lanes, parameters)
+    pairs = packed.block_pair[block + 1] - packed.block_pair[block]
+    for h in range(0, sizes.hidden, units):
+        bias = repeat(tile.hidden, wide)
+        for pair in range(pairs):
+            dA1 = repeat(tile.hidden, wide)
+            for c in range(sizes.true_classes):
+                dZ2 = load(wide, Z2, (pair * sizes.classes + c) * lanes)
+                dA1 = fma_splats(dA1, dZ2, parameters, sizes.W2 + h * sizes.classes + c, sizes.classes)
+            at = (h * sizes.pairs + pair * units) * lanes
+            store(Z1, at, lanes, where_positive(loads(tile.hidden, wide, Z1, at, lanes), dA1))
+            bias = fma_loads(bias, (splat(wide, 1),), Z1, at, lanes)
+        add_lane_sums(gradient, sizes.b1 + h, bias)
+
+
+@kernel
+def image_gradient(block: int, tile: Tile, sizes: Sizes, packed: Packed, Z1: Array, gradient: Array) -> None:
+    """dW1 += dZ1 Xᵀ over the images of a block, two pixels at a time."""
+    lanes, units = len(tile.lanes), len(tile.hidden)
+    narrow = zero(tile.lanes, Z1)
+    for h in range(0, sizes.hidden, units):
+        for run in range(packed.block_run[block], packed.block_run[block + 1]):
+            acc = repeat(tile.hidden + tile.hidden, narrow)
+            for k in range(packed.run_member[run], packed.run_member[run + 1]):
+                prefetch(packed.member_chunk, k * 2 * lanes + AHEAD)
+                group = index(packed.member, k)
+                dZ1 = (h * sizes.pairs + (group >> 1) * units) * 2 * lanes + (group & 1) * lanes
+                x = load(narrow, packed.member_chunk, k * 2 * lanes)
+                next_x = load(narrow, packed.member_chunk, k * 2 * lanes + lanes)
+                acc = fma_loads(acc, (x, next_x), Z1, dZ1, 2 * lanes)
+            add_lane_sums(gradient, h * sizes.pixels + index(packed.run_pixels, run) * 2 * units, acc)
+
+
+@kernel
+def update(first: int, last: int, step: Any, parameters: Array, gradients: Array) -> None:
+    """W := W - alpha dW for parameters first to last: adds the threads' gradients, in their order."""
+    total = gradients[0, first:last]
+    for thread in range(1, len(gradients)):
+        total += gradients[thread, first:last]
+    parameters[first:last] -= step * total
+
+
+@entry_point
+def run(
+    thread: int,
+    iterations: int,
+    learn: bool,
+    tile: Tile,
+    sizes: Sizes,
+    packed: Packed,
+    parameters: Array,
+    steps: Array,
+    gradients: Array,
+    Z1: Array,
+    Z2: Array,
+    scores: NDArray[np.float64],
+    control: NDArray[np.int64],
+) -> None:
+    """One thread's part of some iterations: the forward and backward pass of its images, and its share of the update.
+
+    Args:
+        thread: which of the threads, one for each row of ``gradients``, this is.
+        learn: whether to update the parameters.
+        steps: what the gradient of W1, and that of all others, is multiplied by in an update.
+        gradients: (threads, total) the sums over each thread's images.
+        Z1: scratch for a block: Z1, then dZ1, as [hidden tile][pair][hidden unit of the tile][2 * lanes].
+        Z2: scratch for a block: Z2, then dZ2, as [pair][class][2 * lanes].
+        scores: the loss and hits of the last iteration's forward pass; see LOSS.
+        control: what the threads share; see :mod:`~mnistbench.backends.numba.sync`.
+    """
+    threads = len(gradients)
+    gradient = gradients[thread]
+    for iteration in range(iterations):
+        measure = iteration == iterations - 1
+        gradient[:] = 0
+        scores[:] = 0
+        for block in range(len(packed.block_pair) - 1):
+            hidden_layer(block, tile, sizes, packed, parameters, Z1)
+            output_layer(block, measure, tile, sizes, packed, parameters, Z1, Z2, scores)
+            output_gradient(block, tile, sizes, packed, Z1, Z2, gradient)
+            hidden_error(block, tile, sizes, packed, parameters, Z1, Z2, gradient)
+            image_gradient(block, tile, sizes, packed, Z1, gradient)
+        sync.meet(control, 2 * iteration + 1, threads)
+        if sync.peek(control, sync.ABANDON) != 0:
+            return
+        if learn:
+            first, last = thread * sizes.total // threads, (thread + 1) * sizes.total // threads
+            update(min(first, sizes.b1), min(last, sizes.b1), steps[0], parameters, gradients)
+            update(max(first, sizes.b1), max(last, sizes.b1), steps[1], parameters, gradients)
+        if thread == 0:
+            control[sync.DONE] += 1
+            control[sync.GO_ON] = 1 - sync.peek(control, sync.STOP)
+        sync.meet(control, 2 * iteration + 2, threads)
+        if sync.peek(control, sync.GO_ON) == 0:
+            return

@@ -1,0 +1,186 @@
+"""The trainer: holds the packed images, the parameters and the threads' scratch, and starts the threads."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench import reference
+from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.backends.numba import layout, sync
+from mnistbench.backends.numba.kernels import HITS, LOSS, SPILL, run
+from mnistbench.backends.numba.prepare import prepare
+from mnistbench.datasets import Dataset, Split
+from mnistbench.network import Parameters
+from mnistbench.threads import resolve
+from mnistbench.workload import Workload
+
+_PREDICT_AT_ONCE = 8192
+"""Images predicted at a time: bounds the memory to some 50 MB for MNIST in float64."""
+
+
+class NumbaTrainer(Trainer):
+    """Holds the images of each thread, packed, and one vector of parameters in the kernels' layout."""
+
+    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
+        self._workload = workload
+        self._host = layout.host()
+        self._tile = layout.choose_tile(self._host, workload.network, workload.dtype)
+        self._sizes = sizes = layout.choose_sizes(workload.network, self._tile, workload.dtype)
+        self._images = len(dataset.train)
+        lanes = len(self._tile.lanes)
+        # A thread without a pair of groups would only wait.
+        self._threads = min(threads, -(-self._images // (2 * lanes)))
+        images = np.ascontiguousarray(dataset.train.images)
+        shape = dataset.image_shape if images.shape[1] == dataset.pixels else (1, images.shape[1])
+        self._packed = prepare(images, dataset.train.labels, shape, lanes, self._threads, sizes.pairs)
+        self._parameters = layout.aligned((sizes.total,), workload.dtype)
+        # Lane sums are added in whole vectors, of up to 2 * lanes values.
+        row = -(-(sizes.total + 2 * lanes) // layout.CACHE_LINE) * layout.CACHE_LINE
+        self._gradients = layout.aligned((self._threads, row), workload.dtype)
+        block = (self._threads, sizes.pairs * 2 * lanes)
+        self._Z1 = layout.aligned((block[0], block[1] * sizes.hidden), workload.dtype)
+        self._Z2 = layout.aligned((block[0], block[1] * sizes.classes), workload.dtype)
+        self._scores = layout.aligned((self._threads, SPILL + 4 * lanes), "float64")
+        self.reset(parameters)
+
+    def advance(self, iterations: int) -> Metrics:
+        """Run that many iterations (at least 1).
+
+        Ctrl-C ends it after the iteration in progress: the parameters are then those after a whole number of
+        iterations, and training can go on from there.
+        """
+        self._run(iterations, learn=True)
+        loss, hits = self._scores[:, LOSS].sum() / self._images, self._scores[:, HITS].sum() / self._images
+        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+
+    def reset(self, parameters: Parameters) -> None:
+        layout.to_layout(parameters, self._tile, self._sizes, self._parameters)
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return layout.from_layout(self._parameters, self._tile, self._sizes, self._workload.network)
+
+    def gradients(self) -> Parameters:
+        self._run(1, learn=False)
+        total = self._gradients[0, : self._sizes.total].copy()
+        for row in self._gradients[1:]:
+            total += row[: self._sizes.total]
+        total[: self._sizes.b1] /= 255 * self._images
+        total[self._sizes.b1 :] /= self._images
+        return layout.from_layout(total, self._tile, self._sizes, self._workload.network)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        (W1, b1), (W2, b2) = self.parameters().layers()
+        labels = np.empty(len(images), np.int64)
+        for first in range(0, len(images), _PREDICT_AT_ONCE):
+            X = reference.scale_images(images[first : first + _PREDICT_AT_ONCE], self._workload.dtype)
+            labels[first : first + _PREDICT_AT_ONCE] = reference.make_predictions(X, W1, b1, W2, b2)
+        return labels
+
+    def describe(self) -> dict[str, Any]:
+        lanes, pixels = len(self._tile.lanes), self._workload.network.inputs
+        chunks = sum(len(packed.chunk) for packed in self._packed) / lanes
+        skipped = 1 - chunks / (-(-self._images // lanes) * pixels)
+        return {
+            "device": "CPU",
+            "threads": self._threads,
+            "versions": {
+                "numba": numba.__version__,
+                "llvmlite": llvmlite.__version__,
+                "numpy": np.__version__,
+            },
+            "kernel": (
+                f"{self._host.name}, {lanes} images in a vector, {len(self._tile.hidden)} hidden units at a time; "
+                "threads meet at a spinning barrier that yields the core"
+            ),
+            "skips": (
+                f"chunks of a pixel of {lanes} images that are all zero: {skipped:.0%} of them" if skipped > 0 else None
+            ),
+        }
+
+    def _run(self, iterations: int, learn: bool) -> None:
+        """Run all threads and wait until they have ended, whatever happens."""
+        control = np.zeros(sync.CONTROL_SIZE, np.int64)
+        steps = np.array([1 / 255, 1]) * (self._workload.learning_rate / self._images)
+        steps = steps.astype(self._workload.dtype)
+        errors: list[BaseException] = []
+
+        def work(thread: int) -> None:
+            try:
+                run(
+                    thread,
+                    iterations,
+                    learn,
+                    self._tile,
+                    self._sizes,
+                    self._packed[thread],
+                    self._parameters,
+                    steps,
+                    self._gradients,
+                    self._Z1[thread],
+                    self._Z2[thread],
+                    self._scores[thread],
+                    control,
+                )
+            except BaseException as error:
+                errors.append(error)
+                control[sync.ABANDON] = 1
+
+        workers = [threading.Thread(target=work, args=(thread,)) for thread in range(self._threads)]
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        except BaseException:
+            control[sync.STOP] = 1
+            if workers[-1].ident is None:  # it could not be started
+                control[sync.ABANDON] = 1
+            _join_all(workers)
+            raise
+        finally:
+            if learn:
+                self._iteration += int(control[sync.DONE])
+        if errors:
+            raise errors[0]
+
+
+def _join_all(workers: list[threading.Thread]) -> None:
+    """Wait for the threads that were started, through any further Ctrl-C: they are about to end."""
+    for worker in workers:
+        while worker.ident is not None and worker.is_alive():
+            with contextlib.suppress(KeyboardInterrupt):
+                worker.join()
+
+
+class NumbaBackend(Backend):
+    """Pure Numba, in vector registers: see :mod:`mnistbench.backends.numba.kernels`."""
+
+    name = "numba"
+
+    def availability(self) -> Availability:
+        return Availability(usable=True, version=numba.__version__, device="CPU")
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        """Compile the kernels for the workload's network and dtype, or load them from the disk cache."""
+        if self.missing(workload) is not None:
+            return
+        images = np.zeros((1, workload.network.inputs), np.uint8)
+        split = Split(images, np.zeros(1, np.int64))
+        dataset = Dataset("", (1, workload.network.inputs), workload.network.outputs, split, split, None)
+        parameters = Parameters.initial(workload.network, workload.seed)
+        NumbaTrainer(replace(workload, images=1), dataset, parameters, 1).advance(1)
+
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> NumbaTrainer:
+        self.require(workload)
+        return NumbaTrainer(workload, dataset, parameters, resolve(threads))

@@ -1,0 +1,102 @@
+"""``pytest benchmarks/``: it measures, stores and draws, its files are pytest-benchmark's, and its gate can fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnistbench import report, results
+from mnistbench.measurement import machine
+
+pytest.importorskip("pytest_benchmark")
+
+ROOT = Path(__file__).parents[1]
+ONE_CASE = ["--workload", "smoke", "--backend", "numpy", "--dtype", "float64", "--threads", "1"]
+
+
+def benchmarks(*options: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", ROOT / "benchmarks", "-p", "no:cacheprovider", *options]
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder of results after one run, and what the run printed."""
+    folder = tmp_path_factory.mktemp("project") / "results"
+    found = benchmarks(*ONE_CASE, "--rounds", 3, "--results", folder)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return folder, found.stdout
+
+
+def stored(folder: Path) -> list[Path]:
+    return sorted((folder / machine.folder_name()).glob("[0-9]*.json"))
+
+
+def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
+    folder, printed = measured
+    (path,) = stored(folder)
+    assert path.name.startswith("0001_smoke_")
+    (row,) = results.load(path.parent).to_dict("records")
+    assert (row["backend"], row["dtype"], row["workload"]) == ("numpy", "float64", "smoke")
+    assert row["validated"] is True, row["problem"]
+    assert len(row["samples"]) == 3
+    assert row["accuracy"] == row["history"][-1]["accuracy"]
+    assert report.stale(folder) == []
+    assert list(path.parent.glob("smoke-*.svg"))
+    assert "smoke workload" in printed
+    assert f"wrote {path}" in printed
+
+
+def test_the_stored_file_names_no_path_of_this_machine(measured: tuple[Path, str]) -> None:
+    text = stored(measured[0])[0].read_text(encoding="utf-8")
+    for private in (str(ROOT), str(Path.home()), sys.prefix, str(measured[0])):
+        assert len(private) < 2 or json.dumps(private)[1:-1] not in text
+
+
+def test_the_file_is_one_of_pytest_benchmark(measured: tuple[Path, str], tmp_path: Path) -> None:
+    (path,) = stored(measured[0])
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", str(path)]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "smoke-numpy-float64" in found.stdout
+
+
+def test_the_gate_can_fail(measured: tuple[Path, str], tmp_path: Path) -> None:
+    """Against an earlier run that was, it says, a million times as fast."""
+    folder = tmp_path / "results" / machine.folder_name()
+    document = json.loads(stored(measured[0])[0].read_text(encoding="utf-8"))
+    stats = document["benchmarks"][0]["stats"]
+    stats["data"] = [value / 1e6 for value in stats["data"]]
+    for name in ("min", "max", "mean", "median", "stddev", "q1", "q3", "iqr", "ld15iqr", "hd15iqr", "total"):
+        stats[name] /= 1e6
+    earlier = results.store(folder, "smoke_earlier", document)
+    gate = ["--benchmark-compare", "0001", "--benchmark-compare-fail", "median:5%"]
+    found = benchmarks(*ONE_CASE, "--rounds", 1, "--results", tmp_path / "results", *gate)
+    assert found.returncode != 0, found.stdout
+    assert "Performance has regressed" in found.stdout + found.stderr
+    assert json.loads(earlier.read_text(encoding="utf-8")) == document, "it is never written again"
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--backend", "abacus"], "backend 'abacus' does not exist"),
+        (["--rounds", "0"], "--rounds: at least 1 is needed"),
+        (["--rounds", "-1"], "--rounds: at least 1 is needed"),
+        (["--threads", "0"], "0 threads"),
+        (["--workload", "huge"], "--workload"),
+        (["--dtype", "float16"], "--dtype"),
+        (["--results", str(ROOT / "pyproject.toml" / "below")], "--results: "),
+    ],
+)
+def test_usage_errors(options: list[str], wanted: str, tmp_path: Path) -> None:
+    # A case that takes seconds, should it ever run.
+    found = benchmarks(*ONE_CASE, "--rounds", 1, "--results", tmp_path, *options)
+    assert found.returncode == pytest.ExitCode.USAGE_ERROR
+    assert wanted in found.stderr
+    assert "Traceback" not in found.stdout + found.stderr
+    assert list(tmp_path.rglob("*.json")) == []

@@ -1,0 +1,117 @@
+"""Writing files: all of the new content or all of the old, nothing else left behind, and one line where it fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from mnistbench.errors import MnistbenchError
+from mnistbench.files import require_writable, write_atomically, write_text
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3), MemoryError()])
+def test_what_goes_wrong_leaves_the_old_content(tmp_path: Path, old: bytes | None, error: BaseException) -> None:
+    path = tmp_path / "model.npz"
+    if old is not None:
+        path.write_bytes(old)
+    before = listing(tmp_path)
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"half of the new")
+        file.flush()
+        assert listing(tmp_path) != before, "written elsewhere first"
+        assert (path.read_bytes() if path.exists() else None) == old
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, write)
+    assert listing(tmp_path) == before
+    assert (path.read_bytes() if path.exists() else None) == old
+
+
+def test_an_error_of_the_disk_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    path.write_bytes(b"old")
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"x")
+        raise OSError(28, os.strerror(28))
+
+    with pytest.raises(MnistbenchError) as caught:
+        write_atomically(path, write)
+    assert str(caught.value) == f"{path}: cannot be written: {os.strerror(28)}"
+    assert listing(tmp_path) == ["model.npz"]
+    assert path.read_bytes() == b"old"
+
+
+def test_new_content_replaces_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "notes.txt"
+    write_text(path, "first")
+    write_text(path, "größer: 870 µs\n")
+    assert path.read_bytes() == "größer: 870 µs\n".encode()
+    assert listing(tmp_path) == ["a", "a/b", "a/b/notes.txt"]
+
+
+def test_a_killed_process_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    path.write_bytes(b"old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from mnistbench.files import write_atomically\n"
+        "def write(file): file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomically(Path(sys.argv[1]), write)"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+
+
+def test_below_a_file_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    for path in (tmp_path / "file" / "model.npz", tmp_path / "file" / "deeper" / "model.npz"):
+        for attempt in (partial(write_text, path, "x"), partial(require_writable, path)):
+            with pytest.raises(MnistbenchError) as caught:
+                attempt()
+            message = str(caught.value)
+            assert message.startswith(f"{path}: cannot be written: ")
+            assert message.isprintable()
+    assert listing(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    for attempt in (partial(write_text, tmp_path, "x"), partial(require_writable, tmp_path)):
+        with pytest.raises(MnistbenchError) as caught:
+            attempt()
+        assert str(caught.value).startswith(f"{tmp_path}: ")
+        assert str(caught.value).isprintable()
+    assert listing(tmp_path) == []
+    assert [path.name for path in tmp_path.parent.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_asking_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    require_writable(path)
+    assert listing(tmp_path) == []
+    path.write_bytes(b"old")
+    require_writable(path)
+    assert listing(tmp_path) == ["model.npz"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_long_name_is_refused_beforehand(tmp_path: Path) -> None:
+    """The temporary name is longer still."""
+    with pytest.raises(MnistbenchError, match="cannot be written"):
+        require_writable(tmp_path / ("x" * 300))
+    assert listing(tmp_path) == []

@@ -1,0 +1,315 @@
+"""Measuring: statistics that hold what they promise, a description that gives nobody away, limits that are limits."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import platform
+import re
+import socket
+import statistics as standard
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mnistbench.errors import MnistbenchError
+from mnistbench.measurement import cold, limits, machine
+from mnistbench.measurement.clock import Costs, timed
+from mnistbench.measurement.statistics import NOISY_SPREAD, median
+from mnistbench.threads import usable_cpus
+from mnistbench.workload import DTYPES, DType, Workload, preset
+
+# Statistics
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high", "level"),
+    [
+        (1, 1, 1, 0.0),
+        (2, 1, 2, 1 - 2 / 4),
+        (3, 1, 3, 1 - 2 / 8),
+        (5, 1, 5, 1 - 2 / 32),
+        (6, 1, 6, 1 - 2 / 64),
+        (8, 1, 8, 1 - 2 / 256),
+        (9, 2, 8, 1 - 2 * 10 / 512),
+        (15, 4, 12, 1 - 2 * (1 + 15 + 105 + 455) / 2**15),
+        (20, 6, 15, 1 - 2 * (1 + 20 + 190 + 1140 + 4845 + 15504) / 2**20),
+    ],
+)
+def test_known_intervals(n: int, low: int, high: int, level: float) -> None:
+    """The values are those of tables of the sign test."""
+    samples = list(np.random.default_rng(0).permutation(np.arange(1.0, n + 1)))
+    found = median(samples)
+    assert (found.low, found.high) == (low, high)
+    assert found.level == pytest.approx(level)
+    assert found.value == (n + 1) / 2
+
+
+DISTRIBUTIONS: dict[str, tuple[Callable[[np.random.Generator, int], NDArray[np.float64]], float]] = {
+    "exponential": (lambda rng, size: rng.exponential(1.0, size), math.log(2)),
+    "lognormal": (lambda rng, size: rng.lognormal(0.0, 1.5, size), 1.0),
+    "pareto": (lambda rng, size: rng.pareto(1.0, size) + 1, 2.0),
+    "normal": (lambda rng, size: rng.normal(10.0, 1.0, size), 10.0),
+}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 6, 7, 10, 15, 30])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_interval_covers_the_true_median_as_often_as_it_says(name: str, n: int) -> None:
+    draw, true = DISTRIBUTIONS[name]
+    rng = np.random.default_rng(n)
+    trials = 1500
+    found = [median(draw(rng, n).tolist()) for _ in range(trials)]
+    level = found[0].level
+    covered = sum(m.low <= true <= m.high for m in found) / trials
+    # The promise is exact for a continuous distribution, so that too often is wrong too: 4.5 standard errors.
+    assert covered == pytest.approx(level, abs=4.5 * math.sqrt(max(level * (1 - level), 1e-4) / trials))
+
+
+@given(st.lists(st.floats(1e-9, 1e6), min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_an_interval_is_two_of_the_samples_around_the_median(samples: list[float], level: float) -> None:
+    found = median(samples, level)
+    assert found.value == standard.median(samples)
+    assert min(samples) <= found.low <= found.value <= found.high <= max(samples)
+    assert {found.low, found.high} <= set(samples)
+    assert 0 <= found.level <= 1
+    attainable = 1 - 2 / 2 ** len(samples)
+    assert found.level >= min(level, attainable) - 1e-12
+    assert found == median(samples[::-1], level)
+
+
+def test_a_wider_interval_for_a_higher_level() -> None:
+    samples = [float(k) for k in range(31)]
+    narrow, wide = median(samples, 0.5), median(samples, 0.99)
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert wide.level >= 0.99 > narrow.level >= 0.5
+
+
+def test_noise_is_said() -> None:
+    assert not median([1.0, 1.0, 1.0 + NOISY_SPREAD * 0.99]).noisy
+    assert median([1.0, 1.0, 1.0 + NOISY_SPREAD * 1.01]).noisy
+    assert median([0.89, 1.0, 1.0]).noisy
+    assert median([2.0, 2.0, 3.0]).spread == 0.5
+    assert not median([7.0]).noisy
+
+
+def test_no_samples_no_median() -> None:
+    with pytest.raises(ValueError, match="no timings"):
+        median([])
+
+
+# The clock
+
+
+def test_costs_add_up() -> None:
+    costs = Costs(1.0, 2.0, 4.0, 8.0)
+    assert costs.total == 15
+    assert costs.as_dict() == {"import": 1.0, "load": 2.0, "compile": 4.0, "train": 8.0}
+
+
+def test_the_clock_times_the_call_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([100.0, 103.5])
+    monkeypatch.setattr("mnistbench.measurement.clock.time.perf_counter", lambda: next(ticks))
+    assert timed(lambda: "result") == ("result", 3.5)
+
+
+# The machine
+
+
+def test_the_description_of_the_machine() -> None:
+    found = machine.describe()
+    assert json.loads(json.dumps(found)) == found
+    assert found["usable_cpus"] == usable_cpus() >= 1
+    assert found["name"].startswith(f"{found['cpu']}, {usable_cpus()} CPUs")
+    assert found["memory_gib"] is None or 0.1 < found["memory_gib"] < 1e6
+
+
+def test_the_description_names_no_owner_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    for secret in ("somehost", "someuser"):
+        monkeypatch.setattr(socket, "gethostname", lambda secret=secret: secret)
+        monkeypatch.setattr(platform, "node", lambda secret=secret: secret)
+        monkeypatch.setenv("USER", secret)
+        monkeypatch.setenv("HOSTNAME", secret)
+        text = json.dumps([machine.describe(), machine.versions(), machine.folder_name()])
+        assert secret not in text
+    monkeypatch.undo()
+    values = {str(value).lower() for value in machine.describe().values()}
+    words = set(re.findall(r"[^\s,]+", " ".join(values)))
+    assert not words & {socket.gethostname().lower(), platform.node().lower()}
+    assert getpass.getuser().lower() not in words
+    assert str(Path.home()) not in json.dumps(machine.describe())
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz", "Intel Xeon E5-2690 v4"),
+        ("AMD EPYC 7B13", "AMD EPYC 7B13"),
+        ("Apple M2 Max\n", "Apple M2 Max"),
+        ("", platform.machine()),
+    ],
+)
+def test_the_name_of_the_processor(raw: str, clean: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.cpu_name.cache_clear()
+    monkeypatch.setattr(machine, "_raw_cpu_name", lambda: raw)
+    assert machine.cpu_name() == clean
+    machine.cpu_name.cache_clear()
+
+
+@given(st.text(max_size=40))
+def test_the_folder_of_the_machine(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "cpu_name", lambda: name)
+        patch.setattr(machine, "gpu_name", lambda: None)
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", machine.folder_name())
+        assert f"{usable_cpus()}-cpus" in machine.folder_name()
+
+
+def test_a_gpu_is_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_name", lambda: "Some CPU")
+    monkeypatch.setattr(machine, "gpu_name", lambda: "Some GPU 40GB")
+    assert machine.describe()["name"] == f"Some CPU, {usable_cpus()} CPUs, Some GPU 40GB"
+    assert machine.folder_name() == f"some-cpu-{usable_cpus()}-cpus-some-gpu-40gb"
+    monkeypatch.setattr(machine, "gpu_name", lambda: None)
+    assert machine.folder_name() == f"some-cpu-{usable_cpus()}-cpus"
+
+
+def test_versions() -> None:
+    found = machine.versions()
+    assert found["python"] == platform.python_version()
+    assert found["numpy"] == np.__version__
+    assert all(isinstance(version, str) for version in found.values())
+
+
+# The limits of the processor
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_the_peak_is_a_rate(precision: DType) -> None:
+    peak = limits.multiply_add_peak(precision, 1)
+    if peak is None:
+        pytest.skip("the multiply-adds of this processor are not its limit")
+    assert math.isfinite(peak)
+    # From a slow core's scalar unit to what no single core has come near to.
+    assert 1e8 < peak < 1e13
+
+
+def test_the_peak_counts_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that says one second for each round: 2 operations for each chain, lane, step and thread."""
+    if limits.multiply_add_peak("float32", 1) is None:
+        pytest.skip("the multiply-adds of this processor are not its limit")
+    monkeypatch.setattr(limits, "_round", lambda pool, value, threads: 1.0)
+    for precision, itemsize in zip(DTYPES, (4, 8), strict=True):
+        lanes = limits._vector_bytes() // itemsize
+        for threads in (1, 3):
+            counted = limits.multiply_add_peak.__wrapped__(precision, threads)
+            assert counted == 2 * limits._CHAINS * lanes * limits._STEPS * threads
+
+
+def test_the_chains_are_computed() -> None:
+    """x := x a + a in every chain, with a the value and the start: what is returned is the sum over chains."""
+    for dtype in (np.float32, np.float64):
+        value = expected = dtype(0.5)
+        for _ in range(40):
+            expected = dtype(expected * value + value)
+        assert limits._run_chains(value, 40) == pytest.approx(limits._CHAINS * float(expected), rel=1e-5)
+        assert limits._run_chains(value, 0) == limits._CHAINS * 0.5
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads the instructions of x86-64")
+@pytest.mark.parametrize(("kind", "suffix"), [(np.float32, "ps"), (np.float64, "pd")])
+def test_the_loop_is_multiply_adds_in_registers(kind: type, suffix: str) -> None:
+    if limits._vector_bytes() < 32:
+        pytest.skip("a processor without AVX has no fused multiply-add")
+    limits._run_chains(kind(0.5), 1)
+    assemblies = limits._run_chains.inspect_asm()
+    (signature,) = (s for s in assemblies if str(s[0]) == np.dtype(kind).name and str(s[1]) == "int64")
+    lines = [line.strip() for line in assemblies[signature].splitlines()]
+    fused = [number for number, line in enumerate(lines) if re.match(rf"vfmadd\d+{suffix}\s", line)]
+    assert len(fused) >= limits._CHAINS
+    # One after the other, with nothing in between.
+    run = lines[fused[0] : fused[0] + limits._CHAINS]
+    assert all(line.startswith("vfmadd") for line in run), run
+    assert not any("(" in line for line in run), "a chain is kept in memory"
+
+
+def test_the_peak_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = limits.multiply_add_peak("float32", 1)
+    monkeypatch.setattr(limits, "_round", lambda *arguments: 1 / 0)
+    assert limits.multiply_add_peak("float32", 1) == first
+
+
+# A process of its own
+
+
+def test_a_cold_start() -> None:
+    found = cold.measure("numpy", preset("smoke", "float64"), threads=1)
+    assert all(math.isfinite(value) and value >= 0 for value in found.costs.as_dict().values())
+    assert found.costs.import_ > 0
+    assert found.costs.load > 0
+    assert found.costs.train > 0
+    if sys.platform != "win32":
+        assert found.peak_memory is not None
+        # At least the images in float64, at most what no small run can need.
+        assert 2000 * 784 * 8 < found.peak_memory < 2**34
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """What a measurement runs, in place of which a stand-in runs that does nothing."""
+    seen: list[list[str]] = []
+    opened = subprocess.Popen
+    code = (
+        "import json, os; first = not os.listdir(os.environ['NUMBA_CACHE_DIR']);"
+        "open(os.environ['NUMBA_CACHE_DIR'] + '/kernel', 'w').close();"
+        "print(json.dumps({'costs': {'import': 1, 'load': 2, 'compile': 5.0 if first else 0.01, 'train': 3},"
+        "'peak_memory_bytes': 7}))"
+    )
+
+    def run(command: list[str], **options: object) -> object:
+        seen.append(command)
+        return opened([sys.executable, "-c", code], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "Popen", run)
+    return seen
+
+
+def test_what_is_compiled_is_measured_again_from_the_cache(commands: list[list[str]]) -> None:
+    found = cold.measure("numba", preset("smoke"), threads=None)
+    assert found.costs == Costs(1, 2, 5.0, 3)
+    assert (found.compile_cached, found.peak_memory) == (0.01, 7)
+    assert commands[0] == commands[1]
+    assert "--dtype=float32" in commands[0]
+    assert "--train-size=2000" in commands[0]
+    assert not any(argument.startswith("--threads") for argument in commands[0])
+
+
+def test_the_measured_process_is_that_of_the_workload(commands: list[list[str]]) -> None:
+    workload = replace(preset("smoke", "float64", seed=7), images=123)
+    cold.measure("numpy", workload, threads=1)
+    assert {"--backend=numpy", "--iterations=1", "--dtype=float64", "--seed=7", "--threads=1"} <= set(commands[0])
+    assert "--train-size=123" in commands[0]
+
+
+def test_a_process_that_fails_is_an_error_in_one_line() -> None:
+    with pytest.raises(MnistbenchError) as caught:
+        cold.measure("abacus", preset("smoke"), threads=1)
+    assert str(caught.value).startswith("a new process that trains with abacus failed: mnistbench: backend 'abacus'")
+    assert str(caught.value).isprintable()
+
+
+def test_a_process_that_is_killed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = subprocess.Popen
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: opened([sys.executable, "-c", code], **options))
+    with pytest.raises(MnistbenchError, match=r"failed: exit status -9$"):
+        cold.measure("numpy", Workload(preset("smoke").network, 10), threads=1)

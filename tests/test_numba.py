@@ -1,0 +1,644 @@
+"""The Numba backend against the reference: odd shapes, threads, interrupts, the disk cache, and its vectors."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import mnistbench
+from mnistbench import reference
+from mnistbench.backends.numba import NumbaBackend, kernels, layout, ordering, prepare, sync, trainer, vector
+from mnistbench.backends.numba.trainer import NumbaTrainer
+from mnistbench.datasets import Dataset, Split
+from mnistbench.network import Parameters
+from mnistbench.workload import DType, Network, Workload
+
+DTYPES: tuple[DType, ...] = ("float32", "float64")
+
+# Largest difference from the float64 reference, as a fraction of the largest value of the array. Logits of this
+# network reach 100, so that their last bits alone change probabilities by some 50 units in the last place.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+def strokes(images: int, height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """Images with a bright rectangle each on a black ground, as (images, height * width)."""
+    rng = np.random.default_rng(seed)
+    made = np.zeros((images, height, width), np.uint8)
+    for image in made:
+        top, left = rng.integers(height), rng.integers(width)
+        part = image[top : top + 1 + height // 2, left : left + 1 + width // 3]
+        part[:] = rng.integers(1, 256, part.shape)
+    return made.reshape(images, -1)
+
+
+def noise(images: int, pixels: int, seed: int) -> NDArray[np.uint8]:
+    """Images whose every pixel is random."""
+    return np.random.default_rng(seed).integers(0, 256, (images, pixels), np.uint8)
+
+
+def make(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    hidden: int,
+    classes: int,
+    dtype: DType = "float64",
+    threads: int | None = None,
+    rate: float = 0.1,
+    shape: tuple[int, int] | None = None,
+) -> tuple[NumbaTrainer, Parameters]:
+    """A trainer on these images, and its initial parameters."""
+    network = Network((images.shape[1], hidden, classes))
+    workload = Workload(network, images=len(labels), dtype=dtype, learning_rate=rate)
+    split = Split(images, labels)
+    dataset = Dataset("test", shape or (1, images.shape[1]), classes, split, split, None)
+    parameters = Parameters.initial(network, seed=len(labels))
+    return NumbaBackend().start(workload, dataset, parameters, threads), parameters
+
+
+def some(threads: int | None = None, dtype: DType = "float64", count: int = 700) -> tuple[NumbaTrainer, Parameters]:
+    """A trainer on enough images for several blocks and threads; all share the kernels they compile."""
+    labels = np.random.default_rng(3).integers(0, 10, count)
+    return make(strokes(count, 12, 12, 1), labels, 10, 10, dtype, threads, shape=(12, 12))
+
+
+class Reference:
+    """The reference's trajectory on the same images."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], start: Parameters, rate: float) -> None:
+        self.X, self.Y, self.rate = reference.scale_images(images), labels, rate
+        (W1, b1), (W2, b2) = start.layers()
+        self.arrays = (W1, b1, W2, b2)
+
+    def step(self) -> tuple[float, float, Parameters]:
+        """One iteration; returns its loss, accuracy and gradients."""
+        W1, _b1, W2, _b2 = self.arrays
+        Z1, A1, Z2, A2 = reference.forward_prop(*self.arrays, self.X)
+        dW1, db1, dW2, db2 = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self.X, self.Y)
+        self.arrays = reference.update_params(*self.arrays, dW1, db1, dW2, db2, self.rate)
+        hits = reference.get_accuracy(reference.get_predictions(A2), self.Y)
+        return reference.cross_entropy(Z2, self.Y), hits, Parameters([dW1, dW2], [db1, db2])
+
+    @property
+    def parameters(self) -> Parameters:
+        W1, b1, W2, b2 = self.arrays
+        return Parameters([W1, W2], [b1, b2])
+
+
+def assert_close(found: Parameters, expected: Parameters, tolerance: float) -> None:
+    """Every array, to ``tolerance`` times the largest value of the expected one."""
+    for (name, value), (_, true) in zip(found.named(), expected.named(), strict=True):
+        assert value.shape == true.shape
+        np.testing.assert_allclose(value, true, rtol=0, atol=tolerance * np.abs(true).max() + 1e-300, err_msg=name)
+
+
+def assert_same(one: Parameters, other: Parameters) -> None:
+    """Bit by bit."""
+    for (name, value), (_, true) in zip(one.named(), other.named(), strict=True):
+        np.testing.assert_array_equal(value, true, err_msg=name)
+
+
+def check(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    hidden: int,
+    classes: int,
+    dtype: DType,
+    threads: int | None = None,
+    shape: tuple[int, int] | None = None,
+    iterations: int = 3,
+) -> NumbaTrainer:
+    """Gradients, metrics, parameters and predictions along some iterations."""
+    own, start = make(images, labels, hidden, classes, dtype, threads, shape=shape)
+    expected = Reference(images, labels, start, 0.1)
+    assert_same(own.parameters(), start.astype(dtype))
+    for iteration in range(iterations):
+        gradients = own.gradients()
+        loss, accuracy, true_gradients = expected.step()
+        assert_close(gradients, true_gradients, TOLERANCE[dtype])
+        metrics = own.advance(1)
+        assert metrics.iteration == iteration
+        assert metrics.loss == pytest.approx(loss, rel=TOLERANCE[dtype], abs=TOLERANCE[dtype])
+        if dtype == "float64":
+            assert metrics.accuracy == accuracy
+        assert_close(own.parameters(), expected.parameters, TOLERANCE[dtype])
+    assert all(array.dtype == dtype for _, array in own.parameters().named())
+    return own
+
+
+# Sizes are padded to tiles. These cover whole tiles, part of one, and several, with few combinations to compile.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("images", "pixels", "hidden", "classes"),
+    [
+        (1, 1, 9, 9),
+        (1, 784, 10, 10),
+        (2, 7, 10, 10),
+        (15, 16, 9, 10),
+        (16, 3, 10, 9),
+        (17, 64, 19, 10),
+        (31, 65, 10, 20),
+        (33, 10, 30, 29),
+        (100, 2, 10, 10),
+        (1500, 30, 20, 10),
+        (65, 5, 10, 290),
+        (40, 5, 289, 10),
+    ],
+)
+def test_follows_the_reference(images: int, pixels: int, hidden: int, classes: int, dtype: DType) -> None:
+    labels = np.random.default_rng(images).integers(0, classes, images)
+    check(strokes(images, 1, pixels, images), labels, hidden, classes, dtype)
+
+
+@pytest.mark.parametrize(("hidden", "classes"), [(1, 2), (2, 1), (1, 1)])
+def test_smallest_networks(hidden: int, classes: int) -> None:
+    check(strokes(50, 4, 4, 0), np.arange(50) % classes, hidden, classes, "float64", shape=(4, 4))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(1, 200),
+    st.integers(1, 90),
+    st.sampled_from([9, 10, 20]),
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.data(),
+)
+def test_follows_the_reference_on_any_images(
+    images: int, pixels: int, hidden: int, threads: int, ink: int, data: st.DataObject
+) -> None:
+    """``ink`` goes from no pixel at all to all of them."""
+    seed = data.draw(st.integers(0, 10))
+    made = noise(images, pixels, seed)
+    made[np.random.default_rng(seed).random(made.shape) >= ink / 3] = 0
+    labels = np.random.default_rng(seed).integers(0, data.draw(st.integers(1, 10)), images)
+    check(made, labels, hidden, 10, "float64", threads, iterations=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_images_that_are_all_black(dtype: DType) -> None:
+    own = check(np.zeros((70, 30), np.uint8), np.arange(70) % 10, 10, 10, dtype)
+    assert "100%" in own.describe()["skips"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dense_images_skip_nothing(dtype: DType) -> None:
+    own = check(np.maximum(noise(300, 50, 0), 1), np.arange(300) % 10, 10, 10, dtype)
+    assert own.describe()["skips"] is None
+
+
+def test_a_class_that_no_image_has() -> None:
+    check(strokes(90, 8, 8, 2), np.arange(90) % 9, 10, 10, "float64", shape=(8, 8))
+
+
+def test_labels_beyond_a_byte() -> None:
+    labels = np.array([0, 255, 256, 65_535, 511])
+    check(strokes(5, 2, 3, 2), labels, 10, 65_540, "float64", shape=(2, 3), iterations=1)
+
+
+def test_more_pixels_than_two_bytes_count() -> None:
+    images = np.zeros((20, 70_000), np.uint8)
+    images[:, [0, 65_535, 65_536, 69_999]] = noise(20, 4, 1)
+    check(images, np.arange(20) % 10, 10, 10, "float64", iterations=2)
+
+
+def test_the_first_of_equal_logits_is_the_prediction() -> None:
+    images = np.zeros((40, 4), np.uint8)
+    labels = np.arange(40) % 2
+    own, _ = make(images, labels, 10, 10)
+    own.reset(Parameters([np.ones((10, 4)), np.zeros((10, 10))], [np.zeros((10, 1)), np.zeros((10, 1))]))
+    assert own.predict(images).tolist() == [0] * 40
+    metrics = own.advance(1)
+    assert metrics.accuracy == 0.5
+    assert metrics.loss == pytest.approx(math.log(10))
+
+
+def test_predicts_as_the_reference_does() -> None:
+    own, _ = some()
+    own.advance(5)
+    (W1, b1), (W2, b2) = own.parameters().layers()
+    images = strokes(9000, 12, 12, 7)
+    expected = reference.make_predictions(reference.scale_images(images), W1, b1, W2, b2)
+    np.testing.assert_array_equal(own.predict(images), expected)
+    assert own.predict(images[:0]).shape == (0,)
+
+
+# Repeatable.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_same_bits_however_iterations_are_divided(dtype: DType, threads: int) -> None:
+    ends = []
+    for parts in ([24], [1] * 24, [5, 19], [24]):
+        own, _ = some(threads, dtype)
+        for part in parts:
+            metrics = own.advance(part)
+        ends.append((own.parameters(), metrics))
+    for parameters, metrics in ends[1:]:
+        assert_same(parameters, ends[0][0])
+        assert metrics == ends[0][1]
+
+
+def test_reset_and_gradients_leave_nothing_behind() -> None:
+    own, start = some(2)
+    first = own.advance(4)
+    end = own.parameters()
+    own.gradients()
+    assert_same(own.parameters(), end)
+    own.reset(start)
+    assert own.advance(4) == first
+    assert_same(own.parameters(), end)
+
+
+def test_more_threads_than_images_need() -> None:
+    own, _ = some(64, count=40)
+    assert own.describe()["threads"] == 3  # pairs of groups of 8
+    own.advance(3)
+
+
+def test_trainers_in_several_threads() -> None:
+    expected, _ = some(2)
+    expected.advance(30)
+    ends: list[Parameters] = []
+
+    def work() -> None:
+        own, _ = some(2)
+        own.advance(30)
+        ends.append(own.parameters())
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(ends) == 4
+    for end in ends:
+        assert_same(end, expected.parameters())
+
+
+# What can go wrong.
+
+
+def test_a_diverging_run_has_a_loss_that_is_not_finite() -> None:
+    images, labels = strokes(200, 6, 6, 1), np.arange(200) % 10
+    for dtype in DTYPES:
+        own, _ = make(images, labels, 10, 10, dtype, rate=1e300 if dtype == "float64" else 1e37)
+        assert math.isfinite(own.advance(1).loss)
+        assert not math.isfinite(own.advance(10).loss)
+
+
+@pytest.mark.parametrize("array", range(4))
+def test_nan_in_any_parameter_reaches_the_loss(array: int) -> None:
+    own, start = some()
+    broken = [value.copy() for _, value in start.named()]
+    broken[array][0, 70 if array == 0 else 0] = np.nan  # pixel 70 is near the middle of the 12 x 12: in use
+    own.reset(Parameters(broken[0::2], broken[1::2]))
+    assert math.isnan(own.advance(1).loss)
+    assert not own.parameters().is_finite()
+
+
+def test_an_interrupt_ends_it_between_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, _ = some(2)
+    join = threading.Thread.join
+    interrupted: list[bool] = []
+
+    def interrupt(self: threading.Thread, timeout: float | None = None) -> None:
+        if not interrupted:
+            interrupted.append(True)
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+        join(self, timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            own.advance(1_000_000_000)
+    done = own.advance(1).iteration
+    assert 0 < done < 1_000_000_000
+    again, _ = some(2)
+    assert again.advance(done + 1).iteration == done
+    assert_same(own.parameters(), again.parameters())
+
+
+def test_a_worker_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, start = some(3)
+
+    def fail_in_the_second(thread: int, *arguments: Any) -> None:
+        if thread == 1:
+            raise MemoryError("no room")
+        run(thread, *arguments)
+
+    run = kernels.run
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "run", fail_in_the_second)
+        with pytest.raises(MemoryError, match="no room"):
+            own.advance(1_000_000_000)
+    assert_same(own.parameters(), start)
+    assert own.advance(1).iteration == 0
+
+
+def test_a_thread_that_cannot_start_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, parameters = some(3)
+    start = threading.Thread.start
+    started = []
+
+    def fail_at_the_third(self: threading.Thread) -> None:
+        started.append(self)
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail_at_the_third)
+        with pytest.raises(RuntimeError, match="can't start"):
+            own.advance(1_000_000_000)
+    assert_same(own.parameters(), parameters)
+    assert own.advance(1).iteration == 0
+
+
+# Preparation.
+
+
+@pytest.mark.parametrize("images", [1, 7, 100, 1030])
+def test_ordering_is_a_permutation_whatever_the_threads(images: int) -> None:
+    made = strokes(images, 9, 11, 4)
+    order = prepare.order_images(made, (9, 11), 8, 1)
+    np.testing.assert_array_equal(np.sort(order), np.arange(images))
+    np.testing.assert_array_equal(prepare.order_images(made, (9, 11), 8, 3), order)
+
+
+def test_ordering_lot_by_lot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "LOT", 600)
+    made = strokes(1999, 9, 9, 4)
+    order = prepare.order_images(made, (9, 9), 8, 2)
+    np.testing.assert_array_equal(np.sort(order), np.arange(1999))
+
+
+def test_similar_images_come_together() -> None:
+    made = np.zeros((4 * ordering.LEAF, 64), np.uint8)
+    made[0::2, :32] = 200
+    made[1::2, 32:] = 200
+    order = prepare.order_images(made, (8, 8), 8, 1)
+    kinds = (made[order, 0] > 0).reshape(-1, 8)
+    assert (kinds.all(axis=1) | ~kinds.any(axis=1)).all()
+
+
+def test_work_is_shared_evenly() -> None:
+    counts = np.array([100] * 10 + [0] * 50)
+    assert prepare.share_out(counts, 1) == [0, 60]
+    bounds = prepare.share_out(counts, 3)
+    work = [int(np.sum(counts[a:b] + 20)) for a, b in pairwise(bounds)]
+    assert max(work) - min(work) <= 2 * 120
+    assert prepare.share_out(np.array([5, 5, 5000]), 3) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("units", "largest", "size"), [(1, 12, 2), (10, 12, 10), (9, 12, 10), (11, 12, 12), (10, 6, 6)]
+)
+def test_tiles_of_few_units(units: int, largest: int, size: int) -> None:
+    assert layout.tile_size(units, largest) == size
+
+
+@pytest.mark.parametrize("units", [20, 32, 64, 100, 128, 1000])
+@pytest.mark.parametrize("largest", [6, 12])
+def test_tiles_of_many_units_are_large_and_waste_little(units: int, largest: int) -> None:
+    size = layout.tile_size(units, largest)
+    assert size % 2 == 0
+    assert 2 * largest / 3 <= size <= largest
+    assert -(-units // size) * size <= units * 1.21
+
+
+def test_layout_there_and_back() -> None:
+    network = Network((9, 23, 17))
+    parameters = Parameters.initial(network, 0)
+    for host in (layout.Host("a", 64, 32), layout.Host("b", 16, 16)):
+        tile = layout.choose_tile(host, network, "float64")
+        sizes = layout.choose_sizes(network, tile, "float64")
+        array = layout.aligned((sizes.total,), "float64")
+        layout.to_layout(parameters, tile, sizes, array)
+        assert array.ctypes.data % layout.CACHE_LINE == 0
+        assert_same(layout.from_layout(array, tile, sizes, network), parameters)
+
+
+# Vectors, one operation at a time.
+
+
+def apply(function: Callable[..., None], dtype: DType, *arguments: Any, size: int = 64) -> NDArray[Any]:
+    """Compile a function, call it with an array to fill and the arguments, and return the array."""
+    out = np.zeros(size, dtype)
+    numba.njit(function)(out, *arguments)
+    return out
+
+
+LANES = (0.0,) * 8
+THREE = (0.0,) * 3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp_is_exact_to_a_few_units(dtype: DType) -> None:
+    x = np.concatenate([-np.geomspace(1e-8, 80, 500), [0.0, -0.0]])[:496].astype(dtype)
+    x[-1] = 0
+
+    def body(out: Any, x: Any, lanes: Any) -> None:
+        for i in range(0, x.size, len(lanes)):
+            vector.store(out, i, 0, vector.exp(vector.load(vector.zero(lanes, out), x, i)))
+
+    found = apply(body, dtype, x, LANES, size=x.size)
+    np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=4 * float(np.finfo(dtype).eps))
+    assert found[-1] == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp_of_extremes(dtype: DType) -> None:
+    x = np.array([np.nan, -np.inf, -1e30, -1000, 0, -1, -2, -3], dtype)
+
+    def body(out: Any, x: Any, lanes: Any) -> None:
+        vector.store(out, 0, 0, vector.exp(vector.load(vector.zero(lanes, out), x, 0)))
+
+    found = apply(body, dtype, x, LANES)
+    assert np.isnan(found[0])
+    assert (found[1:4] >= 0).all()
+    assert (found[1:4] <= 2 * np.finfo(dtype).tiny).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 20])
+def test_lane_sums_leave_what_follows(dtype: DType, count: int) -> None:
+    values = np.arange(count * 8, dtype=dtype).reshape(count, 8)
+
+    def body(out: Any, values: Any, tile: Any, lanes: Any) -> None:
+        out[:] = 1
+        like = vector.zero(lanes, out)
+        vector.add_lane_sums(out, 2, vector.loads(tile, like, values, 0, len(lanes)))
+
+    found = apply(body, dtype, values, (0.0,) * count, LANES)
+    expected = np.ones(64)
+    expected[2 : 2 + count] += values.sum(axis=1)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_halves_and_parts() -> None:
+    values = np.arange(48.0)
+
+    def body(out: Any, values: Any, tile: Any, lanes: Any) -> None:
+        wide = vector.loads(tile, vector.zero(lanes + lanes, out), values, 0, 16)
+        swapped = vector.join(vector.high(wide), vector.low(wide))
+        vector.store(out, 0, 16, vector.tail((0.0,), swapped))
+        vector.store(out, 32, 16, vector.head((0.0, 0.0), wide))
+
+    found = apply(body, "float64", values, THREE, LANES)
+    swapped = values.reshape(3, 2, 8)[:, ::-1].reshape(3, 16)
+    np.testing.assert_array_equal(found, np.concatenate([swapped[1], swapped[2], values[:32]]))
+
+
+def test_outer_product() -> None:
+    values = np.arange(64.0)
+
+    def body(out: Any, values: Any, tile: Any, lanes: Any) -> None:
+        like = vector.zero(lanes, out)
+        xs = (vector.splat(like, 2), vector.load(like, values, 8))
+        acc = vector.fma_loads(vector.repeat(tile + tile, vector.splat(like, 1)), xs, values, 16, 8)
+        vector.store(out, 0, 8, acc)
+
+    found = apply(body, "float64", values, THREE, LANES)
+    v = values.reshape(8, 8)
+    np.testing.assert_array_equal(found[:48].reshape(6, 8), 1 + np.concatenate([2 * v[2:5], v[1] * v[2:5]]))
+
+
+def test_selections() -> None:
+    values = np.array([1.0, -1, 0, np.nan, 5, -5, np.inf, -np.inf])
+    keys = np.arange(8, dtype=np.int32) % 3
+
+    def body(out: Any, values: Any, keys: Any, lanes: Any) -> None:
+        x = vector.load(vector.zero(lanes, out), values, 0)
+        one = vector.splat(x, 1)
+        vector.store(out, 0, 0, vector.where_positive(x, one))
+        vector.store(out, 8, 0, vector.where_equal(keys, 0, 2, one, x))
+        vector.store(out, 16, 0, vector.maximum(x, one))
+
+    found = apply(body, "float64", values, keys, LANES)
+    np.testing.assert_array_equal(found[:8], [1, 0, 0, 0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(found[8:16], np.where(keys == 2, 1, values))
+    np.testing.assert_array_equal(found[16:24], [1, 1, 1, 1, 5, 1, np.inf, 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bytes_are_unsigned(dtype: DType) -> None:
+    values = np.array([0, 1, 127, 128, 200, 254, 255, 3], np.uint8)
+
+    def body(out: Any, values: Any, lanes: Any) -> None:
+        vector.store(out, 0, 0, vector.load(vector.zero(lanes, out), values, 0))
+
+    np.testing.assert_array_equal(apply(body, dtype, values, LANES)[:8], values)
+
+
+def test_a_barrier_that_is_abandoned_lets_go() -> None:
+    control = np.zeros(sync.CONTROL_SIZE, np.int64)
+    worker = threading.Thread(target=sync.meet, args=(control, 1, 2))
+    worker.start()
+    time.sleep(0.05)
+    assert worker.is_alive()
+    control[sync.ABANDON] = 1
+    worker.join(10)
+    assert not worker.is_alive()
+
+
+# The disk cache, in processes of its own.
+
+INNER = "from mnistbench.backends.numba.cache import kernel\n\n@kernel\ndef factor():\n    return 2\n"
+OUTER = """
+from mnistbench.backends.numba.cache import entry_point
+from mnistbench.backends.numba.inner import factor
+
+@entry_point
+def product(x):
+    return factor() * x
+"""
+PROGRAM = """
+from mnistbench.backends.numba.outer import product
+print(product(10), sum(product.stats.cache_hits.values()))
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with a copy of the package and, beside its kernels, two modules: one calls the other's kernel."""
+    source = Path(mnistbench.__file__).parent
+    shutil.copytree(source, tmp_path / "mnistbench", ignore=shutil.ignore_patterns("__pycache__", "*.gz"))
+    folder = tmp_path / "mnistbench" / "backends" / "numba"
+    (folder / "inner.py").write_text(INNER)
+    (folder / "outer.py").write_text(OUTER)
+    return tmp_path
+
+
+def run_program(folder: Path, environment: dict[str, str]) -> str:
+    """What PROGRAM prints, run on the package in a folder: 10 times the factor, and 1 if it was in the cache."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), **environment}
+    command = [sys.executable, "-W", "error", "-c", PROGRAM]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_cache_is_used_and_notices_an_edit_of_another_module(package: Path) -> None:
+    environment = {"NUMBA_CACHE_DIR": str(package / "cache")}
+    assert run_program(package, environment) == "20 0"
+    assert run_program(package, environment) == "20 1"
+    (package / "mnistbench/backends/numba/inner.py").write_text(INNER.replace("2", "3"))
+    assert run_program(package, environment) == "30 0"
+    assert run_program(package, environment) == "30 1"
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(package: Path) -> None:
+    blocked = package / "blocked"
+    blocked.write_text("a file where a folder is wanted")
+    (package / "mnistbench/backends/numba/__pycache__").write_text("another one")
+    environment = {
+        "NUMBA_CACHE_DIR": str(blocked / "x"),
+        "HOME": str(blocked),
+        "XDG_CACHE_HOME": str(blocked),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    assert run_program(package, environment) == "20 0"
+
+
+def test_a_package_that_cannot_be_written_uses_the_users_cache(package: Path) -> None:
+    (package / "mnistbench/backends/numba/__pycache__").write_text("a file where a folder is wanted")
+    environment = {"XDG_CACHE_HOME": str(package / "user"), "PYTHONDONTWRITEBYTECODE": "1"}
+    assert run_program(package, environment) == "20 0"
+    if sys.platform.startswith("linux"):
+        assert run_program(package, environment) == "20 1"
+
+
+def test_a_damaged_cache_is_replaced(package: Path) -> None:
+    environment = {"NUMBA_CACHE_DIR": str(package / "cache")}
+    assert run_program(package, environment) == "20 0"
+    for path in (package / "cache").rglob("*.nb?"):
+        path.write_bytes(b"damaged")
+    assert run_program(package, environment) == "20 0"
+    assert run_program(package, environment) == "20 1"
+
+
+def test_workload_is_warmed_up_without_data() -> None:
+    workload = Workload(Network((144, 10, 10)), images=700)
+    NumbaBackend().warm_up(workload)
+    NumbaBackend().warm_up(replace(workload, network=Network((144, 10, 10, 10))))

@@ -1,0 +1,255 @@
+"""Results: what was measured is what is read back, and what is not validated is no result."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnistbench import results
+from mnistbench.agreement import Agreement, Check, Trajectory
+from mnistbench.backends import Metrics
+from mnistbench.datasets import Dataset, Split
+from mnistbench.errors import MnistbenchError
+from mnistbench.measurement import limits, statistics
+from mnistbench.measurement.clock import Costs
+from mnistbench.measurement.cold import ColdStart
+from mnistbench.workload import DType, Workload
+
+PEAK = 1e9
+"""What the machine of these tests can do, in floating-point operations a second."""
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "multiply_add_peak", lambda dtype, threads: PEAK * threads)
+
+
+def trajectory() -> Trajectory:
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (30, 12), np.uint8), rng.permutation(np.arange(30) % 3))
+    dataset = Dataset("noise", (3, 4), 3, split, split, None)
+    return Trajectory(Workload(dataset.network(4), 30, 10, name="classic"), dataset)
+
+
+TRAJECTORY = trajectory()
+GOOD = (Check("W1", 0, 0.0, 0.0), Check("W1", 10, 0.5, 3e-8))
+
+
+def row(
+    backend: str = "numpy",
+    dtype: DType = "float64",
+    samples: tuple[float, ...] = (0.5, 0.4, 0.6),
+    checks: tuple[Check, ...] = GOOD,
+    **description: Any,
+) -> dict[str, Any]:
+    """A row as a benchmark makes it."""
+    found = {"device": "CPU", "threads": 2, "kernel": "BLAS", "skips": None, "versions": {"numpy": "2.0"}}
+    history = [Metrics(0, 2.5, 0.125), Metrics(10, 1.5, 0.75)]
+    return results.row(
+        TRAJECTORY.workload.with_dtype(dtype),
+        found | description,
+        ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, 10**8),
+        samples,
+        Agreement(backend, dtype, [*checks], history),
+        TRAJECTORY,
+        {"loss": 1.5, "train_accuracy": 0.75, "dev_accuracy": 0.5, "test_accuracy": None},
+    )
+
+
+def document(*rows: dict[str, Any], samples: tuple[float, ...] = (0.5, 0.4, 0.6), day: int = 1) -> dict[str, Any]:
+    """What pytest-benchmark writes of them."""
+    return {
+        "machine_info": {"name": "Some CPU, 2 CPUs"},
+        "commit_info": {"id": "0123456789abcdef", "dirty": False},
+        "datetime": f"2025-03-{day:02}T12:00:00+00:00",
+        "benchmarks": [
+            {"name": f"test_training[{r.get('backend')}]", "extra_info": r, "stats": {"data": [*samples]}} for r in rows
+        ],
+    }
+
+
+def test_what_is_stored_is_what_is_read(tmp_path: Path) -> None:
+    own = row()
+    path = results.store(tmp_path, "classic_0123456", document(own))
+    (found,) = results.load(tmp_path).to_dict("records")
+    unchanged = set(own) - {"workload", "agreement"}
+    assert {key: found[key] for key in unchanged} == {key: own[key] for key in unchanged}
+    middle = statistics.median([0.5, 0.4, 0.6])
+    assert (found["median"], found["low"], found["high"]) == (middle.value, middle.low, middle.high)
+    assert (found["level"], found["noisy"]) == (middle.level, True)
+    assert (found["workload"], found["dtype"], found["images"], found["iterations"]) == ("classic", "float64", 30, 10)
+    assert found["accuracy"] == 0.75
+    assert found["agreement"] == [{"iteration": 0, "error": 0.0}, {"iteration": 10, "error": 3e-8}]
+    assert found["tolerance"] == TRAJECTORY.drift(10, "float64")
+    assert found["history"][1] == {"iteration": 10, "loss": 1.5, "accuracy": 0.75}
+    assert (found["machine"], found["commit"], found["dirty"]) == ("Some CPU, 2 CPUs", "0123456789abcdef", False)
+    assert found["file"] == path.name
+    assert json.loads(path.read_text(encoding="utf-8")) == document(own)
+
+
+def test_the_numbers_of_a_row() -> None:
+    found = row(samples=(0.5, 0.25, 1.0))
+    workload = TRAJECTORY.workload
+    assert found["costs"] == {"import": 0.1, "load": 0.2, "compile": 0.3, "train": 0.5}
+    assert found["flops_per_second"] == workload.dense_flops * 10 / 0.5
+    assert found["peak_flops_per_second"] == 2 * PEAK
+    assert found["fraction_of_peak"] == found["flops_per_second"] / (2 * PEAK)
+    assert found["image_bytes_per_second"] == 30 * 12 * 10 / 0.5
+    assert (found["compile_cached"], found["peak_memory_bytes"]) == (0.05, 10**8)
+    assert found["data_sha256"] == TRAJECTORY.dataset.sha256
+    assert found["workload"]["dtype"] == "float64"
+    assert (found["validated"], found["problem"]) == (True, None)
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("error", [1.5, math.inf, math.nan])
+def test_a_disagreement_is_no_result(error: float) -> None:
+    found = row(checks=(*GOOD, Check("db1", 5, error, error)))
+    assert found["validated"] is False
+    assert found["problem"].startswith("disagrees with the reference: db1 after 5 updates")
+    assert found["agreement"]["passed"] is False
+
+
+def test_nothing_compared_is_no_result() -> None:
+    assert row(checks=())["validated"] is False
+
+
+def test_a_rate_above_the_peak_is_a_measuring_error() -> None:
+    flops = TRAJECTORY.workload.dense_flops * 10
+    just, beyond = flops / (2 * PEAK) * 1.01, flops / (2 * PEAK) * 0.99
+    assert row(samples=(just,))["validated"] is True
+    found = row(samples=(beyond,))
+    assert found["validated"] is False
+    assert "above the machine's peak" in found["problem"]
+    # One thread can do half as much.
+    assert row(samples=(just,), threads=1)["validated"] is False
+
+
+def test_a_rate_above_the_peak_is_right_where_work_is_skipped() -> None:
+    found = row(samples=(1e-9,), skips="pixels that are 0 in all images")
+    assert (found["validated"], found["problem"]) == (True, None)
+    assert row(samples=(1e-9,), skips="zeros", checks=(Check("W1", 0, 2.0, 0.0),))["validated"] is False
+
+
+def test_another_device_has_no_peak_of_the_host() -> None:
+    found = row(samples=(1e-9,), device="Some GPU")
+    assert (found["peak_flops_per_second"], found["validated"]) == (None, True)
+
+
+def test_an_unknown_peak_rejects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "multiply_add_peak", lambda dtype, threads: None)
+    found = row(samples=(1e-9,))
+    assert (found["peak_flops_per_second"], found["fraction_of_peak"], found["validated"]) == (None, None, True)
+
+
+def test_files_are_numbered(tmp_path: Path) -> None:
+    folder = tmp_path / "machine"
+    names = [results.store(folder, "smoke_0123456", document()).name for _ in range(3)]
+    assert names == [f"000{k}_smoke_0123456.json" for k in (1, 2, 3)]
+    (folder / names[0]).unlink()
+    (folder / "0041_classic_abcdef0.json").write_text("{}")
+    (folder / "notes.json").write_text("{}")
+    assert results.store(folder, "classic_0123456", document()).name == "0042_classic_0123456.json"
+
+
+def test_nothing_stored_is_an_empty_table(tmp_path: Path) -> None:
+    rows = results.load(tmp_path / "nowhere")
+    assert rows.empty
+    assert results.latest(rows, "classic").empty
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"benchmarks": 5}',
+        json.dumps({"benchmarks": [{"extra_info": {"schema": results.SCHEMA}}]}),
+        json.dumps(document({"schema": results.SCHEMA})),
+        json.dumps({**document(row()), "machine_info": {}}),
+        json.dumps(document(row(), samples=())),
+        json.dumps(document(row()))[:-40],
+        b"\xff\xfe",
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, content: str | bytes) -> None:
+    results.store(tmp_path, "classic_0123456", document(row()))
+    path = tmp_path / "0002_classic_0123456.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(MnistbenchError) as caught:
+        results.load(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not a file of measurements")
+    assert message.isprintable()
+
+
+def test_benchmarks_of_others_are_passed_over(tmp_path: Path) -> None:
+    results.store(tmp_path, "classic_0123456", document({"note": "mine"}, row()))
+    assert results.load(tmp_path)["backend"].tolist() == ["numpy"]
+
+
+def test_the_latest_of_each_backend_and_dtype_counts(tmp_path: Path) -> None:
+    results.store(tmp_path, "classic_a", document(row(), row("numba"), row("numba", "float32"), samples=(8.0,)))
+    results.store(tmp_path, "classic_b", document(row("numba"), samples=(2.0,), day=2))
+    results.store(tmp_path, "classic_c", document(row("numba"), samples=(4.0,), day=3))
+    found = results.latest(results.load(tmp_path), "classic")
+    medians = {(r["backend"], r["dtype"]): r["median"] for r in found.to_dict("records")}
+    assert medians == {("numpy", "float64"): 8.0, ("numba", "float32"): 8.0, ("numba", "float64"): 4.0}
+    assert found.attrs["images"] == 30
+    assert [*found.index] == [0, 1, 2]
+    assert results.latest(results.load(tmp_path), "smoke").empty
+
+
+def test_threads_and_devices_are_kept_apart(tmp_path: Path) -> None:
+    one, two = row("numpy", threads=1), row("numpy", threads=2)
+    results.store(tmp_path, "classic_a", document(row("numba", threads=1), one, samples=(8.0,)))
+    results.store(tmp_path, "classic_b", document(two, row("cupy", "float32", device="Some GPU"), samples=(4.0,)))
+    found = results.latest(results.load(tmp_path), "classic").to_dict("records")
+    assert [(r["backend"], r["threads"], r["speedup"]) for r in found] == [
+        ("numpy", 1, 1.0),
+        ("numpy", 2, 1.0),
+        ("numba", 1, 1.0),
+        ("cupy", 2, 1.0),
+    ]
+
+
+def test_a_later_run_that_is_no_result_replaces_an_earlier_one(tmp_path: Path) -> None:
+    results.store(tmp_path, "classic_a", document(row()))
+    results.store(tmp_path, "classic_b", document(row(checks=()), day=2))
+    (found,) = results.latest(results.load(tmp_path), "classic").to_dict("records")
+    assert found["validated"] is False
+
+
+def test_the_speedup_is_over_numpy_in_float64(tmp_path: Path) -> None:
+    results.store(tmp_path, "classic_a", document(row(), samples=(12.0,)))
+    results.store(tmp_path, "classic_b", document(row("numba", "float32"), row("numba"), samples=(3.0,)))
+    found = results.latest(results.load(tmp_path), "classic")
+    speedups = {(r["backend"], r["dtype"]): r["speedup"] for r in found.to_dict("records")}
+    assert speedups == {("numpy", "float64"): 1.0, ("numba", "float32"): 4.0, ("numba", "float64"): 4.0}
+
+
+@pytest.mark.parametrize("baseline", [row("numpy", "float32"), row(checks=())])
+def test_without_a_valid_baseline_there_is_no_speedup(tmp_path: Path, baseline: dict[str, Any]) -> None:
+    results.store(tmp_path, "classic_a", document(baseline, row("numba")))
+    assert results.latest(results.load(tmp_path), "classic")["speedup"].isna().all()
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20))
+def test_every_round_is_kept(samples: list[float]) -> None:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(limits, "multiply_add_peak", lambda dtype, threads: math.inf)
+        results.store(Path(folder), "classic_a", document(row(samples=tuple(samples)), samples=tuple(samples)))
+        (found,) = results.load(Path(folder)).to_dict("records")
+    assert found["samples"] == samples
+    assert found["costs"]["train"] == found["median"]

@@ -1,0 +1,358 @@
+"""Training: what is reported is what happened, at the iterations asked for, and an impossible run is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mnistbench.backends as registry
+from mnistbench import reference, training
+from mnistbench.backends import Metrics
+from mnistbench.backends.numpy import NumpyTrainer
+from mnistbench.datasets import Dataset, Split
+from mnistbench.errors import BackendUnavailable, Diverged, ModelError, OptionError, UnknownBackend, UnsupportedWorkload
+from mnistbench.network import Array, Parameters
+from mnistbench.training import TrainingResult
+from mnistbench.workload import DTYPES, Workload
+
+IMAGE_SHAPE, CLASSES = (4, 5), 3
+
+
+def split(m: int, seed: int) -> Split:
+    """Noise, brighter with the label, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(m) % CLASSES)
+    images = rng.integers(0, 120, (m, 20)) + 60 * labels[:, np.newaxis]
+    return Split(images.astype(np.uint8), labels.astype(np.int64))
+
+
+DATASET = Dataset("noise", IMAGE_SHAPE, CLASSES, split(40, 1), split(15, 2), split(25, 3))
+
+
+def train(dataset: Dataset = DATASET, backend: str = "numpy", **options: Any) -> TrainingResult:
+    return training.train(dataset, backend, **{"iterations": 25, "hidden": 4, "threads": 1, **options})
+
+
+def by_hand(iterations: int, alpha: float, dtype: Any, parameters: Parameters | None = None) -> list[dict[str, Any]]:
+    """A run with nothing but the reference's functions: before each update, and after the last."""
+    X, Y = reference.scale_images(DATASET.train.images, dtype), DATASET.train.labels
+    drawn = reference.init_params(20, 4, CLASSES, 0)
+    arrays = drawn if parameters is None else tuple(array for _, array in parameters.named())
+    W1, b1, W2, b2 = (array.astype(dtype) for array in arrays)
+    states = []
+    with np.errstate(all="ignore"):
+        for _ in range(iterations + 1):
+            Z1, A1, Z2, A2 = reference.forward_prop(W1, b1, W2, b2, X)
+            accuracy = reference.get_accuracy(reference.get_predictions(A2), Y)
+            states.append(
+                {"loss": reference.cross_entropy(Z2, Y), "accuracy": accuracy, "parameters": (W1, b1, W2, b2)}
+            )
+            gradients = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
+            W1, b1, W2, b2 = reference.update_params(W1, b1, W2, b2, *gradients, alpha)
+    return states
+
+
+def same(parameters: Parameters, arrays: tuple[Array, ...]) -> bool:
+    return all(np.array_equal(own, array) for (_, own), array in zip(parameters.named(), arrays, strict=True))
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_the_result_is_that_of_the_equations(precision: Any) -> None:
+    result = train(dtype=precision, every=10)
+    states = by_hand(25, 0.1, precision)
+    assert [m.iteration for m in result.metrics] == [0, 10, 20, 25]
+    for metrics in result.metrics:
+        assert metrics.loss == pytest.approx(states[metrics.iteration]["loss"], rel=1e-6)
+        assert metrics.accuracy == states[metrics.iteration]["accuracy"]
+    assert same(result.parameters, states[25]["parameters"])
+    assert (result.loss, result.accuracy) == (result.metrics[-1].loss, result.metrics[-1].accuracy)
+    assert all(array.dtype == precision for _, array in result.parameters.named())
+
+
+def test_the_fields_of_a_result() -> None:
+    result = train()
+    assert result.backend == "numpy"
+    assert result.workload == Workload(DATASET.network(4), 40, 25, 0.1, "float32", 0)
+    assert result.parameters.network == DATASET.network(4)
+    W1, b1, W2, b2 = (array for _, array in result.parameters.named())
+    X = {name: reference.scale_images(part.images, np.float32) for name, part in parts().items()}
+    right = {
+        name: float(np.mean(reference.make_predictions(X[name], W1, b1, W2, b2) == part.labels))
+        for name, part in parts().items()
+    }
+    assert (result.accuracy, result.dev_accuracy, result.test_accuracy) == (right["train"], right["dev"], right["test"])
+    assert result.description["threads"] == 1
+    assert result.snapshots == []
+    json.dumps([result.description, result.costs.as_dict(), result.history_records()])
+
+
+def parts() -> dict[str, Split]:
+    assert DATASET.test is not None
+    return {"train": DATASET.train, "dev": DATASET.dev, "test": DATASET.test}
+
+
+def test_the_history_as_a_table() -> None:
+    result = train(every=5)
+    assert [*result.history.columns] == ["iteration", "loss", "accuracy"]
+    assert result.history["iteration"].tolist() == [0, 5, 10, 15, 20, 25]
+    assert result.history.to_dict("records") == result.history_records()
+    assert result.history["loss"].iloc[-1] == result.loss
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 30), st.integers(1, 40), st.sets(st.integers(0, 40)))
+def test_the_iterations_reported_and_kept(iterations: int, every: int, snapshots: set[int]) -> None:
+    seen: list[Metrics] = []
+    result = train(iterations=iterations, every=every, snapshots=snapshots, progress=seen.append)
+    assert [m.iteration for m in result.metrics] == [*range(0, iterations, every), iterations]
+    assert [m.iteration for m in seen] == [*range(0, iterations, every)]
+    assert seen == result.metrics[: len(seen)]
+    assert [k for k, _ in result.snapshots] == sorted(k for k in snapshots if k <= iterations)
+    # However a run is cut into calls, it is the same run.
+    states = by_hand(iterations, 0.1, np.float32)
+    assert same(result.parameters, states[iterations]["parameters"])
+    assert all(same(parameters, states[k]["parameters"]) for k, parameters in result.snapshots)
+
+
+def test_progress_is_reported_while_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    trainer = registry.get("numpy").start(Workload(DATASET.network(4), 40), DATASET, initial())
+    advance = type(trainer).advance
+
+    def counted(self: Any, iterations: int) -> Metrics:
+        metrics = advance(self, iterations)
+        done.append(metrics.iteration)
+        return metrics
+
+    monkeypatch.setattr(type(trainer), "advance", counted)
+    train(every=5, progress=lambda metrics: done.append(-metrics.iteration - 1))
+    assert [k for k in done if k < 0] == [-1, -6, -11, -16, -21]
+    assert done.index(-6) == done.index(-1) + 2, "iteration 0 must be reported before iteration 5 is computed"
+
+
+def initial(seed: int = 0) -> Parameters:
+    return Parameters.initial(DATASET.network(4), seed)
+
+
+def test_one_iteration() -> None:
+    result = train(iterations=1)
+    assert [m.iteration for m in result.metrics] == [0, 1]
+    assert same(result.parameters, by_hand(1, 0.1, np.float32)[1]["parameters"])
+
+
+def test_the_seed_decides_the_initial_parameters() -> None:
+    first, again, other = train(seed=5), train(seed=5), train(seed=6)
+    assert same(first.parameters, tuple(array for _, array in again.parameters.named()))
+    assert not same(first.parameters, tuple(array for _, array in other.parameters.named()))
+    started = train(seed=5, snapshots=[0]).snapshots[0][1]
+    assert same(started, tuple(array for _, array in initial(5).astype(np.float32).named()))
+
+
+@dataclass
+class Given:
+    """What a program of the user's may keep its parameters in."""
+
+    weights: Any
+    biases: Any
+
+
+def test_given_parameters_are_where_training_starts() -> None:
+    own = initial(9)
+    copies = [array.copy() for _, array in own.named()]
+    result = train(parameters=Given(tuple(own.weights), tuple(own.biases)), seed=1, hidden=7, dtype="float64")
+    assert same(result.parameters, by_hand(25, 0.1, np.float64, own)[25]["parameters"])
+    assert same(own, tuple(copies)), "they are the caller's"
+    assert result.workload.network == own.network
+
+
+def test_a_run_can_be_continued() -> None:
+    half = train(iterations=10, dtype="float64")
+    whole = train(iterations=25, dtype="float64")
+    rest = train(iterations=15, dtype="float64", parameters=half.parameters)
+    assert same(rest.parameters, tuple(array for _, array in whole.parameters.named()))
+    assert rest.loss == whole.loss
+
+
+@pytest.mark.parametrize(
+    ("weights", "biases"),
+    [
+        ([np.zeros((4, 21)), np.zeros((3, 4))], [np.zeros((4, 1)), np.zeros((3, 1))]),
+        ([np.zeros((4, 20)), np.zeros((5, 4))], [np.zeros((4, 1)), np.zeros((5, 1))]),
+        ([np.zeros((4, 20)), np.zeros((3, 5))], [np.zeros((4, 1)), np.zeros((3, 1))]),
+        ([np.zeros((4, 20)), np.zeros((3, 4))], [np.zeros(4), np.zeros(3)]),
+        ([np.zeros((4, 20)), np.zeros((3, 4))], [np.zeros((4, 1))]),
+        ([], []),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(weights: list[Array], biases: list[Array]) -> None:
+    with pytest.raises(ModelError, match=r"^parameters") as caught:
+        train(parameters=Given(weights, biases))
+    assert str(caught.value).isprintable()
+
+
+def test_no_test_set_no_test_accuracy() -> None:
+    result = train(replace(DATASET, test=None))
+    assert result.test_accuracy is None
+    assert 0 <= result.dev_accuracy <= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"every": 0},
+        {"every": -1},
+        {"iterations": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"dtype": "float16"},
+        {"seed": -1},
+        {"hidden": 0},
+        {"threads": 0},
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError) as caught:
+        train(**options)
+    assert str(caught.value).isprintable()
+
+
+def test_backends_that_cannot_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownBackend, match="did you mean numpy"):
+        train(backend="nunpy")
+    with pytest.raises(UnsupportedWorkload, match="2 hidden layers"):
+        train(hidden=(4, 4))
+    gone = registry.Availability(usable=False, reason="switched off")
+    monkeypatch.setattr(registry, "availability", lambda name: gone)
+    with pytest.raises(BackendUnavailable, match="switched off"):
+        train()
+
+
+def test_costs_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = train().costs.as_dict()
+    assert [*seconds] == ["import", "load", "compile", "train"]
+    assert all(math.isfinite(value) and value >= 0 for value in seconds.values())
+    assert seconds["load"] > 0
+    assert seconds["train"] > 0
+
+
+def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only moves when something is paid for."""
+    now = 0.0
+    backend = registry.get("numpy")
+    start, advance = type(backend).start, registry.get("numpy").start(WORKLOAD, DATASET, initial()).advance
+    trainer_class: Any = type(advance.__self__)  # type: ignore[attr-defined]
+    honest = trainer_class.advance
+    calls = 0
+
+    def pay(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def started(self: Any, *arguments: Any) -> Any:
+        pay(1000)
+        return start(self, *arguments)
+
+    def warmed(self: Any, *arguments: Any) -> None:
+        pay(100)
+
+    def advanced(self: Any, iterations: int) -> Metrics:
+        nonlocal calls
+        calls += 1
+        pay(iterations + (10 if calls == 1 else 0))
+        metrics: Metrics = honest(self, iterations)
+        return metrics
+
+    monkeypatch.setattr("mnistbench.measurement.clock.time.perf_counter", lambda: now)
+    monkeypatch.setattr(type(backend), "start", started)
+    monkeypatch.setattr(type(backend), "warm_up", warmed)
+    monkeypatch.setattr(trainer_class, "advance", advanced)
+    monkeypatch.setitem(registry._import_seconds, "numpy", 10_000.0)
+    monkeypatch.setitem(registry._probe_seconds, "numpy", 5.0)
+    costs = train(iterations=25, progress=lambda metrics: pay(1e6)).costs
+    assert costs.as_dict() == {"import": 10_000, "load": 1000, "compile": 115, "train": 25}
+    assert costs.total == 11_140
+
+
+WORKLOAD = Workload(DATASET.network(4), 40)
+
+
+def first_bad(states: list[dict[str, Any]]) -> int | None:
+    """The first iteration whose loss, or whose updated parameters, are not finite; None if the run is finite."""
+    for iteration, (state, updated) in enumerate(pairwise(states)):
+        if not math.isfinite(state["loss"]) or not all(np.isfinite(array).all() for array in updated["parameters"]):
+            return iteration
+    # What only the final forward pass shows is the last update's doing.
+    return None if math.isfinite(states[-1]["loss"]) else len(states) - 2
+
+
+@pytest.mark.parametrize(
+    ("precision", "exponent"),
+    [("float32", k) for k in (3, 12, 18, 20, 36)] + [("float64", k) for k in (3, 36, 100, 154, 300)],
+)
+@pytest.mark.parametrize("every", [1, 4, 10, 100])
+def test_divergence_names_the_iteration(precision: Any, every: int, exponent: int) -> None:
+    alpha = 10.0**exponent
+    expected = first_bad(by_hand(25, alpha, precision))
+    if expected is None:
+        result = train(learning_rate=alpha, dtype=precision, every=every)
+        assert math.isfinite(result.loss)
+        return
+    with pytest.raises(Diverged) as caught:
+        train(learning_rate=alpha, dtype=precision, every=every)
+    assert caught.value.iteration == expected
+    assert f"iteration {expected}:" in str(caught.value)
+    assert f"{alpha:g}" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 24), st.integers(1, 30), st.sets(st.integers(0, 25)), st.booleans())
+def test_divergence_anywhere_names_the_iteration(bad: int, every: int, snapshots: set[int], in_loss: bool) -> None:
+    """A computation that breaks down when the loss, which falls steadily, has fallen that far."""
+    losses = [state["loss"] for state in by_hand(25, 0.1, np.float32)]
+    assert losses == sorted(losses, reverse=True)
+
+    class BreaksDown(NumpyTrainer):
+        def advance(self, iterations: int) -> Metrics:
+            for _ in range(iterations):
+                metrics = super().advance(1)
+                if metrics.loss <= losses[bad]:
+                    metrics = replace(metrics, loss=math.nan if in_loss else metrics.loss)
+                    W1, b1, W2, b2 = self._arrays
+                    self._arrays = W1, b1, W2, b2 + np.float32(math.nan)
+            return metrics
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnistbench.backends.numpy.NumpyTrainer", BreaksDown)
+        with pytest.raises(Diverged) as caught:
+            train(every=every, snapshots=snapshots)
+    assert caught.value.iteration == bad
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_divergence_at_the_very_end(iterations: int) -> None:
+    """The parameters are still finite, and only the loss that they give is not."""
+    for exponent in (60, 77, 100, 150, 154):
+        expected = first_bad(by_hand(iterations, 10.0**exponent, np.float64))
+        if expected is None:
+            train(iterations=iterations, learning_rate=10.0**exponent, dtype="float64")
+            continue
+        with pytest.raises(Diverged) as caught:
+            train(iterations=iterations, learning_rate=10.0**exponent, dtype="float64")
+        assert caught.value.iteration == expected
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_initial_parameters_that_are_not_finite_are_refused(value: float) -> None:
+    own = initial()
+    own.weights[1][0, 0] = value
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        train(parameters=own)
