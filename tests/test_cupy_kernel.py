@@ -114,7 +114,7 @@ SHAPES = {
     "resident": Shape(100, 30, 10, 10),
     "streamed": Shape(203, 31, 9, 10, resident=1),
     "chunks": Shape(203, 50, 10, 10, resident=3, chunk=2),
-    "passes": Shape(140, 9, 22, 3, resident=0, chunk=1),
+    "passes": Shape(80, 9, 22, 3, resident=0, chunk=1),
     "few": Shape(1, 1, 1, 1),
     "odd": Shape(9, 5, 3, 17, resident=0),
 }
@@ -199,11 +199,12 @@ def race_detector(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], 
 
 # Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
 RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
-BARRIERS = [(version, barrier) for version in (False, True) for barrier in range(12) if version or barrier != 8]
+# The version with matrix units has all of them, the other the same ones but number 8.
+CASES = [(False, 0), *((True, barrier) for barrier in range(12))]
 
 
 @needs_compiler
-@pytest.mark.parametrize(("matrix_units", "left_out"), BARRIERS)
+@pytest.mark.parametrize(("matrix_units", "left_out"), CASES)
 def test_only_a_missing_barrier_makes_a_race(
     race_detector: Callable[[bool], Path], matrix_units: bool, left_out: int
 ) -> None:
