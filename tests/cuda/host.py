@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -18,7 +19,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernel on the CPU with")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None or sys.platform != "linux", reason="to run the kernel on the CPU needs g++ on Linux"
+)
 
 _CUDA = Path(__file__).parent
 
