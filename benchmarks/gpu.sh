@@ -23,7 +23,10 @@ part() {
     "$@" || failed+=("$name")
 }
 
-"$python" -c 'import mnistbench.backends as b; b.require("cupy")' || exit 2
+said=$("$python" -c 'import mnistbench.backends as backends; backends.require("cupy")' 2>&1) || {
+    tail -n 1 <<<"$said" >&2
+    exit 2
+}
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader || true
 
 part "tests" "$python" -m pytest -q tests/test_cupy*.py

@@ -170,6 +170,21 @@ def test_a_launch_repeats_bit_for_bit(version: str) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("version", ["float32", "matrix units"])
+def test_one_weight_a_hundred_times_the_others_costs_them_no_precision(version: str) -> None:
+    shape = SHAPES["resident"]
+    kernel = Kernel(shape, *VERSIONS[version])
+    images, labels, initial = shape.data()
+    initial.weights[0][0, 0] = 100
+    kernel.values = layout.pack_parameters(kernel.plan, initial, np.arange(shape.pixels))
+    X, arrays = reference.scale_images(images), _arrays(initial)
+    Z1, A1, Z2, A2 = reference.forward_prop(*arrays, X)
+    expected = reference.backward_prop(Z1, A1, Z2, A2, arrays[0], arrays[2], X, labels)
+    for own, wanted in zip(_arrays(kernel.gradients()), expected, strict=True):
+        np.testing.assert_allclose(own, wanted, rtol=0, atol=4 * np.finfo(np.float32).eps * np.abs(wanted).max())
+
+
+@needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("where", [0, -4])
