@@ -186,6 +186,17 @@ def test_one_weight_a_hundred_times_the_others_costs_them_no_precision(version: 
 
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
+def test_the_first_of_equal_classes_is_predicted(version: str) -> None:
+    shape = SHAPES["resident"]
+    kernel = Kernel(shape, *VERSIONS[version])
+    kernel.values[:] = 0
+    loss, accuracy = kernel.run(1)
+    assert loss == pytest.approx(np.log(10))
+    assert accuracy == np.mean(shape.data()[1] == 0) > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("where", [0, -4])
 def test_what_is_not_finite_shows_in_the_loss(version: str, bad: float, where: int) -> None:
