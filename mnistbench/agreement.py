@@ -118,7 +118,8 @@ class Agreement:
         largest: dict[int, float] = {}
         for check in self.checks:
             if check.quantity in ("W1", "b1", "W2", "b2"):
-                largest[check.iteration] = max(largest.get(check.iteration, 0.0), check.relative)
+                # np.maximum keeps a NaN, which max() may drop.
+                largest[check.iteration] = float(np.maximum(largest.get(check.iteration, 0.0), check.relative))
         return sorted(largest.items())
 
     def summary(self) -> str:
@@ -159,6 +160,10 @@ class Trajectory:
         self.Y = dataset.train.labels
         self.states = list(self._states())
 
+    def fresh(self) -> Parameters:
+        """A copy of the initial parameters, for somebody who may keep or spoil it."""
+        return self.initial.astype(np.float64)
+
     def drift(self, iteration: int, dtype: str) -> float:
         """By how much, relative to the largest value, parameters in ``dtype`` may be off after that many updates."""
         eps = float(np.finfo(dtype).eps)
@@ -191,14 +196,14 @@ def check(
     """Start ``backend`` on the workload and compare it with the reference. Never raises what the backend raises."""
     agreement = Agreement(backend.name, workload.dtype)
     try:
-        with backend.start(workload, dataset, trajectory.initial, threads) as trainer:
+        with backend.start(workload, dataset, trajectory.fresh(), threads) as trainer:
             return check_trainer(trainer, agreement, trajectory)
     except Exception as error:  # whatever a faulty backend raises is its failure, not ours
         return _failed(agreement, error)
 
 
 def check_trainer(trainer: Trainer, agreement: Agreement, trajectory: Trajectory) -> Agreement:
-    """Compare a running trainer with the reference; it ends reset to the initial parameters.
+    """Compare a trainer that was just started with the reference; it ends reset to the initial parameters.
 
     Returns:
         ``agreement`` with the checks made.
@@ -259,9 +264,9 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory) -> I
     """Every comparison, in the order of the iterations; the metrics on the way go to the agreement's history."""
     dtype = agreement.dtype
     every = max(1, trajectory.workload.iterations // 50)
-    eps = float(np.finfo(dtype).eps)
-    trainer.reset(trajectory.initial)
+    given = trajectory.fresh()
     handed_out = trainer.parameters()
+    yield from _same("start", handed_out, given.astype(dtype))
     done = 0
     for state in trajectory.states:
         while done < state.iteration:
@@ -270,22 +275,31 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory) -> I
             done += step
         own = trainer.parameters()
         yield from _parameter_checks(own, state, dtype, trajectory)
-        yield from _gradient_checks(trainer.gradients(), own, state.iteration, trajectory, eps)
+        yield from _gradient_checks(trainer.gradients(), own, state.iteration, trajectory, dtype)
         if state is trajectory.states[-1]:
             yield from _prediction_checks(trainer, state, dtype, trajectory)
         # The metrics of iteration k describe the parameters after k updates, and the iteration makes one more.
         metrics = trainer.advance(1)
         agreement.history.append(metrics)
         done = state.iteration + 1
-        yield _whole_number("iteration", state.iteration, metrics.iteration, state.iteration)
-        size = GRADIENT_K * eps * (state.logit_size + state.loss)
-        yield _check("loss", state.iteration, np.array(metrics.loss), np.array(state.loss), np.array(size))
-        ties = int((state.margins <= _tie(state, dtype, trajectory)).sum())
-        hits, expected = (round(fraction * trajectory.Y.size) for fraction in (metrics.accuracy, state.accuracy))
-        yield _whole_number("accuracy", state.iteration, hits, expected, allowed=ties)
-    yield from _same("initial copy", handed_out, trajectory.initial.astype(dtype))
-    trainer.reset(trajectory.initial)
-    yield from _same("reset", trainer.parameters(), trajectory.initial.astype(dtype))
+        yield from _metrics_checks(metrics, state, dtype, trajectory)
+    yield from _same("initial copy", handed_out, given.astype(dtype))
+    # Once more, several iterations in one call from a reset, as a timed round has them.
+    trainer.reset(given)
+    again = next(state for state in reversed(trajectory.states) if state.iteration <= 10)
+    yield from _metrics_checks(trainer.advance(again.iteration + 1), again, dtype, trajectory)
+    yield from _same("caller's copy", given, trajectory.initial)
+    trainer.reset(trajectory.fresh())
+    yield from _same("reset", trainer.parameters(), given.astype(dtype))
+
+
+def _metrics_checks(metrics: Metrics, state: State, dtype: str, trajectory: Trajectory) -> Iterator[Check]:
+    yield _whole_number("iteration", state.iteration, metrics.iteration, state.iteration)
+    tolerance = GRADIENT_K * float(np.finfo(dtype).eps) * (state.logit_size + state.loss)
+    yield _check("loss", state.iteration, np.array(metrics.loss), np.array(state.loss), np.array(tolerance))
+    ties = int((state.margins <= _tie(state, dtype, trajectory)).sum())
+    hits, expected = (round(fraction * trajectory.Y.size) for fraction in (metrics.accuracy, state.accuracy))
+    yield _whole_number("accuracy", state.iteration, hits, expected, allowed=ties)
 
 
 def _parameter_checks(own: Parameters, state: State, dtype: str, trajectory: Trajectory) -> Iterator[Check]:
@@ -297,18 +311,26 @@ def _parameter_checks(own: Parameters, state: State, dtype: str, trajectory: Tra
 
 
 def _gradient_checks(
-    gradients: Parameters, own: Parameters, iteration: int, trajectory: Trajectory, eps: float
+    gradients: Parameters, own: Parameters, iteration: int, trajectory: Trajectory, dtype: str
 ) -> Iterator[Check]:
     """The gradients against the reference's at the same parameters."""
+    limits = np.finfo(dtype)
+    eps = float(limits.eps)
     X, Y = trajectory.X, trajectory.Y
     W1, b1, W2, b2 = _four(own.astype(np.float64))
     Z1, A1, Z2, A2 = reference.forward_prop(W1, b1, W2, b2, X)
     expected = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
-    # The sizes of the terms: dZ2 = A2 - Y is the difference of two values up to 1, each with its own rounding.
-    dZ2 = A2 + reference.one_hot(Y, A2.shape[0])
+    # The sizes of the terms. dZ2 = A2 - Y is the difference of two values up to 1, each with its own rounding; A2
+    # also moves with Z2 by A2 (1 - A2), and Z1 and Z2 are themselves sums that may have cancelled. The rounding
+    # errors of those many terms cancel too: an eighth of the bound was never reached.
+    Z1_size = np.abs(W1) @ X + np.abs(b1)
+    Z2_size = np.abs(W2) @ (Z1_size * (Z1 > 0)) + np.abs(b2)
+    dZ2 = A2 + reference.one_hot(Y, A2.shape[0]) + A2 * (1 - A2) * Z2_size.max(axis=0) / 8
+    dZ2 += float(limits.tiny) / eps  # a probability below the smallest number of the dtype is 0 there
     dZ1 = (np.abs(W2).T @ dZ2) * (Z1 > 0)
-    sizes = (dZ1 @ X.T, dZ1.sum(axis=1, keepdims=True), dZ2 @ A1.T, dZ2.sum(axis=1, keepdims=True))
-    undecided = np.abs(Z1) <= GRADIENT_K * eps * (np.abs(W1) @ X + np.abs(b1))
+    dW2 = dZ2 @ (A1 + Z1_size * (Z1 > 0) / 8).T
+    sizes = (dZ1 @ X.T, dZ1.sum(axis=1, keepdims=True), dW2, dZ2.sum(axis=1, keepdims=True))
+    undecided = np.abs(Z1) <= GRADIENT_K * eps * Z1_size
     switched = np.abs(W2.T @ (A2 - reference.one_hot(Y, A2.shape[0]))) * undecided
     slacks = (switched @ X.T, switched.sum(axis=1, keepdims=True), 0.0, 0.0)
     arrays = zip(gradients.named(), expected, sizes, slacks, strict=True)
@@ -325,7 +347,10 @@ def _prediction_checks(trainer: Trainer, state: State, dtype: str, trajectory: T
     wrong = 0
     for split in splits:
         Z2 = reference.forward_prop(*_four(state.parameters), reference.scale_images(split.images))[2]
-        differs = trainer.predict(split.images) != reference.get_predictions(Z2)
+        predicted = trainer.predict(split.images)
+        if predicted.shape != split.labels.shape:
+            raise ValueError(f"predictions have shape {predicted.shape}, not {split.labels.shape}")
+        differs = predicted != reference.get_predictions(Z2)
         wrong += int((differs & (_margins(Z2) > _tie(state, dtype, trajectory))).sum())
     yield _whole_number("predictions", state.iteration, wrong, 0)
 

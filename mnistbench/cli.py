@@ -7,6 +7,7 @@ that both the limits and the cost of the import are real.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="One small neural network, trained on MNIST by interchangeable backends: the same numbers, honestly timed.",
 )
-out = Console(highlight=False, markup=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 Data = Annotated[
     Path | None,
@@ -113,11 +114,11 @@ def train(
     from mnistbench.datasets import load_data
     from mnistbench.files import require_writable
 
+    layers, precision = _layers(hidden), _dtype(dtype)
     if plot:
         _require_picture(plot)
     for path in filter(None, (save, plot)):
         require_writable(path)
-    layers, precision = _layers(hidden), _dtype(dtype)
     dataset = load_data(data, seed=seed, train_size=train_size, dev_size=dev_size)
     with _reporter(iterations, quiet=as_json) as report:
         result = training.train(
@@ -236,7 +237,7 @@ def backends(as_json: Json = False) -> None:
     for heading in ("backend", "available", "version", "device"):
         table.add_column(heading, no_wrap=heading != "device")
     for name, availability in found.items():
-        where = availability.device or f"{availability.reason}; {availability.fix}"
+        where = availability.device or "; ".join(filter(None, (availability.reason, availability.fix)))
         table.add_row(name, "yes" if availability.usable else "no", availability.version or "", where)
     out.print(table)
 
@@ -350,7 +351,8 @@ def _digits_as_text(images: Any, predicted: Any, labels: Any) -> Iterator[str]:
         for guess, label in zip(predicted, labels, strict=True)
     ]
     width = max(images.shape[2], *map(len, captions)) + 2
-    for first in range(0, len(images), per_line := max(1, out.width // width)):
+    room = out.width if out.is_terminal else 80
+    for first in range(0, len(images), per_line := max(1, room // width)):
         part = slice(first, first + per_line)
         yield "".join(caption.ljust(width) for caption in captions[part]).rstrip()
         for row in range(0, images.shape[1], 2):
@@ -366,14 +368,16 @@ def _agreement_record(outcome: Agreement) -> dict[str, Any]:
         "passed": outcome.passed,
         "summary": outcome.summary(),
         "checks": len(outcome.checks),
-        "trajectory": outcome.trajectory(),
+        "trajectory": [(k, error if math.isfinite(error) else None) for k, error in outcome.trajectory()],
     }
 
 
 def _agreement_table(outcomes: list[Agreement]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("backend", "dtype", "verdict", "checks", "parameters", "nearest to its tolerance"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading in ("checks", "parameters") else "left")
+        right = heading in ("checks", "parameters")
+        wide = heading == "nearest to its tolerance"
+        table.add_column(heading, no_wrap=not wide, justify="right" if right else "left")
     for outcome in outcomes:
         verdict = Text("agrees", style="green") if outcome.passed else Text("DISAGREES", style="bold red")
         last = outcome.trajectory()[-1:]

@@ -37,16 +37,17 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Find out before the work whether its result can be written to ``path``.
+    """Find out before the work whether its result can be written to ``path``; nothing is left behind.
 
     Raises:
         MnistbenchError: it cannot.
     """
-    if path.is_dir():
-        raise MnistbenchError(f"{path}: is a folder; give the name of a file")
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise MnistbenchError(f"{path}: is a folder; give the name of a file")
+        path.exists()  # fails where the name is too long
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        probe = folder / f".{path.name[:64]}.{secrets.token_hex(4)}.tmp"
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +39,10 @@ class Parameters:
                 f"parameters: {len(self.weights)} weight and {len(self.biases)} bias arrays; give one of each per layer"
             )
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), 1):
-            if weight.ndim != 2 or bias.shape != (weight.shape[0], 1):
+            if weight.ndim != 2 or 0 in weight.shape or bias.shape != (weight.shape[0], 1):
                 raise ModelError(
                     f"parameters: layer {layer} has weights {weight.shape} and biases {bias.shape}; "
-                    "they must be (outputs, inputs) and (outputs, 1)"
+                    "they must be (outputs, inputs) and (outputs, 1), none of them 0"
                 )
             if layer > 1 and weight.shape[1] != self.weights[layer - 2].shape[0]:
                 raise ModelError(
@@ -106,21 +105,28 @@ def load_parameters(path: Path) -> tuple[Parameters, tuple[int, int]]:
         ModelError: the file is missing, is no such file, or holds something else. Pickled data is refused.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; write one with 'mnistbench train --save {path}'") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except Exception as error:  # a damaged file can fail in zip, zlib, the array's header, or by asking for memory
         raise ModelError(f"{path}: not a model file written by 'mnistbench train --save'") from error
     layers = sum(name.startswith("W") for name in arrays)
     expected = {"image_shape", *(f"{kind}{layer}" for kind in "Wb" for layer in range(1, layers + 1))}
     if layers == 0 or set(arrays) != expected:
         raise ModelError(f"{path}: holds {sorted(arrays)}, not image_shape, W1, b1, W2, b2, ...")
     parameters = _checked_parameters(path, arrays, layers)
-    shape = tuple(int(side) for side in arrays["image_shape"].ravel())
-    if len(shape) != 2 or shape[0] * shape[1] != parameters.network.inputs:
-        raise ModelError(f"{path}: images of shape {shape} do not fit {parameters.network.inputs} inputs")
-    return parameters, (shape[0], shape[1])
+    sides = arrays["image_shape"]
+    inputs = parameters.network.inputs
+    if (
+        sides.shape != (2,)
+        or sides.dtype.kind not in "iu"
+        or sides.min() < 1
+        or int(sides[0]) * int(sides[1]) != inputs
+    ):
+        raise ModelError(f"{path}: images of shape {sides.tolist()} do not fit {inputs} inputs")
+    return parameters, (int(sides[0]), int(sides[1]))
 
 
 def _checked_parameters(path: Path, arrays: dict[str, NDArray[Any]], layers: int) -> Parameters:

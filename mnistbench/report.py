@@ -28,12 +28,13 @@ _BEGIN, _END = "<!-- results: begin, written by 'mnistbench charts' -->", "<!-- 
 
 def seconds(value: float) -> str:
     """A duration to three digits in the unit that suits it: "23.2 s", "2.04 ms", "870 µs"."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        scaled = value * factor
-        if scaled >= 0.9995 or unit == "µs":
-            break
-    digits = max(0, 2 - math.floor(math.log10(scaled))) if scaled > 0 else 0
-    return f"{scaled:.{min(digits, 2)}f} {unit}"
+    rounded = float(f"{value:.2e}")
+    if rounded == 0 or rounded >= 1000:
+        return f"{value:.0f} {'s' if rounded else 'µs'}"
+    unit, factor = next(((u, f) for u, f in (("s", 1.0), ("ms", 1e3)) if rounded * f >= 1), ("µs", 1e6))
+    scaled = rounded * factor
+    decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+    return f"{scaled:.{decimals}f} {unit}"
 
 
 def _train(row: Row) -> str:
@@ -61,7 +62,7 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "compile": _compile,
     "train": _train,
     "per iteration": lambda row: seconds(row["median"] / row["iterations"]),
-    "speedup": lambda row: "" if math.isnan(row["speedup"]) else f"{row['speedup']:.1f}×",
+    "speedup": lambda row: "" if math.isnan(row["speedup"]) or not row["validated"] else f"{row['speedup']:.1f}×",
     "accuracy": lambda row: f"{row['accuracy']:.1%}",
     "agreement": _agreement,
 }

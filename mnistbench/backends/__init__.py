@@ -120,6 +120,8 @@ def availability(name: str) -> Availability:
         _probe_seconds.setdefault(name, time.perf_counter() - start)
     except BackendUnavailable as error:
         return Availability(usable=False, reason=error.reason, fix=error.fix)
+    except UnknownBackend:
+        raise
     except Exception as error:
         return Availability(usable=False, reason=_one_line(error))
     return found

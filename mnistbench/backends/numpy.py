@@ -6,6 +6,9 @@ over an array on one.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,9 @@ from mnistbench.datasets import Dataset
 from mnistbench.network import Array, Parameters
 from mnistbench.threads import resolve
 from mnistbench.workload import Workload
+
+# BLAS has one limit for the whole process: trainers that set it take turns, or one would restore another's.
+_LIMIT = threading.Lock()
 
 
 class NumpyTrainer(Trainer):
@@ -33,9 +39,18 @@ class NumpyTrainer(Trainer):
         self._iteration = 0
         self.reset(parameters)
 
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """On the threads asked for. A diverging run shows in the loss; NumPy need not warn of it too."""
+        with (
+            _LIMIT if self._threads else nullcontext(),
+            self._blas.limit(limits=self._threads),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
+            yield
+
     def advance(self, iterations: int) -> Metrics:
-        # A diverging run shows in the loss; NumPy need not warn of it too.
-        with self._blas.limit(limits=self._threads), np.errstate(over="ignore", invalid="ignore"):
+        with self._computing():
             for _ in range(iterations):
                 W1, _b1, W2, _b2 = self._arrays
                 Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
@@ -59,18 +74,18 @@ class NumpyTrainer(Trainer):
 
     def gradients(self) -> Parameters:
         W1, _b1, W2, _b2 = self._arrays
-        with self._blas.limit(limits=self._threads):
+        with self._computing():
             Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
             dW1, db1, dW2, db2 = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y)
         return Parameters([dW1, dW2], [db1, db2])
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         X = reference.scale_images(images, self._workload.dtype)
-        with self._blas.limit(limits=self._threads):
+        with self._computing():
             return reference.make_predictions(X, *self._arrays)
 
     def describe(self) -> dict[str, Any]:
-        with self._blas.limit(limits=self._threads):
+        with self._computing():
             pools = ThreadpoolController().select(user_api="blas").info()
         kernels = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in pools]
         return {
