@@ -65,6 +65,7 @@ def row(
         "kernel": description["kernel"],
         "skips": description["skips"],
         "versions": description["versions"],
+        "gpu": description.get("gpu"),
         "costs": costs,
         "compile_cached": start.compile_cached,
         "peak_memory_bytes": start.peak_memory,

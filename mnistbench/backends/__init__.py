@@ -39,13 +39,13 @@ _BUILT_IN = {
     "numpy": "mnistbench.backends.numpy:NumpyBackend",
     "numba": "mnistbench.backends.numba:NumbaBackend",
     "numba-plain": "mnistbench.backends.numba.plain:NumbaPlainBackend",
-    "cupy": "mnistbench.backends.cupy:CupyBackend",
+    "cupy": "mnistbench.backends.cupy.persistent:CupyBackend",
+    "cupy-plain": "mnistbench.backends.cupy.plain:CupyPlainBackend",
 }
 
 # How to get the library of a backend that is not installed with the package.
-_INSTALL = {
-    "cupy": "on a machine with an NVIDIA GPU, pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'",
-}
+_CUPY = "on a machine with an NVIDIA GPU, pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
+_INSTALL = {"cupy": _CUPY, "cupy-plain": _CUPY}
 
 
 _import_seconds: dict[str, float] = {}

@@ -7,12 +7,12 @@ array to or from the host before the metrics at its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.datasets import Dataset
@@ -21,6 +21,35 @@ from mnistbench.workload import Workload
 
 # Images to predict at a time: bounds the device memory that a prediction needs.
 _PREDICT_IMAGES = 65_536
+
+
+def scale(xp: ModuleType, images: NDArray[np.uint8], dtype: DTypeLike) -> Any:
+    """Images (m, n) uint8 to X (n, m): moved as bytes, widened on the device."""
+    X = xp.asarray(images).T.astype(dtype)
+    X /= 255
+    return X
+
+
+def forward(xp: ModuleType, arrays: Sequence[Any], X: Any) -> tuple[Any, Any, Any]:
+    """Z1, A1, Z2 of X (n, m) under the arrays W1, b1, W2, b2."""
+    W1, b1, W2, b2 = arrays
+    Z1 = W1 @ X + b1
+    A1 = xp.maximum(Z1, 0)
+    Z2 = W2 @ A1 + b2
+    return Z1, A1, Z2
+
+
+def predict(
+    xp: ModuleType, to_host: Callable[[Any], NDArray[Any]], arrays: Sequence[Any], images: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """The most probable class, (k,), of each of the images (k, n) under the arrays W1, b1, W2, b2."""
+    parts = [
+        to_host(
+            forward(xp, arrays, scale(xp, images[first : first + _PREDICT_IMAGES], arrays[0].dtype))[2].argmax(axis=0)
+        )
+        for first in range(0, len(images), _PREDICT_IMAGES)
+    ]
+    return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
 
 
 class ArrayTrainer(Trainer):
@@ -42,25 +71,12 @@ class ArrayTrainer(Trainer):
         parameters: Parameters,
     ) -> None:
         self._xp, self._to_host, self._facts, self._workload = xp, to_host, facts, workload
-        self._X = self._scale(dataset.train.images)
+        self._X = scale(xp, dataset.train.images, workload.dtype)
         self._labels = xp.asarray(dataset.train.labels)
         classes = xp.arange(workload.network.outputs)[:, None]
         self._one_hot = (self._labels[None, :] == classes).astype(workload.dtype)
         self.reset(parameters)
         self._to_host(self._X[:1, :1])  # the data is on the device when start returns
-
-    def _scale(self, images: NDArray[np.uint8]) -> Any:
-        """Images (m, n) uint8 to X (n, m): moved as bytes, widened on the device."""
-        X = self._xp.asarray(images).T.astype(self._workload.dtype)
-        X /= 255
-        return X
-
-    def _forward(self, X: Any) -> tuple[Any, Any, Any]:
-        W1, b1, W2, b2 = self._arrays
-        Z1 = W1 @ X + b1
-        A1 = self._xp.maximum(Z1, 0)
-        Z2 = W2 @ A1 + b2
-        return Z1, A1, Z2
 
     def _backward(self, Z1: Any, A1: Any, Z2: Any) -> tuple[Any, Any, Any, Any]:
         m = self._labels.size
@@ -75,7 +91,7 @@ class ArrayTrainer(Trainer):
 
     def advance(self, iterations: int) -> Metrics:
         for _ in range(iterations):
-            Z1, A1, Z2 = self._forward(self._X)
+            Z1, A1, Z2 = forward(self._xp, self._arrays, self._X)
             gradients = self._backward(Z1, A1, Z2)
             for array, gradient in zip(self._arrays, gradients, strict=True):
                 array -= self._workload.learning_rate * gradient
@@ -100,18 +116,14 @@ class ArrayTrainer(Trainer):
         return self._on_host(self._arrays)
 
     def gradients(self) -> Parameters:
-        return self._on_host(self._backward(*self._forward(self._X)))
+        return self._on_host(self._backward(*forward(self._xp, self._arrays, self._X)))
 
     def _on_host(self, arrays: Any) -> Parameters:
         W1, b1, W2, b2 = (np.array(self._to_host(array)) for array in arrays)
         return Parameters([W1, W2], [b1, b2])
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        parts = [
-            self._to_host(self._forward(self._scale(images[first : first + _PREDICT_IMAGES]))[2].argmax(axis=0))
-            for first in range(0, len(images), _PREDICT_IMAGES)
-        ]
-        return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
+        return predict(self._xp, self._to_host, self._arrays, images)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._facts)

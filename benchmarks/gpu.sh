@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Everything that only a machine with an NVIDIA GPU can show, in a few minutes and without a network:
+#
+#   benchmarks/gpu.sh [FOLDER]
+#
+# - the GPU's tests, and agreement with the reference along the classic workload, in float32 and float64
+# - compute-sanitizer: memory errors and races of a small run (left out, and said so, where it is not installed)
+# - the classic workload as in every other measurement: rows and charts in FOLDER (default: results)
+# - a sweep over numbers of images and of hidden units, with JAX and PyTorch where they are installed
+#
+# PYTHON names the interpreter that has mnistbench, CuPy and pytest (default: python3). Every part runs, whatever
+# became of the others; the exit status says whether all went well.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+results=$(realpath "${1:-results}")
+python=${PYTHON:-python3}
+failed=()
+
+part() {
+    local name=$1
+    shift
+    echo "== $name"
+    "$@" || failed+=("$name")
+}
+
+said=$("$python" -c 'import mnistbench.backends as backends; backends.require("cupy")' 2>&1) || {
+    tail -n 1 <<<"$said" >&2
+    exit 2
+}
+nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader || true
+
+part "tests" "$python" -m pytest -q tests/test_cupy*.py
+part "agreement" "$python" -m mnistbench verify --backend cupy --backend cupy-plain
+
+# Without CuPy's memory pool, so that an access beyond an array is one beyond an allocation.
+small='import cupy; cupy.cuda.set_allocator(None)
+import mnistbench
+data = mnistbench.load_data(train_size=3000)
+for dtype in ("float32", "float64"):
+    mnistbench.train(data, backend="cupy", iterations=2, dtype=dtype)'
+if command -v compute-sanitizer >/dev/null; then
+    part "memcheck" compute-sanitizer --tool memcheck --error-exitcode 9 "$python" -c "$small"
+    part "racecheck" compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -c "$small"
+else
+    echo "== memcheck and racecheck left out: compute-sanitizer is not installed"
+fi
+
+part "classic" "$python" -m pytest benchmarks/ --backend cupy --backend cupy-plain --results "$results"
+part "sweep" "$python" -m benchmarks.gpu_sweep --results "$results"
+
+if ((${#failed[@]})); then
+    printf '== FAILED: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "== all went well; rows are under $results"

@@ -1,0 +1,194 @@
+"""The CUDA device as both CuPy backends see it: whether there is one, what it is, and how long it took.
+
+float32 products are computed in float32: TF32, which rounds operands to 10 bits, is used by CuPy only when its
+``CUPY_TF32`` variable asks for it, and then refused here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cupy as cp
+import numpy as np
+from cupy.cuda import driver, runtime
+
+from mnistbench.backends.base import Availability, Backend, Trainer
+from mnistbench.backends.cupy import layout
+from mnistbench.datasets import Dataset, Split
+from mnistbench.errors import BackendUnavailable
+from mnistbench.network import Parameters
+from mnistbench.workload import Workload
+
+_NEEDS = "needs an NVIDIA GPU, and a driver for at least the CUDA version CuPy was built for (see nvidia-smi)"
+
+# What nvidia-smi is asked, and the bits of the reasons that say a clock was held down by more than idleness.
+_QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "clocks_throttle_reasons.active")
+_THROTTLED = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "temperature",
+    0x40: "temperature",
+    0x80: "power brake",
+}
+
+
+class CudaBackend(Backend):
+    """What the CuPy backends have in common."""
+
+    def availability(self) -> Availability:
+        version = str(cp.__version__)
+        try:
+            count = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError as error:
+            return Availability(False, version, reason=f"no usable NVIDIA GPU: {_one_line(error)}", fix=_NEEDS)
+        if count == 0:
+            return Availability(False, version, reason="no NVIDIA GPU", fix="needs an NVIDIA GPU")
+        if os.environ.get("CUPY_TF32", "0") not in ("", "0"):
+            reason = "CUPY_TF32 is set, so float32 products would be rounded to 10 bits"
+            return Availability(False, version, reason=reason, fix="unset CUPY_TF32")
+        return Availability(True, version, device=device_name())
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        """Create the CUDA context and load the libraries and kernels, by training two images.
+
+        No pixel of them is zero, so that the kernel is the one that any images of their size need.
+        """
+        network = workload.network
+        two = Split(np.full((2, network.inputs), 255, np.uint8), np.zeros(2, np.int64))
+        tiny = Dataset("two white images", (1, network.inputs), network.outputs, two, two, None)
+        with self.start(workload, tiny, Parameters.initial(network, workload.seed), threads) as trainer:
+            trainer.advance(1)
+
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> Trainer:
+        self.require(workload)
+        try:
+            return self._load(workload, dataset, parameters)
+        except cp.cuda.memory.OutOfMemoryError as error:
+            cp.get_default_memory_pool().free_all_blocks()
+            free, total = runtime.memGetInfo()
+            reason = (
+                f"{workload.images:,} images in {workload.dtype} do not fit into the GPU's memory: "
+                f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
+            )
+            raise BackendUnavailable(self.name, reason, "use fewer images (--train-size)") from error
+        except (runtime.CUDARuntimeError, driver.CUDADriverError) as error:
+            raise BackendUnavailable(self.name, _one_line(error), _NEEDS) from error
+
+    @abstractmethod
+    def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
+        """The trainer, whatever CUDA error that raises."""
+
+
+class Stopwatch:
+    """Times on the device, by CUDA events, of what runs between two points of the current stream."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._iterations = 0
+
+    @contextmanager
+    def measure(self, iterations: int) -> Iterator[None]:
+        """Time the block, which runs that many iterations; when it ends, the device has finished."""
+        start, stop = cp.cuda.Event(), cp.cuda.Event()
+        start.record()
+        yield
+        stop.record()
+        stop.synchronize()
+        if iterations > self._iterations:
+            self._iterations, self._seconds = iterations, []
+        if iterations == self._iterations:
+            self._seconds.append(cp.cuda.get_elapsed_time(start, stop) / 1e3)
+
+    def describe(self) -> dict[str, Any]:
+        """The median over the advances with the most iterations, and how many those were."""
+        seconds = float(np.median(self._seconds)) if self._seconds else None
+        return {"device_seconds": seconds, "device_iterations": self._iterations}
+
+
+def device_name() -> str:
+    """The current device's name."""
+    name = runtime.getDeviceProperties(cp.cuda.Device().id)["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def properties() -> layout.Device:
+    """What the persistent kernel's plan depends on, of the current device."""
+    device = cp.cuda.Device()
+    found = device.attributes
+    return layout.Device(
+        multiprocessors=found["MultiProcessorCount"],
+        shared_bytes=found["MaxSharedMemoryPerBlockOptin"],
+        l2_bytes=found["L2CacheSize"],
+        registers=found["MaxRegistersPerBlock"],
+        compute_capability=int(device.compute_capability),
+        cooperative=bool(found["CooperativeLaunch"]),
+    )
+
+
+def facts(stopwatch: Stopwatch) -> dict[str, Any]:
+    """What describes this GPU, the software that drives it, and what it did: the common part of a description.
+
+    ``gpu`` has ``memory_bytes``, ``peak_memory_bytes`` (the most that CuPy held), ``compute_capability``,
+    ``device_seconds`` and ``device_iterations`` (:class:`Stopwatch`), and, where nvidia-smi answers, clocks in MHz
+    just now and at most, and ``throttled``: why a clock is held down, in words, or None.
+    """
+    device = cp.cuda.Device()
+    smi = _ask_nvidia_smi(device)
+    versions = {
+        "cupy": str(cp.__version__),
+        "cuda": str(runtime.runtimeGetVersion()),
+        "cuda driver": str(runtime.driverGetVersion()),
+    }
+    if "driver_version" in smi:
+        versions["nvidia driver"] = smi.pop("driver_version")
+    return {
+        "device": device_name(),
+        "threads": 1,
+        "versions": versions,
+        "gpu": {
+            "memory_bytes": int(device.mem_info[1]),
+            "peak_memory_bytes": int(cp.get_default_memory_pool().total_bytes()),
+            "compute_capability": str(device.compute_capability),
+            **stopwatch.describe(),
+            **smi,
+        },
+    }
+
+
+def _ask_nvidia_smi(device: Any) -> dict[str, Any]:
+    """Driver version, clocks and throttling; what the program does not say, or nothing without it, is left out."""
+    command = [
+        "nvidia-smi",
+        f"--query-gpu={','.join(_QUERY)}",
+        "--format=csv,noheader,nounits",
+        f"--id={device.pci_bus_id}",
+    ]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return read_nvidia_smi(answer)
+
+
+def read_nvidia_smi(answer: str) -> dict[str, Any]:
+    """The fields of an answer to the query above, one line of comma-separated values."""
+    driver_version, *numbers = (field.strip() for field in answer.split(","))
+    found: dict[str, Any] = {"driver_version": driver_version}
+    names = ("clock_sm_mhz", "clock_sm_max_mhz", "clock_memory_mhz")
+    found.update({name: int(value) for name, value in zip(names, numbers, strict=False) if value.isdecimal()})
+    if numbers and numbers[-1].startswith("0x"):
+        active = int(numbers[-1], 16)
+        reasons = dict.fromkeys(words for bit, words in _THROTTLED.items() if active & bit)
+        found["throttled"] = ", ".join(reasons) or None
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,152 @@
+// Matrix products by ordinary multiply-adds, in float or double, on any GPU.
+//
+// A lane keeps the sums of 8 rows (float) or 4 rows (double) by UNITS units in registers, and runs over a slice of
+// the terms: of every SLICES blocks of terms it takes one. Its warp's lanes share the rest of the tile, and at the
+// end add their slices up.
+
+constexpr int LANE_BLOCKS = sizeof(real) == 4 ? 2 : 1;  // row blocks of a lane: what its registers hold
+constexpr int TERM_STEP = 1;                            // the sums may end at any block of terms
+
+// Quads from one block of weights to the next. Odd: lanes that read neighbouring blocks use different memory banks.
+constexpr int WEIGHT_STRIDE = UNITS | 1;
+
+// A pixel becomes a number in one instruction: as a float's bits, byte << 16 is byte * 2^-133, a subnormal number or
+// one of the smallest normal ones, where the bits still count in equal steps. With a double's upper word it is
+// byte << 8 and byte * 2^-1034. The other factor carries most of that power of two, so that products and sums are
+// ordinary numbers, and the result the rest.
+constexpr double RAISE = sizeof(real) == 4 ? 0x1p64 : 0x1p500;
+constexpr double RESULT = sizeof(real) == 4 ? 0x1p69 / 255 : 0x1p534 / 255;
+
+__device__ __forceinline__ float pixel(unsigned word, int byte, float) {
+    return __uint_as_float(__byte_perm(word, 0, 0x4044u | byte << 8));
+}
+
+__device__ __forceinline__ double pixel(unsigned word, int byte, double) {
+    return __hiloint2double((int)__byte_perm(word, 0, 0x4404u | byte << 4), 0);
+}
+
+#ifndef EMULATED
+
+// A multiply-add that keeps subnormal numbers: in float, the compiler is told to flush those to zero, and then
+// writes fma.ftz, at no other speed.
+__device__ __forceinline__ void multiply_add(float& sum, float a, float b) {
+    asm("fma.rn.f32 %0, %1, %2, %0;" : "+f"(sum) : "f"(a), "f"(b));
+}
+
+__device__ __forceinline__ void multiply_add(double& sum, double a, double b) { sum = fma(a, b, sum); }
+
+#endif
+
+// Values as the second factor of a product. Floating-point numbers need no scale: it is 1 wherever there is one.
+__device__ __forceinline__ Quad as_factor(Quad values, real) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values.at[i] *= (real)RAISE;
+    return values;
+}
+
+__device__ __forceinline__ real scale_above(real) { return 1; }
+
+// A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
+__device__ __forceinline__ real load_weights(const Quad* source, int quads, Quad* weights, unsigned*) {
+    for (int i = thread(); i < quads * UNITS; i += THREADS)
+        weights[i / UNITS * WEIGHT_STRIDE + i % UNITS] = as_factor(source[i], 1);
+    return 1;
+}
+
+// Adds up COUNT values over LANES neighbouring lanes. In each step a lane gives half of its sums away and takes the
+// other half from its partner, so that lane number s of them ends with sums s * COUNT / LANES and following.
+template <int COUNT, int LANES>
+__device__ __forceinline__ void add_lanes(real* sums) {
+    if constexpr (LANES > 1) {
+        static_assert(COUNT % 2 == 0, "sums that cannot be halved");
+        constexpr int HALF = COUNT / 2;
+        const bool upper = lane() & LANES / 2;
+#pragma unroll
+        for (int i = 0; i < HALF; ++i) {
+            const real give = upper ? sums[i] : sums[HALF + i];
+            const real keep = upper ? sums[HALF + i] : sums[i];
+            sums[i] = keep + __shfl_xor_sync(0xffffffffu, give, LANES / 2);
+        }
+        add_lanes<HALF, LANES / 2>(sums);
+    }
+}
+
+// A warp's part of a product: result[row][unit] = sum over terms of pixel[row][term] / 255 * factor[term][unit].
+// PIXEL_ROWS: rows are pixels and terms are images (backward); else rows are images and terms pixels (forward).
+template <bool PIXEL_ROWS>
+struct Tile {
+    static constexpr int ROWS = BLOCK * LANE_BLOCKS;
+    static constexpr int SLICES = PIXEL_ROWS ? 4 : 2 * ROWS;       // few images a block, many pixels
+    static constexpr int BLOCKS = 32 / SLICES * LANE_BLOCKS;       // row blocks of the warp
+    static constexpr int FACTOR_STRIDE = PIXEL_ROWS ? UNITS : WEIGHT_STRIDE;
+
+    real sums[ROWS * UNITS];
+    int first;
+
+    __device__ __forceinline__ explicit Tile(int first_row) : first(first_row) {
+#pragma unroll
+        for (int i = 0; i < ROWS * UNITS; ++i) sums[i] = 0;
+    }
+
+    // Adds the terms [begin, end), counted in blocks as all rows and terms are. Rows at `row_end` and beyond do not
+    // exist; their lanes repeat the last one that does.
+    __device__ __forceinline__ void add(const uint4* images, int row_stride, int row_end, int term_stride,
+                                        const Quad* factors, int begin, int end) {
+        const uint4* rows[LANE_BLOCKS];
+        uint4 block[LANE_BLOCKS];
+        int term = begin + lane() % SLICES;
+        if (term >= end) return;
+#pragma unroll
+        for (int b = 0; b < LANE_BLOCKS; ++b) {
+            const int row = first + lane() / SLICES * LANE_BLOCKS + b;
+            rows[b] = images + (long long)min(row, row_end - 1) * row_stride;
+            block[b] = rows[b][(long long)term * term_stride];
+        }
+#pragma unroll 1
+        for (; term < end; term += SLICES) {
+            uint4 next[LANE_BLOCKS];  // loaded one step ahead, which hides the way from global memory
+#pragma unroll
+            for (int b = 0; b < LANE_BLOCKS; ++b)
+                next[b] = rows[b][(long long)min(term + SLICES, end - 1) * term_stride];
+            multiply(block, factors + term * FACTOR_STRIDE);
+#pragma unroll
+            for (int b = 0; b < LANE_BLOCKS; ++b) block[b] = next[b];
+        }
+    }
+
+    __device__ __forceinline__ void multiply(const uint4 (&block)[LANE_BLOCKS], const Quad* factors) {
+        real x[BLOCK][ROWS];
+#pragma unroll
+        for (int row = 0; row < ROWS; ++row) {
+            const uint4 v = block[row / BLOCK];
+            const unsigned words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+            for (int term = 0; term < BLOCK; ++term)
+                x[term][row] = PIXEL_ROWS ? pixel(words[term], row % BLOCK, real())
+                                          : pixel(words[row % BLOCK], term, real());
+        }
+#pragma unroll
+        for (int unit = 0; unit < UNITS; ++unit) {
+            const Quad factor = factors[unit];
+#pragma unroll
+            for (int term = 0; term < BLOCK; ++term)
+#pragma unroll
+                for (int row = 0; row < ROWS; ++row)
+                    multiply_add(sums[row * UNITS + unit], factor.at[term], x[term][row]);
+        }
+    }
+
+    // Calls store(row block, unit, row in the block, result) for the results that this lane ends up with.
+    template <typename Store>
+    __device__ __forceinline__ void finish(Store store) {
+        constexpr int KEPT = ROWS * UNITS / SLICES;
+        static_assert(KEPT % UNITS == 0 || UNITS % KEPT == 0, "a lane ends with whole rows, or with part of one");
+        __syncwarp();  // lanes may have left the loop at different times
+        add_lanes<ROWS * UNITS, SLICES>(sums);
+        const int number = lane() % SLICES * KEPT, row = lane() / SLICES * ROWS + number / UNITS;
+#pragma unroll
+        for (int i = 0; i < KEPT; ++i)
+            store(first + (row + i / UNITS) / BLOCK, number % UNITS + i % UNITS, (row + i / UNITS) % BLOCK,
+                  sums[i] * (real)RESULT);
+    }
+};

@@ -1,0 +1,264 @@
+"""How the persistent kernel's work and arrays are laid out: sizes from a device's properties, and packing.
+
+Pure Python and array operations of NumPy's names, so that the kernel's tests use the same lines without a GPU.
+
+The kernel (``kernel/gradient_descent.cu``) runs one block of threads on each multiprocessor. :func:`plan` chooses how;
+where it cannot, the array operations of ``arrays.py`` are used instead, and :meth:`Trainer.describe` says why. That
+is the case when
+
+- the device cannot launch cooperatively (all blocks at once), or
+- there are more than 32 classes in float32, or 16 in float64: a thread keeps one image's in registers, or
+- there are more hidden units than a block has threads (383 in float32, 255 in float64), or
+- one pass's weights for all pixels (2 to 10 hidden units at a time) and a few images do not fit into a block's shared
+  memory. With the 227 KiB of an H100 that is so above some 28,000 pixels in float32 and 9,000 in float64, with the
+  64 KiB of a T4 above some 5,000 and 2,400.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import resources
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.network import Parameters
+from mnistbench.workload import DType, Workload
+
+BLOCK = 4
+"""Images of a group, and pixels of a quad: a block is a group by a quad, 16 bytes."""
+
+# Units that a pass computes. Each pass costs about as much as two units more: making numbers of the pixels.
+_UNITS = (10, 6, 2)
+_PASS = 2
+
+# What a thread needs of the registers that a block's threads share.
+_REGISTERS = {"float32": 168, "float64": 255}
+_CLASSES = {"float32": 32, "float64": 16}
+
+# Chunks of images, and those that stay in shared memory, end where a warp's tile ends.
+_TILE = 8
+_WARP = 32
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the plan depends on.
+
+    Attributes:
+        multiprocessors: how many there are.
+        shared_bytes: shared memory that a block may ask for.
+        l2_bytes: of the L2 cache.
+        registers: that the threads of a block share.
+        compute_capability: 90 for 9.0.
+        cooperative: whether all blocks of a launch can be made to run at once.
+    """
+
+    multiprocessors: int
+    shared_bytes: int
+    l2_bytes: int
+    registers: int
+    compute_capability: int
+    cooperative: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the kernel is compiled for and launched with.
+
+    Attributes:
+        dtype: of parameters and gradients.
+        images: to train on.
+        hidden, classes: of the network.
+        quads: of pixels, with the one that stands for the bias.
+        units, passes: hidden units of a pass over the images, and passes.
+        threads, blocks: of a block, and of the launch.
+        matrix_units: whether products are computed by them, in exact integer arithmetic.
+        resident_groups: groups of images that each block keeps in shared memory.
+        chunk: groups of images that a block takes through one forward and backward pass.
+        shared_bytes: of a block.
+    """
+
+    dtype: DType
+    images: int
+    hidden: int
+    classes: int
+    quads: int
+    units: int
+    passes: int
+    threads: int
+    blocks: int
+    matrix_units: bool
+    resident_groups: int
+    chunk: int
+    shared_bytes: int
+
+    @property
+    def groups(self) -> int:
+        """Of four images, all blocks together."""
+        return -(-self.images // BLOCK)
+
+    @property
+    def group_bytes(self) -> int:
+        """Of a group's images."""
+        return self.quads * BLOCK * BLOCK
+
+    @property
+    def class_quads(self) -> int:
+        """Of four classes."""
+        return -(-self.classes // 4)
+
+    @property
+    def weight_values(self) -> int:
+        """Values of W1 and b1, padding included."""
+        return self.passes * self.quads * self.units * 4
+
+    @property
+    def length(self) -> int:
+        """Values of all parameters, padding included."""
+        return self.weight_values + (self.passes * self.units + 1) * self.class_quads * 4
+
+    @property
+    def macros(self) -> dict[str, str]:
+        """What the source is compiled with."""
+        real = {"float32": "float", "float64": "double"}[self.dtype]
+        sizes = {"UNITS": self.units, "PASSES": self.passes, "CLASSES": self.classes, "THREADS": self.threads}
+        return {"REAL": real, **{name: str(value) for name, value in sizes.items()}}
+
+    def __str__(self) -> str:
+        how = "integer matrix units" if self.matrix_units else "multiply-adds"
+        largest = -(-self.groups // self.blocks)
+        kept = min(1.0, self.resident_groups / largest)
+        return (
+            f"one persistent launch, {how}, {self.blocks} blocks of {self.threads} threads, "
+            f"{kept:.0%} of the images kept in shared memory"
+        )
+
+
+def plan(workload: Workload, pixels: int, device: Device, matrix_units: bool | None = None) -> Plan | str:
+    """How the kernel is to compute a workload on a device, or in words why it cannot.
+
+    Args:
+        workload: its network, dtype and number of images count here.
+        pixels: of an image, those left out that are zero in every image.
+        device: what it runs on.
+        matrix_units: None to use them wherever the device and the dtype allow.
+    """
+    dtype, hidden, classes = workload.dtype, workload.network.hidden[0], workload.network.outputs
+    threads = device.registers // _REGISTERS[dtype] // _WARP * _WARP
+    if not device.cooperative:
+        return "the device has no cooperative launch"
+    if classes > _CLASSES[dtype]:
+        return f"{classes} classes are more than the {_CLASSES[dtype]} that a thread's registers hold in {dtype}"
+    if hidden >= threads:
+        return f"{hidden} hidden units are more than the {threads - 1} of a block's threads"
+    possible = dtype == "float32" and device.compute_capability >= 80
+    for units in sorted(_UNITS, key=lambda units: (-(-hidden // units) * (units + _PASS), -units)):
+        passes = -(-hidden // units)
+        if passes * units < threads:
+            blocks = min(device.multiprocessors, -(-workload.images // BLOCK))
+            sizes = Plan(
+                dtype=dtype,
+                images=workload.images,
+                hidden=hidden,
+                classes=classes,
+                quads=-(-(pixels + 1) // BLOCK),
+                units=units,
+                passes=passes,
+                threads=threads,
+                blocks=blocks,
+                matrix_units=possible if matrix_units is None else matrix_units,
+                resident_groups=0,
+                chunk=0,
+                shared_bytes=0,
+            )
+            if (fitted := _fit(sizes, device)) is not None:
+                return fitted
+    return f"the weights of {pixels} pixels do not fit into {device.shared_bytes // 1024} KiB of shared memory"
+
+
+def _fit(sizes: Plan, device: Device) -> Plan | None:
+    """With the sizes of chunks and of what stays in shared memory; None where the least does not fit.
+
+    A chunk is all of a block's images where that fits. Otherwise the chunks of all blocks together fit into half of
+    the L2 cache, so that images not kept in shared memory are read from the device's memory once an iteration.
+    """
+    own = _up(-(-sizes.groups // sizes.blocks))
+    cached = device.l2_bytes // 2 // (sizes.blocks * sizes.group_bytes) // _TILE * _TILE
+    for chunk in (own, max(_TILE, min(own, cached))):
+        while chunk > _TILE and working_bytes(sizes, chunk) > device.shared_bytes:
+            chunk = _up(chunk // 2) if chunk > 2 * _TILE else _TILE
+        working = working_bytes(sizes, chunk)
+        resident = min((device.shared_bytes - working) // sizes.group_bytes // _TILE * _TILE, own)
+        if resident >= 0 and own - resident <= cached:
+            break
+    if resident < 0:
+        return None
+    return replace(sizes, resident_groups=resident, chunk=chunk, shared_bytes=working + resident * sizes.group_bytes)
+
+
+def _up(groups: int) -> int:
+    """The next whole number of tiles."""
+    return -(-groups // _TILE) * _TILE
+
+
+def working_bytes(sizes: Plan, chunk: int) -> int:
+    """Shared memory of a block besides images: what gradient_descent() in the kernel lays out, in its order."""
+    item = np.dtype(sizes.dtype).itemsize
+    quad = 4 * item
+    hidden = sizes.passes * sizes.units
+    activations = chunk * hidden * quad
+    errors = chunk * BLOCK * sizes.class_quads * quad
+    output_weights = (hidden + 1) * sizes.class_quads * quad
+    scales = -(-hidden // 4) * quad
+    units = sizes.units if sizes.matrix_units else sizes.units | 1
+    weights = (_up(sizes.quads) if sizes.matrix_units else sizes.quads) * units * quad
+    scratch = sizes.threads * sizes.class_quads * quad
+    return activations + errors + output_weights + scales + max(weights, scratch)
+
+
+def source(matrix_units: bool) -> str:
+    """The kernel's CUDA source: its three files as one, with their names for the compiler's messages."""
+    folder = resources.files(__package__) / "kernel"
+    names = ("common.cuh", "matrix_units.cuh" if matrix_units else "multiply_add.cuh", "gradient_descent.cu")
+    return "".join(f'#line 1 "{name}"\n{(folder / name).read_text(encoding="utf-8")}' for name in names)
+
+
+def pack_images(xp: ModuleType, images: Any, quads: int) -> Any:
+    """Images (m, pixels) uint8 as blocks, (groups, quads, 4, 4) uint8: [group][quad][image][pixel].
+
+    After the last pixel of every image comes one of 255, whose weights are the biases; the rest is zero.
+    """
+    m, pixels = images.shape
+    padded = xp.zeros((-(-m // BLOCK) * BLOCK, quads * BLOCK), dtype="uint8")
+    padded[:m, :pixels] = images
+    padded[:m, pixels] = 255
+    return xp.ascontiguousarray(padded.reshape(-1, BLOCK, quads, BLOCK).transpose(0, 2, 1, 3))
+
+
+def pack_parameters(plan: Plan, parameters: Parameters, kept: NDArray[np.intp]) -> NDArray[Any]:
+    """Parameters as the kernel has them, (length,). ``kept`` are the pixels that are not zero in every image."""
+    (W1, W2), (b1, b2) = parameters.weights, parameters.biases
+    first = np.zeros((plan.quads * BLOCK, plan.passes * plan.units), plan.dtype)
+    first[: kept.size, : plan.hidden] = W1[:, kept].T
+    first[kept.size, : plan.hidden] = b1[:, 0]
+    second = np.zeros((plan.passes * plan.units + 1, plan.class_quads * 4), plan.dtype)
+    second[: plan.hidden, : plan.classes] = W2.T
+    second[-1, : plan.classes] = b2[:, 0]
+    blocks = first.reshape(plan.quads, BLOCK, plan.passes, plan.units).transpose(2, 0, 3, 1)
+    return np.concatenate([blocks.ravel(), second.ravel()])
+
+
+def unpack_parameters(plan: Plan, values: NDArray[Any], kept: NDArray[np.intp], others: Parameters) -> Parameters:
+    """The reverse of :func:`pack_parameters`; the weights of pixels that are not kept are those of ``others``."""
+    blocks = values[: plan.weight_values].reshape(plan.passes, plan.quads, plan.units, BLOCK)
+    first = blocks.transpose(1, 3, 0, 2).reshape(plan.quads * BLOCK, plan.passes * plan.units)
+    second = values[plan.weight_values :].reshape(plan.passes * plan.units + 1, plan.class_quads * 4)
+    W1 = others.weights[0].astype(plan.dtype)
+    W1[:, kept] = first[: kept.size, : plan.hidden].T
+    b1 = first[kept.size, : plan.hidden, None].copy()
+    W2 = second[: plan.hidden, : plan.classes].T.copy()
+    b2 = second[-1, : plan.classes, None].copy()
+    return Parameters([W1, W2], [b1, b2])

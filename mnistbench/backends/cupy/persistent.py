@@ -1,0 +1,148 @@
+"""The persistent kernel: all iterations in one launch, compiled by CuPy at run time and cached on disk.
+
+``kernel/gradient_descent.cu`` is the computation; ``layout.py`` its sizes and arrays, and the rule by which array
+operations take over where a workload does not suit it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import cupy as cp
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.backends.base import Metrics, Trainer
+from mnistbench.backends.cupy import layout
+from mnistbench.backends.cupy.arrays import predict
+from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, properties
+from mnistbench.backends.cupy.plain import KERNEL, PlainTrainer
+from mnistbench.datasets import Dataset
+from mnistbench.network import Parameters
+from mnistbench.workload import Workload
+
+# Images to pack at a time: bounds the device memory that packing needs. A whole number of groups.
+_PACK_IMAGES = 262_144
+
+
+class PersistentTrainer(Trainer):
+    """Holds the images as blocks of bytes, labels, parameters and gradient sums on the current CUDA device.
+
+    Pixels that are zero in every image are left out: their weights' gradients are zero, so they never change.
+    """
+
+    def __init__(
+        self,
+        plan: layout.Plan,
+        kept: NDArray[np.intp],
+        workload: Workload,
+        dataset: Dataset,
+        parameters: Parameters,
+    ) -> None:
+        self._plan, self._kept, self._workload = plan, kept, workload
+        self._kernel = _kernel(plan)
+        self._kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
+        self._stopwatch = Stopwatch()
+        images = dataset.train.images
+        self._images = cp.empty((plan.groups, plan.quads, layout.BLOCK, layout.BLOCK), "uint8")
+        for first in range(0, len(images), _PACK_IMAGES):
+            part = cp.asarray(images[first : first + _PACK_IMAGES])[:, cp.asarray(kept)]
+            begin = first // layout.BLOCK
+            packed = layout.pack_images(cp, part, plan.quads)
+            self._images[begin : begin + len(packed)] = packed
+        self._labels = cp.asarray(dataset.train.labels.astype(np.uint8))
+        self._values = cp.empty(plan.length, plan.dtype)
+        self._partials = cp.empty((plan.blocks, plan.length), plan.dtype)
+        self._metrics = cp.empty((plan.blocks, 2), "float64")
+        self._arrivals = cp.empty(1, "uint32")
+        self.reset(parameters)
+        cp.cuda.get_current_stream().synchronize()  # the data is on the device when start returns
+
+    def _launch(self, iterations: int, gradients: Any = None) -> None:
+        """Queue that many iterations; where ``gradients`` is given it receives them, and no parameter moves."""
+        plan = self._plan
+        self._arrivals.data.memset_async(0, self._arrivals.nbytes)
+        arguments = (
+            self._images,
+            self._labels,
+            self._values,
+            np.uintp(0) if gradients is None else gradients,
+            self._partials,
+            self._metrics,
+            self._arrivals,
+            np.int32(plan.images),
+            np.int32(plan.quads),
+            np.int32(iterations),
+            np.dtype(plan.dtype).type(self._workload.learning_rate),
+            np.int32(plan.resident_groups),
+            np.int32(plan.chunk),
+        )
+        self._kernel((plan.blocks,), (plan.threads,), arguments, shared_mem=plan.shared_bytes)
+
+    def advance(self, iterations: int) -> Metrics:
+        with self._stopwatch.measure(iterations):
+            self._launch(iterations)
+        self._iteration += iterations
+        loss, hits = cp.asnumpy(self._metrics).sum(axis=0) / self._plan.images
+        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+
+    def reset(self, parameters: Parameters) -> None:
+        self._initial = parameters.astype(self._workload.dtype)
+        self._values.set(layout.pack_parameters(self._plan, self._initial, self._kept))
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return layout.unpack_parameters(self._plan, cp.asnumpy(self._values), self._kept, self._initial)
+
+    def gradients(self) -> Parameters:
+        gradients = cp.empty_like(self._values)
+        self._launch(1, gradients)
+        zero = Parameters(
+            *([np.zeros_like(a) for a in arrays] for arrays in (self._initial.weights, self._initial.biases))
+        )
+        return layout.unpack_parameters(self._plan, cp.asnumpy(gradients), self._kept, zero)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        arrays = [cp.asarray(array) for _, array in self.parameters().named()]
+        return predict(cp, cp.asnumpy, arrays, images)
+
+    def describe(self) -> dict[str, Any]:
+        found = facts(self._stopwatch)
+        found["gpu"] |= {
+            "registers": int(self._kernel.num_regs),
+            "local_bytes": int(self._kernel.local_size_bytes),
+            "shared_bytes": self._plan.shared_bytes,
+        }
+        pixels = self._workload.network.inputs
+        left_out = pixels - self._kept.size
+        skips = f"{left_out} of {pixels} pixels, which are zero in every image" if left_out else None
+        return {**found, "kernel": str(self._plan), "skips": skips}
+
+    def close(self) -> None:
+        del self._images, self._labels, self._values, self._partials, self._metrics, self._arrivals
+        cp.get_default_memory_pool().free_all_blocks()
+
+
+@cache
+def _module(matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
+    """The compiled source. Cooperative is how its kernel is launched; the source includes no header for it."""
+    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in macros))
+    return cp.RawModule(code=layout.source(matrix_units), options=options, enable_cooperative_groups=True)
+
+
+def _kernel(plan: layout.Plan) -> Any:
+    return _module(plan.matrix_units, tuple(plan.macros.items())).get_function("gradient_descent")
+
+
+class CupyBackend(CudaBackend):
+    """One persistent launch on the current CUDA device."""
+
+    name = "cupy"
+
+    def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
+        kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
+        plan = layout.plan(workload, kept.size, properties())
+        if isinstance(plan, str):
+            return PlainTrainer(workload, dataset, parameters, f"{KERNEL}; not persistent: {plan}")
+        return PersistentTrainer(plan, kept, workload, dataset, parameters)

@@ -1,0 +1,185 @@
+// The CUDA names that the kernel uses, for a host compiler (C++20): every CUDA thread is a std::thread, barriers are
+// counters, shared memory is a vector a block. Included before the kernel's source, for tests of small shapes.
+#pragma once
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#define EMULATED
+#define LEFT_OUT emulation::left_out
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+using std::abs, std::exp, std::log, std::max, std::min;
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+namespace emulation {
+
+// Two counters, used in turn: who is still waiting at one barrier never reads what others have stored at the next,
+// and so is not ordered after it. One counter would hide races from ThreadSanitizer; so would std::barrier, which
+// in libstdc++ keeps the waiting threads of all barriers in one pool.
+class Barrier {
+public:
+    explicit Barrier(uint64_t threads) : threads_(threads) {}
+    // `passed` counts how often the calling thread was here.
+    void wait(uint64_t& passed) {
+        auto& arrivals = arrivals_[passed % 2];
+        const uint64_t goal = (passed++ / 2 + 1) * threads_;
+        arrivals.fetch_add(1, std::memory_order_acq_rel);
+        while (arrivals.load(std::memory_order_acquire) < goal) std::this_thread::yield();
+    }
+
+private:
+    std::atomic<uint64_t> arrivals_[2] = {};
+    const uint64_t threads_;
+};
+
+struct Warp {
+    Barrier barrier{32};
+    unsigned char exchanged[2][32][32];  // used in turn, so that one barrier an exchange is enough
+};
+
+struct Block {
+    Barrier barrier;
+    std::vector<uint4> memory;
+    std::vector<std::unique_ptr<Warp>> warps;
+
+    Block(int threads, size_t bytes) : barrier(threads), memory(bytes / sizeof(uint4)) {
+        std::memset(static_cast<void*>(memory.data()), 0xcd, bytes);  // a GPU's holds anything, too
+        for (int i = 0; i < threads / 32; ++i) warps.push_back(std::make_unique<Warp>());
+    }
+};
+
+struct Index {
+    unsigned x = 0;
+};
+
+inline thread_local Index thread_index, block_index, grid_size;
+inline thread_local Block* block = nullptr;
+inline thread_local int turn = 0;
+inline thread_local uint64_t block_barriers = 0, warp_barriers = 0;
+inline int left_out = 0;  // the barrier that a test leaves out
+
+inline Warp& warp() { return *block->warps[thread_index.x / 32]; }
+
+// Shows every lane's value to the warp: what `choose` makes of the 32 of them is returned.
+template <typename Value, typename Choose>
+auto exchange(const Value& value, Choose choose) {
+    static_assert(sizeof(Value) <= sizeof Warp::exchanged[0][0]);
+    auto& all = warp().exchanged[turn];
+    turn ^= 1;
+    std::memcpy(all[thread_index.x % 32], &value, sizeof value);
+    warp().barrier.wait(warp_barriers);
+    return choose([&all](int lane) {
+        Value other;
+        std::memcpy(&other, all[lane], sizeof other);
+        return other;
+    });
+}
+
+// Runs `kernel` in every thread of every block, all at once, as a cooperative launch does.
+template <typename Kernel>
+void launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
+    std::vector<std::unique_ptr<Block>> all;
+    std::vector<std::thread> running;
+    for (int b = 0; b < blocks; ++b) all.push_back(std::make_unique<Block>(threads, shared_bytes));
+    for (int b = 0; b < blocks; ++b)
+        for (int t = 0; t < threads; ++t)
+            running.emplace_back([&, b, t] {
+                thread_index.x = t, block_index.x = b, grid_size.x = blocks;
+                block = all[b].get(), turn = 0;
+                kernel();
+            });
+    for (auto& thread : running) thread.join();
+}
+
+}  // namespace emulation
+
+#define threadIdx emulation::thread_index
+#define blockIdx emulation::block_index
+#define gridDim emulation::grid_size
+
+inline void __syncthreads() { emulation::block->barrier.wait(emulation::block_barriers); }
+inline void __syncwarp() { emulation::warp().barrier.wait(emulation::warp_barriers); }
+
+template <typename Value>
+Value __shfl_xor_sync(unsigned, Value value, int mask) {
+    return emulation::exchange(value, [mask](auto of) { return of(threadIdx.x % 32 ^ mask); });
+}
+
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+inline double __hiloint2double(int high, int low) {
+    const uint64_t bits = uint64_t(unsigned(high)) << 32 | unsigned(low);
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+inline int __float2int_rn(float value) {
+    if (std::isnan(value)) return 0;
+    if (std::abs(value) >= 0x1p31f) return value > 0 ? INT32_MAX : INT32_MIN;
+    return int(std::lrint(value));
+}
+
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selectors) {
+    const uint64_t bytes = uint64_t(high) << 32 | low;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) result |= unsigned(bytes >> 8 * (selectors >> 4 * i & 7) & 255) << 8 * i;
+    return result;
+}
+
+// Twins of what the kernel writes in the GPU's own instructions.
+
+inline uint4* shared_memory() { return emulation::block->memory.data(); }
+inline void add_release(unsigned* count) { std::atomic_ref(*count).fetch_add(1, std::memory_order_release); }
+
+inline unsigned load_acquire(unsigned* count) {
+    const unsigned value = std::atomic_ref(*count).load(std::memory_order_acquire);
+    std::this_thread::yield();  // only called while waiting
+    return value;
+}
+
+inline void multiply_add(float& sum, float a, float b) { sum = std::fma(a, b, sum); }
+inline void multiply_add(double& sum, double a, double b) { sum = std::fma(a, b, sum); }
+
+inline void multiply_bytes(int (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+    struct Operands {
+        uint8_t a[4][4];
+        int8_t b[2][4];
+    } own;
+    const unsigned words[6] = {a0, a1, a2, a3, b0, b1};
+    std::memcpy(&own, words, sizeof own);
+    emulation::exchange(own, [&sums](auto of) {
+        const int lane = threadIdx.x % 32;
+        for (int i = 0; i < 4; ++i)
+            for (int q = 0; q < 4; ++q) {
+                const Operands row = of(lane / 4 * 4 + q), column = of((lane % 4 * 2 + i % 2) * 4 + q);
+                for (int k = 0; k < 8; ++k) sums[i] += row.a[i / 2 + k / 4 * 2][k % 4] * column.b[k / 4][k % 4];
+            }
+        return 0;
+    });
+}

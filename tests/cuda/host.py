@@ -1,0 +1,175 @@
+"""The kernel compiled for the host, and a stand-in for CuPy that runs it: what the trainer does with CuPy's arrays,
+kernels and events happens on NumPy's, in a few dozen threads."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None or sys.platform != "linux", reason="to run the kernel on the CPU needs g++ on Linux"
+)
+
+_CUDA = Path(__file__).parent
+
+# Enough registers for blocks of 64 threads (32 in float64).
+REGISTERS = 11_000
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def build(source: str, macros: tuple[str, ...], *options: str) -> Path:
+    """The kernel's source, with what runs it, compiled for the host; ``macros`` are -D options."""
+    name = hashlib.sha256(repr((source, macros, options)).encode()).hexdigest()[:16]
+    path = Path(_folder().name) / name
+    path.with_suffix(".cpp").write_text(source + (_CUDA / "run.cpp").read_text())
+    fixed = ["-std=c++20", "-O1", "-pthread", "-w", "-include", str(_CUDA / "emulation.h")]
+    command = ["g++", *fixed, *macros, *options, str(path.with_suffix(".cpp")), "-o", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def launch(source: str, macros: tuple[str, ...], blocks: int, shared_bytes: int, arguments: Sequence[Any]) -> None:
+    """Run the kernel with its own arguments: arrays or None, then numbers."""
+    images, labels, parameters, gradients, partials, metrics, *numbers = arguments
+    arrays = [None if a is None else a.ctypes.data_as(ctypes.c_void_p) for a in (images, labels, parameters, gradients)]
+    sums = [a.ctypes.data_as(ctypes.c_void_p) for a in (partials, metrics)]
+    *counts, learning_rate, resident_groups, chunk = numbers
+    run = ctypes.CDLL(str(build(source, macros, "-shared", "-fPIC"))).run
+    run(blocks, ctypes.c_size_t(shared_bytes), *arrays, *sums, *map(int, counts),
+        ctypes.c_double(learning_rate), int(resident_groups), int(chunk))  # fmt: skip
+
+
+class _Array(np.ndarray[Any, Any]):
+    """An array "on the device": it has CuPy's own methods."""
+
+    def set(self, values: NDArray[Any]) -> None:
+        assert values.dtype == self.dtype
+        self[...] = values
+
+    @property
+    def data(self) -> Any:
+        def memset_async(value: int, size: int) -> None:
+            assert size == self.nbytes
+            self.view(np.uint8)[...] = value
+
+        return SimpleNamespace(memset_async=memset_async)
+
+
+class _Event:
+    def record(self) -> None: ...
+    def synchronize(self) -> None: ...
+
+
+class _Kernel:
+    """What RawModule.get_function gives; it checks what a GPU would not forgive."""
+
+    num_regs, local_size_bytes = 100, 0
+    max_dynamic_shared_size_bytes = 48 * 1024
+
+    def __init__(self, code: str, macros: tuple[str, ...]) -> None:
+        self._code, self._macros = code, macros
+
+    def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
+        assert f"-DTHREADS={block[0]}" in self._macros
+        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        real = {"-DREAL=float": np.float32, "-DREAL=double": np.float64}[self._macros[0]]
+        images, labels, parameters, gradients, partials, metrics, arrivals, *numbers = arguments
+        assert [type(number) for number in numbers] == [*[np.int32] * 3, real, *[np.int32] * 2]
+        assert arrivals.tolist() == [0]
+        assert images.dtype == labels.dtype == np.uint8
+        assert parameters.dtype == partials.dtype == real
+        assert metrics.dtype == np.float64
+        arrays = [images, labels, parameters, None if isinstance(gradients, np.uintp) else gradients, partials, metrics]
+        launch(self._code, self._macros, grid[0], shared_mem, [*arrays, *numbers])
+        arrivals[0] = 1  # whoever does not clear it before the next launch is found out
+
+
+class StandIn(ModuleType):
+    """The part of CuPy that the backends use."""
+
+    __version__ = "0"
+
+    def __init__(self, **properties: int) -> None:
+        super().__init__("cupy")
+        self.attributes = {
+            "MultiProcessorCount": 2,
+            "MaxSharedMemoryPerBlockOptin": 65_536,
+            "L2CacheSize": 1 << 20,
+            "MaxRegistersPerBlock": REGISTERS,
+            "CooperativeLaunch": 1,
+            **properties,
+        }
+        self.limit: int | None = None  # bytes of an array
+        self.launches = 0
+        self.maximum, self.exp, self.log, self.stack, self.arange = np.maximum, np.exp, np.log, np.stack, np.arange
+        self.zeros, self.ascontiguousarray = np.zeros, np.ascontiguousarray
+        self.runtime = ModuleType("cupy.cuda.runtime")
+        self.driver = ModuleType("cupy.cuda.driver")
+        self.cuda = ModuleType("cupy.cuda")
+        self.runtime.__dict__.update(
+            CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda device: {"name": b"stand-in"},
+            memGetInfo=lambda: (1 << 30, 2 << 30),
+            runtimeGetVersion=lambda: 13000,
+            driverGetVersion=lambda: 13000,
+        )
+        self.driver.__dict__["CUDADriverError"] = type("CUDADriverError", (RuntimeError,), {})
+        self.cuda.__dict__.update(
+            runtime=self.runtime,
+            driver=self.driver,
+            memory=SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
+            Event=_Event,
+            get_elapsed_time=lambda start, stop: 2.0,
+            get_current_stream=lambda: _Event(),
+            Device=lambda: SimpleNamespace(
+                id=0, attributes=self.attributes, compute_capability="90", mem_info=(1, 2), pci_bus_id="none"
+            ),
+        )
+
+    def get_default_memory_pool(self) -> Any:
+        return SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 4096)
+
+    def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool) -> Any:
+        assert enable_cooperative_groups
+        macros = tuple(option for option in options if option.startswith("-D"))
+        return SimpleNamespace(get_function=lambda name: _Kernel(code, macros))
+
+    def _new(self, array: NDArray[Any]) -> _Array:
+        if self.limit is not None and array.nbytes > self.limit:
+            raise self.cuda.memory.OutOfMemoryError
+        return array.view(_Array)
+
+    def asarray(self, values: Any) -> _Array:
+        return self._new(np.array(values))
+
+    def array(self, values: Any, dtype: str) -> _Array:
+        return self._new(np.array(values, dtype))
+
+    def empty(self, shape: Any, dtype: str) -> _Array:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return self._new(np.full(size, 0xCD, np.uint8).view(dtype).reshape(shape))
+
+    def empty_like(self, array: _Array) -> _Array:
+        return self.empty(array.shape, array.dtype.name)
+
+    def asnumpy(self, array: Any) -> NDArray[Any]:
+        return np.array(array)

@@ -1,0 +1,170 @@
+"""The persistent trainer, with a stand-in for CuPy that runs its kernel on the CPU (see ``cuda/host.py``)."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mnistbench.backends as registry
+from mnistbench.agreement import Trajectory, check
+from mnistbench.backends import Backend
+from mnistbench.datasets import Dataset, Split, load_data
+from mnistbench.errors import BackendUnavailable
+from mnistbench.network import Parameters
+from mnistbench.workload import DType, Network, Workload
+from tests.cuda.host import StandIn, needs_compiler
+
+_MODULES = [f"mnistbench.backends.cupy.{name}" for name in ("device", "plain", "persistent")]
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A stand-in under CuPy's name, for modules that are then imported anew."""
+    found = StandIn()
+    for name, module in (("cupy", found), ("cupy.cuda", found.cuda)):
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in _MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield found
+    for name in _MODULES:
+        sys.modules.pop(name, None)
+
+
+def backend(name: str = "persistent") -> Backend:
+    module: Any = importlib.import_module(f"mnistbench.backends.cupy.{name}")
+    found: Backend = module.CupyBackend() if name == "persistent" else module.CupyPlainBackend()
+    return found
+
+
+def task(dtype: DType, classes: int = 5) -> tuple[Workload, Dataset]:
+    """37 images of 13 pixels, of which two are zero in all of them."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 13), dtype=np.uint8)
+    images[rng.random(images.shape) < 0.4] = 0
+    images[:37, [0, 7]] = 0
+    labels = rng.integers(0, classes, 60)
+    splits = [Split(images[a:b], labels[a:b]) for a, b in ((0, 37), (37, 50), (50, 60))]
+    return Workload(Network((13, 6, classes)), 37, 3, dtype=dtype), Dataset("random", (1, 13), classes, *splits)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_agrees_with_the_reference_in_every_respect(dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    found = check(backend(), workload, dataset, Trajectory(workload, dataset))
+    assert found.passed, found.summary()
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_it_describes_the_gpu_and_what_it_did(dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    chosen = backend()
+    chosen.warm_up(workload)
+    with chosen.start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(1)
+        trainer.advance(2)
+        trainer.advance(1)
+        said = trainer.describe()
+    assert said["device"] == "stand-in"
+    assert said["kernel"].startswith("one persistent launch, ")
+    assert said["skips"] == "2 of 13 pixels, which are zero in every image"
+    assert {"cupy", "cuda", "cuda driver"} <= set(said["versions"])
+    gpu = said["gpu"]
+    assert (gpu["device_seconds"], gpu["device_iterations"]) == (0.002, 2)
+    assert {"memory_bytes", "peak_memory_bytes", "compute_capability", "registers", "shared_bytes"} <= set(gpu)
+
+
+def test_what_does_not_suit_the_kernel_is_computed_by_arrays(cupy: StandIn, dtype: DType) -> None:
+    cupy.attributes["CooperativeLaunch"] = 0
+    workload, dataset = task(dtype)
+    with backend().start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        assert trainer.advance(2).iteration == 1
+        said = trainer.describe()
+    assert said["kernel"].endswith("not persistent: the device has no cooperative launch")
+    assert said["skips"] is None
+
+
+@pytest.mark.usefixtures("cupy")
+def test_labels_beyond_a_byte_are_computed_by_arrays(dtype: DType) -> None:
+    workload, dataset = task(dtype, classes=300)
+    found = check(backend(), workload, dataset, Trajectory(workload, dataset))
+    assert found.passed, found.summary()
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_plain_backend_is_measured_by_the_same_clock(dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    with backend("plain").start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(3)
+        said = trainer.describe()
+    assert said["kernel"] == "CuPy array operations, cuBLAS products"
+    assert (said["gpu"]["device_seconds"], said["gpu"]["device_iterations"]) == (0.002, 3)
+
+
+@pytest.mark.parametrize("name", ["persistent", "plain"])
+def test_what_does_not_fit_is_refused_in_one_line(cupy: StandIn, dtype: DType, name: str) -> None:
+    cupy.limit = 100
+    workload, dataset = task(dtype)
+    with pytest.raises(BackendUnavailable) as caught:
+        backend(name).start(workload, dataset, Parameters.initial(workload.network, 0))
+    assert caught.value.reason == f"37 images in {dtype} do not fit into the GPU's memory: 1.0 of 2.0 GiB are free"
+    assert caught.value.fix == "use fewer images (--train-size)"
+
+
+def test_a_driver_that_is_too_old_is_named(cupy: StandIn) -> None:
+    def refuse() -> int:
+        raise cupy.runtime.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is\n insufficient")
+
+    cupy.runtime.getDeviceCount = refuse  # type: ignore[attr-defined]
+    found = backend().availability()
+    assert not found.usable
+    assert found.reason == "no usable NVIDIA GPU: cudaErrorInsufficientDriver: CUDA driver version is insufficient"
+    assert found.fix is not None
+    assert "driver" in found.fix
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize(
+    ("answer", "throttled"),
+    [
+        ("580.65.06, 1980, 1980, 3201, 0x0000000000000000\n", None),
+        ("580.65.06, 345, 1980, 3201, 0x0000000000000001\n", None),
+        ("580.65.06, 1200, 1980, 3201, 0x0000000000000064\n", "power cap, temperature"),
+    ],
+)
+def test_clocks_that_were_held_down_are_noticed(answer: str, throttled: str | None) -> None:
+    device: Any = importlib.import_module("mnistbench.backends.cupy.device")
+    found = device.read_nvidia_smi(answer)
+    assert found["driver_version"] == "580.65.06"
+    assert found["clock_sm_max_mhz"] == 1980
+    assert found["throttled"] == throttled
+    assert device.read_nvidia_smi("580.65.06, [N/A], [N/A], [N/A], [N/A]") == {"driver_version": "580.65.06"}
+
+
+# On a GPU
+
+
+@pytest.mark.parametrize("matrix_units", [False, True])
+def test_both_ways_of_multiplying_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (found := registry.availability("cupy")).usable:
+        pytest.skip(f"cupy is unavailable: {found.reason}")
+    persistent: Any = importlib.import_module("mnistbench.backends.cupy.persistent")
+    plan = persistent.layout.plan
+
+    def chosen(workload: Workload, pixels: int, device: Any) -> Any:
+        if matrix_units and device.compute_capability < 80:
+            pytest.skip("this GPU's matrix units have no such instruction")
+        return plan(workload, pixels, device, matrix_units)
+
+    monkeypatch.setattr(persistent.layout, "plan", chosen)
+    for images in (1_000, 41_000):  # all in shared memory, and not
+        dataset = load_data(train_size=images)
+        workload = Workload(dataset.network(10), images, 20)
+        outcome = check(persistent.CupyBackend(), workload, dataset, Trajectory(workload, dataset))
+        assert outcome.passed, outcome.summary()
