@@ -104,8 +104,6 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
         "speedup: over numpy float64, a ratio of medians; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
     )
-    if (rows["device"] == "CPU").all():
-        yield "No row of a GPU has been measured on this machine."
     for row in rows.to_dict("records"):
         if not row["validated"]:
             yield f"{row['backend']} {row['dtype']} is no result: {row['problem']}."
@@ -189,6 +187,8 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
         "Written by `mnistbench charts` from the JSON files in the folders; see the project's README",
     ]
     lines += ["for what is measured and how."]
+    if all((results.load(machine)["device"] == "CPU").all() for machine in _machines(folder)):
+        lines += ["", "No GPU rows have been measured yet; `benchmarks/gpu.sh` measures them where there is a GPU."]
     opening: tuple[str, list[str]] = ("", [])
     for machine in _machines(folder):
         for workload, rows in _workloads(machine):
