@@ -25,7 +25,7 @@ _temporary = pytest.StashKey[Path]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mnistbench")
     group.addoption("--workload", choices=PRESETS, default="classic", help="what to train (default: classic)")
-    group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 3 to 15 in 20 s)")
+    group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 2 to 15 in 10 s)")
     group.addoption("--results", type=Path, default=_ROOT / "results", metavar="FOLDER", help="where to store results")
 
 

@@ -18,9 +18,9 @@ from mnistbench.measurement import cold
 from mnistbench.measurement.clock import timed
 from mnistbench.workload import DType, Workload, preset
 
-# Rounds without --rounds: as many as fit the seconds. Three tell a slip from a result.
-_SECONDS = 20.0
-_FEWEST, _MOST = 3, 15
+# Rounds without --rounds: as many as fit the seconds, and at least two, which show whether they differ.
+_SECONDS = 10.0
+_FEWEST, _MOST = 2, 15
 
 # Idle threads of OpenBLAS spin for some tens of milliseconds; a round next to them was 40 % slow.
 _SETTLE = 0.3
