@@ -548,7 +548,10 @@ def test_usage_errors(arguments: list[str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
 def test_ctrl_c_is_one_line_and_leaves_nothing(data: Path, model: Path) -> None:
     before = listing()
-    command = [sys.executable, "-m", "mnistbench", "train", *SMALL, "--data", str(data), "--threads", "1"]
+    # A shell that starts pytest in the background lets it, and whatever it starts, ignore SIGINT.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += "; from mnistbench.cli import main; main()"
+    command = [sys.executable, "-c", program, "train", *SMALL, "--data", str(data), "--threads", "1"]
     command += ["--iterations", "100000000", "--every", "1000", "--save", "model.npz", "--plot", "run.png"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
