@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,23 +56,8 @@ def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
 
 
 def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
-    # Of this checkout, wherever pytest was started; and whether the code differs from the commit: measuring writes
-    # to results/, which makes no measurement doubtful.
-    code = ["mnistbench", "benchmarks", "conftest.py", "pyproject.toml"]
-    commit_info |= {
-        "id": _git("rev-parse", "HEAD") or "unversioned",
-        "dirty": bool(_git("status", "--porcelain", *code)),
-        "project": "mnistbench",
-    }
-
-
-def _git(*arguments: str) -> str:
-    """What git says of this checkout; nothing where there is no git, or no repository."""
-    with contextlib.suppress(OSError):
-        return subprocess.run(
-            ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip()
-    return ""
+    # Of this checkout, wherever pytest was started.
+    commit_info |= machine.commit("benchmarks", "conftest.py", "pyproject.toml")
 
 
 @pytest.hookimpl(trylast=True)

@@ -59,8 +59,8 @@ def test_training(
         fitting = int(_SECONDS / _settle(trainer, workload))
         rounds = pytestconfig.getoption("--rounds") or max(_FEWEST, min(_MOST, fitting))
         # What pytest-benchmark compares with earlier runs must be the same in all of this.
-        benchmark.name = f"{workload.name}-{backend_name}-{dtype}-{trainer.describe()['threads']}-threads"
-        benchmark.fullname = f"benchmarks/test_training.py::{benchmark.name}"
+        benchmark.name = results.case_name(workload, backend_name, trainer.describe())
+        benchmark.fullname = results.case_fullname(benchmark.name)
         benchmark.group = dtype
         benchmark.pedantic(  # type: ignore[no-untyped-call]
             trainer.advance,
@@ -68,7 +68,7 @@ def test_training(
             args=(workload.iterations,),
             rounds=rounds,
         )
-        agreement.checks.extend(check_final(trainer, dtype, trajectory))
+        agreement.checks.extend(check_final(trainer.parameters(), dtype, trajectory))
         final = {
             "dev_accuracy": training.accuracy(trainer, dataset.dev),
             "test_accuracy": training.accuracy(trainer, dataset.test) if dataset.test else None,

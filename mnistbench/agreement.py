@@ -252,9 +252,9 @@ def verify(
     return outcomes
 
 
-def check_final(trainer: Trainer, dtype: str, trajectory: Trajectory) -> list[Check]:
-    """Compare the parameters at the end of the workload, such as a timed round leaves them, and nothing else."""
-    return list(_parameter_checks(trainer.parameters(), trajectory.states[-1], dtype, trajectory))
+def check_final(parameters: Parameters, dtype: str, trajectory: Trajectory) -> list[Check]:
+    """Compare parameters at the end of the workload, such as a timed round leaves them, and nothing else."""
+    return list(_parameter_checks(parameters, trajectory.states[-1], dtype, trajectory))
 
 
 def _failed(agreement: Agreement, error: Exception) -> Agreement:

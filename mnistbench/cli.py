@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +31,7 @@ from mnistbench.workload import DTYPES, DType
 if TYPE_CHECKING:
     from mnistbench.agreement import Agreement
     from mnistbench.backends import Metrics
+    from mnistbench.comparison import Comparison
     from mnistbench.training import TrainingResult
 
 
@@ -226,6 +229,71 @@ def verify(
 
 
 @app.command()
+def compare(
+    backend: Annotated[
+        list[str] | None, typer.Argument(metavar="BACKEND...", help="Who takes part; all available by default.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="How often everybody trains; from 5 on, differences are tested.")] = 7,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="Whom ratios are over: numpy, or 'numpy float64' for all dtypes. By default numpy, or else the first."
+        ),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option("--dtype", help="float32 or float64, or both; float32 by default.")
+    ] = None,
+    workload: Annotated[str, typer.Option(help="classic, or smoke, which takes seconds.")] = "classic",
+    images: Annotated[int | None, typer.Option(help="Train on so many instead of the workload's.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="So many hidden units instead of the workload's.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="So many iterations instead of the workload's.")] = None,
+    threads_: Threads = None,
+    seed: Seed = 0,
+    isolate: Annotated[bool, typer.Option(help="A process for each; also done where libraries clash.")] = False,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Store the rows in this folder and draw its charts anew.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Race backends against each other: interleaved rounds, paired ratios, intervals, and whether they differ."""
+    threads.limit(threads_)
+    names = backend or registry.available()
+    for name in names:
+        registry.require(name)
+    dtypes = [_dtype(name) for name in dtype or ["float32"]]
+    from mnistbench import comparison
+    from mnistbench.comparison import storing
+    from mnistbench.comparison.table import table
+    from mnistbench.datasets import load_data
+    from mnistbench.workload import preset
+
+    task = preset(workload, seed=seed).resized(images, hidden, iterations)
+    if results is not None:
+        storing.require_writable(results)
+    with _live(lambda running: table(running, True), quiet=as_json) as show:
+        found = comparison.compare(
+            names,
+            dtypes,
+            task,
+            load_data(seed=seed, train_size=task.images),
+            rounds=rounds,
+            baseline=baseline,
+            threads=threads_,
+            isolate=isolate,
+            progress=show,
+        )
+    written = [] if results is None else storing.store(found, results, threads_)
+    if as_json:
+        print(json.dumps(storing.record(found)))
+    else:
+        out.print(table(found, False))
+        for path in written:
+            out.print(f"wrote {path}")
+    if any(contender.problem for contender in found.contenders):
+        raise typer.Exit(1)
+
+
+@app.command()
 def backends(as_json: Json = False) -> None:
     """List the backends: version and device, or why one is unavailable here and how to get it."""
     threads.limit(None)
@@ -309,6 +377,34 @@ def _reporter(iterations: int, quiet: bool) -> Iterator[Callable[[Metrics], None
             yield show
     else:
         yield lambda metrics: print(f"Iteration: {metrics.iteration}, Accuracy: {metrics.accuracy:.3f}", flush=True)
+
+
+@contextmanager
+def _live(render: Callable[[Comparison], RenderableType], quiet: bool) -> Iterator[Callable[[Comparison], None]]:
+    """What to do while a comparison runs: a table that is drawn anew, or a line for each round when piped."""
+    if quiet:
+        yield lambda comparison: None
+    elif out.is_terminal:
+        # No thread that draws by itself: it would take CPU time from whoever is being timed.
+        with Live(console=out, auto_refresh=False, transient=True) as live:
+            yield lambda comparison: live.update(render(comparison), refresh=True)
+    else:
+        yield _print_new_rounds()
+
+
+def _print_new_rounds() -> Callable[[Comparison], None]:
+    """Print each timed round once."""
+    printed: Counter[str] = Counter()
+
+    def show(comparison: Comparison) -> None:
+        for contender in comparison.contenders:
+            if len(contender.samples) > printed[contender.label]:
+                printed[contender.label] += 1
+                print(
+                    f"Round: {printed[contender.label]}, {contender.label}: {contender.samples[-1]:.4f} s", flush=True
+                )
+
+    return show
 
 
 def _training_record(result: TrainingResult) -> dict[str, Any]:

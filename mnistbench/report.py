@@ -54,6 +54,14 @@ def _agreement(row: Row) -> str:
     return f"agrees ({error:.0e})" if row["validated"] and error else "agrees (0)" if row["validated"] else "NO RESULT"
 
 
+def _speedup(row: Row) -> str:
+    if math.isnan(row["speedup"]) or not row["validated"]:
+        return ""
+    low, high = row["speedup_low"], row["speedup_high"]
+    interval = f" ({low:.1f} to {high:.1f})" if math.isfinite(high) and low < high else ""
+    return f"{row['speedup']:.1f}×{interval}"
+
+
 _COLUMNS: dict[str, Callable[[Row], str]] = {
     "backend": lambda row: str(row["backend"]),
     "dtype": lambda row: str(row["dtype"]),
@@ -62,7 +70,7 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "compile": _compile,
     "train": _train,
     "per iteration": lambda row: seconds(row["median"] / row["iterations"]),
-    "speedup": lambda row: "" if math.isnan(row["speedup"]) or not row["validated"] else f"{row['speedup']:.1f}×",
+    "speedup": _speedup,
     "accuracy": lambda row: f"{row['accuracy']:.1%}",
     "agreement": _agreement,
 }
@@ -94,6 +102,14 @@ def as_markdown(rows: pd.DataFrame) -> Iterator[str]:
         yield f"{note}  "
 
 
+def _how_compared(rows: pd.DataFrame) -> str:
+    if rows["speedup_high"].notna().all():
+        return "the ratio within rounds that ran all of them in turn, and its 95% interval"
+    if rows["speedup_high"].notna().any():
+        return "with an interval the ratio within rounds that ran both in turn, else a ratio of medians"
+    return "a ratio of medians"
+
+
 def _notes(rows: pd.DataFrame) -> Iterator[str]:
     """What a reader needs to judge the numbers."""
     rounds = rows["samples"].map(len)
@@ -101,7 +117,7 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
     yield (
         f"train: median of {counted} rounds of {rows['iterations'].iloc[0]} iterations from fresh weights, and an "
         f"interval that covers the true median with a probability of at least {rows['level'].min():.0%}; "
-        "speedup: over numpy float64, a ratio of medians; "
+        f"speedup: over numpy float64, {_how_compared(rows)}; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
     )
     for row in rows.to_dict("records"):
@@ -125,8 +141,8 @@ def write(folder: Path) -> list[Path]:
     """
     written = []
     for machine in _machines(folder):
-        for workload, rows in _workloads(machine):
-            for name, draw in charts.CHARTS.items() if rows["validated"].any() else ():
+        for workload, rows in _drawn(machine):
+            for name, draw in charts.CHARTS.items():
                 stem = machine / f"{workload}-{name}"
                 written += charts.save(draw(_validated(rows)), stem, _digest(rows))
     for path, text in _texts(folder):
@@ -143,9 +159,8 @@ def stale(folder: Path) -> list[Path]:
     """
     found = []
     for machine in _machines(folder):
-        for workload, rows in _workloads(machine):
-            names = charts.CHARTS if rows["validated"].any() else ()
-            paths = [machine / f"{workload}-{name}.{kind}" for name in names for kind in ("svg", "png")]
+        for workload, rows in _drawn(machine):
+            paths = [machine / f"{workload}-{name}.{kind}" for name in charts.CHARTS for kind in ("svg", "png")]
             found += [path for path in paths if charts.stored_source(path) != _digest(rows)]
     for path, text in _texts(folder):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -162,11 +177,18 @@ def _machines(folder: Path) -> list[Path]:
 
 
 def _workloads(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each workload measured on a machine, and the latest rows of it."""
+    """Each workload measured on a machine, presets first, and the latest rows of it."""
     rows = results.load(machine)
-    for workload in PRESETS:
+    for workload in dict.fromkeys([*PRESETS, *rows["workload"]]):
         if len(chosen := results.latest(rows, workload)):
             yield workload, chosen
+
+
+def _drawn(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The workloads that have charts of their own: presets with a result. Others have a table."""
+    for workload, rows in _workloads(machine):
+        if workload in PRESETS and rows["validated"].any():
+            yield workload, rows
 
 
 def _validated(rows: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +216,7 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
         for workload, rows in _workloads(machine):
             table = [*as_markdown(rows), *_provenance(rows)]
             lines += ["", f"## {rows['machine'].iloc[0]}: {workload}", "", *table]
-            if rows["validated"].any():
+            if workload in PRESETS and rows["validated"].any():
                 lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in charts.CHARTS]
             if workload == OPENING and rows["date"].max() > opening[0]:
                 chart = f"![training time]({folder.name}/{machine.name}/{workload}-training-time.svg)"

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics as standard
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +22,25 @@ import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.errors import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.measurement import statistics
+from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.cold import ColdStart
-from mnistbench.workload import Workload
+from mnistbench.workload import Network, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
 """Raised when a row's fields change their meaning."""
+
+
+def case_name(workload: Workload, backend: str, description: dict[str, Any]) -> str:
+    """What pytest-benchmark knows a row by: the same for the same measurement, whoever makes it."""
+    return f"{workload.name}-{backend}-{workload.dtype}-{description['threads']}-threads"
+
+
+def case_fullname(name: str) -> str:
+    """The same with the place of the benchmark in front of it."""
+    return f"benchmarks/test_training.py::{name}"
 
 
 def row(
@@ -119,6 +131,76 @@ def store(folder: Path, name: str, document: dict[str, Any]) -> Path:
     return path
 
 
+def document(entries: Sequence[tuple[dict[str, Any], Sequence[float]]]) -> dict[str, Any]:
+    """Rows of one run in interleaved rounds, and the seconds of their rounds, as pytest-benchmark would store them.
+
+    The i-th timings of all rows are of the same round.
+    """
+    now = datetime.now(UTC).isoformat()
+    benchmarks = []
+    for fields, samples in entries:
+        workload = Workload(**{**fields["workload"], "network": Network(tuple(fields["workload"]["network"]))})
+        name = case_name(workload, fields["backend"], fields)
+        benchmarks.append(
+            {
+                "group": workload.dtype,
+                "name": name,
+                "fullname": case_fullname(name),
+                "params": {"backend_name": fields["backend"], "dtype": workload.dtype},
+                "param": f"{fields['backend']}-{workload.dtype}",
+                "extra_info": {**fields, "interleaved": True},
+                "options": {},
+                "stats": _stats(samples),
+            }
+        )
+    return {
+        "machine_info": {**machine.describe(), "versions": machine.versions()},
+        "commit_info": machine.commit(),
+        "benchmarks": benchmarks,
+        "datetime": now,
+        "version": "5.3.1",  # of pytest-benchmark's format
+    }
+
+
+def _stats(samples: Sequence[float]) -> dict[str, Any]:
+    """The fields of pytest-benchmark's ``stats``, by its definitions."""
+    ordered = sorted(samples)
+    mean, deviation = standard.fmean(ordered), standard.stdev(ordered) if len(ordered) > 1 else 0
+    low, high = _quartiles(ordered)
+    reach = 1.5 * (high - low)
+    far = [value for value in ordered if not low - reach <= value <= high + reach]
+    further = [value for value in ordered if abs(value - mean) > deviation]
+    near = [value for value in ordered if value not in far]
+    return {
+        "min": ordered[0],
+        "max": ordered[-1],
+        "mean": mean,
+        "stddev": deviation,
+        "rounds": len(ordered),
+        "median": standard.median(ordered),
+        "iqr": high - low,
+        "q1": low,
+        "q3": high,
+        "iqr_outliers": len(far),
+        "stddev_outliers": len(further),
+        "outliers": f"{len(further)};{len(far)}",
+        "ld15iqr": near[0],
+        "hd15iqr": near[-1],
+        "ops": 1 / mean,
+        "total": sum(ordered),
+        "data": list(samples),
+        "iterations": 1,
+    }
+
+
+def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
+    """The medians of the lower and the upper half; of an odd number, the means of those with and without the middle."""
+    n = len(ordered)
+    without, with_middle = max(1, n // 2), (n + 1) // 2
+    low = standard.fmean(standard.median(ordered[:size]) for size in (without, with_middle))
+    return low, standard.fmean(standard.median(ordered[-size:]) for size in (without, with_middle))
+
+
 def load(folder: Path) -> pd.DataFrame:
     """Every row of every run stored in a machine's folder, oldest first.
 
@@ -181,25 +263,38 @@ def _records(path: Path) -> list[dict[str, Any]]:
 def latest(rows: pd.DataFrame, workload: str) -> pd.DataFrame:
     """The last row of each backend, dtype, device and number of threads on a workload, in the registry's order.
 
-    Besides :func:`load`'s columns they have ``speedup``: the median of the ``numpy`` backend in float64 over the
-    row's own, on as many threads, or for another device on the most; NaN where no such row is validated. The
-    attribute ``images`` is the number of training images.
+    Besides :func:`load`'s columns they have ``speedup``, ``speedup_low`` and ``speedup_high``: over the ``numpy``
+    backend in float64. Where both ran in interleaved rounds, it is their ratio within rounds, with its interval;
+    else the ratio of medians, without one (NaN), on as many threads, or for another device on the most. NaN where no
+    such row is validated. The attribute ``images`` is the number of training images.
     """
     if rows.empty:
         return rows
+    of_workload = rows[rows["workload"] == workload]
     identity = ["backend", "dtype", "device", "threads"]
-    chosen = rows[rows["workload"] == workload].drop_duplicates(identity, keep="last")
+    chosen = of_workload.drop_duplicates(identity, keep="last")
     rank = {name: place for place, name in enumerate(registry.names())}
     places = chosen["backend"].map(lambda name: rank.get(name, len(rank)))
     chosen = chosen.assign(place=places).sort_values(["place", "threads", "dtype"], kind="stable")
     chosen = chosen.drop(columns="place").reset_index(drop=True)
-    numpy = chosen[(chosen["backend"] == "numpy") & (chosen["dtype"] == "float64") & chosen["validated"]]
-    baselines = dict(zip(numpy["threads"], numpy["median"], strict=True))
-    most = baselines[max(baselines)] if baselines else math.nan
-    chosen["speedup"] = [
-        (baselines.get(threads, math.nan) if device == "CPU" else most) / median
-        for threads, device, median in zip(chosen["threads"], chosen["device"], chosen["median"], strict=True)
-    ]
+    records = of_workload.to_dict("records")
+    baselines = [r for r in records if (r["backend"], r["dtype"]) == ("numpy", "float64") and r["validated"]]
+    speedups = [_speedup(row, baselines) for row in chosen.to_dict("records")]
+    for place, column in enumerate(("speedup", "speedup_low", "speedup_high")):
+        chosen[column] = [values[place] for values in speedups]
     if len(chosen):
         chosen.attrs["images"] = int(chosen["images"].iloc[0])
     return chosen
+
+
+def _speedup(row: dict[Any, Any], baselines: Sequence[dict[Any, Any]]) -> tuple[float, float, float]:
+    """A row's speedup over one of the baselines, oldest first, and the limits of its interval."""
+    if row.get("interleaved") is True:
+        for other in baselines:
+            if other["file"] == row["file"] and len(other["samples"]) == len(row["samples"]):
+                ratio = statistics.paired_ratio(other["samples"], row["samples"])
+                return (ratio.value, ratio.low, ratio.high) if ratio.known else (ratio.value, math.nan, math.nan)
+    medians = {other["threads"]: other["median"] for other in baselines}
+    most = medians[max(medians)] if medians else math.nan
+    own = medians.get(row["threads"], math.nan) if row["device"] == "CPU" else most
+    return own / row["median"], math.nan, math.nan

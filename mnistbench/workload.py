@@ -96,6 +96,18 @@ class Workload:
         """The same task in another dtype."""
         return replace(self, dtype=dtype)
 
+    def resized(self, images: int | None, hidden: int | None, iterations: int | None) -> Workload:
+        """The task with other sizes where they are given, and named by them: "784-32-10x41000x500".
+
+        Raises:
+            OptionError: a size below 1.
+        """
+        network = self.network if hidden is None else Network((self.network.inputs, hidden, self.network.outputs))
+        other = replace(self, network=network, images=images or self.images, iterations=iterations or self.iterations)
+        if 0 in (images, iterations):
+            raise OptionError("0 images or iterations: at least 1 is needed")
+        return self if other == self else replace(other, name=f"{network}x{other.images}x{other.iterations}")
+
     @property
     def itemsize(self) -> int:
         """Bytes of a value of ``dtype``."""

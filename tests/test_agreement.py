@@ -950,9 +950,9 @@ def test_the_history_covers_the_run(task: Trajectory) -> None:
 def test_the_final_check_alone(task: Trajectory) -> None:
     with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
         trainer.advance(task.workload.iterations)
-        assert [check.passed for check in agreement.check_final(trainer, "float64", task)] == [True] * 4
+        assert [check.passed for check in agreement.check_final(trainer.parameters(), "float64", task)] == [True] * 4
         trainer.advance(1)
-        assert not all(check.passed for check in agreement.check_final(trainer, "float64", task))
+        assert not all(check.passed for check in agreement.check_final(trainer.parameters(), "float64", task))
 
 
 @given(st.integers(1, 10**7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -91,6 +92,39 @@ def describe() -> dict[str, Any]:
         "system": platform.system(),
         "kernel": platform.release(),
     }
+
+
+def commit(*paths: str) -> dict[str, Any]:
+    """The commit of the checkout that this package runs from, and whether its code differs from it.
+
+    Args:
+        paths: of the checkout, what counts as its code besides the package; measuring writes to results/, which
+            makes no measurement doubtful.
+
+    Returns:
+        ``id`` ("unversioned" where the package is not in a checkout of its own), ``time`` (ISO 8601, or None),
+        ``dirty``, ``project`` and ``branch``.
+    """
+    package = Path(__file__).parents[1]
+    top = _git(package, "rev-parse", "--show-toplevel")
+    # An installed package may lie in an environment inside of somebody else's checkout.
+    own = bool(top) and Path(top).resolve() == package.parent.resolve()
+    return {
+        "id": (_git(package, "rev-parse", "HEAD") if own else "") or "unversioned",
+        "time": (_git(package, "show", "-s", "--format=%cI", "HEAD") if own else "") or None,
+        "dirty": own and bool(_git(package.parent, "status", "--porcelain", package.name, *paths)),
+        "project": "mnistbench",
+        "branch": _git(package, "branch", "--show-current") if own else "",
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says in a folder; nothing where there is no git, or no repository."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    return ""
 
 
 def folder_name() -> str:

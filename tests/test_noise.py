@@ -1,0 +1,165 @@
+"""What makes timings doubtful is noticed, and nothing else is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mnistbench.measurement import noise
+from mnistbench.measurement.statistics import different, paired_ratio
+
+GOOD = [1.0, 1.01, 1.02, 1.03, 1.04]
+
+
+@pytest.mark.parametrize(
+    ("samples", "warnings"),
+    [
+        (GOOD, []),
+        ([1.0, 1.0, 1.0, 1.0, 1.2], ["rounds differ by 20% of their median"]),
+        ([1.0, 1.0, 1.0, 1.0, 1.6], ["rounds differ by 60% of their median", "1 of 5 rounds further than 50%"]),
+        ([1e-4] * 5, ["a round takes 100 µs, less than 1 ms"]),
+    ],
+)
+def test_timings(samples: list[float], warnings: list[str]) -> None:
+    found = list(noise.of_timings(samples))
+    assert len(found) == len(warnings)
+    assert all(text.startswith(start) for text, start in zip(found, warnings, strict=True))
+
+
+def test_own_work_is_not_another_process_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [(100.0, 10.0, 1.0), (110.0, 19.0, 1.5)]
+    monkeypatch.setattr(noise, "_cpu_seconds", lambda: seconds.pop(0))
+    monkeypatch.setattr("mnistbench.measurement.noise.time.perf_counter", lambda: 5.0 * (2 - len(seconds)))
+    with noise.Watch() as watch:
+        pass
+    assert watch.others == pytest.approx(0.1)
+    assert watch.stolen == pytest.approx(0.05)
+
+
+def test_own_work_is_counted_with_that_of_children() -> None:
+    def use_a_core() -> None:
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+
+    _, before, _ = noise._cpu_seconds()
+    use_a_core()
+    busy, middle, _ = noise._cpu_seconds()
+    assert middle - before >= 0.19
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        while noise._cpu_seconds()[1] < middle + 0.2:
+            time.sleep(0.05)  # for ever, if a child's work did not count
+    finally:
+        child.kill()
+        child.wait()
+    assert noise._cpu_seconds()[0] >= busy + 0.15
+
+
+def test_work_of_others_is_noticed() -> None:
+    busy = "import time; end = time.perf_counter() + 3\nwhile time.perf_counter() < end: pass"
+    # The child of a process that has ended is no child of this one.
+    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {busy!r}])"
+    subprocess.run([sys.executable, "-c", orphan], check=True)
+    with noise.Watch() as watch:
+        time.sleep(1.0)
+    assert any(text.startswith("other processes used") for text in watch.warnings())
+
+
+def test_a_slower_clock_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = 0.0
+    real = noise._chain
+
+    def slower(steps: int) -> int:
+        result: int = real(steps)
+        time.sleep(lost if steps > 1 else 0)
+        return result
+
+    monkeypatch.setattr(noise, "_chain", slower)
+    with noise.Watch() as watch:
+        watch.look()
+        lost = 0.01
+        watch.look()
+        watch.look()
+    assert any("below its best clock" in text for text in watch.warnings())
+
+
+def test_throttling_is_read_from_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = tmp_path / "cpu0" / "thermal_throttle" / "core_throttle_count"
+    counter.parent.mkdir(parents=True)
+    counter.write_text("3\n")
+    monkeypatch.setattr(noise, "_CPUS", tmp_path)
+    with noise.Watch() as watch:
+        counter.write_text("4\n")
+    assert "the CPU throttled its clock because of heat or power" in list(watch.warnings())
+
+
+# Ratios
+
+
+def timings(rng: np.random.Generator, rounds: int, kind: str) -> tuple[list[float], list[float]]:
+    """Seconds of two trainers in the same rounds, the first exactly 3 times as slow but for noise.
+
+    The noise is what timings on shared machines show: a factor that both have in a round and that wanders, and for
+    each its own, skewed to the slow side, now and then by much.
+    """
+    wander = np.cumsum(rng.normal(0, 0.02, rounds))
+    own: Callable[[], NDArray[np.float64]] = {
+        "jitter": lambda: rng.normal(0, 0.02, rounds),
+        "skewed": lambda: rng.gamma(2, 0.01, rounds),
+        "outliers": lambda: rng.gamma(2, 0.01, rounds) + (rng.random(rounds) < 0.05) * rng.exponential(0.2, rounds),
+    }[kind]
+    return list(3 * np.exp(wander + own())), list(np.exp(wander + own()))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "kind"), [(5, "outliers"), (7, "jitter"), (7, "skewed"), (7, "outliers"), (10, "skewed")]
+)
+def test_intervals_cover_the_truth_as_often_as_they_say(rounds: int, kind: str) -> None:
+    rng = np.random.default_rng(rounds)
+    found = [paired_ratio(*timings(rng, rounds, kind), seed=trial) for trial in range(1000)]
+    assert 920 <= sum(ratio.low <= 3 <= ratio.high for ratio in found) <= 980
+
+
+def test_equal_timings_rarely_differ_and_others_do() -> None:
+    rng = np.random.default_rng(0)
+    equal = [different(*rng.gamma(2, 1, (2, 7))) for _ in range(1000)]
+    assert sum(map(bool, equal)) <= 20
+    assert different(GOOD, [2 * value for value in GOOD]) is True
+    assert different(GOOD[:4], [2 * value for value in GOOD[:4]]) is None
+
+
+@given(
+    st.lists(st.floats(1e-9, 1e6), min_size=1, max_size=20).flatmap(
+        lambda values: st.tuples(st.just(values), st.permutations(values))
+    ),
+    st.floats(1e-3, 1e3),
+)
+def test_a_ratio_lies_in_its_interval_and_scales(pair: tuple[list[float], list[float]], factor: float) -> None:
+    first, second = pair
+    found = paired_ratio(first, second)
+    assert found.low <= found.value * (1 + 1e-9)
+    assert found.value <= found.high * (1 + 1e-9)
+    assert found.known is (len(first) >= 5)
+    scaled = paired_ratio([factor * value for value in first], second)
+    assert scaled.value == pytest.approx(factor * found.value, rel=1e-6)
+
+
+def test_a_constant_ratio_has_no_width() -> None:
+    found = paired_ratio([2.0, 4.0, 8.0, 2.0, 4.0], [1.0, 2.0, 4.0, 1.0, 2.0])
+    assert (found.low, found.value, found.high) == pytest.approx((2, 2, 2))
+
+
+@pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [1.0, 2.0])])
+def test_what_is_no_pair_is_refused(first: list[float], second: list[float]) -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        paired_ratio(first, second)
