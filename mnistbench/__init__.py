@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnistbench.agreement import verify as verify
     from mnistbench.backends import Availability
+    from mnistbench.comparison import compare as compare
     from mnistbench.datasets import Dataset as Dataset
     from mnistbench.datasets import Split as Split
     from mnistbench.datasets import load_data as load_data
@@ -44,6 +45,7 @@ _HOME = {
     "Split": "datasets",
     "TrainingResult": "training",
     "Workload": "workload",
+    "compare": "comparison",
     "load_data": "datasets",
     "load_parameters": "network",
     "save_parameters": "network",

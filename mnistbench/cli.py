@@ -257,9 +257,6 @@ def compare(
 ) -> None:
     """Race backends against each other: interleaved rounds, paired ratios, intervals, and whether they differ."""
     threads.limit(threads_)
-    names = backend or registry.available()
-    for name in names:
-        registry.require(name)
     dtypes = [_dtype(name) for name in dtype or ["float32"]]
     from mnistbench import comparison
     from mnistbench.comparison import storing
@@ -272,7 +269,7 @@ def compare(
         storing.require_writable(results)
     with _live(lambda running: table(running, True), quiet=as_json) as show:
         found = comparison.compare(
-            names,
+            backend or registry.available(),
             dtypes,
             task,
             load_data(seed=seed, train_size=task.images),
@@ -386,7 +383,7 @@ def _live(render: Callable[[Comparison], RenderableType], quiet: bool) -> Iterat
         yield lambda comparison: None
     elif out.is_terminal:
         # No thread that draws by itself: it would take CPU time from whoever is being timed.
-        with Live(console=out, auto_refresh=False, transient=True) as live:
+        with Live(Text("computing the reference"), console=out, auto_refresh=False, transient=True) as live:
             yield lambda comparison: live.update(render(comparison), refresh=True)
     else:
         yield _print_new_rounds()

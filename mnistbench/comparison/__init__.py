@@ -14,13 +14,14 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import threadpoolctl
 
+import mnistbench.backends as registry
 from mnistbench import training
 from mnistbench.agreement import Agreement, Trajectory, check_final, check_trainer
 from mnistbench.backends import Trainer
@@ -78,7 +79,7 @@ class Comparison:
     """The contenders of one run and what was measured; it grows while the run goes on.
 
     Attributes:
-        workload: in the dtype of the first contender.
+        workload: what everybody trains; each contender in its own dtype.
         rounds: how many there will be.
         baseline: label of the contender, or name of the backend (of each dtype its own), that ratios are over.
         isolated: whether every contender has a process of its own.
@@ -147,6 +148,10 @@ def compare(
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: a backend cannot do it.
         OptionError: fewer than 1 round, no backend, or a baseline that does not take part.
     """
+    for name in backends:
+        if isolate and name in registry.names():
+            continue  # its process will say whether it can run; its libraries stay out of this one
+        registry.require(name)
     comparison = _prepared(backends, dtypes, workload, dataset, rounds, baseline)
     with ExitStack() as stack:
         trainers = _start(comparison, stack, threads, isolate, progress)
@@ -157,14 +162,17 @@ def compare(
             _race(comparison, racing, watch, progress)
         for contender, trainer in racing:
             _finish(contender, trainer, dataset)
-    comparison.warnings = [
-        f"{contender.label}: {warning}"
-        for contender in comparison.contenders
-        if contender.samples
-        for warning in noise.of_timings(contender.samples)
-    ]
-    comparison.warnings += watch.warnings()
+    comparison.warnings = [*_warnings(comparison.contenders), *watch.warnings()]
     return comparison
+
+
+def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
+    """What makes the contenders' own timings doubtful."""
+    for contender in contenders:
+        for warning in noise.of_timings(contender.samples) if contender.samples else ():
+            yield f"{contender.label}: {warning}"
+        if throttled := (contender.description.get("gpu") or {}).get("throttled"):
+            yield f"{contender.label}: the GPU's clocks were held down: {throttled}"
 
 
 def _prepared(
@@ -285,6 +293,7 @@ def _finish(contender: Contender, trainer: Trainer, dataset: Dataset) -> None:
     }
     last = trainer.advance(1)
     contender.final |= {"loss": last.loss, "train_accuracy": last.accuracy}
+    contender.description = trainer.describe()  # with what a GPU's clocks did meanwhile
     contender.state = "finished"
 
 

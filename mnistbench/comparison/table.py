@@ -36,7 +36,7 @@ def table(comparison: Comparison, running: bool) -> RenderableType:
     parts: list[RenderableType] = [grid]
     if running:
         done = fraction(comparison)
-        parts.append(Text(f"round {_round(comparison)} of {comparison.rounds}", style="dim"))
+        parts.append(Text(_phase(comparison), style="dim"))
         parts.append(ProgressBar(total=1.0, completed=done, width=40))
     else:
         parts += [Text(note, style="dim") for note in notes(comparison)]
@@ -44,10 +44,15 @@ def table(comparison: Comparison, running: bool) -> RenderableType:
     return Group(*parts)
 
 
-def _round(comparison: Comparison) -> int:
-    """The round that is running, from 1."""
-    racing = [len(c.samples) for c in comparison.contenders if not c.problem]
-    return min(min(racing, default=0) + 1, comparison.rounds)
+def _phase(comparison: Comparison) -> str:
+    """How far the run is."""
+    states = {contender.state for contender in comparison.contenders}
+    if states & {"waits", "loads"}:
+        return "loading"
+    if states & {"loaded", "is checked"}:
+        return "comparing with the reference along the whole training"
+    done = [len(contender.samples) for contender in comparison.contenders if not contender.problem]
+    return f"round {min(min(done, default=0) + 1, comparison.rounds)} of {comparison.rounds}"
 
 
 def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[RenderableType]:
@@ -75,12 +80,17 @@ def _ratio(contender: Contender, comparison: Comparison) -> tuple[str, str]:
     ratio = comparison.ratio(contender)
     if ratio is None:
         return "", ""
-    interval = f"{ratio.low:.3g} to {ratio.high:.3g}" if ratio.known else ""
+    interval = f"{_times(ratio.low)} to {_times(ratio.high)}" if ratio.known else ""
     if (significant := comparison.significant(contender)) is False:
         interval += ", not significant"
     elif significant is None:
         interval += ", too few rounds to tell"
-    return f"{ratio.value:.3g}×", interval.removeprefix(", ")
+    return f"{_times(ratio.value)}×", interval.removeprefix(", ")
+
+
+def _times(ratio: float) -> str:
+    """A ratio to three digits, none of them left out: 49.0, 1.02, 1,020."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:#.3g}"
 
 
 def notes(comparison: Comparison) -> list[str]:
