@@ -27,6 +27,8 @@ from mnistbench.workload import Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mnistbench.measurement.rates import Limits, Rates
+
 SCHEMA = 1
 """Raised when a row's fields change their meaning."""
 
@@ -51,11 +53,15 @@ def row(
         trajectory: the reference's.
         final: loss, train_accuracy, dev_accuracy and test_accuracy after the last iteration.
     """
+    from mnistbench.measurement import limits  # which loads Numba; reading rows needs none
+
     middle = statistics.median(samples)
     costs = {**start.costs.as_dict(), "train": middle.value}
-    rate = workload.dense_flops * workload.iterations / middle.value
-    peak = _peak(workload, description)
-    problem = _problem(agreement, rate, peak, description)
+    machine = limits.limits(description["threads"])
+    rates = _rates(machine, description["device"])
+    bytes_read = description.get("bytes_read") or workload.image_bytes
+    speed = _speed(workload, bytes_read, middle.value / workload.iterations, rates)
+    problem = _problem(agreement, description, speed, bytes_read, rates)
     return {
         "schema": SCHEMA,
         "backend": agreement.backend,
@@ -71,10 +77,9 @@ def row(
         "peak_memory_bytes": start.peak_memory,
         "dense_flops": workload.dense_flops,
         "image_bytes": workload.image_bytes,
-        "flops_per_second": rate,
-        "peak_flops_per_second": peak,
-        "fraction_of_peak": None if peak is None else rate / peak,
-        "image_bytes_per_second": workload.image_bytes * workload.iterations / middle.value,
+        "bytes_read": bytes_read,
+        **speed,
+        "limits": machine.as_dict(),
         "final": final,
         "history": [{"iteration": m.iteration, "loss": m.loss, "accuracy": m.accuracy} for m in agreement.history],
         "agreement": {
@@ -89,21 +94,55 @@ def row(
     }
 
 
-def _peak(workload: Workload, description: dict[str, Any]) -> float | None:
-    """The host's multiply-add peak for a row that was computed on it, None for another device."""
-    if description["device"] != "CPU":
-        return None
-    from mnistbench.measurement import limits  # which loads Numba; reading rows needs none
-
-    return limits.multiply_add_peak(workload.dtype, description["threads"])
+def _rates(machine: Limits, device: str) -> Rates | None:
+    """The limits of the device that a row was computed on; None for one that was not measured."""
+    if device == "CPU":
+        return machine
+    return machine.gpu if machine.gpu is not None and machine.gpu.name == device else None
 
 
-def _problem(agreement: Agreement, rate: float, peak: float | None, description: dict[str, Any]) -> str | None:
-    """Why a row is no result, or None."""
+def _speed(workload: Workload, bytes_read: int, seconds: float, rates: Rates | None) -> dict[str, float | None]:
+    """The rates of an iteration that takes so many seconds, and what fractions of the device's limits they are.
+
+    None where a limit is not known. ``fraction_of_peak`` is of the dense computation: skipping work can pass 1.
+    ``fraction_of_bandwidth`` is of the place that holds ``bytes_read``; what is read twice and kept nearer passes 1.
+    """
+    rate = workload.dense_flops / seconds
+    peak = None if rates is None else rates.multiply_add.get(workload.dtype)
+    bandwidth = None if rates is None else rates.bandwidth_for(bytes_read)
+    return {
+        "flops_per_second": rate,
+        "peak_flops_per_second": peak,
+        "fraction_of_peak": None if peak is None else rate / peak,
+        "image_bytes_per_second": workload.image_bytes / seconds,
+        "bytes_per_second": bytes_read / seconds,
+        "fraction_of_bandwidth": None if bandwidth is None else bytes_read / seconds / bandwidth,
+    }
+
+
+def _problem(
+    agreement: Agreement, description: dict[str, Any], speed: dict[str, Any], bytes_read: int, rates: Rates | None
+) -> str | None:
+    """Why a row is no result, or None.
+
+    A rate that the CPU cannot reach is a measuring error, unless the row says which work it skips. An iteration
+    passes over the images twice and may find in a near cache what it has just read, so half of ``bytes_read`` must
+    have come from where it lies. A GPU's rates say nothing against a row: its matrix units are faster than its
+    multiply-adds, and a kernel may keep images in memory of its own.
+    """
     if not agreement.passed:
         return f"disagrees with the reference: {agreement.summary()}"
-    if peak is not None and rate > peak and description["skips"] is None:
+    if rates is None or description["device"] != "CPU" or description["skips"] is not None:
+        return None
+    rate, peak = speed["flops_per_second"], speed["peak_flops_per_second"]
+    if peak is not None and rate > peak:
         return f"{rate / 1e9:.0f} GFLOP/s is above the machine's peak of {peak / 1e9:.0f}, and nothing is skipped"
+    reading, least = speed["bytes_per_second"], rates.least_seconds(bytes_read / 2)
+    if least is not None and reading > (possible := bytes_read / least):
+        return (
+            f"reading {reading / 1e9:.0f} GB/s is above the {possible / 1e9:.0f} that the machine's caches and "
+            "memory can give, and nothing is skipped"
+        )
     return None
 
 
