@@ -59,8 +59,9 @@ def row(
     costs = {**start.costs.as_dict(), "train": middle.value}
     machine = limits.limits(description["threads"])
     rates = _rates(machine, description["device"])
-    bytes_read = description.get("bytes_read") or workload.image_bytes
-    speed = _speed(workload, bytes_read, middle.value / workload.iterations, rates)
+    told = description.get("bytes_read")
+    bytes_read = workload.image_bytes if told is None else told
+    speed = _speed(workload, bytes_read, middle.value, rates)
     problem = _problem(agreement, description, speed, bytes_read, rates)
     return {
         "schema": SCHEMA,
@@ -102,21 +103,22 @@ def _rates(machine: Limits, device: str) -> Rates | None:
 
 
 def _speed(workload: Workload, bytes_read: int, seconds: float, rates: Rates | None) -> dict[str, float | None]:
-    """The rates of an iteration that takes so many seconds, and what fractions of the device's limits they are.
+    """The rates of a workload that takes so many seconds, and what fractions of the device's limits they are.
 
     None where a limit is not known. ``fraction_of_peak`` is of the dense computation: skipping work can pass 1.
     ``fraction_of_bandwidth`` is of the place that holds ``bytes_read``; what is read twice and kept nearer passes 1.
     """
-    rate = workload.dense_flops / seconds
+    rate = workload.dense_flops * workload.iterations / seconds
+    reading = bytes_read * workload.iterations / seconds
     peak = None if rates is None else rates.multiply_add.get(workload.dtype)
     bandwidth = None if rates is None else rates.bandwidth_for(bytes_read)
     return {
         "flops_per_second": rate,
         "peak_flops_per_second": peak,
         "fraction_of_peak": None if peak is None else rate / peak,
-        "image_bytes_per_second": workload.image_bytes / seconds,
-        "bytes_per_second": bytes_read / seconds,
-        "fraction_of_bandwidth": None if bandwidth is None else bytes_read / seconds / bandwidth,
+        "image_bytes_per_second": workload.image_bytes * workload.iterations / seconds,
+        "bytes_per_second": reading,
+        "fraction_of_bandwidth": None if bandwidth is None else reading / bandwidth,
     }
 
 
