@@ -140,10 +140,10 @@ def _problem(
     if peak is not None and rate > peak:
         return f"{rate / 1e9:.0f} GFLOP/s is above the machine's peak of {peak / 1e9:.0f}, and nothing is skipped"
     reading, least = speed["bytes_per_second"], rates.least_seconds(bytes_read / 2)
-    if least is not None and reading > (possible := bytes_read / least):
+    if least is not None and reading * least > bytes_read:
         return (
-            f"reading {reading / 1e9:.0f} GB/s is above the {possible / 1e9:.0f} that the machine's caches and "
-            "memory can give, and nothing is skipped"
+            f"reading {reading / 1e9:.0f} GB/s is above the {bytes_read / least / 1e9:.0f} that the machine's caches "
+            "and memory can give, and nothing is skipped"
         )
     return None
 

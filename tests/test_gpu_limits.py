@@ -181,6 +181,11 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     monkeypatch.setitem(sys.modules, "cupy", found)
     monkeypatch.delitem(sys.modules, GPU, raising=False)
     yield found
+    forget()
+
+
+def forget() -> None:
+    """The module that was imported with the stand-in."""
     sys.modules.pop(GPU, None)
     vars(sys.modules["mnistbench.measurement"]).pop("gpu", None)
 
@@ -224,5 +229,5 @@ def test_a_gpu_that_cupy_cannot_use_has_none(device: Device, monkeypatch: pytest
     monkeypatch.setattr(device.cuda, "Device", refuse)
     assert limits._gpu() is None
     monkeypatch.setitem(sys.modules, "cupy", None)
-    sys.modules.pop(GPU, None)
+    forget()
     assert limits._gpu() is None

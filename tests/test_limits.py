@@ -74,15 +74,16 @@ def test_the_loop_is_multiply_adds_in_registers(kind: type, suffix: str) -> None
 def test_the_loop_is_loads_of_whole_vectors() -> None:
     if kernels.vector_bytes() < 32:
         pytest.skip("SSE adds and loads in two instructions")
-    words = np.ones(1000, np.uint64)
-    kernels.read(words, 1)
+    kernels.read(np.ones(1000, np.uint64), 1)
     lines = loop_of(kernels._read, str(kernels._read.signatures[0][0]))
     register = "zmm" if kernels.vector_bytes() == 64 else "ymm"
-    added = [number for number, line in enumerate(lines) if re.match(rf"vpaddq\s+\S*\(.*%{register}", line)]
-    first = next(n for n in added if set(range(n, n + kernels.SUMS)) <= set(added))
-    # The loop goes back to where it starts, so no more than counting is between two rounds of it.
-    jump = next(n for n in range(first, len(lines)) if lines[n].startswith("j"))
-    assert jump - first <= kernels.SUMS + 3, lines[first : jump + 1]
+    first = next(n for n, line in enumerate(lines) if line.startswith("vpaddq"))
+    body = lines[first : next(n for n in range(first, len(lines)) if lines[n].startswith("j"))]
+    loads = [line for line in body if re.match(rf"vpaddq\s+\S*\(.*%{register}", line)]
+    assert len(loads) >= kernels.SUMS
+    assert len(loads) % kernels.SUMS == 0
+    # Besides them, only counting.
+    assert len(body) - len(loads) <= 3, body
 
 
 words_read = st.integers(0, 3000).flatmap(
@@ -104,24 +105,57 @@ def test_the_best_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of two probes take turns, until the time is over."""
     clock = iter([100.0, 101.0, 102.0, 103.0])
     seconds = {"a": iter([2.0, 0.5, 1.0]), "b": iter([4.0, 8.0, 16.0])}
+    monkeypatch.setattr(probes, "usable_cpus", lambda: 8)
     order = []
 
-    def a_round(pool: object, probe: Probe, threads: int, units: int) -> float:
+    def a_round(pool: object, probe: Probe, threads: int, units: int) -> tuple[float, float]:
         name = str(probe.work(0, 0))
         order.append((name, threads, units))
-        return next(seconds[name])
+        took = next(seconds[name])
+        return took, 0.95 * took * threads
 
     monkeypatch.setattr(probes, "_round", a_round)
     monkeypatch.setattr(probes, "_units", lambda pool, probe, threads: 10)
     monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: next(clock))
     two = {"a": Probe(lambda thread, units: "a", 6.0), "b": Probe(lambda thread, units: "b", 8.0)}
-    assert probes.best_rates(two, 3, 2.5) == {"a": 10 * 6.0 / 0.5, "b": 10 * 8.0 / 4.0}
+    found = probes.best_rates(two, 3, 2.5)
+    assert {name: rate.value for name, rate in found.items()} == {"a": 10 * 6.0 / 0.5, "b": 10 * 8.0 / 4.0}
+    assert [rate.share for rate in found.values()] == pytest.approx([0.95, 0.95])
     assert order == [("a", 3, 10), ("b", 3, 10)] * 3
+
+
+@pytest.mark.parametrize(
+    ("cpus", "busy", "shares", "rounds", "share"),
+    [
+        (2, None, [0.95] * 9, 2, 0.95),
+        (2, None, [0.5, 0.6, 0.95, 0.9], 3, 0.95),  # on until one was left alone
+        (2, None, [0.5] * 9, 6, 0.5),  # or three times as long
+        (1, None, [0.475] * 9, 2, 0.95),  # two threads cannot want more than one CPU
+        (8, 4, [0.5] * 9, 6, 0.25),
+    ],
+)
+def test_other_processes_are_noticed(
+    cpus: int, busy: int | None, shares: list[float], rounds: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round of two threads takes a second if they have a CPU each, and longer the less they get."""
+    done: list[float] = []
+
+    def a_round(*arguments: object) -> tuple[float, float]:
+        done.append(1 / shares[len(done)])
+        return done[-1], 2.0
+
+    monkeypatch.setattr(probes, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(probes, "_round", a_round)
+    monkeypatch.setattr(probes, "_units", lambda *arguments: 1)
+    monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: float(len(done)))
+    found = probes.best_rates({"": Probe(lambda thread, units: None, 1.0)}, 2, 2.0, busy)
+    assert len(done) == rounds
+    assert found[""].share == pytest.approx(share)
 
 
 @pytest.mark.parametrize("second_per_unit", [1e-6, 1e-3, 0.1, 3.0])
 def test_a_round_is_long_enough(second_per_unit: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "_round", lambda pool, probe, threads, units: units * second_per_unit)
+    monkeypatch.setattr(probes, "_round", lambda pool, probe, threads, units: (units * second_per_unit, 0.0))
     units = probes._units(None, Probe(lambda thread, units: None, 1.0), 1)  # type: ignore[arg-type]
     assert units >= 1
     assert units == 1 or units * second_per_unit == pytest.approx(probes._ROUND, rel=0.1)
@@ -130,17 +164,19 @@ def test_a_round_is_long_enough(second_per_unit: float, monkeypatch: pytest.Monk
 @given(st.integers(1, 5), st.integers(1, 40))
 def test_all_threads_do_their_part(threads: int, units: int) -> None:
     done: list[tuple[int, int]] = []
-    rates = probes.best_rates({"": Probe(lambda thread, units: done.append((thread, units)), 1.0)}, threads, 0)
-    assert rates[""] > 0
-    by_thread = [[count for number, count in done if number == thread] for thread in range(threads)]
-    assert all(counts == by_thread[0] for counts in by_thread)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "_units", lambda pool, probe, threads: units)
+        probe = Probe(lambda thread, units: done.append((thread, units)), 1.0)
+        rates = probes.best_rates({"": probe}, threads, 0)
+    assert rates[""].value > 0
+    assert sorted(done) == [(thread, units) for thread in range(threads)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_peak_counts_what_was_computed(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 operations for each chain, lane, step and thread."""
     steps = []
-    monkeypatch.setattr(probes.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("mnistbench.measurement.probes.platform.machine", lambda: "x86_64")
     monkeypatch.setattr(kernels, "has_multiply_add", lambda: True)
     monkeypatch.setattr(kernels, "run_chains", lambda value, count: steps.append((value.dtype.name, count)))
     found = probes.arithmetic(threads)
@@ -154,10 +190,8 @@ def test_the_peak_counts_what_was_computed(threads: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("processor", "fused"), [("arm64", True), ("x86_64", False)])
-def test_where_multiply_adds_are_not_the_limit(
-    processor: str, fused: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(probes.platform, "machine", lambda: processor)
+def test_where_multiply_adds_are_not_the_limit(processor: str, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnistbench.measurement.probes.platform.machine", lambda: processor)
     monkeypatch.setattr(kernels, "has_multiply_add", lambda: fused)
     assert probes.arithmetic(1) == {}
 
@@ -191,9 +225,7 @@ cache_sizes = st.lists(
 
 
 @given(cache_sizes, st.integers(1, 64), st.one_of(st.none(), st.floats(0.6, 4000)))
-def test_what_is_read_lies_where_it_should(
-    caches: list[machine.Cache], threads: int, memory: float | None
-) -> None:
+def test_what_is_read_lies_where_it_should(caches: list[machine.Cache], threads: int, memory: float | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machine, "caches", lambda: caches)
         patch.setattr(machine, "memory_gib", lambda: memory)
@@ -223,7 +255,7 @@ def test_a_product_is_on_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append((left.dtype.name, [pool["num_threads"] for pool in blas.info()]))
 
     monkeypatch.setattr(probes, "_PRODUCT_SIZE", 24)
-    monkeypatch.setattr(probes.np, "matmul", spy)
+    monkeypatch.setattr("mnistbench.measurement.probes.np.matmul", spy)
     for dtype in DTYPES:
         probe = probes.product(dtype, 1)
         probe.work(0, 2)
@@ -234,8 +266,13 @@ def test_a_product_is_on_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_library_is_that_of_numpy(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {"filepath": "/lib/numpy.libs/a.so", "internal_api": "openblas", "version": "1", "architecture": "Zen"}
-    other = {"filepath": "/lib/scipy.libs/b.so", "internal_api": "mkl", "version": None}
+    own: dict[str, Any] = {
+        "filepath": "/lib/numpy.libs/a.so",
+        "internal_api": "openblas",
+        "version": "1",
+        "architecture": "Zen",
+    }
+    other: dict[str, Any] = {"filepath": "/lib/scipy.libs/b.so", "internal_api": "mkl", "version": None}
 
     class Controller:
         def __init__(self, pools: list[dict[str, Any]]) -> None:
@@ -277,7 +314,9 @@ def some_levels(draw: st.DrawFn) -> tuple[Level, ...]:
     """Up to three caches, each larger and slower than the one before, then memory."""
     sizes = sorted(draw(st.lists(sizes_of, max_size=3, unique=True)))
     speeds = sorted(draw(st.lists(rates_of, min_size=len(sizes) + 1, max_size=len(sizes) + 1)), reverse=True)
-    return tuple(Level(f"L{n}", size, speed) for n, (size, speed) in enumerate(zip([*sizes, None], speeds, strict=True)))
+    return tuple(
+        Level(f"L{n}", size, speed) for n, (size, speed) in enumerate(zip([*sizes, None], speeds, strict=True))
+    )
 
 
 by_dtype = st.dictionaries(st.sampled_from(DTYPES), rates_of)
@@ -289,6 +328,7 @@ some_limits = st.builds(
     by_dtype,
     st.none() | st.builds(Blas, st.text(), st.none() | st.text(), st.none() | st.text()),
     st.none() | st.builds(GpuLimits, by_dtype, some_levels(), st.text(), rates_of),
+    st.floats(1e-3, 1.5),
 )
 
 
@@ -314,7 +354,7 @@ def damaged(path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
 NUMBERS = [
     path
     for path in places_in(json.loads(json.dumps(SOME.as_dict())))
-    if path and path[-1] in (*DTYPES, "bytes_per_second", "threads", "launch_latency")
+    if path and path[-1] in (*DTYPES, "bytes_per_second", "threads", "launch_latency", "cpu_share")
 ]
 
 
@@ -469,6 +509,20 @@ def test_a_folder_that_cannot_be_written_is_no_error(measured: list[int], tmp_pa
     else:
         limits.file_for(2).mkdir(parents=True)
     assert limits.limits(2) == limits.limits(2)
+    assert measured == [2]
+
+
+def test_disturbed_limits_are_not_kept(measured: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = limits.limits(2)
+    disturbed = replace(calm, cpu_share=0.89)
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "measure", lambda threads: disturbed)
+        assert limits.limits(2, again=True) == limits.limits(2) == disturbed
+    warning, *others = overview.notes(disturbed)
+    assert "other processes left 89% of the CPU" in warning
+    assert not any("kept in" in line for line in others)
+    forget()
+    assert limits.limits(2) == calm
     assert measured == [2]
 
 

@@ -38,7 +38,7 @@ GPU = GpuLimits({"float64": PEAK}, LEVELS, "Some GPU", 1e-5)
 
 def small(threads: int, peak: float = PEAK, **others: Any) -> Limits:
     """Its limits."""
-    by_dtype = {dtype: peak * threads for dtype in DTYPES}
+    by_dtype: dict[str, float] = dict.fromkeys(DTYPES, peak * threads)
     return replace(Limits(by_dtype, LEVELS, threads, by_dtype, None, None), **others)
 
 
@@ -168,13 +168,13 @@ def test_what_a_backend_reads_is_what_it_says() -> None:
 def test_reading_faster_than_the_machine_can_is_a_measuring_error() -> None:
     """Of 6 MiB read in an iteration, half come from where they lie: 1 MiB from the cache, 2 from memory."""
     least = 10 * ((1 << 20) / 8e9 + (2 << 20) / 1e9)
-    read = {"bytes_read": 6 << 20}
-    assert row(samples=(least * 1.01,), **read)["validated"] is True
-    found = row(samples=(least * 0.99,), **read)
+    read = 6 << 20
+    assert row(samples=(least * 1.01,), bytes_read=read)["validated"] is True
+    found = row(samples=(least * 0.99,), bytes_read=read)
     assert found["validated"] is False
     assert re.fullmatch(r"reading \d+ GB/s is above the \d+ that .* can give, and nothing is skipped", found["problem"])
     assert found["fraction_of_bandwidth"] > 1
-    assert row(samples=(least * 0.99,), skips="zeros", **read)["validated"] is True
+    assert row(samples=(least * 0.99,), skips="zeros", bytes_read=read)["validated"] is True
     # A seventh more bytes need more time.
     assert row(samples=(least * 1.01,), bytes_read=7 << 20)["validated"] is False
 

@@ -73,16 +73,16 @@ def _sum_blocks(typing_context, words, blocks, passes):  # type: ignore[no-untyp
     """The sum modulo 2**64 of the first ``blocks`` blocks of :data:`SUMS` vectors, times ``passes``."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data, blocks, passes = context.make_array(words)(context, builder, args[0]).data, *args[1:]
+        data = context.make_array(words)(context, builder, args[0]).data
         lanes = vector_bytes() // 8
         vector = ir.VectorType(_INT64, lanes)
         first = builder.bitcast(data, vector.as_pointer())
         sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * lanes)) for _ in range(SUMS)]
         # No instruction, but to the compiler anything may be in memory after it: every pass has to read again.
         forget = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", side_effect=True)
-        with cgutils.for_range(builder, passes):
+        with cgutils.for_range(builder, args[2]):
             builder.call(forget, [])
-            with cgutils.for_range(builder, blocks) as loop:
+            with cgutils.for_range(builder, args[1]) as loop:
                 block = builder.gep(first, [builder.mul(loop.index, _INT64(SUMS))])
                 for k, total in enumerate(sums):
                     read = builder.load(builder.gep(block, [_INT64(k)]), align=8)

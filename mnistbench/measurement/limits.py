@@ -41,7 +41,8 @@ _known: dict[Path, Limits] = {}
 def limits(threads: int | None = None, again: bool = False) -> Limits:
     """The limits for so many threads, None for all CPUs: those kept, or measured now and kept.
 
-    A file that is damaged is measured anew; where none can be written, the limits are kept by this process.
+    A file that is damaged is measured anew. Where none can be written, and where other processes disturbed the
+    measurement, only this process keeps the limits.
 
     Args:
         threads: of the CPU.
@@ -56,8 +57,9 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
     found = None if again else _known.get(path) or _read(path, key)
     if found is None:
         found = measure(count)
-        with contextlib.suppress(MnistbenchError):
-            write_text(path, json.dumps({"key": key, "limits": found.as_dict()}, indent=1) + "\n")
+        if not found.disturbed:
+            with contextlib.suppress(MnistbenchError):
+                write_text(path, json.dumps({"key": key, "limits": found.as_dict()}, indent=1) + "\n")
     _known[path] = found
     return found
 
@@ -109,22 +111,24 @@ def _read(path: Path, key: dict[str, Any]) -> Limits | None:
 
 
 def measure(threads: int) -> Limits:
-    """Measure the limits for so many threads, in some six seconds, and two more the first time for compiling."""
+    """Measure the limits for so many threads, in some six seconds, and two more the first time for compiling.
+
+    Three times as long where other processes are in the way.
+    """
     places = probes.places(threads)
     reading = {place.name: probes.reading(place.working_set, threads) for place in places}
     best = probes.best_rates({**probes.arithmetic(threads), **reading}, threads, _SECONDS)
-    multiply_add = {dtype: best[dtype] for dtype in DTYPES if dtype in best}
-    product = {
-        dtype: probes.best_rates({dtype: probes.product(dtype, threads)}, 1, _PRODUCT_SECONDS)[dtype]
-        for dtype in DTYPES
-    }
+    product: dict[str, probes.Rate] = {}
+    for dtype in DTYPES:
+        product |= probes.best_rates({dtype: probes.product(dtype, threads)}, 1, _PRODUCT_SECONDS, busy=threads)
     return Limits(
-        multiply_add=multiply_add,
-        levels=tuple(Level(place.name, place.holds, best[place.name]) for place in places),
+        multiply_add={dtype: best[dtype].value for dtype in DTYPES if dtype in best},
+        levels=tuple(Level(place.name, place.holds, best[place.name].value) for place in places),
         threads=threads,
-        product=product,
+        product={dtype: rate.value for dtype, rate in product.items()},
         blas=probes.blas(),
         gpu=_gpu(),
+        cpu_share=min(rate.share for rate in (*best.values(), *product.values())),
     )
 
 

@@ -88,10 +88,10 @@ def _bytes(size: str) -> int:
     Raises:
         ValueError: it is none.
     """
-    count = int(size.rstrip("KMG")) * 1024 ** " KMG".index(size[-1] if size[-1:] in tuple("KMG") else " ")
-    if count < 1:
+    found = re.fullmatch(r"([1-9]\d*)([KMG]?)", size)
+    if found is None:
         raise ValueError(size)
-    return count
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
 
 
 def _count_cpus(listed: str) -> int:

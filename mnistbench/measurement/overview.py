@@ -52,13 +52,20 @@ def _rates(rates: Rates, of: str) -> Iterator[tuple[str, str, str]]:
 
 
 def notes(found: Limits) -> Iterator[str]:
-    """A line where the BLAS library is slow, and one that says where the limits are kept."""
+    """A line where the measurement was disturbed, one where the BLAS library is slow, and where the limits are kept."""
+    if found.disturbed:
+        yield (
+            f"warning: other processes left {found.cpu_share:.0%} of the CPU to a measurement, so the limits may be "
+            "too low; they are not kept"
+        )
     for dtype, rate in found.product.items():
         peak = found.multiply_add.get(dtype)
         if peak is not None and rate < WORTH_A_WARNING * peak:
             yield f"warning: {_slow(found, dtype, rate / peak)}"
-    path = _kept_in(found)
-    yield "The limits could not be kept." if path is None else f"The limits are kept in {path}"
+    if (path := _kept_in(found)) is not None:
+        yield f"The limits are kept in {path}"
+    elif not found.disturbed:
+        yield "The limits could not be kept."
 
 
 def _slow(found: Limits, dtype: str, share: float) -> str:
@@ -72,8 +79,9 @@ def _slow(found: Limits, dtype: str, share: float) -> str:
 
 
 def _kept_in(found: Limits) -> str | None:
+    """The file, unless these limits are not in it."""
     path = limits.file_for(found.threads)
-    return str(path) if path.exists() else None
+    return str(path) if path.exists() and not found.disturbed else None
 
 
 def _counted(count: int, what: str) -> str:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from mnistbench.measurement import kernels, machine
-from mnistbench.measurement.rates import Blas
+from mnistbench.measurement.rates import QUIET, Blas
+from mnistbench.threads import usable_cpus
 from mnistbench.workload import DTYPES, DType
 
 _ROUND = 0.02
@@ -45,17 +46,41 @@ class Probe(NamedTuple):
     amount: float
 
 
-def best_rates(probes: Mapping[str, Probe], threads: int, seconds: float) -> dict[str, float]:
-    """The best rate of each, in rounds that take turns for so many seconds; at least one round of each."""
+class Rate(NamedTuple):
+    """The best rate of a probe.
+
+    Attributes:
+        value: in its amounts a second.
+        share: of the CPU time that the threads of that round wanted, how much they got.
+    """
+
+    value: float
+    share: float
+
+
+def best_rates(probes: Mapping[str, Probe], threads: int, seconds: float, busy: int | None = None) -> dict[str, Rate]:
+    """The best rate of each, in rounds that take turns for so many seconds; at least one round of each.
+
+    While a best round had to share the CPUs with other processes they go on, to three times the seconds.
+
+    Args:
+        probes: by name.
+        threads: that do the work.
+        seconds: for all of them together.
+        busy: how many threads compute, where the work of one starts others.
+    """
+    wanted = min(busy or threads, usable_cpus())
     with ThreadPoolExecutor(threads) as pool:
         units = {name: _units(pool, probe, threads) for name, probe in probes.items()}
-        best = dict.fromkeys(probes, 0.0)
-        end = time.perf_counter() + seconds
+        best = dict.fromkeys(probes, Rate(0.0, 0.0))
+        start = time.perf_counter()
         while True:
             for name, probe in probes.items():
-                rate = probe.amount * units[name] / _round(pool, probe, threads, units[name])
-                best[name] = max(best[name], rate)
-            if time.perf_counter() >= end:
+                took, cpu = _round(pool, probe, threads, units[name])
+                best[name] = max(best[name], Rate(probe.amount * units[name] / took, cpu / (took * wanted)))
+            spent = time.perf_counter() - start
+            quiet = all(rate.share >= QUIET for rate in best.values())
+            if spent >= (seconds if quiet else 3 * seconds):
                 return best
 
 
@@ -63,17 +88,17 @@ def _units(pool: ThreadPoolExecutor, probe: Probe, threads: int) -> int:
     """How many units make a round."""
     _round(pool, probe, threads, 1)  # which compiles, and fetches what is read
     units = 1
-    while (took := _round(pool, probe, threads, units)) < _ROUND / 2:
+    while (took := _round(pool, probe, threads, units)[0]) < _ROUND / 2:
         units *= 2
     return max(1, round(units * _ROUND / took))
 
 
-def _round(pool: ThreadPoolExecutor, probe: Probe, threads: int, units: int) -> float:
-    """The seconds that all threads together need."""
-    start = time.perf_counter()
+def _round(pool: ThreadPoolExecutor, probe: Probe, threads: int, units: int) -> tuple[float, float]:
+    """The seconds that all threads together need, and the CPU seconds of the process meanwhile."""
+    start, cpu = time.perf_counter(), time.process_time()
     for done in [pool.submit(probe.work, thread, units) for thread in range(threads)]:
         done.result()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - cpu
 
 
 def arithmetic(threads: int) -> dict[str, Probe]:

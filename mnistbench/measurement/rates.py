@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+QUIET = 0.9
+"""A measurement whose threads got less than this of the CPU time they wanted says what other processes left."""
+
 # What a value of the wrong kind raises when it is read.
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -108,16 +111,23 @@ class Limits(Rates):
         product: by dtype, floating-point operations a second of a large square matrix product by NumPy.
         blas: what does those; None where it is not known.
         gpu: the GPU's; None where there is none that CuPy can use.
+        cpu_share: the least share of the CPU time they wanted that the best rounds of a limit of the CPU got.
     """
 
     threads: int
     product: Mapping[str, float]
     blas: Blas | None
     gpu: GpuLimits | None
+    cpu_share: float = 1.0
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other processes took so much of the CPU that the limits may be too low."""
+        return self.cpu_share < QUIET
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values, by the names of the attributes."""
-        return asdict(self)
+        return asdict(self, dict_factory=_with_lists)
 
     @classmethod
     def from_dict(cls, record: Any) -> Limits:
@@ -130,6 +140,7 @@ class Limits(Rates):
             blas, gpu = record["blas"], record["gpu"]
             return cls(
                 **_rates(record),
+                cpu_share=_positive(record["cpu_share"]),
                 threads=_count(record["threads"]),
                 product=_by_dtype(record["product"]),
                 blas=None if blas is None else Blas(str(blas["library"]), blas["version"], blas["kernel"]),
@@ -139,6 +150,11 @@ class Limits(Rates):
             )
         except _DAMAGED as error:
             raise ValueError(f"not the limits of a machine: {error}") from error
+
+
+def _with_lists(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a dataclass; what JSON would read back as a list is one."""
+    return {name: [*value] if isinstance(value, tuple) else value for name, value in fields}
 
 
 def _rates(record: Any) -> dict[str, Any]:
