@@ -402,11 +402,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_machine_shows_every_limit(measured: list[int]) -> None:
     printed = run("machine", "--threads", 1)
     for pattern in (
-        r"cores +\d+ usable +the limits are those of 1 thread\n",
+        r"cores +\d+ usable +the limits are those of 1 thread *\n",
         r"multiply-adds float32 +500\.0 GFLOP/s +in registers",
-        r"reading L2 +400\.0 GB/s +up to 1 MiB\n",
+        r"reading L2 +400\.0 GB/s +up to 1 MiB *\n",
         r"reading memory +40\.0 GB/s *\n",
-        r"matrix product float32 +100\.0 GFLOP/s +20% of the multiply-adds, by openblas 1 Prescott\n",
+        r"matrix product float32 +100\.0 GFLOP/s +20% of the multiply-adds, by openblas 1 Prescott *\n",
         r"warning: openblas with its Prescott kernel reaches 20% .*OPENBLAS_CORETYPE",
         r"The limits are kept in kept/limits-.*-1-threads-.*\.json\n$",
     ):
