@@ -84,6 +84,7 @@ def test_the_loop_is_loads_of_whole_vectors() -> None:
     assert len(loads) % kernels.SUMS == 0
     # Besides them, only counting.
     assert len(body) - len(loads) <= 3, body
+    assert "#APP" in lines[:first], "nothing says that memory may have changed between two passes"
 
 
 words_read = st.integers(0, 3000).flatmap(
