@@ -53,16 +53,10 @@ def row(
         trajectory: the reference's.
         final: loss, train_accuracy, dev_accuracy and test_accuracy after the last iteration.
     """
-    from mnistbench.measurement import limits  # which loads Numba; reading rows needs none
-
     middle = statistics.median(samples)
     costs = {**start.costs.as_dict(), "train": middle.value}
-    machine = limits.limits(description["threads"])
-    rates = _rates(machine, description["device"])
-    told = description.get("bytes_read")
-    bytes_read = workload.image_bytes if told is None else told
-    speed = _speed(workload, bytes_read, middle.value, rates)
-    problem = _problem(agreement, description, speed, bytes_read, rates)
+    speed, too_fast = _beside_limits(workload, description, middle.value)
+    problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
     return {
         "schema": SCHEMA,
         "backend": agreement.backend,
@@ -78,9 +72,7 @@ def row(
         "peak_memory_bytes": start.peak_memory,
         "dense_flops": workload.dense_flops,
         "image_bytes": workload.image_bytes,
-        "bytes_read": bytes_read,
         **speed,
-        "limits": machine.as_dict(),
         "final": final,
         "history": [{"iteration": m.iteration, "loss": m.loss, "accuracy": m.accuracy} for m in agreement.history],
         "agreement": {
@@ -93,6 +85,27 @@ def row(
         "validated": problem is None,
         "problem": problem,
     }
+
+
+def _beside_limits(
+    workload: Workload, description: dict[str, Any], seconds: float
+) -> tuple[dict[str, Any], str | None]:
+    """The fields of a row that tell its speed and the machine's limits, and which limit it is above, or None.
+
+    Before a row is found too fast, the limits are measured again: it may be they that were measured in a bad moment.
+    """
+    from mnistbench.measurement import limits  # which loads Numba; reading rows needs none
+
+    told = description.get("bytes_read")
+    bytes_read = workload.image_bytes if told is None else told
+    for again in (False, True):
+        machine = limits.limits(description["threads"], again)
+        rates = _rates(machine, description["device"])
+        speed = _speed(workload, bytes_read, seconds, rates)
+        too_fast = _too_fast(description, speed, bytes_read, rates)
+        if too_fast is None:
+            break
+    return {"bytes_read": bytes_read, **speed, "limits": machine.as_dict()}, too_fast
 
 
 def _rates(machine: Limits, device: str) -> Rates | None:
@@ -122,18 +135,14 @@ def _speed(workload: Workload, bytes_read: int, seconds: float, rates: Rates | N
     }
 
 
-def _problem(
-    agreement: Agreement, description: dict[str, Any], speed: dict[str, Any], bytes_read: int, rates: Rates | None
-) -> str | None:
-    """Why a row is no result, or None.
+def _too_fast(description: dict[str, Any], speed: dict[str, Any], bytes_read: int, rates: Rates | None) -> str | None:
+    """Which of the CPU's limits a row is above, or None: a measuring error, unless it says which work it skips.
 
-    A rate that the CPU cannot reach is a measuring error, unless the row says which work it skips. An iteration
-    passes over the images twice and may find in a near cache what it has just read, so half of ``bytes_read`` must
-    have come from where it lies. A GPU's rates say nothing against a row: its matrix units are faster than its
-    multiply-adds, and a kernel may keep images in memory of its own.
+    An iteration passes over the images twice and may find in a near cache what it has just read, so only half of
+    ``bytes_read`` must have come from where it lies. Beyond that nothing is allowed for. A GPU's rates say nothing
+    against a row: its matrix units are faster than its multiply-adds, and a kernel may keep images in memory of its
+    own.
     """
-    if not agreement.passed:
-        return f"disagrees with the reference: {agreement.summary()}"
     if rates is None or description["device"] != "CPU" or description["skips"] is not None:
         return None
     rate, peak = speed["flops_per_second"], speed["peak_flops_per_second"]

@@ -36,7 +36,7 @@ LEVELS = (Level("L2", 1 << 20, 8e9), Level("memory", None, 1e9))
 GPU = GpuLimits({"float64": PEAK}, LEVELS, "Some GPU", 1e-5)
 
 
-def small(threads: int, peak: float = PEAK, **others: Any) -> Limits:
+def small(threads: int, again: bool = False, peak: float = PEAK, **others: Any) -> Limits:
     """Its limits."""
     by_dtype: dict[str, float] = dict.fromkeys(DTYPES, peak * threads)
     return replace(Limits(by_dtype, LEVELS, threads, by_dtype, None, None), **others)
@@ -179,8 +179,31 @@ def test_reading_faster_than_the_machine_can_is_a_measuring_error() -> None:
     assert row(samples=(least * 1.01,), bytes_read=7 << 20)["validated"] is False
 
 
+@pytest.mark.parametrize(("seconds", "bytes_read"), [(1e-5, 360), (0.01, 6 << 20)])
+def test_limits_of_a_bad_moment_are_measured_again(
+    seconds: float, bytes_read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a row is found too fast, for its arithmetic or its reading, and only then."""
+    calls: list[bool] = []
+    levels = tuple(Level(level.name, level.bytes, 1e6 * level.bytes_per_second) for level in LEVELS)
+    good = small(2, peak=1e6 * PEAK, levels=levels)
+
+    def measured(threads: int, again: bool) -> Limits:
+        calls.append(again)
+        return good if again else small(threads)
+
+    monkeypatch.setattr(limits, "limits", measured)
+    assert row(samples=(1.0,), bytes_read=bytes_read)["validated"] is True
+    assert calls == [False]
+    found = row(samples=(seconds,), bytes_read=bytes_read)
+    assert calls == [False, False, True]
+    assert (found["validated"], found["problem"]) == (True, None)
+    assert found["limits"] == good.as_dict()
+    assert found["peak_flops_per_second"] == 2e6 * PEAK
+
+
 def test_without_the_sizes_of_the_caches_no_reading_is_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "limits", lambda threads: small(threads, peak=1e30, levels=LEVELS[1:]))
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, peak=1e30, levels=LEVELS[1:]))
     found = row(samples=(1e-9,), bytes_read=6 << 20)
     assert (found["validated"], found["fraction_of_bandwidth"]) == (True, found["bytes_per_second"] / 1e9)
 
@@ -202,7 +225,7 @@ def test_a_trainer_that_does_nothing_is_too_fast(unknown: str | None, monkeypatc
     """Either limit is enough to find it out, and what it says it skips excuses it: then agreement is what counts."""
     nothing: dict[str, Any] = {"multiply_add": {}, "levels": LEVELS[1:]}
     others = {} if unknown is None else {unknown: nothing[unknown]}
-    monkeypatch.setattr(limits, "limits", lambda threads: small(threads, **others))
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, **others))
     classic = preset("classic")
     trainer = Idle(TRAJECTORY.workload, TRAJECTORY.dataset, TRAJECTORY.initial, 1)
     samples = [timed(lambda: trainer.advance(classic.iterations))[1] for _ in range(5)]
@@ -231,7 +254,7 @@ def test_another_device_has_no_limits_of_the_host() -> None:
 
 
 def test_a_gpu_has_its_own_limits_which_its_other_units_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "limits", lambda threads: small(threads, gpu=GPU))
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, gpu=GPU))
     found = row(samples=(1e-6,), device="Some GPU", bytes_read=2 << 20)
     assert found["peak_flops_per_second"] == PEAK
     assert found["fraction_of_peak"] == found["flops_per_second"] / PEAK > 1
@@ -241,7 +264,7 @@ def test_a_gpu_has_its_own_limits_which_its_other_units_may_pass(monkeypatch: py
 
 
 def test_an_unknown_peak_rejects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "limits", lambda threads: small(threads, multiply_add={}))
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, multiply_add={}))
     found = row()
     assert (found["peak_flops_per_second"], found["fraction_of_peak"], found["validated"]) == (None, None, True)
 
@@ -358,7 +381,7 @@ def test_without_a_valid_baseline_there_is_no_speedup(tmp_path: Path, baseline: 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20))
 def test_every_round_is_kept(samples: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(limits, "limits", lambda threads: small(threads, peak=math.inf))
+        patch.setattr(limits, "limits", lambda threads, again: small(threads, peak=math.inf))
         results.store(Path(folder), "classic_a", document(row(samples=tuple(samples)), samples=tuple(samples)))
         (found,) = results.load(Path(folder)).to_dict("records")
     assert found["samples"] == samples
