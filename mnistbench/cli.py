@@ -308,6 +308,29 @@ def backends(as_json: Json = False) -> None:
 
 
 @app.command()
+def machine(
+    threads_: Threads = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure now, and keep that.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show this machine and the rates that no computation on it can exceed: measured once, then kept."""
+    threads.limit(threads_)
+    from mnistbench.measurement import limits, overview
+
+    with out.status("measuring the machine's limits ..."):
+        found = limits.limits(threads_, again)
+    if as_json:
+        print(json.dumps(overview.record(found)))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for line in overview.rows(found):
+        table.add_row(*line)
+    out.print(table)
+    for note in overview.notes(found):
+        out.print(note)
+
+
+@app.command()
 def charts(
     results: Results = Path("results"),
     check: Annotated[bool, typer.Option(help="Write nothing; exit with 1 if anything is stale.")] = False,

@@ -29,6 +29,8 @@ from mnistbench.workload import Network, Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mnistbench.measurement.rates import Limits, Rates
+
 SCHEMA = 1
 """Raised when a row's fields change their meaning."""
 
@@ -65,9 +67,8 @@ def row(
     """
     middle = statistics.median(samples)
     costs = {**start.costs.as_dict(), "train": middle.value}
-    rate = workload.dense_flops * workload.iterations / middle.value
-    peak = _peak(workload, description)
-    problem = _problem(agreement, rate, peak, description)
+    speed, too_fast = _beside_limits(workload, description, middle.value)
+    problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
     return {
         "schema": SCHEMA,
         "backend": agreement.backend,
@@ -83,10 +84,7 @@ def row(
         "peak_memory_bytes": start.peak_memory,
         "dense_flops": workload.dense_flops,
         "image_bytes": workload.image_bytes,
-        "flops_per_second": rate,
-        "peak_flops_per_second": peak,
-        "fraction_of_peak": None if peak is None else rate / peak,
-        "image_bytes_per_second": workload.image_bytes * workload.iterations / middle.value,
+        **speed,
         "final": final,
         "history": [{"iteration": m.iteration, "loss": m.loss, "accuracy": m.accuracy} for m in agreement.history],
         "agreement": {
@@ -101,21 +99,73 @@ def row(
     }
 
 
-def _peak(workload: Workload, description: dict[str, Any]) -> float | None:
-    """The host's multiply-add peak for a row that was computed on it, None for another device."""
-    if description["device"] != "CPU":
-        return None
+def _beside_limits(
+    workload: Workload, description: dict[str, Any], seconds: float
+) -> tuple[dict[str, Any], str | None]:
+    """The fields of a row that tell its speed and the machine's limits, and which limit it is above, or None.
+
+    Before a row is found too fast, the limits are measured again: it may be they that were measured in a bad moment.
+    """
     from mnistbench.measurement import limits  # which loads Numba; reading rows needs none
 
-    return limits.multiply_add_peak(workload.dtype, description["threads"])
+    told = description.get("bytes_read")
+    bytes_read = workload.image_bytes if told is None else told
+    for again in (False, True):
+        machine = limits.limits(description["threads"], again)
+        rates = _rates(machine, description["device"])
+        speed = _speed(workload, bytes_read, seconds, rates)
+        too_fast = _too_fast(description, speed, bytes_read, rates)
+        if too_fast is None:
+            break
+    return {"bytes_read": bytes_read, **speed, "limits": machine.as_dict()}, too_fast
 
 
-def _problem(agreement: Agreement, rate: float, peak: float | None, description: dict[str, Any]) -> str | None:
-    """Why a row is no result, or None."""
-    if not agreement.passed:
-        return f"disagrees with the reference: {agreement.summary()}"
-    if peak is not None and rate > peak and description["skips"] is None:
+def _rates(machine: Limits, device: str) -> Rates | None:
+    """The limits of the device that a row was computed on; None for one that was not measured."""
+    if device == "CPU":
+        return machine
+    return machine.gpu if machine.gpu is not None and machine.gpu.name == device else None
+
+
+def _speed(workload: Workload, bytes_read: int, seconds: float, rates: Rates | None) -> dict[str, float | None]:
+    """The rates of a workload that takes so many seconds, and what fractions of the device's limits they are.
+
+    None where a limit is not known. ``fraction_of_peak`` is of the dense computation: skipping work can pass 1.
+    ``fraction_of_bandwidth`` is of the place that holds ``bytes_read``; what is read twice and kept nearer passes 1.
+    """
+    rate = workload.dense_flops * workload.iterations / seconds
+    reading = bytes_read * workload.iterations / seconds
+    peak = None if rates is None else rates.multiply_add.get(workload.dtype)
+    bandwidth = None if rates is None else rates.bandwidth_for(bytes_read)
+    return {
+        "flops_per_second": rate,
+        "peak_flops_per_second": peak,
+        "fraction_of_peak": None if peak is None else rate / peak,
+        "image_bytes_per_second": workload.image_bytes * workload.iterations / seconds,
+        "bytes_per_second": reading,
+        "fraction_of_bandwidth": None if bandwidth is None else reading / bandwidth,
+    }
+
+
+def _too_fast(description: dict[str, Any], speed: dict[str, Any], bytes_read: int, rates: Rates | None) -> str | None:
+    """Which of the CPU's limits a row is above, or None: a measuring error, unless it says which work it skips.
+
+    An iteration passes over the images twice and may find in a near cache what it has just read, so only half of
+    ``bytes_read`` must have come from where it lies. Beyond that nothing is allowed for. A GPU's rates say nothing
+    against a row: its matrix units are faster than its multiply-adds, and a kernel may keep images in memory of its
+    own.
+    """
+    if rates is None or description["device"] != "CPU" or description["skips"] is not None:
+        return None
+    rate, peak = speed["flops_per_second"], speed["peak_flops_per_second"]
+    if peak is not None and rate > peak:
         return f"{rate / 1e9:.0f} GFLOP/s is above the machine's peak of {peak / 1e9:.0f}, and nothing is skipped"
+    reading, least = speed["bytes_per_second"], rates.least_seconds(bytes_read / 2)
+    if least is not None and reading * least > bytes_read:
+        return (
+            f"reading {reading / 1e9:.0f} GB/s is above the {bytes_read / least / 1e9:.0f} that the machine's caches "
+            "and memory can give, and nothing is skipped"
+        )
     return None
 
 

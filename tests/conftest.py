@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
@@ -20,3 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def small_dataset() -> Dataset:
     """300 training and 50 dev images of the embedded MNIST, and its test set."""
     return load_data(train_size=300, dev_size=50)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The machine's limits are measured anew, once, and leave nothing in the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNISTBENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -28,7 +28,10 @@ from mnistbench.agreement import Agreement, Check
 from mnistbench.cli import app
 from mnistbench.datasets.idx import FILE_NAMES
 from mnistbench.datasets.kaggle import COLUMNS
+from mnistbench.measurement import limits
+from mnistbench.measurement.rates import Blas, Level, Limits
 from mnistbench.network import Parameters, load_parameters, save_parameters
+from mnistbench.threads import usable_cpus
 from mnistbench.workload import PRESETS, Network
 
 _LIMITS = [
@@ -377,6 +380,66 @@ def test_backends_as_json(no_cupy: None) -> None:
     assert "mnistbench[cuda12]" in record["cupy"]["fix"]
 
 
+# machine
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of threads that are measured, which takes no time; nothing is kept from before."""
+    calls: list[int] = []
+
+    def measure(threads: int) -> Limits:
+        calls.append(threads)
+        levels = (Level("L2", 1 << 20, 4e11), Level("memory", None, 4e10 * len(calls)))
+        return Limits({"float32": 5e11}, levels, threads, {"float32": 1e11}, Blas("openblas", "1", "Prescott"), None)
+
+    monkeypatch.setattr(limits, "measure", measure)
+    monkeypatch.setattr(limits, "_known", {})
+    monkeypatch.setenv("MNISTBENCH_CACHE_DIR", "kept")
+    return calls
+
+
+def test_machine_shows_every_limit(measured: list[int]) -> None:
+    printed = run("machine", "--threads", 1)
+    for pattern in (
+        r"cores +\d+ usable +the limits are those of 1 thread *\n",
+        r"multiply-adds float32 +500\.0 GFLOP/s +in registers",
+        r"reading L2 +400\.0 GB/s +up to 1 MiB *\n",
+        r"reading memory +40\.0 GB/s *\n",
+        r"matrix product float32 +100\.0 GFLOP/s +20% of the multiply-adds, by openblas 1 Prescott *\n",
+        r"warning: openblas with its Prescott kernel reaches 20% .*OPENBLAS_CORETYPE",
+        r"The limits are kept in kept/limits-.*-1-threads-.*\.json\n$",
+    ):
+        assert re.search(pattern, printed), printed
+    assert measured == [1]
+
+
+def test_machine_measures_again_only_where_that_is_asked(measured: list[int]) -> None:
+    first = run("machine", "--threads", 2)
+    assert run("machine", "--threads", 2) == first
+    assert measured == [2]
+    assert re.search(r"reading memory +80\.0", run("machine", "--threads", 2, "--again"))
+    assert re.search(r"reading memory +80\.0", run("machine", "--threads", 2))
+    assert measured == [2, 2]
+
+
+def test_machine_as_json(measured: list[int]) -> None:
+    record = json.loads(run("machine", "--threads", 2, "--json"))
+    assert record["limits"]["levels"][1] == {"name": "memory", "bytes": None, "bytes_per_second": 4e10}
+    assert Limits.from_dict(record["limits"]).threads == 2
+    assert Path(record["file"]).exists()
+    assert record["machine"]["usable_cpus"] == usable_cpus()
+
+
+def test_machine_where_nothing_can_be_kept(measured: list[int]) -> None:
+    Path("kept").write_text("a file")
+    assert run("machine").endswith("The limits could not be kept.\n")
+
+
+def test_machine_refuses_in_one_line(measured: list[int]) -> None:
+    assert "0 threads" in complaint("machine", "--threads", 0)
+
+
 # charts, version, help
 
 
@@ -389,7 +452,7 @@ def test_the_version() -> None:
     assert run("--version") == f"mnistbench {mnistbench.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "verify", "backends", "charts"])
+@pytest.mark.parametrize("command", ["train", "predict", "verify", "backends", "machine", "charts"])
 def test_help(command: str) -> None:
     assert f"Usage: mnistbench {command}" in in_a_process(command, "--help").stdout
 

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnistbench.errors import MnistbenchError
-from mnistbench.measurement import cold, limits, machine
+from mnistbench.measurement import cold, machine
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.statistics import NOISY_SPREAD, median
 from mnistbench.threads import usable_cpus
-from mnistbench.workload import DTYPES, DType, Workload, preset
+from mnistbench.workload import Workload, preset
 
 # Statistics
 
@@ -190,62 +190,57 @@ def test_versions() -> None:
     assert all(isinstance(version, str) for version in found.values())
 
 
-# The limits of the processor
+# Its caches
 
 
-@pytest.mark.parametrize("precision", DTYPES)
-def test_the_peak_is_a_rate(precision: DType) -> None:
-    peak = limits.multiply_add_peak(precision, 1)
-    if peak is None:
-        pytest.skip("the multiply-adds of this processor are not its limit")
-    assert math.isfinite(peak)
-    # From a slow core's scalar unit to what no single core has come near to.
-    assert 1e8 < peak < 1e13
+def describe_cache(folder: Path, kind: str, level: str, size: str, shared: str) -> None:
+    """A folder as Linux has it."""
+    folder.mkdir(parents=True)
+    for name, text in (("type", kind), ("level", level), ("size", size), ("shared_cpu_list", shared)):
+        (folder / name).write_text(text + "\n")
 
 
-def test_the_peak_counts_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that says one second for each round: 2 operations for each chain, lane, step and thread."""
-    if limits.multiply_add_peak("float32", 1) is None:
-        pytest.skip("the multiply-adds of this processor are not its limit")
-    monkeypatch.setattr(limits, "_round", lambda pool, value, threads: 1.0)
-    for precision, itemsize in zip(DTYPES, (4, 8), strict=True):
-        lanes = limits._vector_bytes() // itemsize
-        for threads in (1, 3):
-            counted = limits.multiply_add_peak.__wrapped__(precision, threads)
-            assert counted == 2 * limits._CHAINS * lanes * limits._STEPS * threads
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the system describes the caches of the only CPU, number 3."""
+    monkeypatch.setattr(machine, "_CPUS", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
+    return tmp_path / "cpu3" / "cache"
 
 
-def test_the_chains_are_computed() -> None:
-    """x := x a + a in every chain, with a the value and the start: what is returned is the sum over chains."""
-    for dtype in (np.float32, np.float64):
-        value = expected = dtype(0.5)
-        for _ in range(40):
-            expected = dtype(expected * value + value)
-        assert limits._run_chains(value, 40) == pytest.approx(limits._CHAINS * float(expected), rel=1e-5)
-        assert limits._run_chains(value, 0) == limits._CHAINS * 0.5
+def test_the_caches_are_those_for_data(cache_folder: Path) -> None:
+    describe_cache(cache_folder / "index3", "Unified", "3", "32M", "0-3,8-11")
+    describe_cache(cache_folder / "index0", "Data", "1", "48K", "3")
+    describe_cache(cache_folder / "index1", "Instruction", "1", "32K", "3")
+    describe_cache(cache_folder / "index2", "Unified", "2", "1048576", "3,7")
+    expected = [machine.Cache(1, 48 << 10, 1), machine.Cache(2, 1 << 20, 2), machine.Cache(3, 32 << 20, 8)]
+    assert machine.caches() == expected
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads the instructions of x86-64")
-@pytest.mark.parametrize(("kind", "suffix"), [(np.float32, "ps"), (np.float64, "pd")])
-def test_the_loop_is_multiply_adds_in_registers(kind: type, suffix: str) -> None:
-    if limits._vector_bytes() < 32:
-        pytest.skip("a processor without AVX has no fused multiply-add")
-    limits._run_chains(kind(0.5), 1)
-    assemblies = limits._run_chains.inspect_asm()
-    (signature,) = (s for s in assemblies if str(s[0]) == np.dtype(kind).name and str(s[1]) == "int64")
-    lines = [line.strip() for line in assemblies[signature].splitlines()]
-    fused = [number for number, line in enumerate(lines) if re.match(rf"vfmadd\d+{suffix}\s", line)]
-    assert len(fused) >= limits._CHAINS
-    # One after the other, with nothing in between.
-    run = lines[fused[0] : fused[0] + limits._CHAINS]
-    assert all(line.startswith("vfmadd") for line in run), run
-    assert not any("(" in line for line in run), "a chain is kept in memory"
+@pytest.mark.parametrize(
+    "wrong", [("", "2", "1M", "0"), ("Data", "", "1M", "0"), ("Data", "2", "", "0"), ("Data", "2", "0K", "0"),
+              ("Data", "2", "K", "0"), ("Data", "2", "1X", "0"), ("Data", "2", "1M", ""), ("Data", "2", "1M", "a-b")]
+)  # fmt: skip
+def test_a_cache_that_is_not_described_is_left_out(cache_folder: Path, wrong: tuple[str, str, str, str]) -> None:
+    describe_cache(cache_folder / "index0", *wrong)
+    describe_cache(cache_folder / "index1", "Data", "1", "48K", "3")
+    (cache_folder / "index2").mkdir()
+    assert machine.caches() == [machine.Cache(1, 48 << 10, 1)]
 
 
-def test_the_peak_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = limits.multiply_add_peak("float32", 1)
-    monkeypatch.setattr(limits, "_round", lambda *arguments: 1 / 0)
-    assert limits.multiply_add_peak("float32", 1) == first
+def test_a_system_that_tells_nothing_has_no_caches(cache_folder: Path) -> None:
+    assert machine.caches() == []
+
+
+@pytest.mark.parametrize(
+    ("shared_by", "usable", "threads", "held"),
+    [(1, 2, 1, 1), (1, 2, 2, 2), (1, 2, 5, 2), (2, 2, 2, 1), (2, 8, 3, 3), (2, 8, 8, 4), (16, 2, 2, 1), (8, 12, 12, 2)],
+)
+def test_the_caches_of_some_threads(
+    shared_by: int, usable: int, threads: int, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "usable_cpus", lambda: usable)
+    assert machine.Cache(2, 1000, shared_by).held_by(threads) == 1000 * held
 
 
 # A process of its own

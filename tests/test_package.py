@@ -21,6 +21,7 @@ LIGHT = [
     "mnistbench.cli",
     "mnistbench.errors",
     "mnistbench.files",
+    "mnistbench.measurement.rates",
     "mnistbench.threads",
     "mnistbench.workload",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,33 @@ from hypothesis import strategies as st
 from mnistbench import results
 from mnistbench.agreement import Agreement, Check, Trajectory
 from mnistbench.backends import Metrics
+from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.errors import MnistbenchError
 from mnistbench.measurement import limits, statistics
-from mnistbench.measurement.clock import Costs
+from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.cold import ColdStart
-from mnistbench.workload import DType, Workload
+from mnistbench.measurement.rates import GpuLimits, Level, Limits
+from mnistbench.workload import DTYPES, DType, Workload, preset
 
 PEAK = 1e9
-"""What the machine of these tests can do, in floating-point operations a second."""
+"""What a thread of the machine of these tests can do, in floating-point operations a second."""
+
+LEVELS = (Level("L2", 1 << 20, 8e9), Level("memory", None, 1e9))
+"""What all of it can read."""
+
+GPU = GpuLimits({"float64": PEAK}, LEVELS, "Some GPU", 1e-5)
+
+
+def small(threads: int, again: bool = False, peak: float = PEAK, **others: Any) -> Limits:
+    """Its limits."""
+    by_dtype: dict[str, float] = dict.fromkeys(DTYPES, peak * threads)
+    return replace(Limits(by_dtype, LEVELS, threads, by_dtype, None, None), **others)
 
 
 @pytest.fixture(autouse=True)
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "multiply_add_peak", lambda dtype, threads: PEAK * threads)
+    monkeypatch.setattr(limits, "limits", small)
 
 
 def trajectory() -> Trajectory:
@@ -102,7 +117,10 @@ def test_the_numbers_of_a_row() -> None:
     assert found["flops_per_second"] == workload.dense_flops * 10 / 0.5
     assert found["peak_flops_per_second"] == 2 * PEAK
     assert found["fraction_of_peak"] == found["flops_per_second"] / (2 * PEAK)
-    assert found["image_bytes_per_second"] == 30 * 12 * 10 / 0.5
+    assert found["image_bytes_per_second"] == found["bytes_per_second"] == 30 * 12 * 10 / 0.5
+    assert found["bytes_read"] == 30 * 12
+    assert found["fraction_of_bandwidth"] == 30 * 12 * 10 / 0.5 / 8e9
+    assert Limits.from_dict(json.loads(json.dumps(found["limits"]))) == small(2)
     assert (found["compile_cached"], found["peak_memory_bytes"]) == (0.05, 10**8)
     assert found["data_sha256"] == TRAJECTORY.dataset.sha256
     assert found["workload"]["dtype"] == "float64"
@@ -139,15 +157,130 @@ def test_a_rate_above_the_peak_is_right_where_work_is_skipped() -> None:
     assert row(samples=(1e-9,), skips="zeros", checks=(Check("W1", 0, 2.0, 0.0),))["validated"] is False
 
 
-def test_another_device_has_no_peak_of_the_host() -> None:
+def test_what_a_backend_reads_is_what_it_says() -> None:
+    found = row(samples=(0.5,), bytes_read=5 << 20)
+    assert found["bytes_read"] == 5 << 20
+    assert found["bytes_per_second"] == (5 << 20) * 10 / 0.5
+    assert found["fraction_of_bandwidth"] == found["bytes_per_second"] / 1e9  # memory's: more than the cache holds
+    assert row(bytes_read=0)["fraction_of_bandwidth"] == 0
+
+
+def test_reading_faster_than_the_machine_can_is_a_measuring_error() -> None:
+    """Of 6 MiB read in an iteration, half come from where they lie: 1 MiB from the cache, 2 from memory."""
+    least = 10 * ((1 << 20) / 8e9 + (2 << 20) / 1e9)
+    read = 6 << 20
+    assert row(samples=(least * 1.01,), bytes_read=read)["validated"] is True
+    found = row(samples=(least * 0.99,), bytes_read=read)
+    assert found["validated"] is False
+    assert re.fullmatch(r"reading \d+ GB/s is above the \d+ that .* can give, and nothing is skipped", found["problem"])
+    assert found["fraction_of_bandwidth"] > 1
+    assert row(samples=(least * 0.99,), skips="zeros", bytes_read=read)["validated"] is True
+    # A seventh more bytes need more time.
+    assert row(samples=(least * 1.01,), bytes_read=7 << 20)["validated"] is False
+
+
+@pytest.mark.parametrize(("seconds", "bytes_read"), [(1e-5, 360), (0.01, 6 << 20)])
+def test_limits_of_a_bad_moment_are_measured_again(
+    seconds: float, bytes_read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a row is found too fast, for its arithmetic or its reading, and only then."""
+    calls: list[bool] = []
+    levels = tuple(Level(level.name, level.bytes, 1e6 * level.bytes_per_second) for level in LEVELS)
+    good = small(2, peak=1e6 * PEAK, levels=levels)
+
+    def measured(threads: int, again: bool) -> Limits:
+        calls.append(again)
+        return good if again else small(threads)
+
+    monkeypatch.setattr(limits, "limits", measured)
+    assert row(samples=(1.0,), bytes_read=bytes_read)["validated"] is True
+    assert calls == [False]
+    found = row(samples=(seconds,), bytes_read=bytes_read)
+    assert calls == [False, False, True]
+    assert (found["validated"], found["problem"]) == (True, None)
+    assert found["limits"] == good.as_dict()
+    assert found["peak_flops_per_second"] == 2e6 * PEAK
+
+
+def test_without_the_sizes_of_the_caches_no_reading_is_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, peak=1e30, levels=LEVELS[1:]))
+    found = row(samples=(1e-9,), bytes_read=6 << 20)
+    assert (found["validated"], found["fraction_of_bandwidth"]) == (True, found["bytes_per_second"] / 1e9)
+
+
+class Idle(NumpyTrainer):
+    """Its iterations take no time, since there are none."""
+
+    skipped: str | None = None
+
+    def advance(self, iterations: int) -> Metrics:
+        return Metrics(iterations - 1, 1.5, 0.75)
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "skips": self.skipped}
+
+
+@pytest.mark.parametrize("unknown", ["multiply_add", "levels", None])
+def test_a_trainer_that_does_nothing_is_too_fast(unknown: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either limit is enough to find it out, and what it says it skips excuses it: then agreement is what counts."""
+    nothing: dict[str, Any] = {"multiply_add": {}, "levels": LEVELS[1:]}
+    others = {} if unknown is None else {unknown: nothing[unknown]}
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, **others))
+    classic = preset("classic")
+    trainer = Idle(TRAJECTORY.workload, TRAJECTORY.dataset, TRAJECTORY.initial, 1)
+    samples = [timed(lambda: trainer.advance(classic.iterations))[1] for _ in range(5)]
+    problems = []
+    for skipped in (None, "everything"):
+        trainer.skipped = skipped
+        found = results.row(
+            classic,
+            trainer.describe(),
+            ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, None),
+            samples,
+            Agreement("idle", "float32", [*GOOD]),
+            TRAJECTORY,
+            {"loss": 1.5, "train_accuracy": 0.75, "dev_accuracy": 0.5, "test_accuracy": None},
+        )
+        problems.append(found["problem"])
+    assert "and nothing is skipped" in problems[0]
+    assert problems[1] is None
+
+
+def test_another_device_has_no_limits_of_the_host() -> None:
     found = row(samples=(1e-9,), device="Some GPU")
-    assert (found["peak_flops_per_second"], found["validated"]) == (None, True)
+    limited = ("peak_flops_per_second", "fraction_of_peak", "fraction_of_bandwidth", "problem")
+    assert [found[name] for name in limited] == [None] * 4
+    assert found["limits"]["threads"] == 2
+
+
+def test_a_gpu_has_its_own_limits_which_its_other_units_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, gpu=GPU))
+    found = row(samples=(1e-6,), device="Some GPU", bytes_read=2 << 20)
+    assert found["peak_flops_per_second"] == PEAK
+    assert found["fraction_of_peak"] == found["flops_per_second"] / PEAK > 1
+    assert found["fraction_of_bandwidth"] == found["bytes_per_second"] / 1e9 > 1
+    assert found["validated"] is True
+    assert row(samples=(1e-6,), device="Another GPU")["fraction_of_peak"] is None
 
 
 def test_an_unknown_peak_rejects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "multiply_add_peak", lambda dtype, threads: None)
-    found = row(samples=(1e-9,))
+    monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, multiply_add={}))
+    found = row()
     assert (found["peak_flops_per_second"], found["fraction_of_peak"], found["validated"]) == (None, None, True)
+
+
+def test_rows_without_limits_are_read_beside_those_with(tmp_path: Path) -> None:
+    """As they were stored before there were any."""
+    new = ("bytes_read", "bytes_per_second", "fraction_of_bandwidth", "limits")
+    old = {name: value for name, value in row("numba").items() if name not in new}
+    results.store(tmp_path, "classic_a", document(old, samples=(2.0,)))
+    (alone,) = results.load(tmp_path).to_dict("records")
+    assert not set(new) & set(alone)
+    results.store(tmp_path, "classic_b", document(row(), samples=(8.0,), day=2))
+    numpy, numba = results.latest(results.load(tmp_path), "classic").to_dict("records")
+    assert numba["speedup"] == 4
+    assert math.isnan(numba["fraction_of_bandwidth"])
+    assert numpy["limits"]["threads"] == 2
 
 
 def test_files_are_numbered(tmp_path: Path) -> None:
@@ -248,7 +381,7 @@ def test_without_a_valid_baseline_there_is_no_speedup(tmp_path: Path, baseline: 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20))
 def test_every_round_is_kept(samples: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(limits, "multiply_add_peak", lambda dtype, threads: math.inf)
+        patch.setattr(limits, "limits", lambda threads, again: small(threads, peak=math.inf))
         results.store(Path(folder), "classic_a", document(row(samples=tuple(samples)), samples=tuple(samples)))
         (found,) = results.load(Path(folder)).to_dict("records")
     assert found["samples"] == samples

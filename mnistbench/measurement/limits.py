@@ -1,93 +1,144 @@
-"""What the processor can do at best: the rate that no dense computation on it can exceed.
+"""What the machine can do at best: the rates that no computation on it can exceed, measured once and kept.
 
-Measured and not looked up: the clock under load, and how many cores there really are, differ from a data sheet.
-A matrix product would not do either, because a BLAS library that chose the wrong kernel would set the limit.
+Measured and not looked up: the clock under load, and how many cores and how much of a shared cache there really are,
+differ from a data sheet. A matrix product alone would not do, because a BLAS library that chose the wrong kernel would
+set the limit; its rate is a limit of its own, of what NumPy can do here.
 """
 
 from __future__ import annotations
 
-import platform
-import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+import contextlib
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from llvmlite import binding, ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+import platformdirs
 
-from mnistbench.workload import DType
+from mnistbench.errors import MnistbenchError
+from mnistbench.files import write_text
+from mnistbench.measurement import machine, probes
+from mnistbench.measurement.rates import GpuLimits, Level, Limits
+from mnistbench.threads import resolve, usable_cpus
+from mnistbench.workload import DTYPES, DType
 
-# A multiply-add takes 4 cycles and two can start in each, so 8 independent chains keep both units busy. 12 do so
-# with room for an uneven start, and with two constants fit the 16 registers of AVX2.
-_CHAINS = 12
+METHOD = 1
+"""Raised when the same machine would be measured to be another."""
 
-# Some 2 ms on a core of 3 GHz, well above the cost of starting threads. The best of the rounds counts, because
-# whatever disturbs one makes it slower.
-_STEPS = 1_000_000
-_ROUNDS = 7
+_SECONDS = 4.0
+_PRODUCT_SECONDS = 0.5
 
+_LIBRARIES = ("numpy", "numba", "llvmlite", "cupy", "cupy-cuda12x", "cupy-cuda13x")
+"""Those that measure."""
 
-def _vector_bytes() -> int:
-    """The width of the host's vector registers."""
-    features = binding.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+_known: dict[Path, Limits] = {}
+"""What this process has measured or read, by the file it is kept in."""
 
 
-@intrinsic
-def _multiply_add(typing_context, value, steps):  # type: ignore[no-untyped-def]
-    """chain := chain * value + value in every lane of every chain, ``steps`` times, all of it in registers.
+def limits(threads: int | None = None, again: bool = False) -> Limits:
+    """The limits for so many threads, None for all CPUs: those kept, or measured now and kept.
 
-    Returns one lane of the chains' sum, so that the compiler cannot leave the work out.
+    A file that is damaged is measured anew. Where none can be written, and where other processes disturbed the
+    measurement, only this process keeps the limits.
+
+    Args:
+        threads: of the CPU.
+        again: measure now in any case.
+
+    Raises:
+        OptionError: fewer than 1 thread.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        scalar, count = args
-        lanes = _vector_bytes() * 8 // value.bitwidth
-        vector = ir.VectorType(scalar.type, lanes)
-        splat = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        factor = builder.shuffle_vector(splat, splat, zeros)
-        name = f"llvm.fma.v{lanes}f{value.bitwidth}"
-        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
-        chains = [cgutils.alloca_once_value(builder, factor) for _ in range(_CHAINS)]
-        with cgutils.for_range(builder, count):
-            for chain in chains:
-                builder.store(builder.call(fma, [builder.load(chain), factor, factor]), chain)
-        total = builder.load(chains[0])
-        for chain in chains[1:]:
-            total = builder.fadd(total, builder.load(chain))
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
-
-    return value(value, types.int64), generate
+    count = resolve(threads)
+    key = _key(count)
+    path = _path(key)
+    found = None if again else _known.get(path) or _read(path, key)
+    if found is None:
+        found = measure(count)
+        if not found.disturbed:
+            with contextlib.suppress(MnistbenchError):
+                write_text(path, json.dumps({"key": key, "limits": found.as_dict()}, indent=1) + "\n")
+    _known[path] = found
+    return found
 
 
-@njit(nogil=True)
-def _run_chains(value, steps):  # type: ignore[no-untyped-def]
-    return _multiply_add(value, steps)
-
-
-@cache
 def multiply_add_peak(dtype: DType, threads: int) -> float | None:
     """The most floating-point operations a second that ``threads`` threads can do, a multiply-add counting as two.
 
-    None where it is not the limit: on CPUs other than x86-64, whose matrix units are faster, and without fused
-    multiply-adds. Takes about a quarter of a second the first time.
+    None where that is not the limit: on CPUs other than x86-64, whose matrix units are faster, and without fused
+    multiply-adds.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64") or not binding.get_host_cpu_features().get("fma"):
+    return limits(threads).multiply_add.get(dtype)
+
+
+def file_for(threads: int | None) -> Path:
+    """The file in which the limits for so many threads are kept, in the folder that ``MNISTBENCH_CACHE_DIR`` names,
+    else in the user's cache folder. One for each machine, BLAS kernel, and version of what measures."""
+    return _path(_key(resolve(threads)))
+
+
+def _path(key: dict[str, Any]) -> Path:
+    folder = os.environ.get("MNISTBENCH_CACHE_DIR") or platformdirs.user_cache_dir("mnistbench", appauthor=False)
+    cpu = re.sub(r"[^a-z0-9]+", "-", key["cpu"].lower()).strip("-")
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    return Path(folder) / f"limits-{cpu[:80]}-{key['threads']}-threads-{digest}.json"
+
+
+def _key(threads: int) -> dict[str, Any]:
+    """What the limits depend on."""
+    versions = machine.versions()
+    return {
+        "method": METHOD,
+        "cpu": machine.cpu_name(),
+        "caches": [asdict(cache) for cache in machine.caches()],
+        "usable_cpus": usable_cpus(),
+        "threads": threads,
+        "gpu": machine.gpu_name(),
+        "blas": str(probes.blas()),
+        "versions": {name: versions[name] for name in _LIBRARIES if name in versions},
+    }
+
+
+def _read(path: Path, key: dict[str, Any]) -> Limits | None:
+    """The limits that are kept there, if they are of this machine and nothing is wrong with the file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Limits.from_dict(document["limits"]) if document["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    value = np.dtype(dtype).type(0.5)
-    _run_chains(value, 1)
-    flops = 2 * _CHAINS * (_vector_bytes() // np.dtype(dtype).itemsize) * _STEPS * threads
-    with ThreadPoolExecutor(threads) as pool:
-        return max(flops / _round(pool, value, threads) for _ in range(_ROUNDS))
 
 
-def _round(pool: ThreadPoolExecutor, value: Any, threads: int) -> float:
-    """The seconds that all threads together need."""
-    start = time.perf_counter()
-    for done in [pool.submit(_run_chains, value, _STEPS) for _ in range(threads)]:
-        done.result()
-    return time.perf_counter() - start
+def measure(threads: int) -> Limits:
+    """Measure the limits for so many threads, in some six seconds, and two more the first time for compiling.
+
+    Three times as long where other processes are in the way.
+    """
+    places = probes.places(threads)
+    reading = {place.name: probes.reading(place.working_set, threads) for place in places}
+    best = probes.best_rates({**probes.arithmetic(threads), **reading}, threads, _SECONDS)
+    product: dict[str, probes.Rate] = {}
+    for dtype in DTYPES:
+        product |= probes.best_rates({dtype: probes.product(dtype, threads)}, 1, _PRODUCT_SECONDS, busy=threads)
+    return Limits(
+        multiply_add={dtype: best[dtype].value for dtype in DTYPES if dtype in best},
+        levels=tuple(Level(place.name, place.holds, best[place.name].value) for place in places),
+        threads=threads,
+        product={dtype: rate.value for dtype, rate in product.items()},
+        blas=probes.blas(),
+        gpu=_gpu(),
+        cpu_share=min(rate.share for rate in (*best.values(), *product.values())),
+    )
+
+
+def _gpu() -> GpuLimits | None:
+    """The limits of the GPU, where the driver knows one and CuPy can use it."""
+    if machine.gpu_name() is None:
+        return None
+    try:
+        from mnistbench.measurement import gpu
+
+        return gpu.measure()
+    except Exception:  # no CuPy, or one that cannot run here: its errors have no base class of their own
+        return None

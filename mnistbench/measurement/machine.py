@@ -9,11 +9,15 @@ import platform
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mnistbench.threads import usable_cpus
+
+_CPUS = Path("/sys/devices/system/cpu")
+"""Where Linux describes them."""
 
 
 @cache
@@ -41,6 +45,60 @@ def memory_gib() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
         return None
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache for data.
+
+    Attributes:
+        level: 1 is the nearest to the CPU.
+        bytes: of one of its kind.
+        shared_by: how many logical CPUs share one.
+    """
+
+    level: int
+    bytes: int
+    shared_by: int
+
+    def held_by(self, threads: int) -> int:
+        """How many bytes those hold that so many threads can use, each thread on a CPU as far from the others as
+        there are CPUs for."""
+        return self.bytes * min(threads, -(-usable_cpus() // self.shared_by))
+
+
+def caches() -> list[Cache]:
+    """The data caches of the first usable CPU, the nearest first; none where the system does not tell."""
+    cpu = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    found = []
+    for folder in (_CPUS / f"cpu{cpu}" / "cache").glob("index*"):
+        try:
+            kind, level, size, shared = (
+                (folder / name).read_text().strip() for name in ("type", "level", "size", "shared_cpu_list")
+            )
+            if kind in ("Data", "Unified"):
+                found.append(Cache(int(level), _bytes(size), _count_cpus(shared)))
+        except (OSError, ValueError):
+            continue  # a kernel that tells some and not others
+    return sorted(found, key=lambda cache: cache.level)
+
+
+def _bytes(size: str) -> int:
+    """Of "48K" or "32M"; a positive number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = re.fullmatch(r"([1-9]\d*)([KMG]?)", size)
+    if found is None:
+        raise ValueError(size)
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
+
+
+def _count_cpus(listed: str) -> int:
+    """How many "0-3,8" are: 5."""
+    ranges = (part.split("-") for part in listed.split(","))
+    return sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
 
 
 def peak_memory() -> int | None:
@@ -71,7 +129,8 @@ def gpu_name() -> str | None:
 def versions() -> dict[str, str]:
     """The versions of Python and of the installed libraries that a result can depend on."""
     found = {"python": platform.python_version()}
-    for name in ("mnistbench", "numpy", "numba", "llvmlite", "threadpoolctl", "pytest-benchmark"):
+    libraries = ("numpy", "numba", "llvmlite", "threadpoolctl", "cupy", "cupy-cuda12x", "cupy-cuda13x")
+    for name in ("mnistbench", *libraries, "pytest-benchmark"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
