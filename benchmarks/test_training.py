@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
 from mnistbench import results, training
-from mnistbench.agreement import Agreement, Trajectory, check_final, check_trainer
+from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
 from mnistbench.datasets import Dataset, load_data
 from mnistbench.measurement import cold
 from mnistbench.measurement.clock import timed
@@ -62,13 +62,13 @@ def test_training(
         benchmark.name = results.case_name(workload, backend_name, trainer.describe())
         benchmark.fullname = results.case_fullname(benchmark.name)
         benchmark.group = dtype
-        benchmark.pedantic(  # type: ignore[no-untyped-call]
+        metrics = benchmark.pedantic(  # type: ignore[no-untyped-call]
             trainer.advance,
             setup=lambda: trainer.reset(trajectory.initial),
             args=(workload.iterations,),
             rounds=rounds,
         )
-        agreement.checks.extend(check_final(trainer.parameters(), dtype, trajectory))
+        agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory))
         final = {
             "dev_accuracy": training.accuracy(trainer, dataset.dev),
             "test_accuracy": training.accuracy(trainer, dataset.test) if dataset.test else None,

@@ -159,7 +159,12 @@ class Trajectory:
         self.dataset = dataset
         self.X = reference.scale_images(dataset.train.images)
         self.Y = dataset.train.labels
-        self.states = list(self._states())
+        stops = set(checkpoints(workload.iterations))
+        states = list(self._states(stops | {workload.iterations - 1}))
+        self.states = [state for state in states if state.iteration in stops]
+        """At the checkpoints."""
+        self.last_forward = states[-2]
+        """What the last iteration's own forward pass sees."""
 
     def fresh(self) -> Parameters:
         """A copy of the initial parameters, for somebody who may keep or spoil it."""
@@ -170,10 +175,9 @@ class Trajectory:
         eps = float(np.finfo(dtype).eps)
         return trajectory_k(iteration) * eps + switching(self.workload, eps)
 
-    def _states(self) -> Iterator[State]:
+    def _states(self, stops: set[int]) -> Iterator[State]:
         workload = self.workload
         arrays = _four(self.initial)
-        stops = set(checkpoints(workload.iterations))
         for iteration in range(workload.iterations + 1):
             W1, _, W2, _ = arrays
             Z1, A1, Z2, A2 = reference.forward_prop(*arrays, self.X)
@@ -252,9 +256,17 @@ def verify(
     return outcomes
 
 
-def check_final(parameters: Parameters, dtype: str, trajectory: Trajectory) -> list[Check]:
-    """Compare parameters at the end of the workload, such as a timed round leaves them, and nothing else."""
-    return list(_parameter_checks(parameters, trajectory.states[-1], dtype, trajectory))
+def check_round(parameters: Parameters, metrics: Metrics, dtype: str, trajectory: Trajectory) -> list[Check]:
+    """Compare what one ``advance`` over all iterations returned, and the parameters it left, with the reference's."""
+    return [
+        *_metrics_checks(metrics, trajectory.last_forward, dtype, trajectory),
+        *_parameter_checks(parameters, trajectory.states[-1], dtype, trajectory),
+    ]
+
+
+def check_metrics(metrics: Metrics, state: State, dtype: str, trajectory: Trajectory) -> list[Check]:
+    """Compare the metrics of the iteration that starts from ``state``."""
+    return list(_metrics_checks(metrics, state, dtype, trajectory))
 
 
 def _failed(agreement: Agreement, error: Exception) -> Agreement:

@@ -260,16 +260,17 @@ def compare(
     dtypes = [_dtype(name) for name in dtype or ["float32"]]
     from mnistbench import comparison
     from mnistbench.comparison import storing
+    from mnistbench.comparison.contenders import available_elsewhere
     from mnistbench.comparison.table import table
     from mnistbench.datasets import load_data
-    from mnistbench.workload import preset
+    from mnistbench.workload import variant
 
-    task = preset(workload, seed=seed).resized(images, hidden, iterations)
+    task = variant(workload, seed, images, hidden, iterations)
     if results is not None:
         storing.require_writable(results)
     with _live(lambda running: table(running, True), quiet=as_json) as show:
         found = comparison.compare(
-            backend or registry.available(),
+            backend or (available_elsewhere() if isolate else registry.available()),
             dtypes,
             task,
             load_data(seed=seed, train_size=task.images),
@@ -279,13 +280,14 @@ def compare(
             isolate=isolate,
             progress=show,
         )
-    written = [] if results is None else storing.store(found, results, threads_)
     if as_json:
-        print(json.dumps(storing.record(found)))
+        print(json.dumps(storing.record(found), allow_nan=False), flush=True)
     else:
         out.print(table(found, False))
-        for path in written:
-            out.print(f"wrote {path}")
+    if results is not None:
+        for path in storing.store(found, results, threads_):
+            if not as_json:
+                out.print(f"wrote {path}")
     if any(contender.problem for contender in found.contenders):
         raise typer.Exit(1)
 

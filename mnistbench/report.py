@@ -37,6 +37,11 @@ def seconds(value: float) -> str:
     return f"{scaled:.{decimals}f} {unit}"
 
 
+def times(ratio: float) -> str:
+    """A ratio to three digits: "24.1×", "1.00×", "1,020×"."""
+    return f"{ratio:,.0f}×" if ratio >= 99.95 else f"{ratio:#.3g}×"
+
+
 def _train(row: Row) -> str:
     noisy = ", noisy" if row["noisy"] else ""
     return f"{seconds(row['median'])} ({seconds(row['low'])} to {seconds(row['high'])}{noisy})"
@@ -58,8 +63,8 @@ def _speedup(row: Row) -> str:
     if math.isnan(row["speedup"]) or not row["validated"]:
         return ""
     low, high = row["speedup_low"], row["speedup_high"]
-    interval = f" ({low:.1f} to {high:.1f})" if math.isfinite(high) and low < high else ""
-    return f"{row['speedup']:.1f}×{interval}"
+    interval = f" ({times(low)} to {times(high)})" if math.isfinite(high) and low < high else ""
+    return f"{times(row['speedup'])}{interval}"
 
 
 _COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -103,10 +108,10 @@ def as_markdown(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _how_compared(rows: pd.DataFrame) -> str:
-    if rows["speedup_high"].notna().all():
-        return "the ratio within rounds that ran all of them in turn, and its 95% interval"
+    if rows["speedup_high"].notna().all() and rows["file"].nunique() == 1:
+        return "the ratio within rounds that ran all of them in turn, with its 95% interval"
     if rows["speedup_high"].notna().any():
-        return "with an interval the ratio within rounds that ran both in turn, else a ratio of medians"
+        return "where it has an interval the ratio within rounds that ran both in turn, else a ratio of medians"
     return "a ratio of medians"
 
 

@@ -53,6 +53,7 @@ def row(
     agreement: Agreement,
     trajectory: Trajectory,
     final: dict[str, float | None],
+    problem: str | None = None,
 ) -> dict[str, Any]:
     """One measurement as JSON values.
 
@@ -64,11 +65,13 @@ def row(
         agreement: of the same trainer with the reference.
         trajectory: the reference's.
         final: loss, train_accuracy, dev_accuracy and test_accuracy after the last iteration.
+        problem: why it is no result, if that is known already.
     """
     middle = statistics.median(samples)
     costs = {**start.costs.as_dict(), "train": middle.value}
     speed, too_fast = _beside_limits(workload, description, middle.value)
-    problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
+    if problem is None:
+        problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
     return {
         "schema": SCHEMA,
         "backend": agreement.backend,
@@ -97,6 +100,11 @@ def row(
         "validated": problem is None,
         "problem": problem,
     }
+
+
+def impossible(workload: Workload, description: dict[str, Any], seconds: float) -> str | None:
+    """Which of the machine's limits a trainer that takes so many seconds for the workload is above, or None."""
+    return _beside_limits(workload, description, seconds)[1]
 
 
 def _beside_limits(

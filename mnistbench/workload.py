@@ -96,18 +96,6 @@ class Workload:
         """The same task in another dtype."""
         return replace(self, dtype=dtype)
 
-    def resized(self, images: int | None, hidden: int | None, iterations: int | None) -> Workload:
-        """The task with other sizes where they are given, and named by them: "784-32-10x41000x500".
-
-        Raises:
-            OptionError: a size below 1.
-        """
-        network = self.network if hidden is None else Network((self.network.inputs, hidden, self.network.outputs))
-        other = replace(self, network=network, images=images or self.images, iterations=iterations or self.iterations)
-        if 0 in (images, iterations):
-            raise OptionError("0 images or iterations: at least 1 is needed")
-        return self if other == self else replace(other, name=f"{network}x{other.images}x{other.iterations}")
-
     @property
     def itemsize(self) -> int:
         """Bytes of a value of ``dtype``."""
@@ -161,3 +149,27 @@ def preset(name: str, dtype: DType = "float32", seed: int = 0) -> Workload:
     if name not in PRESETS:
         raise OptionError(f"workload {name!r}: choose from {', '.join(PRESETS)}")
     return replace(PRESETS[name], dtype=dtype, seed=seed)
+
+
+def variant(
+    name: str, seed: int = 0, images: int | None = None, hidden: int | None = None, iterations: int | None = None
+) -> Workload:
+    """A preset with other sizes or another seed where they are given, and then named by them:
+    "784-32-10x41000x500", "784-10-10x41000x500-seed7".
+
+    Raises:
+        OptionError: there is no such preset, or a size is below 1.
+    """
+    task = preset(name)
+    network = task.network if hidden is None else Network((task.network.inputs, hidden, task.network.outputs))
+    other = replace(
+        task,
+        network=network,
+        images=task.images if images is None else images,
+        iterations=task.iterations if iterations is None else iterations,
+        seed=seed,
+    )
+    if other == task:
+        return task
+    suffix = "" if seed == task.seed else f"-seed{seed}"
+    return replace(other, name=f"{network}x{other.images}x{other.iterations}{suffix}")

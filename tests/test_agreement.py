@@ -947,12 +947,16 @@ def test_the_history_covers_the_run(task: Trajectory) -> None:
     assert len(iterations) > 50
 
 
-def test_the_final_check_alone(task: Trajectory) -> None:
+def test_one_round_alone(task: Trajectory) -> None:
     with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
-        trainer.advance(task.workload.iterations)
-        assert [check.passed for check in agreement.check_final(trainer.parameters(), "float64", task)] == [True] * 4
+        metrics = trainer.advance(task.workload.iterations)
+        assert all(c.passed for c in agreement.check_round(trainer.parameters(), metrics, "float64", task))
+        for wrong in ({"iteration": 0}, {"loss": metrics.loss * 1.001}, {"accuracy": 0.999}):
+            checks = agreement.check_round(trainer.parameters(), replace(metrics, **wrong), "float64", task)
+            assert [c.quantity for c in checks if not c.passed] == [*wrong]
         trainer.advance(1)
-        assert not all(check.passed for check in agreement.check_final(trainer.parameters(), "float64", task))
+        checks = agreement.check_round(trainer.parameters(), metrics, "float64", task)
+        assert {c.quantity for c in checks if not c.passed} == {"W1", "b1", "W2", "b2"}
 
 
 @given(st.integers(1, 10**7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -14,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import mnistbench.backends as registry
 from mnistbench import comparison, report, results
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
-from mnistbench.comparison import Comparison, contenders, storing
+from mnistbench.comparison import Comparison, contenders, race, storing
 from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
-from mnistbench.errors import MnistbenchError, OptionError
+from mnistbench.errors import BackendUnavailable, OptionError, UnsupportedWorkload
 from mnistbench.measurement import machine, statistics
 from mnistbench.network import Parameters
 from mnistbench.workload import Network, Workload
@@ -34,7 +36,7 @@ TASK = replace(builders.workload(DATA, iterations=20), learning_rate=0.5)
 
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "SETTLE", 0.0)
+    monkeypatch.setattr(race, "SETTLE", 0.0)
 
 
 def compare(*names: str, rounds: int = 3, **options: Any) -> Comparison:
@@ -67,20 +69,28 @@ class Honest(NumpyTrainer):
 class ReturnsEarly(Honest):
     """The work is done when somebody asks for its result."""
 
-    pending = 0
+    honest_rounds = 0
+    pending: tuple[int, Parameters] | None = None
 
     def advance(self, iterations: int) -> Metrics:
-        if not self.racing:
+        if not self.racing or self.resets < 3 + self.honest_rounds:
             return super().advance(iterations)
-        self.pending = iterations
-        return Metrics(iterations - 1, 0.5, 0.5)
+        start = super().parameters()
+        found = super().advance(iterations)  # to say the right thing of the last iteration, which it might guess
+        NumpyTrainer.reset(self, start)
+        self.pending = iterations, start
+        return found
 
     def parameters(self) -> Parameters:
         if self.pending:
-            time.sleep(0.002)
-            pending, self.pending = self.pending, 0
-            super().advance(pending)
+            time.sleep(0.004)
+            (iterations, _), self.pending = self.pending, None
+            super().advance(iterations)
         return super().parameters()
+
+
+class MostlyReturnsEarly(ReturnsEarly):
+    honest_rounds = 1
 
 
 class NeverFinishes(ReturnsEarly):
@@ -110,11 +120,99 @@ class StaysWarm(Honest):
             NumpyTrainer.reset(self, parameters)
 
 
+class Remembers(Honest):
+    """Returns again what the first round computed."""
+
+    remembered: tuple[Metrics, Parameters] | None = None
+
+    def advance(self, iterations: int) -> Metrics:
+        if not self.racing or iterations == 1:
+            return super().advance(iterations)
+        if self.remembered is None:
+            self.remembered = super().advance(iterations), super().parameters()
+            return self.remembered[0]
+        NumpyTrainer.reset(self, self.remembered[1])
+        return self.remembered[0]
+
+
+class WorksAhead(Honest):
+    """Trains in ``reset``, and shows the initial parameters until ``advance``."""
+
+    ahead: tuple[Metrics, Parameters] | None = None
+
+    def reset(self, parameters: Parameters) -> None:
+        super().reset(parameters)
+        if self.racing:
+            time.sleep(0.01)
+            self.ahead = super().advance(TASK.iterations), super().parameters()
+            NumpyTrainer.reset(self, parameters)
+
+    def advance(self, iterations: int) -> Metrics:
+        if self.ahead is None:
+            return super().advance(iterations)
+        (found, parameters), self.ahead = self.ahead, None
+        NumpyTrainer.reset(self, parameters)
+        return found
+
+
+class Boasts(Honest):
+    def advance(self, iterations: int) -> Metrics:
+        found = super().advance(iterations)
+        return replace(found, accuracy=0.999) if self.racing else found
+
+
 class Fails(Honest):
     def advance(self, iterations: int) -> Metrics:
         if self.racing:
             raise RuntimeError("out of\nluck")
         return super().advance(iterations)
+
+
+class ChangesDtype(Honest):
+    def parameters(self) -> Parameters:
+        found = super().parameters()
+        return found.astype("float32") if self.racing and self._iteration else found
+
+
+class FailsToDescribe(Honest):
+    def describe(self) -> dict[str, Any]:
+        raise RuntimeError("no words")
+
+
+class FailsToPredict(Honest):
+    def predict(self, images: Any) -> Any:
+        if self.racing:
+            raise RuntimeError("no memory")
+        return super().predict(images)
+
+
+class FailsToStart(Honest):
+    def __init__(self, *arguments: Any) -> None:
+        raise RuntimeError("no device")
+
+
+class Disagrees(Honest):
+    def gradients(self) -> Parameters:
+        return super().gradients().astype("float32").astype("float64")
+
+
+CHEATS = {
+    ReturnsEarly: "advance returned before its work was done",
+    MostlyReturnsEarly: "advance returned before its work was done",
+    NeverFinishes: "a timed round disagrees with the reference: W1 after 20 updates",
+    SkipsIterations: "a timed round disagrees with the reference",
+    SaysItSkipped: "a timed round disagrees with the reference: iteration",
+    StaysWarm: "reset did not give the initial parameters",
+    Remembers: "a timed round disagrees with the reference: W1 after 20 updates",
+    WorksAhead: "work was done outside of the clock",
+    Boasts: "a timed round disagrees with the reference: accuracy",
+    Fails: "RuntimeError: out of luck",
+    ChangesDtype: "TypeError: W1 is float32, not float64",
+    FailsToDescribe: "RuntimeError: no words",
+    FailsToPredict: "RuntimeError: no memory",
+    FailsToStart: "RuntimeError: no device",
+    Disagrees: "disagrees with the reference: dW1",
+}
 
 
 def fake(trainer: type[NumpyTrainer]) -> Backend:
@@ -131,36 +229,49 @@ def fake(trainer: type[NumpyTrainer]) -> Backend:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {
-        kind.__name__: fake(kind)
-        for kind in (Honest, ReturnsEarly, NeverFinishes, SkipsIterations, SaysItSkipped, StaysWarm, Fails)
-    }
+    known = {kind.__name__: fake(kind) for kind in (Honest, *CHEATS)}
     real = registry.require
     monkeypatch.setattr(registry, "require", lambda name: known.get(name) or real(name))
 
 
 @pytest.mark.usefixtures("fakes")
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("ReturnsEarly", "advance returned before its work was done"),
-        ("NeverFinishes", "a timed round disagrees with the reference: W1 after 20 updates"),
-        ("SkipsIterations", "a timed round disagrees with the reference"),
-        ("SaysItSkipped", "ran 19 of 20 iterations"),
-        ("StaysWarm", "reset did not give the initial parameters"),
-        ("Fails", "RuntimeError: out of luck"),
-    ],
-)
-def test_a_cheat_has_no_result_and_the_others_do(name: str, problem: str) -> None:
-    found = compare("numpy", name, "Honest")
+@pytest.mark.parametrize("kind", CHEATS)
+def test_a_cheat_has_no_result_and_the_others_do(kind: type[Honest]) -> None:
+    found = compare("numpy", kind.__name__, "Honest")
     numpy, cheat, honest = found.contenders
     assert cheat.problem is not None
-    assert problem in cheat.problem
+    assert CHEATS[kind] in cheat.problem
     assert numpy.problem is None
     assert honest.problem is None
     assert len(numpy.samples) == len(honest.samples) == 3
     assert found.ratio(cheat) is None
     assert found.ratio(honest) is not None
+    json.dumps(storing.record(found), allow_nan=False)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_rate_above_the_machine_s_peak_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of one contender runs too slowly by far."""
+    real = contenders.timed_round
+
+    def slow_clock(trainer: Trainer, iterations: int) -> contenders.Round:
+        found = real(trainer, iterations)
+        return replace(found, seconds=found.seconds / (1 if type(trainer) is Honest else 1e6), late=0.0)
+
+    monkeypatch.setattr(contenders, "timed_round", slow_clock)
+    monkeypatch.setattr(race, "PREPARING_FLOOR", 1.0)
+    numpy, honest = compare("numpy", "Honest").contenders
+    assert numpy.problem is not None
+    assert "is above the machine's peak" in numpy.problem
+    assert honest.problem is None
+
+
+@pytest.mark.usefixtures("fakes")
+def test_when_the_baseline_has_no_result_the_others_have() -> None:
+    found = compare("Fails", "numpy", baseline="Fails")
+    assert found.contenders[1].problem is None
+    assert found.ratio(found.contenders[1]) is None
+    assert "the baseline has no result" in drawn(found, running=False)
 
 
 # The rounds
@@ -208,15 +319,24 @@ def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch:
 
     monkeypatch.setattr(contenders, "start", remember)
     found = compare("numpy", "numba", isolate=True, progress=kill)
-    assert found.contenders[0].problem == "MnistbenchError: the process of backend numpy ended unexpectedly"
+    assert found.contenders[0].problem is not None
+    assert found.contenders[0].problem.startswith("the process of backend numpy ended unexpectedly")
     assert found.contenders[1].problem is None
     assert not any(trainer._process.is_alive() for trainer in trainers)
 
 
 def test_an_error_of_another_process_comes_as_that_error() -> None:
     deep = Workload(Network((30, 4, 4, 5)), len(DATA.train), 2)
-    with pytest.raises(MnistbenchError, match="backend numba does not implement 2 hidden layers"):
+    with pytest.raises(UnsupportedWorkload, match="backend numba does not implement 2 hidden layers"):
         contenders.RemoteTrainer("numba", deep, DATA, builders.initial(TASK), None)
+
+
+def test_an_unavailable_backend_of_another_process_is_that_error() -> None:
+    if registry.availability("cupy").usable:
+        pytest.skip("there is a GPU")
+    with pytest.raises(BackendUnavailable, match="backend cupy is unavailable: ") as found:
+        contenders.RemoteTrainer("cupy", TASK, DATA, builders.initial(TASK), None)
+    assert found.value.fix
 
 
 @pytest.mark.parametrize("first", ["libiomp", "libgomp"])
@@ -244,9 +364,30 @@ def test_options(names: tuple[str, ...], options: dict[str, Any], message: str) 
 # What is said of it
 
 
+def drawn(found: Comparison, running: bool) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table(found, running))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_table_can_be_drawn_at_any_time(seed: int) -> None:
+    """Also before the baseline has run."""
+    texts: list[str] = []
+    task = replace(TASK, seed=seed)
+    names = ["numpy", "numba"]
+    found = comparison.compare(
+        names, ["float64"], task, DATA, rounds=2, progress=lambda state: texts.append(drawn(state, running=True))
+    )
+    assert "loading" in texts[0]
+    assert any("comparing with the reference" in text for text in texts)
+    assert any("round 2 of 2" in text for text in texts)
+    assert "too few rounds to tell" in drawn(found, running=False)
+
+
 def timed(**samples: list[float]) -> Comparison:
     """A finished comparison in float64 with these seconds, numpy's first."""
-    found = comparison._prepared(list(samples), ["float64"], TASK, DATA, 7, None)
+    found = comparison._prepared(list(samples), ["float64"], TASK, 7, None)
     for contender, seconds in zip(found.contenders, samples.values(), strict=True):
         contender.samples, contender.accuracy, contender.state = seconds, 0.5, "ready"
     return found
@@ -275,22 +416,22 @@ def test_significance(numba: list[float], significant: bool | None) -> None:
 
 
 def test_the_table_fits_a_terminal_and_says_what_is_doubtful() -> None:
-    from rich.console import Console
-
     found = timed(numpy=[3.0, 3.1, 3.2, 2.9, 2.8], numba=[1.0, 1.01, 1.02, 1.03, 1.04])
     found.contenders[1].state = "runs"
     found.warnings = ["numpy float64: rounds differ by 13% of their median"]
-    console = Console(width=120, record=True)
-    console.print(table(found, True))
-    console.print(table(found, False))
-    text = console.export_text()
+    text = drawn(found, running=True)
     assert "5/7 rounds, runs" in text
     assert "round 6 of 7" in text
+    text = drawn(found, running=False)
     assert "2.94×" in text
+    assert "no difference" not in text
     assert "warning: numpy float64: rounds differ by 13%" in text
+    found.contenders[1].samples = [3.1, 3.0, 2.9, 3.2, 2.8]
+    assert "no difference" in drawn(found, running=False)
+    found.contenders[1].samples = [2.9, 3.0, 3.1, 2.8, 2.7]
+    assert "times overlap" in drawn(found, running=False)
     found.contenders[1].problem = "it cheats"
-    console.print(table(found, False))
-    assert "NO RESULT" in console.export_text()
+    assert "NO RESULT" in drawn(found, running=False)
 
 
 # Stored rows
@@ -357,7 +498,7 @@ def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch
     storing.store(found, tmp_path, None)
     rows = results.load(tmp_path / machine.folder_name())
     assert list(rows["validated"]) == [True, False, True]
-    assert "returned before its work was done" in rows["problem"].iloc[1]
+    assert rows["problem"].iloc[1].startswith("advance returned before its work was done")
 
 
 def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:

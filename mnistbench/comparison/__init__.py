@@ -3,43 +3,27 @@
 Every round runs each contender once, in another random order, from fresh weights. A machine that is slower for a
 while slows both sides of a ratio, so that ratios are known better than times are.
 
-The clock trusts nobody. In every round it is checked that a reset gave the initial parameters, that the parameters
-afterwards are the reference's, that as many iterations ran as were asked for, and that ``advance`` did not return
-before its work was done. Who fails gets no result.
+The clock trusts nobody; see :mod:`mnistbench.comparison.race`. Who fails a check gets no result, and the race goes on.
 """
 
 from __future__ import annotations
 
 import math
-import random
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import threadpoolctl
-
 import mnistbench.backends as registry
-from mnistbench import training
-from mnistbench.agreement import Agreement, Trajectory, check_final, check_trainer
+from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Trainer
 from mnistbench.comparison import contenders as ways
 from mnistbench.datasets import Dataset
-from mnistbench.errors import OptionError
+from mnistbench.errors import MnistbenchError, OptionError
 from mnistbench.measurement import noise
 from mnistbench.measurement.statistics import Ratio, different, paired_ratio
+from mnistbench.network import Parameters
 from mnistbench.workload import DType, Workload
-
-SETTLE = 0.1
-"""Seconds of rest before each run: threads of the one before stop spinning within that."""
-
-EARLY = 0.05
-"""A trainer whose parameters come later than this fraction of a round's seconds, in every round, returned early."""
-
-EARLY_FLOOR = 5e-4
-"""Seconds by which they may be late whatever a round takes: a first copy from a device, a cold cache."""
 
 BASELINE = "numpy"
 """What others are compared with, unless somebody chooses, or it does not take part."""
@@ -51,14 +35,13 @@ class Contender:
 
     Attributes:
         label: unique among the contenders: "numba float32", "numba float32 (2)".
+        agreement: with the reference, along the whole trajectory, before any round.
         state: what it is doing, for somebody who watches.
         samples: seconds of each round.
-        agreement: with the reference, along the whole trajectory, before any round.
         problem: why it has no result, else None.
-        accuracy: of the training images in the last iteration of the last round.
-        late: by how much reading the parameters after each round was late, in seconds.
+        accuracy: of the training images in the last iteration of the last round; NaN before.
         description: what the trainer says of itself.
-        final: loss and accuracies after the last iteration.
+        final: loss and accuracies after the last iteration, None where they are not known.
     """
 
     label: str
@@ -69,9 +52,10 @@ class Contender:
     samples: list[float] = field(default_factory=list)
     problem: str | None = None
     accuracy: float = math.nan
-    late: list[float] = field(default_factory=list)
     description: dict[str, Any] = field(default_factory=dict)
-    final: dict[str, float | None] = field(default_factory=dict)
+    final: dict[str, float | None] = field(
+        default_factory=lambda: dict.fromkeys(("loss", "train_accuracy", "dev_accuracy", "test_accuracy"))
+    )
 
 
 @dataclass
@@ -83,7 +67,7 @@ class Comparison:
         rounds: how many there will be.
         baseline: label of the contender, or name of the backend (of each dtype its own), that ratios are over.
         isolated: whether every contender has a process of its own.
-        trajectory: the reference's.
+        trajectory: the reference's, once it is computed.
         warnings: what makes the timings doubtful, in words.
     """
 
@@ -91,8 +75,8 @@ class Comparison:
     rounds: int
     baseline: str
     contenders: list[Contender]
-    trajectory: Trajectory
     isolated: bool = False
+    trajectory: Trajectory | None = None
     warnings: list[str] = field(default_factory=list)
 
     def baseline_of(self, contender: Contender) -> Contender:
@@ -100,20 +84,29 @@ class Comparison:
         own = [c for c in self.contenders if self.baseline in (c.backend, c.label)]
         return next((c for c in own if c.dtype == contender.dtype), own[0])
 
+    def pairs(self, contender: Contender) -> tuple[list[float], list[float]] | None:
+        """Seconds of the baseline and of a contender in the rounds that both have run; None where one has no result."""
+        other = self.baseline_of(contender)
+        done = min(len(contender.samples), len(other.samples))
+        if contender is other or contender.problem or other.problem or not done:
+            return None
+        return other.samples[:done], contender.samples[:done]
+
     def ratio(self, contender: Contender) -> Ratio | None:
         """How many times as fast as its baseline a contender is, within rounds; None where one has no result."""
-        other = self.baseline_of(contender)
-        if contender.problem or other.problem or not contender.samples or contender is other:
-            return None
-        done = min(len(contender.samples), len(other.samples))
-        return paired_ratio(other.samples[:done], contender.samples[:done])
+        pairs = self.pairs(contender)
+        return None if pairs is None else paired_ratio(*pairs)
+
+    def different(self, contender: Contender) -> bool | None:
+        """Whether the times of a contender and its baseline differ by more than chance (see
+        :func:`~mnistbench.measurement.statistics.different`); None where nothing can be said."""
+        pairs = self.pairs(contender)
+        return None if pairs is None else different(*pairs)
 
     def significant(self, contender: Contender) -> bool | None:
-        """Whether a contender and its baseline differ by more than chance; None where nothing can be said."""
-        ratio, other = self.ratio(contender), self.baseline_of(contender)
-        if ratio is None or (differ := different(other.samples, contender.samples)) is None:
-            return None
-        return differ and not ratio.low <= 1 <= ratio.high
+        """Whether the times differ by more than chance, and 1 is outside of the ratio's interval."""
+        ratio, differ = self.ratio(contender), self.different(contender)
+        return None if ratio is None or differ is None else differ and not ratio.low <= 1 <= ratio.high
 
 
 Progress = Callable[[Comparison], None]
@@ -138,50 +131,44 @@ def compare(
         dtypes: each backend takes part in each.
         workload: what to train; its dtype does not count.
         dataset: what to train on.
-        rounds: how often everybody runs; from 5 on, a difference can be significant.
-        baseline: a backend that takes part; by default numpy, or else the first.
+        rounds: how often everybody runs; from 5 on, ratios have intervals and differences are tested.
+        baseline: a backend that takes part, or one of its labels ("numpy float64"); by default numpy, or else the
+            first.
         threads: how many of the host's to use; None for all that the process may.
-        isolate: a process for each contender. It is also done where libraries clash in one process.
+        isolate: a process for each contender. It is also done where libraries clash in one process. A script that
+            compares so must do it below ``if __name__ == "__main__":``, since new processes import it.
         progress: called whenever something has changed and no clock runs.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: a backend cannot do it.
         OptionError: fewer than 1 round, no backend, or a baseline that does not take part.
     """
+    from mnistbench.comparison import race  # which loads more than a contender's own process needs
+
+    comparison = _prepared(backends, dtypes, workload, rounds, baseline)
+    initial = Parameters.initial(workload.network, workload.seed)
     for name in backends:
-        if isolate and name in registry.names():
-            continue  # its process will say whether it can run; its libraries stay out of this one
-        registry.require(name)
-    comparison = _prepared(backends, dtypes, workload, dataset, rounds, baseline)
+        # Its own process will say whether an isolated one can run; its libraries stay out of this one.
+        (registry.require if not isolate else _known)(name)
     with ExitStack() as stack:
-        trainers = _start(comparison, stack, threads, isolate, progress)
-        for contender, trainer in zip(comparison.contenders, trainers, strict=True):
-            _check(contender, trainer, comparison, progress)
-        racing = [pair for pair in zip(comparison.contenders, trainers, strict=True) if not pair[0].problem]
+        wanted = isolate or ways.clashing_libraries() is not None
+        racing = _start(comparison, stack, dataset, initial, threads, wanted, progress)
+        comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
+        race.check_all(comparison, racing, progress)
         with noise.Watch() as watch:
-            _race(comparison, racing, watch, progress)
-        for contender, trainer in racing:
-            _finish(contender, trainer, dataset)
+            race.run(comparison, racing, watch, progress)
+        race.finish(comparison, racing)
     comparison.warnings = [*_warnings(comparison.contenders), *watch.warnings()]
     return comparison
 
 
-def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
-    """What makes the contenders' own timings doubtful."""
-    for contender in contenders:
-        for warning in noise.of_timings(contender.samples) if contender.samples else ():
-            yield f"{contender.label}: {warning}"
-        if throttled := (contender.description.get("gpu") or {}).get("throttled"):
-            yield f"{contender.label}: the GPU's clocks were held down: {throttled}"
+def _known(name: str) -> None:
+    if name not in registry.names():
+        registry.get(name)  # raises, and says what is meant
 
 
 def _prepared(
-    backends: Sequence[str],
-    dtypes: Sequence[DType],
-    workload: Workload,
-    dataset: Dataset,
-    rounds: int,
-    baseline: str | None,
+    backends: Sequence[str], dtypes: Sequence[DType], workload: Workload, rounds: int, baseline: str | None
 ) -> Comparison:
     """The comparison before anything has run, its options checked."""
     if rounds < 1:
@@ -197,108 +184,56 @@ def _prepared(
     chosen = baseline or (BASELINE if BASELINE in backends else backends[0])
     if chosen not in (names := dict.fromkeys([*backends, *(contender.label for contender in taking_part)])):
         raise OptionError(f"baseline {chosen!r} does not take part; choose from {', '.join(names)}")
-    trajectory = Trajectory(workload.with_dtype("float64"), dataset)
-    return Comparison(workload, rounds, chosen, taking_part, trajectory)
+    return Comparison(workload, rounds, chosen, taking_part)
 
 
 def _start(
-    comparison: Comparison, stack: ExitStack, threads: int | None, isolate: bool, progress: Progress
-) -> list[Trainer]:
-    """Start everybody's trainer: in this process, or, if that is wanted or needed, in one each."""
-    trajectory = comparison.trajectory
+    comparison: Comparison,
+    stack: ExitStack,
+    dataset: Dataset,
+    initial: Parameters,
+    threads: int | None,
+    isolate: bool,
+    progress: Progress,
+) -> list[tuple[Contender, Trainer]]:
+    """Start everybody's trainer: in this process, or, if that is wanted or turns out to be needed, in one each."""
+    comparison.isolated = isolate
+    started = []
     with ExitStack() as unless_clash:
-        trainers = []
         for contender in comparison.contenders:
             contender.state = "loads"
             progress(comparison)
             task = comparison.workload.with_dtype(contender.dtype)
-            trainer = ways.start(contender.backend, task, trajectory.dataset, trajectory.fresh(), threads, isolate)
-            trainers.append(unless_clash.enter_context(trainer))
+            try:
+                trainer = ways.start(contender.backend, task, dataset, initial.astype("float64"), threads, isolate)
+            except MnistbenchError:
+                raise  # the user's to mend, before anything was measured
+            except Exception as error:
+                contender.problem, contender.state = ways.in_words(error), "out"
+                continue
+            started.append((contender, unless_clash.enter_context(trainer)))
             contender.state = "loaded"
-        clash = None if isolate else ways.clashing_libraries(threadpoolctl.threadpool_info)
-        if clash is None:
-            comparison.isolated = isolate
+            if not isolate and ways.clashing_libraries() is not None:
+                break
+        else:
             stack.enter_context(unless_clash.pop_all())
-            return trainers
-    return _start(comparison, stack, threads, True, progress)
+            return started
+    return _start(comparison, stack, dataset, initial, threads, True, progress)
 
 
-def _check(contender: Contender, trainer: Trainer, comparison: Comparison, progress: Progress) -> None:
-    """Compare a trainer with the reference along the whole trajectory, which is also the warm-up."""
-    contender.state = "is checked"
-    progress(comparison)
-    contender.agreement = check_trainer(trainer, contender.agreement, comparison.trajectory)
-    contender.description = trainer.describe()
-    if not contender.agreement.passed:
-        contender.problem = f"disagrees with the reference: {contender.agreement.summary()}"
-    contender.state = "out" if contender.problem else "ready"
-    progress(comparison)
-
-
-def _race(
-    comparison: Comparison, racing: list[tuple[Contender, Trainer]], watch: noise.Watch, progress: Progress
-) -> None:
-    """All rounds. Nothing is drawn while a clock runs: on few cores, drawing would be in the time."""
-    order = random.Random(comparison.workload.seed)
-    for _ in range(comparison.rounds):
-        for contender, trainer in order.sample(racing, len(racing)):
-            if contender.problem is None:
-                contender.state = "runs"
-                progress(comparison)
-                _run(contender, trainer, comparison, watch)
-                contender.state = "out" if contender.problem else "ready"
-                progress(comparison)
-    for contender, _ in racing:
-        late = min(contender.late, default=0.0)
-        if contender.problem is None and late > max(EARLY_FLOOR, EARLY * statistics.median(contender.samples)):
-            contender.problem = (
-                f"advance returned before its work was done: reading the parameters then took {late * 1e3:.1f} ms more"
-            )
-
-
-def _run(contender: Contender, trainer: Trainer, comparison: Comparison, watch: noise.Watch) -> None:
-    """One round of one contender."""
-    trajectory, iterations = comparison.trajectory, comparison.workload.iterations
-    try:
-        trainer.reset(trajectory.fresh())
-        initial = trajectory.fresh().astype(contender.dtype)
-        if any((a != b).any() for (_, a), (_, b) in zip(trainer.parameters().named(), initial.named(), strict=True)):
-            contender.problem = "reset did not give the initial parameters"
-            return
-        time.sleep(SETTLE)
-        watch.look()
-        found = ways.run_round(trainer, iterations)
-    except Exception as error:  # a contender that fails leaves the race to the others
-        contender.problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return
-    contender.samples.append(found.seconds)
-    contender.late.append(found.late)
-    contender.accuracy = found.metrics.accuracy
-    if found.metrics.iteration != iterations - 1:
-        contender.problem = f"ran {found.metrics.iteration + 1} of {iterations} iterations"
-    checks = check_final(found.parameters, contender.dtype, trajectory)
-    contender.agreement.checks.extend(checks)
-    if (failed := [check for check in checks if not check.passed]) and contender.problem is None:
-        contender.problem = f"a timed round disagrees with the reference: {failed[0]}"
-
-
-def _finish(contender: Contender, trainer: Trainer, dataset: Dataset) -> None:
-    """What a row says of the trained network. It takes one iteration more, of which the forward pass counts."""
-    contender.final = {"dev_accuracy": None, "test_accuracy": None, "loss": None, "train_accuracy": contender.accuracy}
-    if contender.problem:
-        return
-    contender.final = {
-        "dev_accuracy": training.accuracy(trainer, dataset.dev),
-        "test_accuracy": training.accuracy(trainer, dataset.test) if dataset.test else None,
-    }
-    last = trainer.advance(1)
-    contender.final |= {"loss": last.loss, "train_accuracy": last.accuracy}
-    contender.description = trainer.describe()  # with what a GPU's clocks did meanwhile
-    contender.state = "finished"
+def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
+    """What makes the results of contenders doubtful."""
+    for contender in contenders:
+        if contender.problem or not contender.samples:
+            continue
+        for warning in noise.of_timings(contender.samples):
+            yield f"{contender.label}: {warning}"
+        if throttled := (contender.description.get("gpu") or {}).get("throttled"):
+            yield f"{contender.label}: the GPU's clocks were held down: {throttled}"
 
 
 def fraction(comparison: Comparison) -> float:
     """How much of the rounds is done."""
-    done = sum(len(contender.samples) for contender in comparison.contenders)
     racing = [contender for contender in comparison.contenders if not contender.problem]
+    done = sum(len(contender.samples) for contender in racing)
     return done / max(1, comparison.rounds * len(racing))

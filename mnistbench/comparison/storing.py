@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mnistbench import files, report, results
 from mnistbench.comparison import Comparison, Contender
+from mnistbench.errors import MnistbenchError
 from mnistbench.measurement import cold, machine
 
 
@@ -52,34 +52,43 @@ def require_writable(folder: Path) -> None:
 
 
 def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Path]:
-    """Store the rows of everybody who ran all rounds, draw the folder's charts anew, and return the files written.
+    """Store the rows of everybody who ran, draw the folder's charts anew, and return the files written.
 
     What a cold process pays is measured here, one process after the other. A backend that took part twice has one
     row: its first.
 
     Raises:
-        MnistbenchError: something cannot be written, or a process failed.
+        MnistbenchError: something cannot be written; or a cold process failed, which leaves out that row only.
     """
-    entries = []
-    taken = set()
+    entries: list[tuple[dict[str, Any], list[float]]] = []
+    failures: list[MnistbenchError] = []
+    cases = {(contender.backend, contender.dtype): contender for contender in reversed(comparison.contenders)}
     for contender in comparison.contenders:
-        case = contender.backend, contender.dtype
-        if case in taken or len(contender.samples) < comparison.rounds:
-            continue
-        taken.add(case)
-        workload = comparison.workload.with_dtype(contender.dtype)
-        start = cold.measure(contender.backend, workload, threads)
-        # Failed checks of timed rounds are among the agreement's; what else went wrong is a failure of its own.
-        agreement = contender.agreement
-        if contender.problem and agreement.passed:
-            agreement = replace(agreement, failure=contender.problem)
-        fields = results.row(
-            workload, contender.description, start, contender.samples, agreement, comparison.trajectory, contender.final
-        )
-        entries.append((fields, contender.samples))
-    if not entries:
-        return []
-    document = results.document(entries)
-    name = f"{comparison.workload.name}_{document['commit_info']['id'][:7]}"
-    stored = results.store(folder / machine.folder_name(), name, document)
-    return [stored, *report.write(folder)]
+        if contender.samples and contender is cases[contender.backend, contender.dtype]:
+            try:
+                entries.append((_row(contender, comparison, threads), contender.samples))
+            except MnistbenchError as error:
+                failures.append(error)
+    written = []
+    if entries:
+        document = results.document(entries)
+        name = f"{comparison.workload.name}_{document['commit_info']['id'][:7]}"
+        written = [results.store(folder / machine.folder_name(), name, document), *report.write(folder)]
+    if failures:
+        raise failures[0]
+    return written
+
+
+def _row(contender: Contender, comparison: Comparison, threads: int | None) -> dict[str, Any]:
+    assert comparison.trajectory is not None, "the reference comes before the race"
+    workload = comparison.workload.with_dtype(contender.dtype)
+    return results.row(
+        workload,
+        contender.description,
+        cold.measure(contender.backend, workload, threads),
+        contender.samples,
+        contender.agreement,
+        comparison.trajectory,
+        contender.final,
+        contender.problem,
+    )

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mnistbench.comparison import Comparison, Contender, fraction
-from mnistbench.measurement.statistics import median
-from mnistbench.report import seconds
+from mnistbench.measurement.statistics import different, median, paired_ratio
+from mnistbench.report import seconds, times
 
-_HEADINGS = ("", "time", "", "faster by", "", "accuracy", "agreement")
+_HEADINGS = ("", "time", "", "times as fast", "", "accuracy", "agreement")
 
 
 def table(comparison: Comparison, running: bool) -> RenderableType:
@@ -64,40 +64,41 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
         middle = median(contender.samples)
         time = seconds(middle.value)
         interval = f"{seconds(middle.low)} to {seconds(middle.high)}" if middle.low < middle.high else ""
-    faster, by = _ratio(contender, comparison)
+    ratio, by = _ratio(contender, comparison, running)
     accuracy = "" if math.isnan(contender.accuracy) else f"{contender.accuracy:.1%}"
     error = contender.agreement.trajectory()[-1:]
     said = f"agrees ({error[0][1]:.0e})" if error else ""
     if running:
         said = f"{len(contender.samples)}/{comparison.rounds} rounds, {contender.state}"
-    return [name, time, interval, faster, by, accuracy, said]
+    return [name, time, interval, ratio, by, accuracy, said]
 
 
-def _ratio(contender: Contender, comparison: Comparison) -> tuple[str, str]:
-    """The ratio over the baseline, and its interval or what to think of it."""
-    if contender is comparison.baseline_of(contender):
+def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple[str, str]:
+    """The ratio to the baseline, and its interval or what to think of it; only the first while others still run."""
+    pairs = comparison.pairs(contender)
+    if contender is (baseline := comparison.baseline_of(contender)):
         return "1", "baseline"
-    ratio = comparison.ratio(contender)
-    if ratio is None:
-        return "", ""
-    interval = f"{_times(ratio.low)} to {_times(ratio.high)}" if ratio.known else ""
-    if (significant := comparison.significant(contender)) is False:
-        interval += ", not significant"
-    elif significant is None:
-        interval += ", too few rounds to tell"
-    return f"{_times(ratio.value)}×", interval.removeprefix(", ")
-
-
-def _times(ratio: float) -> str:
-    """A ratio to three digits, none of them left out: 49.0, 1.02, 1,020."""
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:#.3g}"
+    if pairs is None:
+        return "", "the baseline has no result" if baseline.problem else ""
+    if running:
+        return times(median([first / second for first, second in zip(*pairs, strict=True)]).value), ""
+    ratio = paired_ratio(*pairs)
+    differ = different(*pairs)
+    if differ is None:
+        return times(ratio.value), "too few rounds to tell"
+    interval = f"{times(ratio.low)} to {times(ratio.high)}"
+    if ratio.low <= 1 <= ratio.high:
+        return times(ratio.value), f"{interval}, no difference"
+    return times(ratio.value), interval + ("" if differ else ", times overlap")
 
 
 def notes(comparison: Comparison) -> list[str]:
     """How to read the numbers."""
     first = comparison.baseline
+    level = median([1.0] * comparison.rounds).level
     return [
-        f"time: median of {comparison.rounds} interleaved rounds, and an interval of it; faster by: over {first}"
-        f"{'' if ' ' in first else ' in the same dtype'}, the ratio within rounds with its 95% interval; "
-        "significant: ranks that chance gives in less than 1 of 100 cases, and 1 is outside of the interval."
+        f"time: median of {comparison.rounds} interleaved rounds, and an interval that covers the true one with a "
+        f"probability of {level:.0%}; times as fast: as {first}{'' if ' ' in first else ' in the same dtype'}, the "
+        "ratio within rounds with its 95% interval; a difference is significant if 1 is outside of that, and the times "
+        "do not overlap more than in 1 of 100 cases by chance."
     ]

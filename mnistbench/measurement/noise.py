@@ -1,18 +1,21 @@
 """What makes timings doubtful: rounds that differ, rounds too short, other work on the machine, a slower clock.
 
-The thresholds on the timings themselves are those of pyperf's ``check`` command.
+In the manner of pyperf's ``check`` command, and with its thresholds; on medians and ranges, where pyperf takes means
+and standard deviations, since the rounds here are few.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
-from numba import njit
 
 from mnistbench.measurement.statistics import median
 
@@ -23,10 +26,10 @@ SHORTEST = 1e-3
 """Seconds. What disturbs a shorter round, such as one interrupt, is no longer small beside it."""
 
 OTHERS = 0.10
-"""CPUs. Other processes that use more than this while timing are named."""
+"""CPUs. If other processes use more than this while timing, it is said."""
 
 SLOWER = 0.10
-"""A CPU that computed slower than its best by more than this fraction, at the middle of the looks, is named."""
+"""A CPU that computed slower than its best by more than this fraction, at the middle of the looks, is said to."""
 
 _STEPS = 200_000  # of a chain of 2 dependent operations: about 0.2 ms at 4 GHz
 _LOOKS = 3  # the fastest of them counts
@@ -43,8 +46,8 @@ def of_timings(samples: Sequence[float]) -> Iterator[str]:
     if far:
         count = f"{len(far)} of {len(samples)} rounds"
         yield f"{count} further than {OUTLIER:.0%} from the median"
-    if middle.value < SHORTEST:
-        yield f"a round takes {middle.value * 1e6:.0f} µs, less than 1 ms; train for more iterations"
+    if (shortest := min(samples)) < SHORTEST:
+        yield f"a round took {shortest * 1e6:.0f} µs, less than 1 ms; train for more iterations"
 
 
 class Watch:
@@ -62,7 +65,7 @@ class Watch:
         self._throttled = 0
 
     def __enter__(self) -> Self:
-        _chain(1)  # compiled before anything is timed
+        _chain()(1)  # compiled before anything is timed
         self._throttled = _throttle_count()
         self._start = time.perf_counter(), *_cpu_seconds()
         return self
@@ -82,7 +85,7 @@ class Watch:
         seconds = []
         for _ in range(_LOOKS):
             start = time.perf_counter()
-            _chain(_STEPS)
+            _chain()(_STEPS)
             seconds.append(time.perf_counter() - start)
         self._clocks.append(min(seconds))
 
@@ -98,34 +101,46 @@ class Watch:
             yield f"the CPU ran {lost:.0%} below its best clock half of the time"
 
 
-@njit(nogil=True)
-def _chain(steps):  # type: ignore[no-untyped-def]
-    """Each operation needs the one before: the time is that of so many cycles, whatever else the CPU could do."""
-    value = 1
-    for _ in range(steps):
-        value = value * 6364136223846793005 + 1442695040888963407
-    return value
+@cache
+def _chain() -> Callable[[int], int]:
+    """Operations each of which needs the one before: they take so many cycles, and depend on nothing else."""
+    from numba import njit  # which only who watches has to load
+
+    @njit(nogil=True)  # type: ignore[untyped-decorator]
+    def chain(steps: int) -> int:
+        value = 1
+        for _ in range(steps):
+            value = value * 6364136223846793005 + 1442695040888963407
+        return value
+
+    compiled: Callable[[int], int] = chain
+    return compiled
 
 
 def _cpu_seconds() -> tuple[float, float, float]:
-    """CPU seconds so far: of everything on this machine, of this process and its children, and stolen."""
-    times = psutil.cpu_times()
-    stolen = float(getattr(times, "steal", 0.0))
-    busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - stolen
-    # Linux counts a guest's time in user's too.
-    busy -= getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    """CPU seconds so far: of all work on the CPUs this process may use, of its own and its children's, and stolen."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    busy = stolen = 0.0
+    for cpu, times in enumerate(psutil.cpu_times(percpu=True)):
+        if usable is None or cpu in usable:
+            # Linux counts a guest's time in user's too.
+            idle = times.idle + sum(getattr(times, name, 0.0) for name in ("iowait", "steal", "guest", "guest_nice"))
+            busy += sum(times) - idle
+            stolen += getattr(times, "steal", 0.0)
     process = psutil.Process()
-    own = 0.0
-    for member in (process, *process.children(recursive=True)):
-        try:
-            used = member.cpu_times()
-        except psutil.Error:  # it has ended
-            continue
-        own += used.user + used.system
+    used = process.cpu_times()
+    own = used.user + used.system + used.children_user + used.children_system
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            used = child.cpu_times()
+            own += used.user + used.system + used.children_user + used.children_system
     return busy, own, stolen
 
 
 def _throttle_count() -> int:
     """How often the cores were throttled since the machine started, where Linux tells; else 0."""
-    counters = _CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
-    return sum(int(counter.read_text()) for counter in counters)
+    total = 0
+    for counter in _CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
+        with contextlib.suppress(OSError, ValueError):
+            total += int(counter.read_text())
+    return total

@@ -1,0 +1,184 @@
+"""The rounds, and what is checked in each of them.
+
+The clock trusts nobody:
+
+- *fresh weights*: after a reset, the parameters are the initial ones, bit for bit. Their hidden units are in another
+  order in every round: a network's units can be permuted without changing what it computes, so the reference's end
+  is known in any order, but who kept the end of an earlier round has a wrong one;
+- *all the work*: as many iterations as asked for, with the reference's loss and accuracy in the last and the
+  reference's parameters after it;
+- *inside of the clock*: neither does ``reset`` take as long as a round, nor do the parameters come late after one;
+- *possible*: no rate above the machine's limits.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench import results, training
+from mnistbench.agreement import Check, Trajectory, check_metrics, check_round, check_trainer
+from mnistbench.backends import Trainer
+from mnistbench.comparison import Comparison, Contender, Progress
+from mnistbench.comparison import contenders as ways
+from mnistbench.measurement import noise
+from mnistbench.measurement.clock import timed
+from mnistbench.network import Parameters
+
+Racing = Sequence[tuple[Contender, Trainer]]
+
+SETTLE = 0.1
+"""Seconds of rest before each run: threads of the one before stop spinning within that."""
+
+EARLY = 0.05
+"""A trainer whose parameters come later than this fraction of a round, in the median round, returned early."""
+
+EARLY_FLOOR = 5e-4
+"""Seconds by which they may be late whatever a round takes: a first copy from a device, a cold cache."""
+
+PREPARING = 0.5
+"""A trainer whose reset takes longer than this fraction of a round, in the median round, works ahead in it."""
+
+PREPARING_FLOOR = 5e-3
+"""Seconds that a reset may take whatever a round takes: copies to a device, or through a pipe."""
+
+
+@dataclass
+class _Asides:
+    """Seconds outside of the clock, one of each a round: of the reset, and by which the parameters were late."""
+
+    reset: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+
+
+def check_all(comparison: Comparison, racing: Racing, progress: Progress) -> None:
+    """Compare every trainer with the reference along the whole trajectory, which is also the warm-up."""
+    for contender, trainer in racing:
+        contender.state = "is checked"
+        progress(comparison)
+        contender.agreement = check_trainer(trainer, contender.agreement, _trajectory(comparison))
+        if contender.agreement.passed:
+            _guarded(_describe, contender, trainer)
+        else:
+            contender.problem = f"disagrees with the reference: {contender.agreement.summary()}"
+        contender.state = "out" if contender.problem else "ready"
+        progress(comparison)
+
+
+def run(comparison: Comparison, racing: Racing, watch: noise.Watch, progress: Progress) -> None:
+    """All rounds. Nothing is drawn while a clock runs: on few cores, drawing would be in the time."""
+    order = random.Random(comparison.workload.seed)
+    units = np.random.default_rng(comparison.workload.seed)
+    asides = {contender.label: _Asides() for contender, _ in racing}
+    for _ in range(comparison.rounds):
+        permutation = units.permutation(comparison.workload.network.hidden[0])
+        for contender, trainer in order.sample(list(racing), len(racing)):
+            if contender.problem is None:
+                contender.state = "runs"
+                progress(comparison)
+                watch.look()
+                _guarded(_run, contender, trainer, comparison, permutation, asides[contender.label])
+                contender.state = "out" if contender.problem else "ready"
+                progress(comparison)
+    for contender, _ in racing:
+        if contender.problem is None:
+            contender.problem = _outside_of_the_clock(contender.samples, asides[contender.label])
+
+
+def finish(comparison: Comparison, racing: Racing) -> None:
+    """What a row says of the trained network. It takes one iteration more, of which the forward pass counts."""
+    for contender, trainer in racing:
+        if contender.problem is None:
+            _guarded(_finish, contender, trainer, comparison)
+            contender.state = "out" if contender.problem else "finished"
+
+
+def _guarded(action: Callable[..., None], contender: Contender, *arguments: Any) -> None:
+    """Do something with a contender; one that fails leaves the race to the others."""
+    try:
+        action(contender, *arguments)
+    except Exception as error:
+        contender.problem = ways.in_words(error)
+
+
+def _describe(contender: Contender, trainer: Trainer) -> None:
+    contender.description = trainer.describe()
+
+
+def _trajectory(comparison: Comparison) -> Trajectory:
+    assert comparison.trajectory is not None, "the reference comes before the race"
+    return comparison.trajectory
+
+
+def _run(
+    contender: Contender, trainer: Trainer, comparison: Comparison, permutation: NDArray[np.int64], asides: _Asides
+) -> None:
+    """One round of one contender."""
+    trajectory, iterations = _trajectory(comparison), comparison.workload.iterations
+    initial = with_units(trajectory.fresh(), permutation)
+    _, seconds = timed(lambda: trainer.reset(initial))
+    asides.reset.append(seconds)
+    expected = initial.astype(contender.dtype)
+    if any((a != b).any() for (_, a), (_, b) in zip(trainer.parameters().named(), expected.named(), strict=True)):
+        contender.problem = "reset did not give the initial parameters"
+        return
+    time.sleep(SETTLE)
+    found = ways.timed_round(trainer, iterations)
+    if found.seconds <= 0:
+        contender.problem = "a round took no time"
+        return
+    contender.samples.append(found.seconds)
+    asides.late.append(found.late)
+    contender.accuracy = found.metrics.accuracy
+    own = with_units(found.parameters, np.argsort(permutation))
+    _require(contender, check_round(own, found.metrics, contender.dtype, trajectory))
+
+
+def with_units(parameters: Parameters, order: NDArray[np.int64]) -> Parameters:
+    """The same network of one hidden layer with its hidden units in another order."""
+    (W1, W2), (b1, b2) = parameters.weights, parameters.biases
+    return Parameters([W1[order], W2[:, order]], [b1[order], b2])
+
+
+def _require(contender: Contender, checks: list[Check]) -> None:
+    contender.agreement.checks.extend(checks)
+    if failed := [check for check in checks if not check.passed]:
+        contender.problem = f"a timed round disagrees with the reference: {failed[0]}"
+
+
+def _outside_of_the_clock(samples: Sequence[float], asides: _Asides) -> str | None:
+    """Whether work was done where no clock ran, in words."""
+    middle, late, reset = (statistics.median(seconds) for seconds in (samples, asides.late, asides.reset))
+    if late > max(EARLY_FLOOR, EARLY * middle):
+        return f"advance returned before its work was done: reading the parameters then took {late * 1e3:.1f} ms more"
+    if reset > max(PREPARING_FLOOR, PREPARING * middle):
+        return f"reset took {reset * 1e3:.1f} ms, and a round {middle * 1e3:.1f} ms: work was done outside of the clock"
+    return None
+
+
+def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> None:
+    trajectory = _trajectory(comparison)
+    dataset = trajectory.dataset
+    dev = training.accuracy(trainer, dataset.dev)
+    test = training.accuracy(trainer, dataset.test) if dataset.test else None
+    last = trainer.advance(1)
+    contender.final = {
+        "loss": last.loss,
+        "train_accuracy": last.accuracy,
+        "dev_accuracy": dev,
+        "test_accuracy": test,
+    }
+    _require(contender, check_metrics(last, trajectory.states[-1], contender.dtype, trajectory))
+    # What a GPU's clocks did meanwhile; the rest is as it was before other contenders loaded their libraries.
+    if gpu := trainer.describe().get("gpu"):
+        contender.description["gpu"] = gpu
+    task = comparison.workload.with_dtype(contender.dtype)
+    if contender.problem is None:
+        contender.problem = results.impossible(task, contender.description, statistics.median(contender.samples))
