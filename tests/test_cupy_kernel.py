@@ -339,8 +339,18 @@ def test_matrix_units_need_float32_and_a_new_enough_gpu(version: str, device: la
     [
         ((784, 10, 33), "float32", HOPPER, "33 classes are more than the 32 that a thread's registers hold in float32"),
         ((784, 10, 17), "float64", HOPPER, "17 classes are more than the 16 that a thread's registers hold in float64"),
-        ((784, 383, 10), "float32", HOPPER, "383 hidden units are more than the 382 that a block's threads compute in float32"),
-        ((784, 255, 10), "float64", HOPPER, "255 hidden units are more than the 254 that a block's threads compute in float64"),
+        (
+            (784, 383, 10),
+            "float32",
+            HOPPER,
+            "383 hidden units are more than the 382 that a block's threads compute in float32",
+        ),
+        (
+            (784, 255, 10),
+            "float64",
+            HOPPER,
+            "255 hidden units are more than the 254 that a block's threads compute in float64",
+        ),
         ((30_000, 10, 10), "float32", HOPPER, "the weights of 30000 pixels do not fit into 227 KiB of shared memory"),
         ((784, 10, 10), "float32", replace(HOPPER, cooperative=False), "the device has no cooperative launch"),
         ((784, 10, 10), "float64", replace(TURING, compute_capability=61), "compute capability 6.1 is below 7.0"),
