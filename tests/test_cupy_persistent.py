@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +155,13 @@ def test_memory_that_runs_out_later_is_said_in_the_same_line(
         else:
             for function in ("maximum", "empty", "empty_like"):
                 monkeypatch.setattr(cupy, function, full)
+        calls: dict[str, Callable[[], object]] = {
+            "advance": lambda: trainer.advance(1),
+            "gradients": trainer.gradients,
+            "predict": lambda: trainer.predict(dataset.dev.images),
+        }
         with pytest.raises(BackendUnavailable, match="37 images in float32 do not fit into the GPU's memory"):
-            {
-                "advance": lambda: trainer.advance(1),
-                "gradients": trainer.gradients,
-                "predict": lambda: trainer.predict(dataset.dev.images),
-            }[method]()
+            calls[method]()
 
 
 def test_what_cupy_needs_and_does_not_find_is_said_in_one_line(cupy: StandIn, dtype: DType) -> None:

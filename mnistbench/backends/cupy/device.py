@@ -25,10 +25,8 @@ from mnistbench.errors import BackendUnavailable, MnistbenchError
 from mnistbench.network import Parameters
 from mnistbench.workload import Workload
 
-_NEEDS = (
-    "needs an NVIDIA GPU, a driver for at least the CUDA version CuPy was built for (see nvidia-smi), "
-    "and CUDA's libraries (pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]')"
-)
+_NEEDS = "needs an NVIDIA GPU, and a driver for at least the CUDA version CuPy was built for (see nvidia-smi)"
+_LIBRARIES = "CUDA's libraries come with pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
 
 # What nvidia-smi is asked, and the bits of the reasons that say a clock was held down by more than idleness. The
 # reasons have their first name since driver 535 and had the second before; a field it does not know fails the query.
@@ -75,7 +73,7 @@ class CudaBackend(Backend):
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
     ) -> Trainer:
         self.require(workload)
-        with refusal(self.name, workload, _NEEDS):
+        with refusal(self.name, workload, f"{_NEEDS}; {_LIBRARIES}"):
             return self._load(workload, dataset, parameters)
 
     @abstractmethod
