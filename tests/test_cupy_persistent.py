@@ -130,12 +130,14 @@ def test_the_plain_backend_is_measured_by_the_same_clock(dtype: DType) -> None:
 
 @pytest.mark.parametrize("name", ["persistent", "plain"])
 def test_what_does_not_fit_is_refused_in_one_line(cupy: StandIn, dtype: DType, name: str) -> None:
-    cupy.limit = 100
+    cupy.limit = 500 if name == "persistent" else 100  # bytes: the first there has room for some arrays
     workload, dataset = task(dtype)
     with pytest.raises(BackendUnavailable) as caught:
         backend(name).start(workload, dataset, Parameters.initial(workload.network, 0))
     assert caught.value.reason == f"37 images in {dtype} do not fit into the GPU's memory: 1.0 of 2.0 GiB are free"
     assert caught.value.fix == "use fewer images (--train-size)"
+    assert (len(cupy._arrays) > 1) == (name == "persistent")
+    assert cupy.held_when_freed == [0]
 
 
 @needs_compiler

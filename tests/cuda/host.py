@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -126,6 +127,8 @@ class StandIn(ModuleType):
             **properties,
         }
         self.limit: int | None = None  # bytes of an array
+        self.held_when_freed: list[int] = []  # bytes still in use whenever unused memory was given back
+        self._arrays: list[weakref.ref[_Array]] = []
         self.compute_capability = "90"
         self.blocks_at_once = 1  # on a multiprocessor
         self.maximum, self.exp, self.log, self.stack, self.arange = np.maximum, np.exp, np.log, np.stack, np.arange
@@ -160,7 +163,11 @@ class StandIn(ModuleType):
         )
 
     def get_default_memory_pool(self) -> Any:
-        return SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 4096)
+        def free_all_blocks() -> None:
+            alive = [array for reference in self._arrays if (array := reference()) is not None]
+            self.held_when_freed.append(sum(array.nbytes for array in alive))
+
+        return SimpleNamespace(free_all_blocks=free_all_blocks, total_bytes=lambda: 4096)
 
     def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool) -> Any:
         assert enable_cooperative_groups
@@ -170,7 +177,9 @@ class StandIn(ModuleType):
     def _new(self, array: NDArray[Any]) -> _Array:
         if self.limit is not None and array.nbytes > self.limit:
             raise self.cuda.memory.OutOfMemoryError
-        return array.view(_Array)
+        own = array.view(_Array)
+        self._arrays.append(weakref.ref(own))
+        return own
 
     def asarray(self, values: Any) -> _Array:
         return self._new(np.array(values))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ def refusal(name: str, workload: Workload, fix: str | None = None) -> Iterator[N
     except MnistbenchError:
         raise
     except cp.cuda.memory.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # which hold the arrays there was room for
         cp.get_default_memory_pool().free_all_blocks()
         free, total = runtime.memGetInfo()
         reason = (
@@ -158,9 +160,10 @@ def properties() -> layout.Device:
 def facts(stopwatch: Stopwatch, repeat: Callable[[int], None]) -> dict[str, Any]:
     """What describes this GPU, the software that drives it, and what it did: the common part of a description.
 
-    ``gpu`` has ``memory_bytes``, ``peak_memory_bytes`` (the most that CuPy held), ``compute_capability``,
-    ``device_seconds`` and ``device_iterations`` (:class:`Stopwatch`), and, where nvidia-smi answers, clocks in MHz
-    under this work and at most, and ``throttled``: why a clock is held down then, in words, or None.
+    ``gpu`` has ``memory_bytes``, ``peak_memory_bytes`` (the most that CuPy held since a trainer was last closed),
+    ``compute_capability``, ``device_seconds`` and ``device_iterations`` (:class:`Stopwatch`), and, where nvidia-smi
+    answers, clocks in MHz under this work and at most, and ``throttled``: why a clock is held down then, in words, or
+    None.
 
     Args:
         repeat: queues the work of so many iterations on the current stream, and changes nothing that lasts. It keeps
