@@ -83,6 +83,17 @@ def test_it_describes_the_gpu_and_what_it_did(dtype: DType) -> None:
     assert {"memory_bytes", "peak_memory_bytes", "compute_capability", "registers", "shared_bytes"} <= set(gpu)
 
 
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_another_trainer_of_the_same_kernel_takes_no_shared_memory_away(dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    chosen = backend()
+    with chosen.start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        chosen.warm_up(workload)  # on two images
+        assert trainer.advance(1).iteration == 0
+        assert trainer.describe()["kernel"].startswith("one persistent launch, ")
+
+
 def test_what_does_not_suit_the_kernel_is_computed_by_arrays(cupy: StandIn, dtype: DType) -> None:
     cupy.attributes["CooperativeLaunch"] = 0
     workload, dataset = task(dtype)

@@ -172,7 +172,8 @@ class StandIn(ModuleType):
     def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool) -> Any:
         assert enable_cooperative_groups
         macros = tuple(option for option in options if option.startswith("-D"))
-        return SimpleNamespace(get_function=lambda name: _Kernel(code, macros, self))
+        kernel = _Kernel(code, macros, self)  # the device's own: whoever asks for it shares its attributes
+        return SimpleNamespace(get_function=lambda name: kernel)
 
     def _new(self, array: NDArray[Any]) -> _Array:
         if self.limit is not None and array.nbytes > self.limit:

@@ -144,10 +144,10 @@ def _module(matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
     return cp.RawModule(code=layout.source(matrix_units), options=options, enable_cooperative_groups=True)
 
 
-def _kernel(plan: layout.Plan) -> Any:
-    """The kernel, allowed as much shared memory as the plan needs."""
+def _kernel(plan: layout.Plan, device: layout.Device) -> Any:
+    """The kernel, allowed all of a block's shared memory: trainers of other plans may share it."""
     kernel = _module(plan.matrix_units, tuple(plan.macros.items())).get_function("gradient_descent")
-    kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
+    kernel.max_dynamic_shared_size_bytes = device.shared_bytes
     return kernel
 
 
@@ -170,7 +170,7 @@ class CupyBackend(CudaBackend):
         device = properties()
         plan = layout.plan(workload, kept.size, device)
         if isinstance(plan, layout.Plan):
-            kernel = _kernel(plan)
+            kernel = _kernel(plan, device)
             if (at_once := _blocks_at_once(kernel, plan, device)) >= plan.blocks:
                 return PersistentTrainer(self.name, plan, kernel, kept, workload, dataset, parameters)
             plan = f"of its {plan.blocks} blocks {at_once} can run at once"
