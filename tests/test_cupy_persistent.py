@@ -19,6 +19,7 @@ from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.errors import BackendUnavailable
 from mnistbench.network import Parameters
 from mnistbench.workload import DType, Network, Workload
+from tests import builders
 from tests.builders import identical
 from tests.cuda.host import StandIn, needs_compiler
 
@@ -86,9 +87,10 @@ def test_it_describes_the_gpu_and_what_it_did(dtype: DType) -> None:
 @needs_compiler
 @pytest.mark.usefixtures("cupy")
 def test_another_trainer_of_the_same_kernel_takes_no_shared_memory_away(dtype: DType) -> None:
-    workload, dataset = task(dtype)
+    dataset = builders.dataset(300, 13, 5)
+    workload = builders.workload(dataset, dtype=dtype)
     chosen = backend()
-    with chosen.start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+    with chosen.start(workload, dataset, builders.initial(workload)) as trainer:
         chosen.warm_up(workload)  # on two images
         assert trainer.advance(1).iteration == 0
         assert trainer.describe()["kernel"].startswith("one persistent launch, ")
