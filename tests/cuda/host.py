@@ -106,6 +106,11 @@ class _Kernel:
         assert images.dtype == labels.dtype == np.uint8
         assert parameters.dtype == partials.dtype == real
         assert metrics.dtype == np.float64
+        image_count, quads, *_ = map(int, numbers)
+        assert images.shape == (-(-image_count // 4), quads, 4, 4)
+        assert labels.shape == (image_count,)
+        assert partials.shape == (grid[0], parameters.size)
+        assert metrics.shape == (grid[0], 2)
         arrays = [images, labels, parameters, None if isinstance(gradients, np.uintp) else gradients, partials, metrics]
         launch(self._code, self._macros, grid[0], shared_mem, [*arrays, *numbers])
         arrivals[0] = 1  # whoever does not clear it before the next launch is found out

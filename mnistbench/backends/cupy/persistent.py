@@ -6,6 +6,7 @@ operations take over where a workload does not suit it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -168,6 +169,7 @@ class CupyBackend(CudaBackend):
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
         kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
         device = properties()
+        workload = replace(workload, images=len(dataset.train))  # warming up has fewer than the workload
         plan = layout.plan(workload, kept.size, device)
         if isinstance(plan, layout.Plan):
             kernel = _kernel(plan, device)
