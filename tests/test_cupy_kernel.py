@@ -244,6 +244,33 @@ def test_only_a_missing_barrier_makes_a_race(
     assert ("data race" in run.stderr) == bool(left_out)
 
 
+@pytest.fixture(scope="session")
+def address_checker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[layout.Plan], Path]:
+    """Makes a program that runs a plan's kernel and stops at an access outside an array, or one that is not aligned."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.cpp").write_text("int main() {}")
+    options = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    command = ["g++", *options, str(folder / "probe.cpp"), "-o", str(folder / "probe")]
+    if subprocess.run(command, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
+        pytest.skip("no AddressSanitizer here")
+    return lambda plan: host.build(layout.source(plan.matrix_units), macros(plan), *options)
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [RACING, SHAPES["few"]])
+def test_every_access_is_inside_an_array_and_aligned(
+    address_checker: Callable[[layout.Plan], Path], version: str, shape: Shape
+) -> None:
+    plan = shape.plan(*VERSIONS[version])
+    for too_few in (0, plan.shared_bytes // 4 // 16 * 16):
+        numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_groups, plan.chunk)
+        command = [str(address_checker(plan)), *map(str, numbers), "0"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert (run.returncode == 0) == (too_few == 0), run.stderr[-2000:]
+        assert ("heap-buffer-overflow" in run.stderr) == (too_few > 0)
+
+
 # Building it for GPUs, without one
 
 
