@@ -4,7 +4,7 @@
 #   benchmarks/gpu.sh [FOLDER]
 #
 # - the GPU's tests, and agreement with the reference along the classic workload, in float32 and float64
-# - compute-sanitizer: memory errors, races and barriers of a small run (left out, and said so, where it is not installed)
+# - compute-sanitizer: memory errors and races of a small run (left out, and said so, where it is not installed)
 # - the classic workload as in every other measurement: rows and charts in FOLDER (default: results)
 # - a sweep over numbers of images and of hidden units, with JAX and PyTorch where they are installed
 #
