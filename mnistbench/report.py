@@ -131,6 +131,9 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
         if row["noisy"]:
             spread = (max(row["samples"]) - min(row["samples"])) / row["median"]
             yield f"{row['backend']} {row['dtype']} is noisy: its rounds differ by {spread:.0%} of their median."
+        gpu = row.get("gpu")
+        if isinstance(gpu, dict) and gpu.get("throttled"):
+            yield f"{row['backend']} {row['dtype']} ran while the GPU's clocks were held down: {gpu['throttled']}."
 
 
 def write(folder: Path) -> list[Path]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.errors import BackendUnavailable
 from mnistbench.network import Parameters
 from mnistbench.workload import DType, Network, Workload
+from tests import builders
+from tests.builders import identical
 from tests.cuda.host import StandIn, needs_compiler
 
 _MODULES = [f"mnistbench.backends.cupy.{name}" for name in ("device", "plain", "persistent")]
@@ -80,6 +84,18 @@ def test_it_describes_the_gpu_and_what_it_did(dtype: DType) -> None:
     assert {"memory_bytes", "peak_memory_bytes", "compute_capability", "registers", "shared_bytes"} <= set(gpu)
 
 
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_another_trainer_of_the_same_kernel_takes_no_shared_memory_away(dtype: DType) -> None:
+    dataset = builders.dataset(300, 13, 5)
+    workload = builders.workload(dataset, dtype=dtype)
+    chosen = backend()
+    with chosen.start(workload, dataset, builders.initial(workload)) as trainer:
+        chosen.warm_up(workload)  # on two images
+        assert trainer.advance(1).iteration == 0
+        assert trainer.describe()["kernel"].startswith("one persistent launch, ")
+
+
 def test_what_does_not_suit_the_kernel_is_computed_by_arrays(cupy: StandIn, dtype: DType) -> None:
     cupy.attributes["CooperativeLaunch"] = 0
     workload, dataset = task(dtype)
@@ -88,6 +104,24 @@ def test_what_does_not_suit_the_kernel_is_computed_by_arrays(cupy: StandIn, dtyp
         said = trainer.describe()
     assert said["kernel"].endswith("not persistent: the device has no cooperative launch")
     assert said["skips"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"blocks_at_once": 0}, "of its 2 blocks 0 can run at once"),
+        ({"compute_capability": "61"}, "compute capability 6.1 is below 7.0"),
+    ],
+)
+def test_a_device_that_cannot_run_the_kernel_computes_by_arrays(
+    cupy: StandIn, dtype: DType, change: dict[str, Any], reason: str
+) -> None:
+    vars(cupy).update(change)
+    workload, dataset = task(dtype)
+    found = check(backend(), workload, dataset, Trajectory(workload, dataset))
+    assert found.passed, found.summary()
+    with backend().start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        assert trainer.describe()["kernel"].endswith(f"not persistent: {reason}")
 
 
 @pytest.mark.usefixtures("cupy")
@@ -109,12 +143,61 @@ def test_the_plain_backend_is_measured_by_the_same_clock(dtype: DType) -> None:
 
 @pytest.mark.parametrize("name", ["persistent", "plain"])
 def test_what_does_not_fit_is_refused_in_one_line(cupy: StandIn, dtype: DType, name: str) -> None:
-    cupy.limit = 100
+    cupy.limit = 500 if name == "persistent" else 100  # bytes: the first there has room for some arrays
     workload, dataset = task(dtype)
     with pytest.raises(BackendUnavailable) as caught:
         backend(name).start(workload, dataset, Parameters.initial(workload.network, 0))
     assert caught.value.reason == f"37 images in {dtype} do not fit into the GPU's memory: 1.0 of 2.0 GiB are free"
     assert caught.value.fix == "use fewer images (--train-size)"
+    assert (len(cupy._arrays) > 1) == (name == "persistent")
+    assert cupy.held_when_freed == [0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("method", ["advance", "gradients", "predict"])
+@pytest.mark.parametrize("name", ["persistent", "plain"])
+def test_memory_that_runs_out_later_is_said_in_the_same_line(
+    cupy: StandIn, monkeypatch: pytest.MonkeyPatch, name: str, method: str
+) -> None:
+    workload, dataset = task("float32")
+
+    def full(*arguments: Any, **names: Any) -> Any:
+        raise cupy.cuda.memory.OutOfMemoryError
+
+    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        if method == "advance" and name == "persistent":  # which allocates nothing; the launch may still
+            monkeypatch.setattr(trainer, "_kernel", full)
+        else:
+            for function in ("maximum", "empty", "empty_like"):
+                monkeypatch.setattr(cupy, function, full)
+        calls: dict[str, Callable[[], object]] = {
+            "advance": lambda: trainer.advance(1),
+            "gradients": trainer.gradients,
+            "predict": lambda: trainer.predict(dataset.dev.images),
+        }
+        with pytest.raises(BackendUnavailable, match="37 images in float32 do not fit into the GPU's memory"):
+            calls[method]()
+
+
+def test_what_cupy_needs_and_does_not_find_is_said_in_one_line(cupy: StandIn, dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    causes = [
+        RuntimeError("Failed to find CUDA headers.\nPlease install"),  # CuPy before it compiles
+        ImportError("libnvrtc.so.13: cannot open"),
+        cupy.cuda.compiler.CompileException("error: invalid value for --gpu-architecture\n"),
+    ]
+    for cause in causes:
+
+        def refuse(*arguments: Any, cause: Exception = cause, **names: Any) -> Any:
+            raise cause
+
+        cupy.RawModule = refuse  # type: ignore[method-assign]
+        with pytest.raises(BackendUnavailable) as caught:
+            backend().start(workload, dataset, Parameters.initial(workload.network, 0))
+        assert caught.value.reason == " ".join(str(cause).split())
+        assert caught.value.fix is not None
+        assert "pip install 'mnistbench[cuda12]'" in caught.value.fix
+        sys.modules.pop("mnistbench.backends.cupy.persistent")  # which keeps compiled modules
 
 
 def test_a_driver_that_is_too_old_is_named(cupy: StandIn) -> None:
@@ -145,6 +228,50 @@ def test_clocks_that_were_held_down_are_noticed(answer: str, throttled: str | No
     assert found["clock_sm_max_mhz"] == 1980
     assert found["throttled"] == throttled
     assert device.read_nvidia_smi("580.65.06, [N/A], [N/A], [N/A], [N/A]") == {"driver_version": "580.65.06"}
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("unknown", ["nothing", "clocks_event_reasons", "clocks_throttle_reasons"])
+@pytest.mark.parametrize("name", ["persistent", "plain"])
+def test_clocks_are_read_while_the_gpu_works_whatever_the_driver_calls_them(
+    name: str, unknown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        f"#!/bin/sh\ncase $* in *{unknown}*) exit 2;; esac\n"
+        f"while ! test -e {tmp_path}/worked; do sleep 0.01; done\n"
+        "echo 580.65.06, 1200, 1980, 3201, 0x0000000000000004\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    workload, dataset = task("float32")
+    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(2)
+        counts: list[int] = []
+
+        def repeat(iterations: int) -> None:
+            counts.append(iterations)
+            if len(counts) > 3:
+                (tmp_path / "worked").touch()
+
+        monkeypatch.setattr(trainer, "_repeat", repeat)
+        gpu = trainer.describe()["gpu"]
+    assert (gpu["clock_sm_mhz"], gpu["throttled"]) == (1200, "power cap")
+    assert set(counts) == {50}  # two of them take 2 ms on the stand-in's clock
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("name", ["persistent", "plain"])
+def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(1)
+        before = trainer.parameters()
+        trainer._repeat(2)  # type: ignore[attr-defined]
+        assert identical(trainer.parameters(), before)
+        assert trainer.advance(1).iteration == 1
 
 
 # On a GPU

@@ -268,6 +268,14 @@ def test_noise_missing_baselines_and_cached_kernels_are_said() -> None:
     assert "numba float32 is noisy: its rounds differ by 50% of their median." in notes
 
 
+def test_clocks_that_were_held_down_are_said() -> None:
+    cold, hot = ({"throttled": words, "clock_sm_mhz": 1200} for words in (None, "power cap"))
+    rows = (entry("numpy", "float64", 20.0, gpu=None), entry("cupy", "float64", 0.1, gpu=cold))
+    assert not [note for note in table(*rows) if "clocks" in note]
+    notes = table(*rows, entry("cupy", "float32", 0.1, gpu=hot))
+    assert notes[-1] == "cupy float32 ran while the GPU's clocks were held down: power cap."
+
+
 def test_an_exact_agreement_is_zero() -> None:
     exact = {"passed": True, "summary": "", "tolerance": 1e-13, "trajectory": [{"iteration": 500, "error": 0.0}]}
     assert table(entry("numpy", "float64", 1.0, agreement=exact))[1].endswith("agrees (0)")

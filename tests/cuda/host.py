@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -84,10 +85,18 @@ class _Kernel:
     num_regs, local_size_bytes = 100, 0
     max_dynamic_shared_size_bytes = 48 * 1024
 
-    def __init__(self, code: str, macros: tuple[str, ...]) -> None:
-        self._code, self._macros = code, macros
+    def __init__(self, code: str, macros: tuple[str, ...], library: StandIn) -> None:
+        self._code, self._macros, self._library = code, macros, library
+        self.kernel = SimpleNamespace(ptr=self)
+
+    def blocks_at_once(self, threads: int, shared_bytes: int) -> int:
+        """Of a multiprocessor, as the driver's occupancy query has it."""
+        fits = shared_bytes <= self.max_dynamic_shared_size_bytes and f"-DTHREADS={threads}" in self._macros
+        return self._library.blocks_at_once if fits else 0
 
     def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
+        most = self.blocks_at_once(block[0], shared_mem) * self._library.attributes["MultiProcessorCount"]
+        assert grid[0] <= most, "CuPy launches fewer"
         assert f"-DTHREADS={block[0]}" in self._macros
         assert shared_mem <= self.max_dynamic_shared_size_bytes
         real = {"-DREAL=float": np.float32, "-DREAL=double": np.float64}[self._macros[0]]
@@ -97,6 +106,11 @@ class _Kernel:
         assert images.dtype == labels.dtype == np.uint8
         assert parameters.dtype == partials.dtype == real
         assert metrics.dtype == np.float64
+        image_count, quads, *_ = map(int, numbers)
+        assert images.shape == (-(-image_count // 4), quads, 4, 4)
+        assert labels.shape == (image_count,)
+        assert partials.shape == (grid[0], parameters.size)
+        assert metrics.shape == (grid[0], 2)
         arrays = [images, labels, parameters, None if isinstance(gradients, np.uintp) else gradients, partials, metrics]
         launch(self._code, self._macros, grid[0], shared_mem, [*arrays, *numbers])
         arrivals[0] = 1  # whoever does not clear it before the next launch is found out
@@ -118,7 +132,10 @@ class StandIn(ModuleType):
             **properties,
         }
         self.limit: int | None = None  # bytes of an array
-        self.launches = 0
+        self.held_when_freed: list[int] = []  # bytes still in use whenever unused memory was given back
+        self._arrays: list[weakref.ref[_Array]] = []
+        self.compute_capability = "90"
+        self.blocks_at_once = 1  # on a multiprocessor
         self.maximum, self.exp, self.log, self.stack, self.arange = np.maximum, np.exp, np.log, np.stack, np.arange
         self.zeros, self.ascontiguousarray = np.zeros, np.ascontiguousarray
         self.runtime = ModuleType("cupy.cuda.runtime")
@@ -132,31 +149,43 @@ class StandIn(ModuleType):
             runtimeGetVersion=lambda: 13000,
             driverGetVersion=lambda: 13000,
         )
-        self.driver.__dict__["CUDADriverError"] = type("CUDADriverError", (RuntimeError,), {})
+        self.driver.__dict__["occupancyMaxActiveBlocksPerMultiprocessor"] = _Kernel.blocks_at_once
         self.cuda.__dict__.update(
             runtime=self.runtime,
             driver=self.driver,
+            compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
             memory=SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
             Event=_Event,
             get_elapsed_time=lambda start, stop: 2.0,
             get_current_stream=lambda: _Event(),
             Device=lambda: SimpleNamespace(
-                id=0, attributes=self.attributes, compute_capability="90", mem_info=(1, 2), pci_bus_id="none"
+                id=0,
+                attributes=self.attributes,
+                compute_capability=self.compute_capability,
+                mem_info=(1, 2),
+                pci_bus_id="none",
             ),
         )
 
     def get_default_memory_pool(self) -> Any:
-        return SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 4096)
+        def free_all_blocks() -> None:
+            alive = [array for reference in self._arrays if (array := reference()) is not None]
+            self.held_when_freed.append(sum(array.nbytes for array in alive))
+
+        return SimpleNamespace(free_all_blocks=free_all_blocks, total_bytes=lambda: 4096)
 
     def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool) -> Any:
         assert enable_cooperative_groups
         macros = tuple(option for option in options if option.startswith("-D"))
-        return SimpleNamespace(get_function=lambda name: _Kernel(code, macros))
+        kernel = _Kernel(code, macros, self)  # the device's own: whoever asks for it shares its attributes
+        return SimpleNamespace(get_function=lambda name: kernel)
 
     def _new(self, array: NDArray[Any]) -> _Array:
         if self.limit is not None and array.nbytes > self.limit:
             raise self.cuda.memory.OutOfMemoryError
-        return array.view(_Array)
+        own = array.view(_Array)
+        self._arrays.append(weakref.ref(own))
+        return own
 
     def asarray(self, values: Any) -> _Array:
         return self._new(np.array(values))

@@ -20,7 +20,7 @@ int main(int, char** arguments) {
     emulation::left_out = number[6];
     const int groups = (number[2] + 3) / 4, length = number[3] * HIDDEN + (HIDDEN + 1) * CLASS_QUADS;
     std::vector<uint4> images(size_t(groups) * number[3], uint4{1, 2, 3, 4});
-    std::vector<unsigned char> labels(4 * groups);
+    std::vector<unsigned char> labels(number[2]);
     std::vector<Quad> parameters(length, Quad{{0.1f, 0.2f, 0.3f, 0.4f}}), partials(size_t(number[0]) * length);
     std::vector<double> metrics(2 * number[0]);
     run(number[0], number[1], images.data(), labels.data(), parameters.data(), nullptr, partials.data(), metrics.data(),

@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+import traceback
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import cupy as cp
 import numpy as np
-from cupy.cuda import driver, runtime
+from cupy.cuda import runtime
 
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.cupy import layout
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import BackendUnavailable
+from mnistbench.errors import BackendUnavailable, MnistbenchError
 from mnistbench.network import Parameters
 from mnistbench.workload import Workload
 
 _NEEDS = "needs an NVIDIA GPU, and a driver for at least the CUDA version CuPy was built for (see nvidia-smi)"
+_LIBRARIES = "CUDA's libraries come with pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
 
-# What nvidia-smi is asked, and the bits of the reasons that say a clock was held down by more than idleness.
-_QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "clocks_throttle_reasons.active")
+# What nvidia-smi is asked, and the bits of the reasons that say a clock was held down by more than idleness. The
+# reasons have their first name since driver 535 and had the second before; a field it does not know fails the query.
+_QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem")
+_REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+_ANSWER_SECONDS = 10.0
 _THROTTLED = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -68,22 +74,37 @@ class CudaBackend(Backend):
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
     ) -> Trainer:
         self.require(workload)
-        try:
+        with refusal(self.name, workload, f"{_NEEDS}; {_LIBRARIES}"):
             return self._load(workload, dataset, parameters)
-        except cp.cuda.memory.OutOfMemoryError as error:
-            cp.get_default_memory_pool().free_all_blocks()
-            free, total = runtime.memGetInfo()
-            reason = (
-                f"{workload.images:,} images in {workload.dtype} do not fit into the GPU's memory: "
-                f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
-            )
-            raise BackendUnavailable(self.name, reason, "use fewer images (--train-size)") from error
-        except (runtime.CUDARuntimeError, driver.CUDADriverError) as error:
-            raise BackendUnavailable(self.name, _one_line(error), _NEEDS) from error
 
     @abstractmethod
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
         """The trainer, whatever CUDA error that raises."""
+
+
+@contextmanager
+def refusal(name: str, workload: Workload, fix: str | None = None) -> Iterator[None]:
+    """Says in one line why CUDA, its compiler or one of its libraries refuses what the block does.
+
+    Raises:
+        BackendUnavailable: of the backend of that name, with ``fix`` unless it is the memory that is too small.
+    """
+    try:
+        yield
+    except MnistbenchError:
+        raise
+    except cp.cuda.memory.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # which hold the arrays there was room for
+        cp.get_default_memory_pool().free_all_blocks()
+        free, total = runtime.memGetInfo()
+        reason = (
+            f"{workload.images:,} images in {workload.dtype} do not fit into the GPU's memory: "
+            f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
+        )
+        raise BackendUnavailable(name, reason, "use fewer images (--train-size)") from error
+    # The errors of the runtime and of the driver, and that a library or a header is missing, are RuntimeErrors.
+    except (RuntimeError, ImportError, cp.cuda.compiler.CompileException) as error:
+        raise BackendUnavailable(name, _one_line(error), fix) from error
 
 
 class Stopwatch:
@@ -105,6 +126,10 @@ class Stopwatch:
             self._iterations, self._seconds = iterations, []
         if iterations == self._iterations:
             self._seconds.append(cp.cuda.get_elapsed_time(start, stop) / 1e3)
+
+    def iterations_in(self, seconds: float) -> int:
+        """About how many iterations the device computes in that time, at least 1; 1 where none was measured yet."""
+        return max(1, int(seconds * self._iterations / np.median(self._seconds))) if self._seconds else 1
 
     def describe(self) -> dict[str, Any]:
         """The median over the advances with the most iterations, and how many those were."""
@@ -132,15 +157,25 @@ def properties() -> layout.Device:
     )
 
 
-def facts(stopwatch: Stopwatch) -> dict[str, Any]:
+def facts(stopwatch: Stopwatch, repeat: Callable[[int], None]) -> dict[str, Any]:
     """What describes this GPU, the software that drives it, and what it did: the common part of a description.
 
-    ``gpu`` has ``memory_bytes``, ``peak_memory_bytes`` (the most that CuPy held), ``compute_capability``,
-    ``device_seconds`` and ``device_iterations`` (:class:`Stopwatch`), and, where nvidia-smi answers, clocks in MHz
-    just now and at most, and ``throttled``: why a clock is held down, in words, or None.
+    ``gpu`` has ``memory_bytes``, ``peak_memory_bytes`` (the most that CuPy held since a trainer was last closed),
+    ``compute_capability``, ``device_seconds`` and ``device_iterations`` (:class:`Stopwatch`), and, where nvidia-smi
+    answers, clocks in MHz under this work and at most, and ``throttled``: why a clock is held down then, in words, or
+    None.
+
+    Args:
+        repeat: queues the work of so many iterations on the current stream, and changes nothing that lasts. It keeps
+            the device busy while nvidia-smi looks: clocks that were held down rise as soon as a device is idle.
     """
     device = cp.cuda.Device()
-    smi = _ask_nvidia_smi(device)
+
+    def work() -> None:
+        repeat(stopwatch.iterations_in(0.05))
+        cp.cuda.get_current_stream().synchronize()
+
+    smi = _ask_nvidia_smi(device, work)
     versions = {
         "cupy": str(cp.__version__),
         "cuda": str(runtime.runtimeGetVersion()),
@@ -162,19 +197,31 @@ def facts(stopwatch: Stopwatch) -> dict[str, Any]:
     }
 
 
-def _ask_nvidia_smi(device: Any) -> dict[str, Any]:
-    """Driver version, clocks and throttling; what the program does not say, or nothing without it, is left out."""
-    command = [
-        "nvidia-smi",
-        f"--query-gpu={','.join(_QUERY)}",
-        "--format=csv,noheader,nounits",
-        f"--id={device.pci_bus_id}",
-    ]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return read_nvidia_smi(answer)
+def _ask_nvidia_smi(device: Any, work: Callable[[], None]) -> dict[str, Any]:
+    """Driver version, clocks and throttling during ``work``, which is repeated until the program answers.
+
+    What it does not say, or nothing without it, is left out.
+    """
+    for reasons in _REASONS:
+        command = [
+            "nvidia-smi",
+            f"--query-gpu={','.join((*_QUERY, reasons))}",
+            "--format=csv,noheader,nounits",
+            f"--id={device.pci_bus_id}",
+        ]
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        except OSError:
+            return {}
+        with process:
+            end = time.monotonic() + _ANSWER_SECONDS
+            while process.poll() is None and time.monotonic() < end:
+                work()
+            process.kill()  # which has ended, unless it hangs
+            answer, _ = process.communicate()
+        if process.returncode == 0:
+            return read_nvidia_smi(answer)
+    return {}
 
 
 def read_nvidia_smi(answer: str) -> dict[str, Any]:

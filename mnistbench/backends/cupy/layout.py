@@ -6,9 +6,11 @@ The kernel (``kernel/gradient_descent.cu``) runs one block of threads on each mu
 where it cannot, the array operations of ``arrays.py`` are used instead, and :meth:`Trainer.describe` says why. That
 is the case when
 
-- the device cannot launch cooperatively (all blocks at once), or
+- the device cannot launch cooperatively (all blocks at once), or the driver finds that it cannot run that many, or
+- its compute capability is below 7.0, so that it lacks the loads and stores that order memory between blocks, or
 - there are more than 32 classes in float32, or 16 in float64: a thread keeps one image's in registers, or
-- there are more hidden units than a block has threads (383 in float32, 255 in float64), or
+- there are more than 382 hidden units in float32, or 254 in float64: a block has a thread for each, in pairs, and one
+  for the bias, or
 - one pass's weights for all pixels (2 to 10 hidden units at a time) and a few images do not fit into a block's shared
   memory. With the 227 KiB of an H100 that is so above some 28,000 pixels in float32 and 9,000 in float64, with the
   64 KiB of a T4 above some 5,000 and 2,400.
@@ -150,10 +152,13 @@ def plan(workload: Workload, pixels: int, device: Device, matrix_units: bool | N
     threads = device.registers // _REGISTERS[dtype] // _WARP * _WARP
     if not device.cooperative:
         return "the device has no cooperative launch"
+    if device.compute_capability < 70:
+        major, minor = divmod(device.compute_capability, 10)
+        return f"compute capability {major}.{minor} is below 7.0"
     if classes > _CLASSES[dtype]:
         return f"{classes} classes are more than the {_CLASSES[dtype]} that a thread's registers hold in {dtype}"
-    if hidden >= threads:
-        return f"{hidden} hidden units are more than the {threads - 1} of a block's threads"
+    if hidden > threads - 2:
+        return f"{hidden} hidden units are more than the {threads - 2} that a block's threads compute in {dtype}"
     possible = dtype == "float32" and device.compute_capability >= 80
     for units in sorted(_UNITS, key=lambda units: (-(-hidden // units) * (units + _PASS), -units)):
         passes = -(-hidden // units)

@@ -6,17 +6,19 @@ operations take over where a workload does not suit it.
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import cupy as cp
 import numpy as np
+from cupy.cuda import driver
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.backends.cupy import layout
 from mnistbench.backends.cupy.arrays import predict
-from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, properties
+from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, properties, refusal
 from mnistbench.backends.cupy.plain import KERNEL, PlainTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
@@ -30,20 +32,26 @@ class PersistentTrainer(Trainer):
     """Holds the images as blocks of bytes, labels, parameters and gradient sums on the current CUDA device.
 
     Pixels that are zero in every image are left out: their weights' gradients are zero, so they never change.
+
+    Args:
+        name: of the backend.
+        plan: how to compute the workload.
+        kernel: made by it; all its blocks can run at once.
+        kept: the pixels that are not zero in every image.
     """
 
     def __init__(
         self,
+        name: str,
         plan: layout.Plan,
+        kernel: Any,
         kept: NDArray[np.intp],
         workload: Workload,
         dataset: Dataset,
         parameters: Parameters,
     ) -> None:
-        self._plan, self._kept, self._workload = plan, kept, workload
-        self._kernel = _kernel(plan)
-        self._kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
-        self._stopwatch = Stopwatch()
+        self._plan, self._kernel, self._kept, self._workload = plan, kernel, kept, workload
+        self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
         images = dataset.train.images
         self._images = cp.empty((plan.groups, plan.quads, layout.BLOCK, layout.BLOCK), "uint8")
         for first in range(0, len(images), _PACK_IMAGES):
@@ -81,7 +89,7 @@ class PersistentTrainer(Trainer):
         self._kernel((plan.blocks,), (plan.threads,), arguments, shared_mem=plan.shared_bytes)
 
     def advance(self, iterations: int) -> Metrics:
-        with self._stopwatch.measure(iterations):
+        with self._refusal(), self._stopwatch.measure(iterations):
             self._launch(iterations)
         self._iteration += iterations
         loss, hits = cp.asnumpy(self._metrics).sum(axis=0) / self._plan.images
@@ -96,19 +104,25 @@ class PersistentTrainer(Trainer):
         return layout.unpack_parameters(self._plan, cp.asnumpy(self._values), self._kept, self._initial)
 
     def gradients(self) -> Parameters:
-        gradients = cp.empty_like(self._values)
-        self._launch(1, gradients)
+        with self._refusal():
+            gradients = cp.empty_like(self._values)
+            self._launch(1, gradients)
+            found = cp.asnumpy(gradients)
         zero = Parameters(
             *([np.zeros_like(a) for a in arrays] for arrays in (self._initial.weights, self._initial.biases))
         )
-        return layout.unpack_parameters(self._plan, cp.asnumpy(gradients), self._kept, zero)
+        return layout.unpack_parameters(self._plan, found, self._kept, zero)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        arrays = [cp.asarray(array) for _, array in self.parameters().named()]
-        return predict(cp, cp.asnumpy, arrays, images)
+        with self._refusal():
+            arrays = [cp.asarray(array) for _, array in self.parameters().named()]
+            return predict(cp, cp.asnumpy, arrays, images)
+
+    def _repeat(self, iterations: int) -> None:
+        self._launch(iterations, cp.empty_like(self._values))
 
     def describe(self) -> dict[str, Any]:
-        found = facts(self._stopwatch)
+        found = facts(self._stopwatch, self._repeat)
         found["gpu"] |= {
             "registers": int(self._kernel.num_regs),
             "local_bytes": int(self._kernel.local_size_bytes),
@@ -131,8 +145,20 @@ def _module(matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
     return cp.RawModule(code=layout.source(matrix_units), options=options, enable_cooperative_groups=True)
 
 
-def _kernel(plan: layout.Plan) -> Any:
-    return _module(plan.matrix_units, tuple(plan.macros.items())).get_function("gradient_descent")
+def _kernel(plan: layout.Plan, device: layout.Device) -> Any:
+    """The kernel, allowed all of a block's shared memory: trainers of other plans may share it."""
+    kernel = _module(plan.matrix_units, tuple(plan.macros.items())).get_function("gradient_descent")
+    kernel.max_dynamic_shared_size_bytes = device.shared_bytes
+    return kernel
+
+
+def _blocks_at_once(kernel: Any, plan: layout.Plan, device: layout.Device) -> int:
+    """How many of the plan's blocks the device runs at the same time, as the driver sees it.
+
+    CuPy launches no more than that, with a warning only, and the blocks that are left out would leave no metrics.
+    """
+    blocks = driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, plan.threads, plan.shared_bytes)
+    return int(blocks) * device.multiprocessors
 
 
 class CupyBackend(CudaBackend):
@@ -142,7 +168,12 @@ class CupyBackend(CudaBackend):
 
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
         kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
-        plan = layout.plan(workload, kept.size, properties())
-        if isinstance(plan, str):
-            return PlainTrainer(workload, dataset, parameters, f"{KERNEL}; not persistent: {plan}")
-        return PersistentTrainer(plan, kept, workload, dataset, parameters)
+        device = properties()
+        workload = replace(workload, images=len(dataset.train))  # warming up has fewer than the workload
+        plan = layout.plan(workload, kept.size, device)
+        if isinstance(plan, layout.Plan):
+            kernel = _kernel(plan, device)
+            if (at_once := _blocks_at_once(kernel, plan, device)) >= plan.blocks:
+                return PersistentTrainer(self.name, plan, kernel, kept, workload, dataset, parameters)
+            plan = f"of its {plan.blocks} blocks {at_once} can run at once"
+        return PlainTrainer(self.name, workload, dataset, parameters, f"{KERNEL}; not persistent: {plan}")

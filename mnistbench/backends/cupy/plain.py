@@ -6,13 +6,16 @@ to the workload's dtype, from memory in each of the two large matrix products.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import cupy as cp
+import numpy as np
+from numpy.typing import NDArray
 
 from mnistbench.backends.base import Metrics, Trainer
-from mnistbench.backends.cupy.arrays import ArrayTrainer
-from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts
+from mnistbench.backends.cupy.arrays import ArrayTrainer, forward
+from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, refusal
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
 from mnistbench.workload import Workload
@@ -21,18 +24,36 @@ KERNEL = "CuPy array operations, cuBLAS products"
 
 
 class PlainTrainer(ArrayTrainer):
-    """The arrays on the current CUDA device; leaving it returns their memory to the device."""
+    """The arrays on the current CUDA device; leaving it returns their memory to the device.
 
-    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, kernel: str = KERNEL) -> None:
-        self._stopwatch = Stopwatch()
+    Args:
+        name: of the backend.
+    """
+
+    def __init__(
+        self, name: str, workload: Workload, dataset: Dataset, parameters: Parameters, kernel: str = KERNEL
+    ) -> None:
+        self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
         super().__init__(cp, cp.asnumpy, {"kernel": kernel, "skips": None}, workload, dataset, parameters)
 
     def advance(self, iterations: int) -> Metrics:
-        with self._stopwatch.measure(iterations):
+        with self._refusal(), self._stopwatch.measure(iterations):
             return super().advance(iterations)
 
+    def gradients(self) -> Parameters:
+        with self._refusal():
+            return super().gradients()
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        with self._refusal():
+            return super().predict(images)
+
+    def _repeat(self, iterations: int) -> None:
+        for _ in range(iterations):
+            self._backward(*forward(cp, self._arrays, self._X))
+
     def describe(self) -> dict[str, Any]:
-        return {**facts(self._stopwatch), **super().describe()}
+        return {**facts(self._stopwatch, self._repeat), **super().describe()}
 
     def close(self) -> None:
         super().close()
@@ -45,4 +66,4 @@ class CupyPlainBackend(CudaBackend):
     name = "cupy-plain"
 
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
-        return PlainTrainer(workload, dataset, parameters)
+        return PlainTrainer(self.name, workload, dataset, parameters)

@@ -1,0 +1,28 @@
+// The functions that are written once in a GPU's instructions and once, plainly, for a CPU, each by itself: what they
+// make of the same operands must be the same bits. For one warp; appended to the kernel's source.
+
+extern "C" __global__ void twins(const unsigned* words, const real* numbers, void* results) {
+#ifdef MATRIX_UNITS
+    // Of each lane: words of pixels and of digits; four sums and, of four numbers below 1, their digits.
+    const unsigned* own = words + 6 * lane();
+    unsigned* result = (unsigned*)results + 8 * lane();
+    int sums[4] = {-1, 0, 1, 1 << 30};
+    multiply_bytes(sums, own[0], own[1], own[2], own[3], own[4], own[5]);
+    const real* values = numbers + 4 * lane();
+    const Quad digits = as_factor(Quad{{values[0], values[1], values[2], values[3]}}, 1);
+    for (int i = 0; i < 4; ++i) result[i] = sums[i], result[4 + i] = __float_as_uint(digits.at[i]);
+#else
+    // Of each lane: a word of pixels, a sum and a factor; the sum after each pixel.
+    real sum = numbers[2 * lane()];
+    for (int byte = 0; byte < 4; ++byte) {
+        multiply_add(sum, numbers[2 * lane() + 1], pixel(words[lane()], byte, real()));
+        ((real*)results)[4 * lane() + byte] = sum;
+    }
+#endif
+}
+
+#ifdef EMULATED
+extern "C" void run_twins(const void* words, const void* numbers, void* results) {
+    emulation::launch(1, 32, 0, [=] { twins((const unsigned*)words, (const real*)numbers, results); });
+}
+#endif
