@@ -514,17 +514,27 @@ def test_a_folder_that_cannot_be_written_is_no_error(measured: list[int], tmp_pa
 
 
 def test_disturbed_limits_are_not_kept(measured: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    calm = limits.limits(2)
-    disturbed = replace(calm, cpu_share=0.89)
+    disturbed = replace(SOME, cpu_share=0.89)
     with monkeypatch.context() as patch:
         patch.setattr(limits, "measure", lambda threads: disturbed)
-        assert limits.limits(2, again=True) == limits.limits(2) == disturbed
-    warning, *others = overview.notes(disturbed)
-    assert "other processes left 89% of the CPU" in warning
-    assert not any("kept in" in line for line in others)
+        assert limits.limits(2) == limits.limits(2) == disturbed
+        assert not limits.file_for(2).exists()
     forget()
-    assert limits.limits(2) == calm
+    calm = limits.limits(2)
+    for forgetting in (False, True):
+        if forgetting:
+            forget()
+        with monkeypatch.context() as patch:
+            patch.setattr(limits, "measure", lambda threads: disturbed)
+            assert limits.limits(2, again=True) == disturbed
+            assert limits.limits(2) == calm
     assert measured == [2]
+
+
+def test_a_disturbance_is_told(measured: list[int]) -> None:
+    warning, *others = overview.notes(replace(limits.limits(2), cpu_share=0.89))
+    assert "other processes left 89% of the CPU" in warning
+    assert not any("kept" in line for line in others)
 
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

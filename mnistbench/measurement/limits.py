@@ -41,8 +41,8 @@ _known: dict[Path, Limits] = {}
 def limits(threads: int | None = None, again: bool = False) -> Limits:
     """The limits for so many threads, None for all CPUs: those kept, or measured now and kept.
 
-    A file that is damaged is measured anew. Where none can be written, and where other processes disturbed the
-    measurement, only this process keeps the limits.
+    A file that is damaged is measured anew. Where none can be written, only this process keeps the limits; so it does
+    with a measurement that other processes disturbed, if it has no other.
 
     Args:
         threads: of the CPU.
@@ -54,13 +54,12 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
     count = resolve(threads)
     key = _key(count)
     path = _path(key)
-    found = None if again else _known.get(path) or _read(path, key)
-    if found is None:
-        found = measure(count)
-        if not found.disturbed:
-            with contextlib.suppress(MnistbenchError):
-                write_text(path, json.dumps({"key": key, "limits": found.as_dict()}, indent=1) + "\n")
-    _known[path] = found
+    kept = _known.get(path) or _read(path, key)
+    found = measure(count) if again or kept is None else kept
+    if found is not kept and not found.disturbed:
+        with contextlib.suppress(MnistbenchError):
+            write_text(path, json.dumps({"key": key, "limits": found.as_dict()}, indent=1) + "\n")
+    _known[path] = kept if kept is not None and found.disturbed else found
     return found
 
 
