@@ -31,7 +31,8 @@ import numpy as np
 import mnistbench.backends as registry
 from mnistbench import reference
 from mnistbench.backends import Trainer
-from mnistbench.datasets import Dataset, Split, load_data
+from mnistbench.datasets import Dataset
+from mnistbench.datasets.copies import load_images
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.limits import multiply_add_peak
@@ -252,22 +253,6 @@ class PyTorch(Variants):
     def parameters(self) -> Parameters:
         W1, b1, W2, b2 = (tensor.numpy().copy() for tensor in self._state)
         return Parameters([W1, W2], [b1.T, b2.T])
-
-
-def load_images(count: int, seed: int) -> Dataset:
-    """The embedded MNIST's images, and, beyond their number, copies of them moved by up to two pixels."""
-    data = load_data(seed=seed, train_size=min(count, 59_000))
-    images, labels = [data.train.images], [data.train.labels]
-    rng = np.random.default_rng(seed)
-    missing = count - len(data.train)
-    while missing > 0:
-        moved = np.roll(data.train.images.reshape(-1, *data.image_shape), rng.integers(-2, 3, 2), (1, 2))
-        pick = rng.permutation(len(data.train))[:missing]
-        images.append(moved.reshape(-1, data.pixels)[pick])
-        labels.append(data.train.labels[pick])
-        missing -= len(pick)
-    train = Split(np.concatenate(images), np.concatenate(labels))
-    return Dataset(data.source, data.image_shape, data.classes, train, data.dev, data.test)
 
 
 def peers(workload: Workload, dataset: Dataset, without: list[str]) -> list[Peer]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -157,9 +158,17 @@ class Trajectory:
         self.workload = workload
         self.initial = Parameters.initial(workload.network, workload.seed)
         self.dataset = dataset
-        self.X = reference.scale_images(dataset.train.images)
         self.Y = dataset.train.labels
         self.states = list(self._states())
+
+    @cached_property
+    def X(self) -> Array:
+        """The training images (n, m)."""
+        return reference.scale_images(self.dataset.train.images)
+
+    def free_images(self) -> None:
+        """Give up the memory of ``X``, 8 bytes a pixel; a comparison of gradients computes it anew."""
+        self.__dict__.pop("X", None)
 
     def fresh(self) -> Parameters:
         """A copy of the initial parameters, for somebody who may keep or spoil it."""
@@ -203,14 +212,17 @@ def check(
         return _failed(agreement, error)
 
 
-def check_trainer(trainer: Trainer, agreement: Agreement, trajectory: Trajectory) -> Agreement:
+def check_trainer(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool = True) -> Agreement:
     """Compare a trainer that was just started with the reference; it ends reset to the initial parameters.
+
+    Args:
+        gradients: whether to compare them too, which needs the reference's images and most of the time.
 
     Returns:
         ``agreement`` with the checks made.
     """
     try:
-        for check in _checks(trainer, agreement, trajectory):
+        for check in _checks(trainer, agreement, trajectory, gradients):
             agreement.checks.append(check)
     except Exception as error:
         return _failed(agreement, error)
@@ -261,12 +273,12 @@ def _failed(agreement: Agreement, error: Exception) -> Agreement:
     return replace(agreement, failure=f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory) -> Iterator[Check]:
+def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool) -> Iterator[Check]:
     """Every comparison, in the order of the iterations; the metrics on the way go to the agreement's history."""
     dtype = agreement.dtype
     every = max(1, trajectory.workload.iterations // 50)
     # The reference needs as long for a comparison of gradients as for some ten iterations.
-    gradient_stops = {0, 1, 10, 100, trajectory.workload.iterations}
+    gradient_stops = {0, 1, 10, 100, trajectory.workload.iterations} if gradients else set()
     given = trajectory.fresh()
     handed_out = trainer.parameters()
     yield from _same("start", handed_out, given.astype(dtype))

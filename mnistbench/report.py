@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,7 +19,13 @@ from mnistbench.errors import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.workload import PRESETS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Row = dict[str, Any]
+
+Picture = tuple[str, "Callable[[pd.DataFrame], Figure]", pd.DataFrame]
+"""A chart's file name without its suffix, what draws the validated ones of its rows, and the rows."""
 
 OPENING = "classic"
 """The workload whose table and chart open the project's README."""
@@ -125,10 +132,8 @@ def write(folder: Path) -> list[Path]:
     """
     written = []
     for machine in _machines(folder):
-        for workload, rows in _workloads(machine):
-            for name, draw in charts.CHARTS.items() if rows["validated"].any() else ():
-                stem = machine / f"{workload}-{name}"
-                written += charts.save(draw(_validated(rows)), stem, _digest(rows))
+        for stem, draw, rows in _pictures(machine):
+            written += charts.save(draw(_validated(rows)), machine / stem, _digest(rows))
     for path, text in _texts(folder):
         write_text(path, text)
         written.append(path)
@@ -143,9 +148,8 @@ def stale(folder: Path) -> list[Path]:
     """
     found = []
     for machine in _machines(folder):
-        for workload, rows in _workloads(machine):
-            names = charts.CHARTS if rows["validated"].any() else ()
-            paths = [machine / f"{workload}-{name}.{kind}" for name in names for kind in ("svg", "png")]
+        for stem, _, rows in _pictures(machine):
+            paths = [machine / f"{stem}.{kind}" for kind in ("svg", "png")]
             found += [path for path in paths if charts.stored_source(path) != _digest(rows)]
     for path, text in _texts(folder):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -167,6 +171,24 @@ def _workloads(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     for workload in PRESETS:
         if len(chosen := results.latest(rows, workload)):
             yield workload, chosen
+
+
+def _pictures(machine: Path) -> Iterator[Picture]:
+    """All charts of a machine."""
+    for workload, rows in _workloads(machine):
+        for name, draw in charts.drawable(_validated(rows)).items():
+            yield f"{workload}-{name}", draw, rows
+    yield from _pictures_beyond(machine)
+
+
+def _pictures_beyond(machine: Path) -> Iterator[Picture]:
+    """The charts of a machine that show more than one workload: the speedups, and the scaling along each axis."""
+    every = pd.DataFrame([row for _, rows in _workloads(machine) for row in rows.to_dict("records")])
+    if len(every) and charts.has_speedups(_validated(every)):
+        yield "speedups", charts.speedups, every
+    rows = results.scaling(results.load(machine))
+    for axis in charts.scaling_axes(_validated(rows)) if len(rows) else ():
+        yield f"scaling-{axis}", partial(charts.scaling, axis=axis), rows
 
 
 def _validated(rows: pd.DataFrame) -> pd.DataFrame:
@@ -194,13 +216,25 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
         for workload, rows in _workloads(machine):
             table = [*as_markdown(rows), *_provenance(rows)]
             lines += ["", f"## {rows['machine'].iloc[0]}: {workload}", "", *table]
-            if rows["validated"].any():
-                lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in charts.CHARTS]
+            names = charts.drawable(_validated(rows))
+            lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in names]
             if workload == OPENING and rows["date"].max() > opening[0]:
                 chart = f"![training time]({folder.name}/{machine.name}/{workload}-training-time.svg)"
                 opening = rows["date"].max(), [*table, "", chart]
+        lines += _beyond(machine)
     yield folder / "README.md", "\n".join(lines) + "\n"
     yield from _opening(folder.resolve().parent / "README.md", opening[1])
+
+
+def _beyond(machine: Path) -> Iterator[str]:
+    """What the results' README.md shows of the charts of more than one workload."""
+    shown = list(_pictures_beyond(machine))
+    if shown:
+        yield from ("", f"## {shown[0][2]['machine'].iloc[0]}: all workloads")
+    for stem, _, _ in shown:
+        yield from ("", f"![{stem}]({machine.name}/{stem}.svg)")
+    if shown and shown[-1][0].startswith("scaling"):
+        yield from ("", *(f"Scaling: {line[0].lower()}{line[1:]}" for line in _provenance(shown[-1][2])))
 
 
 def _provenance(rows: pd.DataFrame) -> list[str]:
