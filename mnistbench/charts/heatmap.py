@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ def has_speedups(rows: pd.DataFrame) -> bool:
     return "speedup" in rows and any(_known(value) for value in rows["speedup"])
 
 
-def _known(value: object) -> bool:
+def _known(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and value > 0  # NaN is not
 
 

@@ -61,9 +61,7 @@ class _Series(Curve):
         count = self.fitted(axis)
         if count < 2:
             return None
-        x, y = np.log(self.x[-count:]), np.log(self.y[-count:])
-        x, y = x - x.mean(), y - y.mean()
-        return float((x @ y) / (x @ x))
+        return float(np.polyfit(np.log(self.x[-count:]), np.log(self.y[-count:]), 1)[0])
 
 
 def scaling_axes(rows: pd.DataFrame) -> list[Axis]:
@@ -109,7 +107,7 @@ def _series(rows: Sequence[Record], axis: Axis) -> list[_Series]:
 
 def _per_iteration(row: Record, key: str) -> float:
     value = float(row[key]) if math.isfinite(row[key]) else float(row["median"])
-    return max(_LEAST_SECONDS, value / row["iterations"])
+    return max(_LEAST_SECONDS, value / int(row["iterations"]))
 
 
 def _labels(series: Sequence[_Series], axis: Axis) -> list[str]:
