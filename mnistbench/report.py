@@ -157,6 +157,32 @@ def stale(folder: Path) -> list[Path]:
     return found
 
 
+def history(folder: Path, backend: str, workload: str) -> pd.DataFrame:
+    """The validated rows of a backend on a workload, from all runs on all machines, for :func:`charts.history`.
+
+    Raises:
+        MnistbenchError: there are none, the workload has rows of many sizes, or a file is damaged.
+    """
+    if workload == results.SCALING:
+        raise MnistbenchError(f"workload {workload}: its rows are of many sizes, and have no history in one line")
+    rows = [row for machine in _machines(folder) for row in results.load(machine).to_dict("records")]
+    valid = [row for row in rows if row["validated"] and row["workload"] != results.SCALING]
+    chosen = [row for row in valid if (row["backend"], row["workload"]) == (backend, workload)]
+    if not chosen:
+        others = ", ".join(sorted({f"{row['backend']} on {row['workload']}" for row in valid})) or "of nothing"
+        raise MnistbenchError(f"{folder}: holds no results of {backend} on {workload}; there are: {others}")
+    return pd.DataFrame(chosen)
+
+
+def spread(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """By what fractions of their median the rounds of a row differ, slowest less fastest: least and most of all rows.
+
+    None where every row has a single round.
+    """
+    found = [(max(s) - min(s)) / m for s, m in zip(rows["samples"], rows["median"], strict=True) if len(s) > 1]
+    return (min(found), max(found)) if found else None
+
+
 def _machines(folder: Path) -> list[Path]:
     """The folders of machines with stored results."""
     found = sorted({path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")})

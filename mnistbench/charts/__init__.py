@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 
 from mnistbench.charts.costs import cold_start, training_time
 from mnistbench.charts.heatmap import has_speedups, speedups
-from mnistbench.charts.history import history, round_spread
+from mnistbench.charts.history import history
 from mnistbench.charts.pictures import predictions, training_run
 from mnistbench.charts.roofline import has_roofs, roofline
 from mnistbench.charts.scaling import AXES, Axis, scaling, scaling_axes
@@ -49,7 +49,6 @@ __all__ = [
     "learning",
     "predictions",
     "roofline",
-    "round_spread",
     "save",
     "scaling",
     "scaling_axes",

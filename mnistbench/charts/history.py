@@ -29,7 +29,6 @@ from mnistbench.charts.page import (
 )
 from mnistbench.charts.rows import Record, provenance, records, setting
 from mnistbench.charts.scales import Logarithmic
-from mnistbench.errors import DataError
 
 _HASH = 7  # digits of a commit's short name
 _FULL_HASH = re.compile("[0-9a-f]{12,64}")
@@ -44,18 +43,6 @@ class _Line(Curve):
     setting: str
     low: list[float]
     high: list[float]
-
-
-def round_spread(rows: pd.DataFrame) -> tuple[float, float]:
-    """The least and the greatest spread of a row's rounds: the slowest less the fastest, over their median.
-
-    Raises:
-        DataError: there are no rows, or each has a single round.
-    """
-    found = [(max(r["samples"]) - min(r["samples"])) / r["median"] for r in records(rows) if len(r["samples"]) > 1]
-    if not found:
-        raise DataError("charts: each row has a single round, which has no spread; measure with more --rounds")
-    return min(found), max(found)
 
 
 def _commit(row: Record) -> str:
@@ -140,7 +127,8 @@ def history(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     name = shortened(measured[0]["backend"], 3.0)
     small_print = "Markers: medians; bars: their intervals. Runs at one commit stand side by side"
     small_print += "; +: with uncommitted changes. " if any(row["dirty"] for row in measured) else ". "
-    page = Page(f"History of {name}", subtitle, height + 0.8, small_print + provenance(measured)[1])
+    title = f"History of {name}: {shortened(measured[0]['workload'], 3.0)}"
+    page = Page(title, subtitle, height + 0.8, small_print + provenance(measured)[1])
     iterations = " or ".join(f"{count:,}" for count in dict.fromkeys(row["iterations"] for row in measured))
     page.text(MARGIN, page.top + 0.12, f"time of {iterations} iterations", weight="bold")
     axes = _axes(page, height, lines, commits, label_width(texts))
