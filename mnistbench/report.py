@@ -222,9 +222,22 @@ def _validated(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _digest(rows: pd.DataFrame) -> str:
-    """Of the rows and of the code that draws them."""
-    records = rows.to_dict("records")
-    return charts.digest(json.dumps(records, sort_keys=True, default=lambda value: value.item()))
+    """Of the rows and of the code that draws them.
+
+    Fields that a row lacks, because only other rows of the machine have them, do not count; nor does it that pandas
+    makes whole numbers floats beside such a row.
+    """
+    records = [{name: _plain(value) for name, value in row.items()} for row in rows.to_dict("records")]
+    known = [{name: value for name, value in row.items() if value is not None} for row in records]
+    return charts.digest(json.dumps(known, sort_keys=True))
+
+
+def _plain(value: Any) -> Any:
+    """A cell as a JSON value: None for NaN, an int for a whole number."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 def _texts(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -955,6 +955,38 @@ def test_the_final_check_alone(task: Trajectory) -> None:
         assert not all(check.passed for check in agreement.check_final(trainer, "float64", task))
 
 
+def test_all_but_the_gradients_needs_no_images(task: Trajectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
+        whole = agreement.check_trainer(trainer, Agreement("numpy", "float64"), task)
+        task.free_images()
+        assert "X" not in vars(task)
+        monkeypatch.setattr(reference, "scale_images", only_small(len(task.Y)))
+        outcome = agreement.check_trainer(trainer, Agreement("numpy", "float64"), task, gradients=False)
+        assert outcome.passed
+        gradients = {check.quantity for check in whole.checks} - {check.quantity for check in outcome.checks}
+        assert gradients == {"dW1", "db1", "dW2", "db2"}
+        left = [check for check in whole.checks if check.quantity not in gradients]
+        assert [str(check) for check in outcome.checks] == [str(check) for check in left]
+
+
+def only_small(images: int) -> Any:
+    """``scale_images`` that refuses so many images or more."""
+    scale = reference.scale_images
+
+    def limited(pixels: Any, *dtype: Any) -> Any:
+        assert len(pixels) < images
+        return scale(pixels, *dtype)
+
+    return limited
+
+
+def test_the_images_come_again_when_gradients_are_compared(task: Trajectory) -> None:
+    before = task.X.copy()
+    task.free_images()
+    assert compared(NumpyTrainer, task, "float64").passed
+    assert np.array_equal(task.X, before)
+
+
 @given(st.integers(1, 10**7))
 def test_checkpoints(iterations: int) -> None:
     found = checkpoints(iterations)
