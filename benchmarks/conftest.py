@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,16 +129,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _left_out(terminalreporter: pytest.TerminalReporter) -> None:
-    """Which cases of the scaling have no row, and why; many of one reason in one line."""
-    cases: dict[str, list[str]] = {}
+    """Which cases of the scaling have no row, and why; those of an unavailable backend in one line."""
+    lines: list[str] = []
+    unavailable: Counter[str] = Counter()
     for skipped in terminalreporter.getreports("skipped"):
         if "test_scaling.py" in skipped.nodeid:
             reason = skipped.longrepr[2].removeprefix("Skipped: ")
-            cases.setdefault(reason, []).append(skipped.nodeid.partition("[")[2].removesuffix("]"))
-    if cases:
+            if " is unavailable: " in reason:
+                unavailable[reason] += 1
+            else:
+                lines.append(f"{skipped.nodeid.partition('[')[2].removesuffix(']')}: {reason}")
+    lines += [f"{count} cases: {reason}" for reason, count in unavailable.items()]
+    if lines:
         terminalreporter.section("left out")
-    for reason, found in cases.items():
-        terminalreporter.write_line(f"{found[0] if len(found) == 1 else f'{len(found)} cases'}: {reason}")
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
 def _scaling(rows: pd.DataFrame) -> Iterator[str]:

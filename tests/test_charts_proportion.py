@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -178,10 +178,10 @@ def test_charts_are_legible(name: str) -> None:
 # The roofline
 
 
-def points(figure: Figure) -> dict[tuple[float, float], str]:
+def points(figure: Figure) -> dict[tuple[float, ...], str]:
     """The single points drawn, and the shapes of their markers."""
-    lines = [line for line in figure.axes[0].lines if len(np.atleast_1d(line.get_xdata())) == 1]
-    return {(float(line.get_xdata()[0]), float(line.get_ydata()[0])): str(line.get_marker()) for line in lines}  # type: ignore[index]
+    drawn = [(np.asarray(line.get_xydata(), float), line.get_marker()) for line in figure.axes[0].lines]
+    return {tuple(data[0].tolist()): str(shape) for data, shape in drawn if len(data) == 1}
 
 
 def test_a_point_is_the_rate_at_the_intensity() -> None:
@@ -198,9 +198,9 @@ def test_the_roofs_are_the_measured_limits() -> None:
     axes = charts.roofline(frame(*few())).axes[0]
     level = {float(np.asarray(line.get_ydata())[0]) for line in axes.lines if line.get_color() == page.INK}
     assert level == {200e9, 100e9}
-    rising = [line.get_xydata() for line in axes.lines if line.get_color() == page.GREY]
+    rising = [np.asarray(line.get_xydata(), float) for line in axes.lines if line.get_color() == page.GREY]
     for line, rate in zip(rising, (200e9, 20e9), strict=True):
-        np.testing.assert_allclose(line[:, 1] / line[:, 0], rate)  # type: ignore[index]
+        np.testing.assert_allclose(line[:, 1] / line[:, 0], rate)
         assert line[1][1] == pytest.approx(200e9), "it ends where it meets the highest level roof"
     said = words(charts.roofline(frame(*few())))
     assert {"float32 peak  200 GFLOP/s", "float64 peak  100 GFLOP/s", "L2 200 GB/s", "memory 20.0 GB/s"} <= set(said)
@@ -264,7 +264,7 @@ def test_without_the_columns_there_is_no_roofline() -> None:
 
 def cells(figure: Figure) -> dict[str, Rectangle]:
     """The coloured cells by the speedup written on them."""
-    found = {}
+    found: dict[str, Rectangle] = {}
     for axes in figure.axes[1:]:
         filled = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor()[:3] == (1, 1, 1)]
         bold = [text for text in axes.texts if text.get_fontweight() == "bold"]
@@ -297,7 +297,7 @@ def test_what_is_not_validated_or_has_no_speedup_is_blank() -> None:
     ]
     figure = charts.speedups(frame(*rows))
     assert set(cells(figure)) == {"1.00×", "20.0×"}
-    outlines = [p for p in figure.axes[1].patches if isinstance(p, Rectangle) and p.get_facecolor()[3] == 0]
+    outlines = [p for p in figure.axes[1].patches if isinstance(p, Rectangle) and to_rgba(p.get_facecolor())[3] == 0]
     assert [(p.get_x(), p.get_y()) for p in outlines] == [(0, 0), (1, 1)]
     with pytest.raises(DataError, match="no row has a speedup"):
         charts.speedups(frame(rows[1], rows[3]))
@@ -394,7 +394,7 @@ def test_only_rows_that_differ_along_the_axis_are_one_line() -> None:
     other = of_size("hidden", "numba", "float32", 80, 5.0, images=10_000)
     figure = charts.scaling(frame(*rows, other, of_size("images", "numba", "float32", 99, 9.0)), "hidden")
     (line,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
-    assert list(line.get_xdata()) == [10, 20, 40]
+    assert np.asarray(line.get_xdata()).tolist() == [10, 20, 40]
     assert "Not drawn: 1 row of other settings." in " ".join(words(figure))
 
 
