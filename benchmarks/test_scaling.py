@@ -243,7 +243,7 @@ def row(
     agreement = replace(
         agreement, checks=[*agreement.checks, *again.checks], failure=agreement.failure or again.failure
     )
-    start = ColdStart(Costs(load=loading), None, machine.peak_memory())
+    start = ColdStart(Costs(load=loading), None, None)
     found = results.row(task, description, start, samples, agreement, reference, final)
     found["costs"] = {name: found["costs"][name] for name in ("load", "train")}
     found["agreement"]["tolerance"] = reference.drift(_COMPARED, task.dtype)

@@ -987,6 +987,22 @@ def test_the_images_come_again_when_gradients_are_compared(task: Trajectory) -> 
     assert np.array_equal(task.X, before)
 
 
+def test_tolerances_grow_with_the_images_beyond_the_classics_only(task: Trajectory) -> None:
+    assert agreement.growth(1) == agreement.growth(preset("classic").images) == 1
+    assert agreement.growth(4 * 41_000) == 2
+    few, many = copy(task), copy(task)
+    few.workload = replace(task.workload, images=41_000, learning_rate=1e-12)
+    many.workload = replace(task.workload, images=16 * 41_000, learning_rate=1e-12)
+    for dtype in DTYPES:
+        assert many.drift(7, dtype) == pytest.approx(4 * few.drift(7, dtype), rel=1e-4)
+    with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
+        losses = []
+        for trajectory in (few, many):
+            checks = agreement.check_trainer(trainer, Agreement("numpy", "float32"), trajectory, False).checks
+            losses.append([check.error for check in checks if check.quantity == "loss"])
+        assert losses[0] == pytest.approx([4 * error for error in losses[1]])
+
+
 @given(st.integers(1, 10**7))
 def test_checkpoints(iterations: int) -> None:
     found = checkpoints(iterations)
