@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +16,11 @@ from mnistbench.errors import MnistbenchError
 from mnistbench.files import require_writable
 from mnistbench.measurement import machine
 from mnistbench.workload import PRESETS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+collect_ignore = ["test_scaling.py"]  # several minutes long; collected where it is named on the command line
 
 _ROOT = Path(__file__).parents[1]
 _written = pytest.StashKey[list[Path]]()
@@ -24,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mnistbench")
     group.addoption("--workload", choices=PRESETS, default="classic", help="what to train (default: classic)")
     group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 2 to 15 in 10 s)")
+    group.addoption("--most-images", type=int, default=1_000_000, metavar="N", help="largest size of test_scaling.py")
+    group.addoption("--budget", type=float, default=60, metavar="S", help="seconds of a case of it (default: 60)")
     group.addoption("--results", type=Path, default=_ROOT / "results", metavar="FOLDER", help="where to store results")
 
 
@@ -31,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if (rounds := config.getoption("--rounds")) is not None and rounds < 1:
         raise pytest.UsageError("--rounds: at least 1 is needed")
+    if config.getoption("--most-images") < 1_000:
+        raise pytest.UsageError("--most-images: at least 1000 are needed, the smallest size")
     try:
         require_writable(_folder(config) / "measurements.json")
     except MnistbenchError as error:
@@ -73,7 +84,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     document["benchmarks"] = [entry for entry in document["benchmarks"] if "schema" in entry["extra_info"]]
     if not document["benchmarks"]:
         return
-    name = f"{config.getoption('--workload')}_{document['commit_info']['id'][:7]}"
+    workloads = dict.fromkeys(entry["extra_info"]["workload"]["name"] for entry in document["benchmarks"])
+    name = f"{'-'.join(workloads)}_{document['commit_info']['id'][:7]}"
     stored = results.store(_folder(config), name, document)
     config.stash[_written] = [stored, *report.write(stored.parents[1])]
     if path.parent == config.stash.get(_temporary, None):
@@ -81,15 +93,52 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    _left_out(terminalreporter)
     if not (written := config.stash.get(_written, [])):
         return
     from mnistbench import report, results
 
     rows = results.load(written[0].parent)
-    rows = results.latest(rows[rows["file"] == written[0].name], config.getoption("--workload"))
-    terminalreporter.section(f"{config.getoption('--workload')} workload, {rows['machine'].iloc[0]}")
-    for line in report.as_text(rows):
-        terminalreporter.write_line(line)
+    rows = rows[rows["file"] == written[0].name]
+    for workload in rows["workload"].unique():
+        terminalreporter.section(f"{workload} workload, {rows['machine'].iloc[0]}")
+        scaled = workload == results.SCALING
+        lines = _scaling(results.scaling(rows)) if scaled else report.as_text(results.latest(rows, workload))
+        for line in lines:
+            terminalreporter.write_line(line)
     terminalreporter.write_line("")
     for path in written:
         terminalreporter.write_line(f"wrote {path}")
+
+
+def _left_out(terminalreporter: pytest.TerminalReporter) -> None:
+    """Which cases of the scaling have no row, and why; those of an unavailable backend in one line."""
+    lines: list[str] = []
+    unavailable: Counter[str] = Counter()
+    for skipped in terminalreporter.getreports("skipped"):
+        if "test_scaling.py" in skipped.nodeid:
+            reason = skipped.longrepr[2].removeprefix("Skipped: ")
+            if " is unavailable: " in reason:
+                unavailable[reason] += 1
+            else:
+                lines.append(f"{skipped.nodeid.partition('[')[2].removesuffix(']')}: {reason}")
+    lines += [f"{count} cases: {reason}" for reason, count in unavailable.items()]
+    if lines:
+        terminalreporter.section("left out")
+    for line in lines:
+        terminalreporter.write_line(line)
+
+
+def _scaling(rows: pd.DataFrame) -> Iterator[str]:
+    """A line for each case."""
+    from mnistbench import report
+
+    for row in rows.to_dict("records"):
+        per_iteration = [report.seconds(row[name] / row["iterations"]) for name in ("median", "low", "high")]
+        verdict = "agrees" if row["validated"] else f"NO RESULT: {row['problem']}"
+        threads = f"{row['threads']:>3} thread{'s' if row['threads'] > 1 else ' '}"
+        yield (
+            f"{row['images']:>9,} images {row['hidden']:>3} hidden {threads}  "
+            f"{row['backend']:<12} {row['dtype']}  {per_iteration[0]:>8} an iteration "
+            f"({per_iteration[1]} to {per_iteration[2]}{', noisy' * row['noisy']})  {verdict}"
+        )

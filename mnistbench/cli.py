@@ -336,10 +336,22 @@ def machine(
 def charts(
     results: Results = Path("results"),
     check: Annotated[bool, typer.Option(help="Write nothing; exit with 1 if anything is stale.")] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Draw instead what one backend took at every commit.")
+    ] = False,
+    backend: Annotated[str | None, typer.Option(help="Whose history; numba by default.")] = None,
+    workload: Annotated[str | None, typer.Option(help="Of which workload; classic by default.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The .svg or .png file; history.svg by default.")] = None,
 ) -> None:
     """Draw the charts and the tables of the stored measurements anew, also in a README.md beside their folder."""
     from mnistbench import report
 
+    if history:
+        _draw_history(results, backend or "numba", workload or "classic", output or Path("history.svg"), check)
+        return
+    for option, value in {"backend": backend, "workload": workload, "output": output}.items():
+        if value is not None:
+            raise OptionError(f"--{option}: is for --history only")
     if check:
         stale = report.stale(results)
         for path in stale:
@@ -347,6 +359,21 @@ def charts(
         raise typer.Exit(1 if stale else 0)
     for path in report.write(results):
         out.print(str(path))
+
+
+def _draw_history(results: Path, backend: str, workload: str, output: Path, check: bool) -> None:
+    from mnistbench import charts, report
+    from mnistbench.files import require_writable
+
+    if check:
+        raise OptionError("--check: not with --history, which is drawn on demand and never stale")
+    _require_picture(output, "--output")
+    require_writable(output)
+    rows = report.history(results, backend, workload)
+    charts.write(charts.history(rows), output)
+    out.print(f"wrote {output}: {len(rows)} rows of {rows['commit'].nunique()} commits")
+    if spread := report.spread(rows):
+        out.print(f"noise: the rounds of a row differ by {spread[0]:.1%} to {spread[1]:.1%} of their median")
 
 
 def main() -> None:
@@ -372,9 +399,9 @@ def _layers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _require_picture(path: Path) -> None:
+def _require_picture(path: Path, option: str = "--plot") -> None:
     if path.suffix.lower() not in (".png", ".svg"):
-        raise OptionError(f"--plot {path}: give a name that ends in .png or .svg")
+        raise OptionError(f"{option} {path}: give a name that ends in .png or .svg")
 
 
 def _snapshot_iterations(iterations: int) -> list[int]:

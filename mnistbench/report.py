@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,7 +19,13 @@ from mnistbench.errors import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.workload import PRESETS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Row = dict[str, Any]
+
+Picture = tuple[str, "Callable[[pd.DataFrame], Figure]", pd.DataFrame]
+"""A chart's file name without its suffix, what draws the validated ones of its rows, and the rows."""
 
 OPENING = "classic"
 """The workload whose table and chart open the project's README."""
@@ -149,10 +156,8 @@ def write(folder: Path) -> list[Path]:
     """
     written = []
     for machine in _machines(folder):
-        for workload, rows in _drawn(machine):
-            for name, draw in charts.CHARTS.items():
-                stem = machine / f"{workload}-{name}"
-                written += charts.save(draw(_validated(rows)), stem, _digest(rows))
+        for stem, draw, rows in _pictures(machine):
+            written += charts.save(draw(_validated(rows)), machine / stem, _digest(rows))
     for path, text in _texts(folder):
         write_text(path, text)
         written.append(path)
@@ -167,13 +172,39 @@ def stale(folder: Path) -> list[Path]:
     """
     found = []
     for machine in _machines(folder):
-        for workload, rows in _drawn(machine):
-            paths = [machine / f"{workload}-{name}.{kind}" for name in charts.CHARTS for kind in ("svg", "png")]
+        for stem, _, rows in _pictures(machine):
+            paths = [machine / f"{stem}.{kind}" for kind in ("svg", "png")]
             found += [path for path in paths if charts.stored_source(path) != _digest(rows)]
     for path, text in _texts(folder):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             found.append(path)
     return found
+
+
+def history(folder: Path, backend: str, workload: str) -> pd.DataFrame:
+    """The validated rows of a backend on a workload, from all runs on all machines, for :func:`charts.history`.
+
+    Raises:
+        MnistbenchError: there are none, the workload has rows of many sizes, or a file is damaged.
+    """
+    if workload == results.SCALING:
+        raise MnistbenchError(f"workload {workload}: its rows are of many sizes, and have no history in one line")
+    rows = [row for machine in _machines(folder) for row in results.load(machine).to_dict("records")]
+    valid = [row for row in rows if row["validated"] and row["workload"] != results.SCALING]
+    chosen = [row for row in valid if (row["backend"], row["workload"]) == (backend, workload)]
+    if not chosen:
+        others = ", ".join(sorted({f"{row['backend']} on {row['workload']}" for row in valid})) or "of nothing"
+        raise MnistbenchError(f"{folder}: holds no results of {backend} on {workload}; there are: {others}")
+    return pd.DataFrame(chosen)
+
+
+def spread(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """By what fractions of their median the rounds of a row differ, slowest less fastest: least and most of all rows.
+
+    None where every row has a single round.
+    """
+    found = [(max(s) - min(s)) / m for s, m in zip(rows["samples"], rows["median"], strict=True) if len(s) > 1]
+    return (min(found), max(found)) if found else None
 
 
 def _machines(folder: Path) -> list[Path]:
@@ -188,15 +219,31 @@ def _workloads(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each workload measured on a machine, presets first, and the latest rows of it."""
     rows = results.load(machine)
     for workload in dict.fromkeys([*PRESETS, *rows["workload"]]):
-        if len(chosen := results.latest(rows, workload)):
+        if workload != results.SCALING and len(chosen := results.latest(rows, workload)):
             yield workload, chosen
 
 
-def _drawn(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The workloads that have charts of their own: presets with a result. Others have a table."""
+def _pictures(machine: Path) -> Iterator[Picture]:
+    """All charts of a machine: those of each preset, and those of more than one workload."""
     for workload, rows in _workloads(machine):
-        if workload in PRESETS and rows["validated"].any():
-            yield workload, rows
+        for name, draw in _charts(workload, rows).items():
+            yield f"{workload}-{name}", draw, rows
+    yield from _pictures_beyond(machine)
+
+
+def _charts(workload: str, rows: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]:
+    """The charts of a workload, by name; only presets have some, the others have their tables."""
+    return charts.drawable(_validated(rows)) if workload in PRESETS else {}
+
+
+def _pictures_beyond(machine: Path) -> Iterator[Picture]:
+    """The charts of a machine that show more than one workload: the speedups, and the scaling along each axis."""
+    every = pd.DataFrame([row for _, rows in _workloads(machine) for row in rows.to_dict("records")])
+    if len(every) and charts.has_speedups(_validated(every)):
+        yield "speedups", charts.speedups, every
+    rows = results.scaling(results.load(machine))
+    for axis in charts.scaling_axes(_validated(rows)) if len(rows) else ():
+        yield f"scaling-{axis}", partial(charts.scaling, axis=axis), rows
 
 
 def _validated(rows: pd.DataFrame) -> pd.DataFrame:
@@ -204,9 +251,22 @@ def _validated(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _digest(rows: pd.DataFrame) -> str:
-    """Of the rows and of the code that draws them."""
-    records = rows.to_dict("records")
-    return charts.digest(json.dumps(records, sort_keys=True, default=lambda value: value.item()))
+    """Of the rows and of the code that draws them.
+
+    Fields that a row lacks, because only other rows of the machine have them, do not count; nor does it that pandas
+    makes whole numbers floats beside such a row.
+    """
+    records = [{name: _plain(value) for name, value in row.items()} for row in rows.to_dict("records")]
+    known = [{name: value for name, value in row.items() if value is not None} for row in records]
+    return charts.digest(json.dumps(known, sort_keys=True))
+
+
+def _plain(value: Any) -> Any:
+    """A cell as a JSON value: None for NaN, an int for a whole number."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -224,13 +284,25 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
         for workload, rows in _workloads(machine):
             table = [*as_markdown(rows), *_provenance(rows)]
             lines += ["", f"## {rows['machine'].iloc[0]}: {workload}", "", *table]
-            if workload in PRESETS and rows["validated"].any():
-                lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in charts.CHARTS]
+            names = _charts(workload, rows)
+            lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in names]
             if workload == OPENING and rows["date"].max() > opening[0]:
                 chart = f"![training time]({folder.name}/{machine.name}/{workload}-training-time.svg)"
                 opening = rows["date"].max(), [*table, "", chart]
+        lines += _beyond(machine)
     yield folder / "README.md", "\n".join(lines) + "\n"
     yield from _opening(folder.resolve().parent / "README.md", opening[1])
+
+
+def _beyond(machine: Path) -> Iterator[str]:
+    """What the results' README.md shows of the charts of more than one workload."""
+    shown = list(_pictures_beyond(machine))
+    if shown:
+        yield from ("", f"## {shown[0][2]['machine'].iloc[0]}: all workloads")
+    for stem, _, _ in shown:
+        yield from ("", f"![{stem}]({machine.name}/{stem}.svg)")
+    if shown and shown[-1][0].startswith("scaling"):
+        yield from ("", *(f"Scaling: {line[0].lower()}{line[1:]}" for line in _provenance(shown[-1][2])))
 
 
 def _provenance(rows: pd.DataFrame) -> list[str]:

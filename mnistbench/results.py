@@ -264,7 +264,7 @@ def load(folder: Path) -> pd.DataFrame:
 
     The columns are the row's own fields, and besides: ``dtype``, ``workload`` (its name), ``images``, ``iterations``,
     ``samples``, ``median``, ``low``, ``high``, ``level``, ``noisy``, ``tolerance``, ``accuracy`` (train),
-    ``machine``, ``commit``, ``dirty``, ``date``, ``file``.
+    ``machine``, ``commit``, ``dirty``, ``commit_date`` (None where it is not known), ``date``, ``file``.
 
     Raises:
         MnistbenchError: a file is not what :func:`store` wrote.
@@ -311,6 +311,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
                 "machine": document["machine_info"]["name"],
                 "commit": document["commit_info"]["id"],
                 "dirty": document["commit_info"]["dirty"],
+                "commit_date": document["commit_info"].get("time"),
                 "date": document["datetime"],
                 "file": path.name,
             }
@@ -356,3 +357,20 @@ def _speedup(row: dict[Any, Any], baselines: Sequence[dict[Any, Any]]) -> tuple[
     most = medians[max(medians)] if medians else math.nan
     own = medians.get(row["threads"], math.nan) if row["device"] == "CPU" else most
     return own / row["median"], math.nan, math.nan
+
+
+SCALING = "scaling"
+"""The name of the workloads of the scaling benchmark, which differ in more than the backend."""
+
+
+def scaling(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each backend, dtype and device at each size of the scaling benchmark, in the order stored.
+
+    Besides :func:`load`'s columns they have ``hidden`` (units), ``allowed_threads``, ``axes`` (a list: which of
+    "images", "hidden" and "threads" the row belongs to) and ``compared`` (in words, what agrees with the reference).
+    """
+    if rows.empty:
+        return rows
+    identity = ["backend", "dtype", "device", "images", "hidden", "allowed_threads"]
+    chosen = rows[rows["workload"] == SCALING]
+    return chosen.drop_duplicates(identity, keep="last").reset_index(drop=True) if len(chosen) else chosen

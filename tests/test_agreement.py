@@ -959,6 +959,54 @@ def test_one_round_alone(task: Trajectory) -> None:
         assert {c.quantity for c in checks if not c.passed} == {"W1", "b1", "W2", "b2"}
 
 
+def test_all_but_the_gradients_needs_no_images(task: Trajectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
+        whole = agreement.check_trainer(trainer, Agreement("numpy", "float64"), task)
+        task.free_images()
+        assert "X" not in vars(task)
+        monkeypatch.setattr(reference, "scale_images", only_small(len(task.Y)))
+        outcome = agreement.check_trainer(trainer, Agreement("numpy", "float64"), task, gradients=False)
+        assert outcome.passed
+        gradients = {check.quantity for check in whole.checks} - {check.quantity for check in outcome.checks}
+        assert gradients == {"dW1", "db1", "dW2", "db2"}
+        left = [check for check in whole.checks if check.quantity not in gradients]
+        assert [str(check) for check in outcome.checks] == [str(check) for check in left]
+
+
+def only_small(images: int) -> Any:
+    """``scale_images`` that refuses so many images or more."""
+    scale = reference.scale_images
+
+    def limited(pixels: Any, *dtype: Any) -> Any:
+        assert len(pixels) < images
+        return scale(pixels, *dtype)
+
+    return limited
+
+
+def test_the_images_come_again_when_gradients_are_compared(task: Trajectory) -> None:
+    before = task.X.copy()
+    task.free_images()
+    assert compared(NumpyTrainer, task, "float64").passed
+    assert np.array_equal(task.X, before)
+
+
+def test_tolerances_grow_with_the_images_beyond_the_classics_only(task: Trajectory) -> None:
+    assert agreement.growth(1) == agreement.growth(preset("classic").images) == 1
+    assert agreement.growth(4 * 41_000) == 2
+    few, many = copy(task), copy(task)
+    few.workload = replace(task.workload, images=41_000, learning_rate=1e-12)
+    many.workload = replace(task.workload, images=16 * 41_000, learning_rate=1e-12)
+    for dtype in DTYPES:
+        assert many.drift(7, dtype) == pytest.approx(4 * few.drift(7, dtype), rel=1e-4)
+    with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
+        losses = []
+        for trajectory in (few, many):
+            checks = agreement.check_trainer(trainer, Agreement("numpy", "float32"), trajectory, False).checks
+            losses.append([check.error for check in checks if check.quantity == "loss"])
+        assert losses[0] == pytest.approx([4 * error for error in losses[1]])
+
+
 @given(st.integers(1, 10**7))
 def test_checkpoints(iterations: int) -> None:
     found = checkpoints(iterations)

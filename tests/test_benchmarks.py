@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 ONE_CASE = ["--workload", "smoke", "--backend", "numpy", "--dtype", "float64", "--threads", "1"]
 
 
-def benchmarks(*options: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", ROOT / "benchmarks", "-p", "no:cacheprovider", *options]
+def benchmarks(*options: object, cwd: Path = ROOT, what: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", ROOT / "benchmarks" / what, "-p", "no:cacheprovider", *options]
     return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
 
 
@@ -90,6 +90,7 @@ def test_the_gate_can_fail(measured: tuple[Path, str], tmp_path: Path) -> None:
         (["--threads", "0"], "0 threads"),
         (["--workload", "huge"], "--workload"),
         (["--dtype", "float16"], "--dtype"),
+        (["--most-images", "999"], "--most-images: at least 1000 are needed"),
         (["--results", str(ROOT / "pyproject.toml" / "below")], "--results: "),
     ],
 )
@@ -100,3 +101,54 @@ def test_usage_errors(options: list[str], wanted: str, tmp_path: Path) -> None:
     assert wanted in found.stderr
     assert "Traceback" not in found.stdout + found.stderr
     assert list(tmp_path.rglob("*.json")) == []
+
+
+# How the cost grows
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder of results after a run of the smallest sizes, of which the budget allows some, and what it printed."""
+    folder = tmp_path_factory.mktemp("project") / "results"
+    options = ["--most-images", 1_000, "--rounds", 2, "--backend", "numpy", "--dtype", "float64", "--threads", 1]
+    found = benchmarks(*options, "--results", folder, what="test_scaling.py")
+    assert found.returncode == 0, found.stdout + found.stderr
+    return folder, found.stdout
+
+
+def test_the_scaling_is_measured_stored_and_drawn(scaled: tuple[Path, str]) -> None:
+    folder, printed = scaled
+    (path,) = stored(folder)
+    assert path.name.startswith("0001_scaling_")
+    rows = results.load(path.parent)
+    assert results.latest(rows, "classic").empty
+    found = results.scaling(rows)
+    assert found["hidden"].tolist() == [10, 32, 64, 128, 256, 512]
+    assert set(found["images"]) == {1_000}
+    assert found["axes"].tolist() == [["images", "hidden", "threads"], *[["hidden"]] * 5]
+    assert found["validated"].all(), found["problem"].tolist()
+    assert found["compared"].str.startswith("5 iterations").all()
+    assert (found["agreement"].map(lambda trajectory: trajectory[-1]["iteration"]) == 5).all()
+    assert (found["samples"].map(len) == 2).all()
+    assert {path.name for path in path.parent.iterdir()} == {path.name, "scaling-hidden.svg", "scaling-hidden.png"}
+    assert report.stale(folder) == []
+    assert "1,000 images 512 hidden   1 thread" in printed
+    assert "left out" not in printed
+
+
+def test_the_scaling_is_measured_only_where_it_is_named(tmp_path: Path) -> None:
+    options = ["--collect-only", "-q", "-p", "no:benchmark"]
+    everything = benchmarks(*ONE_CASE, "--results", tmp_path, *options[:2], what="")
+    assert "test_training.py::" in everything.stdout
+    assert "test_scaling.py::" not in everything.stdout
+
+
+def test_cases_beyond_the_budget_are_named(tmp_path: Path) -> None:
+    options = ["--most-images", 10_000, "--rounds", 1, "--backend", "numpy", "--dtype", "float32", "--threads", 1]
+    found = benchmarks(*options, "--budget", 0, "--results", tmp_path / "results", what="test_scaling.py")
+    assert found.returncode == 0, found.stdout + found.stderr
+    (path,) = stored(tmp_path / "results")
+    assert results.load(path.parent)["images"].tolist() == [1_000], "of the first case nothing was known"
+    left_out = [line for line in found.stdout.splitlines() if "--budget" in line and not line.startswith("SKIPPED")]
+    assert len(left_out) == 6
+    assert left_out[-1].startswith("10000-images-512-hidden-1-threads-numpy-float32: would take about ")

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 import mnistbench
 import mnistbench.backends as registry
-from mnistbench import agreement
+from mnistbench import agreement, results
 from mnistbench.agreement import Agreement, Check
 from mnistbench.cli import app
 from mnistbench.datasets.idx import FILE_NAMES
@@ -33,6 +33,7 @@ from mnistbench.measurement.rates import Blas, Level, Limits
 from mnistbench.network import Parameters, load_parameters, save_parameters
 from mnistbench.threads import usable_cpus
 from mnistbench.workload import PRESETS, Network
+from tests.test_report import document, entry
 
 _LIMITS = [
     "OMP_NUM_THREADS",
@@ -452,7 +453,45 @@ def test_the_version() -> None:
     assert run("--version") == f"mnistbench {mnistbench.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "verify", "backends", "machine", "charts"])
+def stored_results(folder: Path) -> Path:
+    """A folder of results with one classic row, of numba in float32."""
+    measured = entry("numba", "float32", 1.0)
+    measured["stats"]["data"] = [1.0, 1.25, 1.5]
+    results.store(folder / "machine", "classic_0123456", document(measured))
+    return folder
+
+
+def test_the_history_of_a_backend_is_drawn(tmp_path: Path) -> None:
+    folder = stored_results(tmp_path / "stored")
+    shown = run("charts", "--history", "--results", str(folder))
+    assert "wrote history.svg: 1 rows of 1 commits" in shown
+    assert "the rounds of a row differ by 40.0% to 40.0% of their median" in shown
+    assert "</svg>" in Path("history.svg").read_text(encoding="utf-8")
+    run("charts", "--history", "--results", str(folder), "--backend", "numba", "--output", "other/h.png")
+    with Image.open("other/h.png") as image:
+        assert image.format == "PNG"
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["0001_classic_0123456.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--history", "--backend", "jax"], "no results of jax on classic; there are: numba on classic"),
+        (["--history", "--workload", "smoke"], "no results of numba on smoke"),
+        (["--history", "--output", "history.pdf"], "--output history.pdf: give a name that ends in .png or .svg"),
+        (["--history", "--check"], "--check: not with --history"),
+        (["--backend", "numba"], "--backend: is for --history only"),
+        (["--workload", "classic"], "--workload: is for --history only"),
+        (["--output", "history.svg"], "--output: is for --history only"),
+    ],
+)
+def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], said: str) -> None:
+    folder = stored_results(tmp_path / "stored")
+    assert said in complaint("charts", "--results", str(folder), *options)
+    assert not Path("history.svg").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "verify", "compare", "backends", "machine", "charts"])
 def test_help(command: str) -> None:
     assert f"Usage: mnistbench {command}" in in_a_process(command, "--help").stdout
 

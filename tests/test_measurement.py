@@ -258,6 +258,14 @@ def test_a_cold_start() -> None:
         assert 2000 * 784 * 8 < found.peak_memory < 2**34
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory is available")
+def test_available_memory_is_some_of_the_machines() -> None:
+    available, all_of_it = machine.available_memory(), machine.memory_gib()
+    assert available is not None
+    assert all_of_it is not None
+    assert 2**20 < available < all_of_it * 2**30
+
+
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """What a measurement runs, in place of which a stand-in runs that does nothing."""

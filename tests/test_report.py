@@ -19,6 +19,12 @@ from mnistbench.errors import MnistbenchError
 
 ROOT = Path(__file__).parents[1]
 MACHINE = "some-cpu-2-cpus"
+LIMITS = {
+    "threads": 2,
+    "multiply_add": {"float32": 2e11, "float64": 1e11},
+    "levels": [{"name": "memory", "bytes": None, "bytes_per_second": 2e10}],
+    "gpu": None,
+}
 BEGIN, END = "<!-- results: begin, written by 'mnistbench charts' -->", "<!-- results: end -->"
 
 
@@ -37,6 +43,9 @@ def entry(backend: str, dtype: str, median: float, workload: str = "classic", **
         "costs": {"import": 0.5, "load": 0.25, "compile": 5.0, "train": median},
         "compile_cached": 0.125,
         "peak_memory_bytes": 10**9,
+        "dense_flops": 10**9,
+        "bytes_read": 10**8,
+        "limits": LIMITS,
         "flops_per_second": 1e9,
         "peak_flops_per_second": 1e11,
         "final": {"loss": 0.5, "train_accuracy": 0.8475, "dev_accuracy": 0.8, "test_accuracy": 0.8},
@@ -97,6 +106,7 @@ def stale(project: Path) -> list[str]:
 
 
 ALL_CHARTS = [f"results/{MACHINE}/classic-{name}.{kind}" for name in charts.CHARTS for kind in ("svg", "png")]
+SPEEDUPS = [f"results/{MACHINE}/speedups.{kind}" for kind in ("svg", "png")]
 BOTH_TEXTS = ["README.md", "results/README.md"]
 
 
@@ -104,14 +114,14 @@ def test_after_writing_nothing_is_stale(project: Path) -> None:
     assert stale(project) == []
     files = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
     stored = {f"results/{MACHINE}/0001_classic_0123456.json", f"results/{MACHINE}/0002_smoke_0123456.json"}
-    assert files == {*ALL_CHARTS, *BOTH_TEXTS, *stored}
+    assert files == {*ALL_CHARTS, *SPEEDUPS, *BOTH_TEXTS, *stored}
 
 
 def test_writing_again_changes_nothing(project: Path) -> None:
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     paths = report.write(project / "results")
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
-    assert sorted(str(path.relative_to(project)) for path in paths) == sorted([*ALL_CHARTS, *BOTH_TEXTS])
+    assert sorted(str(path.relative_to(project)) for path in paths) == sorted([*ALL_CHARTS, *SPEEDUPS, *BOTH_TEXTS])
 
 
 def test_a_changed_timing_makes_all_that_shows_it_stale(project: Path) -> None:
@@ -119,7 +129,7 @@ def test_a_changed_timing_makes_all_that_shows_it_stale(project: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content["benchmarks"][0]["stats"]["data"] = [21.0] * 5
     path.write_text(json.dumps(content), encoding="utf-8")
-    assert stale(project) == sorted([*ALL_CHARTS, *BOTH_TEXTS])
+    assert stale(project) == sorted([*ALL_CHARTS, *SPEEDUPS, *BOTH_TEXTS])
 
 
 def test_a_new_run_makes_its_workload_stale(project: Path) -> None:
@@ -127,7 +137,7 @@ def test_a_new_run_makes_its_workload_stale(project: Path) -> None:
         project / "results" / MACHINE, "smoke_0123456", document(entry("numba", "float32", 0.1, "smoke"), day=2)
     )
     new = [path.replace("classic", "smoke") for path in ALL_CHARTS]
-    assert stale(project) == sorted([*new, "results/README.md"])
+    assert stale(project) == sorted([*new, *SPEEDUPS, "results/README.md"])
 
 
 def test_a_missing_or_foreign_chart_is_stale(project: Path) -> None:
@@ -145,7 +155,7 @@ def test_a_missing_or_foreign_chart_is_stale(project: Path) -> None:
 def test_a_chart_of_other_code_is_stale(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = charts.digest
     monkeypatch.setattr(charts, "digest", lambda rows: digest(rows)[::-1])
-    assert stale(project) == sorted(ALL_CHARTS)
+    assert stale(project) == sorted([*ALL_CHARTS, *SPEEDUPS])
 
 
 def test_an_edited_readme_is_stale_within_its_section(project: Path) -> None:
@@ -200,6 +210,95 @@ def test_a_damaged_file_is_an_error(project: Path) -> None:
     for attempt in (report.stale, report.write):
         with pytest.raises(MnistbenchError, match=r"0003_classic_0123456\.json: not a file of measurements"):
             attempt(project / "results")
+
+
+# Charts that not all rows can be drawn in
+
+
+def test_older_rows_have_no_roofline_and_are_not_stale_without_it(tmp_path: Path) -> None:
+    older: dict[str, Any] = {"bytes_read": None, "limits": None}
+    results.store(tmp_path / "r" / "m", "classic_0", document(entry("numpy", "float64", 20.0, **older)))
+    written = report.write(tmp_path / "r")
+    assert not any("roofline" in path.name for path in written)
+    assert len(written) == 2 * (len(charts.CHARTS) - 1) + 3
+    assert report.stale(tmp_path / "r") == []
+    assert "roofline" not in (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
+    results.store(tmp_path / "r" / "m", "classic_1", document(entry("numba", "float64", 2.0), day=2))
+    assert "classic-roofline.svg" in {path.name for path in report.stale(tmp_path / "r")}
+
+
+def test_without_a_reference_there_are_no_speedups(tmp_path: Path) -> None:
+    results.store(tmp_path / "r" / "m", "classic_0", document(entry("numba", "float64", 2.0)))
+    assert not any("speedups" in path.name for path in report.write(tmp_path / "r"))
+    assert report.stale(tmp_path / "r") == []
+
+
+def size(images: int, axes: list[str], hidden: int = 10, **changes: Any) -> dict[str, Any]:
+    """An entry of the scaling benchmark."""
+    sizes = {"axes": axes, "hidden": hidden, "allowed_threads": 2, "compared": "5 iterations"}
+    found = entry("numba", "float32", images / 1e6 * hidden, results.SCALING, **sizes | changes)
+    found["extra_info"]["workload"]["images"] = images
+    return found
+
+
+def test_scaling_rows_have_charts_of_their_own_and_are_in_no_other(project: Path) -> None:
+    folder = project / "results" / MACHINE
+    before = {path: path.read_bytes() for path in folder.glob("classic-*")}
+    rows = [size(1_000, ["images"]), size(10_000, ["images", "hidden"]), size(10_000, ["hidden"], 64)]
+    results.store(folder, "scaling_0", document(*rows, size(10**9, ["images"], **NO_RESULT), day=3))
+    new = [f"results/{MACHINE}/scaling-{axis}.{kind}" for axis in ("images", "hidden") for kind in ("svg", "png")]
+    assert stale(project) == sorted([*new, "results/README.md"])
+    report.write(project / "results")
+    assert stale(project) == []
+    assert {path: path.read_bytes() for path in folder.glob("classic-*")} == before
+    text = (project / "results" / "README.md").read_text(encoding="utf-8")
+    assert f"![scaling-images]({MACHINE}/scaling-images.svg)" in text
+    assert "scaling-threads" not in text
+    assert "Scaling: measured until 2025-03-03 at 0123456" in text
+    assert text.count("| numba | float32 |") == 1, "its rows are in no table"
+    # A later row of one size makes the charts stale that it is in, or may be in.
+    results.store(folder, "scaling_1", document(size(1_000, ["images"]), day=4))
+    assert stale(project) == sorted([*new, "results/README.md"])
+
+
+def test_scaling_rows_alone_are_drawn(tmp_path: Path) -> None:
+    rows = [size(n, ["images"]) for n in (1_000, 2_000)]
+    results.store(tmp_path / "r" / "m", "scaling_0", document(*rows))
+    names = {path.name for path in report.write(tmp_path / "r")}
+    assert names == {"README.md", "scaling-images.svg", "scaling-images.png"}
+    assert report.stale(tmp_path / "r") == []
+
+
+# History
+
+
+def test_a_history_has_all_validated_rows_of_all_machines(project: Path) -> None:
+    folder = project / "results"
+    results.store(
+        folder / "other", "classic_0", document(entry("numba", "float64", 3.0), entry("numba", "float32", 2.0))
+    )
+    results.store(folder / MACHINE, "classic_1", document(entry("numba", "float32", 0.9), day=2))
+    results.store(folder / MACHINE, "classic_2", document(entry("numba", "float32", 0.1, **NO_RESULT), day=3))
+    results.store(folder / MACHINE, "scaling_3", document(size(1_000, ["images"])))
+    rows = report.history(folder, "numba", "classic")
+    assert sorted(rows["median"]) == [0.9, 1.0, 2.0, 3.0]
+    assert report.spread(rows) == pytest.approx((0.05, 0.05))
+    for backend, workload in (("jax", "classic"), ("numba", "smoke"), ("cupy", "classic")):
+        with pytest.raises(
+            MnistbenchError, match=f"no results of {backend} on {workload}; there are: numba on classic"
+        ):
+            report.history(folder, backend, workload)
+    with pytest.raises(MnistbenchError, match="of many sizes"):
+        report.history(folder, "numba", "scaling")
+
+
+def test_the_spread_is_of_rows_with_several_rounds(tmp_path: Path) -> None:
+    noisy, single = entry("numba", "float32", 2.0), entry("numba", "float64", 2.0)
+    noisy["stats"]["data"], single["stats"]["data"] = [1.0, 2.0, 4.0], [2.0]
+    results.store(tmp_path / "m", "classic_0", document(noisy, single))
+    rows = report.history(tmp_path, "numba", "classic")
+    assert report.spread(rows) == (1.5, 1.5)
+    assert report.spread(rows[rows["dtype"] == "float64"]) is None
 
 
 # What is no result

@@ -378,6 +378,42 @@ def test_without_a_valid_baseline_there_is_no_speedup(tmp_path: Path, baseline: 
     assert results.latest(results.load(tmp_path), "classic")["speedup"].isna().all()
 
 
+def sized(images: int, hidden: int = 4, threads: int = 2, **fields: Any) -> dict[str, Any]:
+    """A row of the scaling benchmark."""
+    found = row("numba", "float32") | {"hidden": hidden, "allowed_threads": threads, "axes": ["images"], **fields}
+    return found | {"workload": {**found["workload"], "name": results.SCALING, "images": images}}
+
+
+def test_scaling_rows_are_apart_from_all_others(tmp_path: Path) -> None:
+    results.store(tmp_path, "scaling_a", document(row("numba", "float32"), sized(10), sized(20), samples=(4.0,)))
+    results.store(tmp_path, "scaling_b", document(sized(10), sized(10, hidden=8), sized(10, threads=1), samples=(2.0,)))
+    rows = results.load(tmp_path)
+    (classic,) = results.latest(rows, "classic").to_dict("records")
+    assert (classic["images"], classic["median"]) == (30, 4.0)
+    found = results.scaling(rows).to_dict("records")
+    assert [(r["images"], r["hidden"], r["allowed_threads"], r["median"]) for r in found] == [
+        (20, 4, 2, 4.0),
+        (10, 4, 2, 2.0),
+        (10, 8, 2, 2.0),
+        (10, 4, 1, 2.0),
+    ]
+    assert found[0]["axes"] == ["images"]
+
+
+def test_without_scaling_rows_there_are_none(tmp_path: Path) -> None:
+    assert results.scaling(results.load(tmp_path)).empty
+    results.store(tmp_path, "classic_a", document(row()))
+    assert results.scaling(results.load(tmp_path)).empty
+
+
+@pytest.mark.parametrize("commit", [{}, {"time": None}, {"time": "2025-02-01T10:00:00+00:00"}])
+def test_the_date_of_a_commit_is_read_where_it_is_known(tmp_path: Path, commit: dict[str, Any]) -> None:
+    content = document(row())
+    content["commit_info"] |= commit
+    results.store(tmp_path, "classic_a", content)
+    assert results.load(tmp_path)["commit_date"].tolist() == [commit.get("time")]
+
+
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20))
 def test_every_round_is_kept(samples: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:

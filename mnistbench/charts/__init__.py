@@ -12,6 +12,10 @@ Columns of the rows, of which there is one for each backend and dtype:
     history: a list of dictionaries with iteration, loss and accuracy.
     agreement: a list of dictionaries with iteration and error, relative to the float64 reference.
     tolerance: the error that is tolerated at the end.
+    speedup_low, speedup_high: an interval of the speedup, or NaN; they may be absent.
+    dense_flops, bytes_read: of an iteration; flops_per_second: the rate; limits: what the machine can do at best,
+        as :class:`mnistbench.measurement.limits.Limits` describes it; skips: which work is left out, in words, or
+        None. Only the roofline needs them, and it leaves out rows that lack them.
 
 The attribute ``images`` of the DataFrame, where it is set, is the number of training images.
 """
@@ -24,18 +28,31 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mnistbench.charts.costs import cold_start, training_time
+from mnistbench.charts.heatmap import has_speedups, speedups
+from mnistbench.charts.history import history
 from mnistbench.charts.pictures import predictions, training_run
+from mnistbench.charts.roofline import has_roofs, roofline
+from mnistbench.charts.scaling import AXES, Axis, scaling, scaling_axes
 from mnistbench.charts.storage import digest, save, stored_source, write
 from mnistbench.charts.trajectories import agreement, learning
 
 __all__ = [
+    "AXES",
     "CHARTS",
+    "Axis",
     "agreement",
     "cold_start",
     "digest",
+    "drawable",
+    "has_speedups",
+    "history",
     "learning",
     "predictions",
+    "roofline",
     "save",
+    "scaling",
+    "scaling_axes",
+    "speedups",
     "stored_source",
     "training_run",
     "training_time",
@@ -47,5 +64,13 @@ CHARTS: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "cold-start": cold_start,
     "learning": learning,
     "agreement": agreement,
+    "roofline": roofline,
 }
-"""The charts of results, by the name of their file."""
+"""The charts of one workload's results, by the name of their file."""
+
+
+def drawable(rows: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]:
+    """Those of :data:`CHARTS` that the rows have the columns for."""
+    if rows.empty:
+        return {}
+    return {name: chart for name, chart in CHARTS.items() if chart is not roofline or has_roofs(rows)}

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from mnistbench.charts.page import (
     GREY,
-    INK,
     MARGIN,
     SMALL,
     TIMES,
@@ -22,6 +21,7 @@ from mnistbench.charts.page import (
     colours,
     marker,
     named_ticks,
+    readable_on,
     seconds,
     shortened,
     significant,
@@ -210,12 +210,6 @@ def _beside_width(parts: dict[str, float], scale: float) -> float:
     return 0.25 + text_width(total, weight="bold") + text_width(named, SMALL)
 
 
-def _readable_on(colour: str) -> str:
-    """White or ink, whichever stands out from ``colour`` (#RRGGBB), by the luma of ITU-R BT.601."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else INK
-
-
 def _bar(axes: Axes, y: float, parts: dict[str, float], hues: dict[str, str], scale: float) -> None:
     """Draw one stacked bar, its parts named inside where they fit and beside it where they do not."""
     left = 0.0
@@ -223,7 +217,7 @@ def _bar(axes: Axes, y: float, parts: dict[str, float], hues: dict[str, str], sc
         axes.barh(y, cost, left=left, height=0.78 * _ROW, color=hues[name], edgecolor="white", linewidth=0.6)
         if _fits(name, cost, scale):
             label = _part_label(name, cost)
-            ink = _readable_on(hues[name])
+            ink = readable_on(hues[name])
             axes.text(left + cost / 2, y, label, size=SMALL, color=ink, ha="center", va="center_baseline")
         left += cost
     total, named = _beside(parts, scale)

@@ -68,6 +68,8 @@ _COLOURS = {
 # For other packages' backends: the "muted" scheme of Paul Tol's "Colour Schemes" (2021).
 _OTHER_COLOURS = ("#332288", "#999933", "#882255", "#44AA99", "#CC6677", "#117733", "#AA4499", "#DDCC77")
 
+_PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+
 _MARKERS = {"float32": "o", "float64": "D"}
 
 
@@ -97,6 +99,12 @@ def marker(dtype: str, colour: str) -> dict[str, Any]:
     }
 
 
+def readable_on(colour: str) -> str:
+    """White or ink, whichever stands out from ``colour`` (#RRGGBB), by the luma of ITU-R BT.601."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else INK
+
+
 def significant(value: float, digits: int = 3) -> str:
     """``value`` to that many significant digits, never in exponent form: 1.02, 22.8, 41,000."""
     if value == 0 or not math.isfinite(value):
@@ -111,6 +119,13 @@ def seconds(value: float, digits: int = 3) -> str:
         if value >= 0.1 * size or value == 0:
             return f"{significant(value / size, digits)} {unit}"
     return f"{significant(value * 1e6, digits)} µs"
+
+
+def with_prefix(value: float, unit: str, digits: int = 3) -> str:
+    """A quantity with the prefix that suits its size: 684 GFLOP/s, 1.20 TB/s."""
+    rounded = float(f"{value:.{digits - 1}e}")
+    prefix, size = next(((p, s) for p, s in _PREFIXES if rounded >= s), ("", 1.0))
+    return f"{significant(value / size, digits)} {prefix}{unit}"
 
 
 def scientific(value: float, digits: int = 2) -> str:

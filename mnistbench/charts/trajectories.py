@@ -11,86 +11,58 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
 from mnistbench.charts.page import (
     DPI,
     GREY,
     INK,
     MARGIN,
-    PALE,
     SMALL,
     WIDTH,
     Linear,
     Page,
     clean,
     colours,
-    line_height,
-    marker,
     named_ticks,
     scientific,
     shortened,
     significant,
-    spread,
     styled,
-    text_width,
     thinned,
 )
 from mnistbench.charts.rows import Record, provenance, records, task
 from mnistbench.errors import DataError
 
-_LINE = 2.0  # points of a line's width
 _STRIPE = 8.0  # points of a line that are one backend's, before the next one's turn
-_LEADER = 0.3  # inches between the plot and its labels
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One measurement's values over the iterations; only finite ones."""
-
-    name: str
-    dtype: str
-    colour: str
-    x: list[float]
-    y: list[float]
-
-
-@dataclass(frozen=True)
-class _End:
-    """A label, and the point of the plot that it names."""
-
-    x: float
-    y: float
-    text: str
-    handle: dict[str, Any]
-
-
-def _curves(rows: Sequence[Record], column: str, value: str) -> list[_Curve]:
+def _curves(rows: Sequence[Record], column: str, value: str) -> list[Curve]:
     colour = colours(row["backend"] for row in rows)
     curves = []
     for row in rows:
         points = sorted((p["iteration"], p[value]) for p in row[column] if math.isfinite(p[value]))
         if points:
             x, y = (list(map(float, values)) for values in zip(*points, strict=True))
-            curves.append(_Curve(row["backend"], row["dtype"], colour[row["backend"]], x, y))
+            curves.append(Curve(row["backend"], row["dtype"], colour[row["backend"]], x, y))
     if not curves:
         raise DataError(f"charts: no row has a {column} with a finite {value} to draw")
     return curves
 
 
-def _label(curve: _Curve, value: str) -> str:
+def _label(curve: Curve, value: str) -> str:
     return f"{shortened(curve.name, 1.7)} {clean(curve.dtype)}  {value}"
 
 
-def _coinciding(axes: Axes, curves: Sequence[_Curve]) -> list[list[_Curve]]:
+def _coinciding(axes: Axes, curves: Sequence[Curve]) -> list[list[Curve]]:
     """The curves in groups: each is everywhere within 1.5 line widths of the first of its group."""
-    groups: list[tuple[NDArray[np.floating[Any]], list[_Curve]]] = []
+    groups: list[tuple[NDArray[np.floating[Any]], list[Curve]]] = []
     for curve in curves:
         here = axes.transData.transform(np.column_stack([curve.x, curve.y])) / DPI * 72
         for there, group in groups:
             apart = np.abs(np.interp(here[:, 0], there[:, 0], there[:, 1]) - here[:, 1])
-            if apart.max() <= 1.5 * _LINE:
+            if apart.max() <= 1.5 * LINE:
                 group.append(curve)
                 break
         else:
@@ -98,7 +70,7 @@ def _coinciding(axes: Axes, curves: Sequence[_Curve]) -> list[list[_Curve]]:
     return [group for _, group in groups]
 
 
-def _draw(axes: Axes, curves: Sequence[_Curve]) -> None:
+def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
     """Draw the curves, with some markers of their dtype; the axes' limits are set.
 
     Curves that lie on each other take turns: each is dashed and shifted, so that every colour is seen.
@@ -107,7 +79,7 @@ def _draw(axes: Axes, curves: Sequence[_Curve]) -> None:
         turns = len(group)
         for turn, curve in enumerate(group):
             # Dashes are in units of the line's width.
-            dash, period = _STRIPE / _LINE, turns * _STRIPE / _LINE
+            dash, period = _STRIPE / LINE, turns * _STRIPE / LINE
             style = "-" if turns == 1 else ((turns - turn) * dash % period, (dash, period - dash))
             last = len(curve.x) - 1
             marks = max(1, min(10 if turns == 1 else 5, len(curve.x) // turns))
@@ -115,49 +87,17 @@ def _draw(axes: Axes, curves: Sequence[_Curve]) -> None:
             axes.plot(
                 curve.x,
                 curve.y,
-                linewidth=_LINE,
+                linewidth=LINE,
                 linestyle=style,
                 dash_capstyle="butt",
                 markevery=marked,
                 clip_on=False,
-                **_handle(curve, 4.5),
+                **handle(curve, 4.5),
             )
 
 
-def _label_width(texts: Sequence[str]) -> float:
-    """Inches right of the plot for labels, their handles and leaders."""
-    return _LEADER + 0.3 + max(text_width(text) for text in texts) + MARGIN
-
-
-def _panel_height(labels: int) -> float:
-    return max(2.2, labels * line_height() + 0.1)
-
-
-def _label_ends(page: Page, axes: Axes, ends: Sequence[_End]) -> None:
-    """Write the labels right of the plot, near where their lines end, with leaders, none upon another."""
-    box = axes.get_position()
-    right = box.x1 * WIDTH
-    top, bottom = page.height * (1 - box.y1), page.height * (1 - box.y0)
-    points = [page.place(axes, end.x, end.y) for end in ends]
-    inches = page.figure.dpi_scale_trans
-    axes.patch.set_visible(False)  # leaders are behind it
-    # Of labels that want the same place, the first is the uppermost.
-    places = spread([y for _, y in points], line_height(), top, bottom)
-    for end, (x, y), place in zip(ends, points, places, strict=True):
-        to = right + _LEADER
-        line = [x, to], [page.height - y, page.height - place]
-        page.figure.add_artist(Line2D(*line, color=PALE, linewidth=1, zorder=-1, transform=inches))
-        handle = [to, to + 0.2], [page.height - place] * 2
-        page.figure.add_artist(Line2D(*handle, markevery=[1], transform=inches, **end.handle))
-        page.text(to + 0.3, place, end.text, va="center_baseline")
-
-
-def _handle(curve: _Curve, size: float = 5.0) -> dict[str, Any]:
-    return {"color": curve.colour} | marker(curve.dtype, curve.colour) | {"markersize": size}
-
-
-def _end(curve: _Curve, text: str) -> _End:
-    return _End(curve.x[-1], curve.y[-1], text, _handle(curve))
+def _end(curve: Curve, text: str) -> End:
+    return End(curve.x[-1], curve.y[-1], text, handle(curve))
 
 
 @styled()
@@ -177,7 +117,7 @@ def learning(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     if len(measured) > 1:
         under = f"the pale band under them is {shortened(band.name, 3.0)} {clean(band.dtype)}"
         small_print = f"Where lines coincide, they take turns, a stripe each; {under}. {small_print}"
-    panel = max(_panel_height(len(curves)) for _, curves in panels)
+    panel = max(panel_height(len(curves)) for _, curves in panels)
     page = Page(f"Learning: {task(rows)}", subtitle, 2 * (panel + 0.6) + 0.15, small_print)
     texts = [[_label(curve, significant(curve.y[-1])) for curve in curves] for _, curves in panels]
     scales = [
@@ -185,7 +125,7 @@ def learning(rows: pd.DataFrame, subtitle: str = "") -> Figure:
         for name, curves in panels
     ]
     left = MARGIN + max(scale.room for scale in scales)
-    width = WIDTH - left - _label_width([text for column in texts for text in column])
+    width = WIDTH - left - label_width([text for column in texts for text in column])
     iterations = Linear.iterations((x for _, curves in panels for curve in curves for x in curve.x), width)
     for i, (name, curves) in enumerate(panels):
         top = page.top + i * (panel + 0.6) + 0.3
@@ -197,12 +137,12 @@ def learning(rows: pd.DataFrame, subtitle: str = "") -> Figure:
             if len(curves) > 1 and (curve.name, curve.dtype) == (band.name, band.dtype):
                 axes.plot(curve.x, curve.y, color=curve.colour, alpha=0.25, linewidth=8, solid_capstyle="butt")
         _draw(axes, curves)
-        _label_ends(page, axes, [_end(curve, text) for curve, text in zip(curves, texts[i], strict=True)])
+        label_ends(page, axes, [_end(curve, text) for curve, text in zip(curves, texts[i], strict=True)])
     axes.set_xlabel("iteration", size=SMALL, color=GREY)
     return page.figure
 
 
-def _reference(curves: Sequence[_Curve]) -> _Curve:
+def _reference(curves: Sequence[Curve]) -> Curve:
     """numpy float64, or else the first."""
     return next((c for c in curves if (c.name, c.dtype) == ("numpy", "float64")), curves[0])
 
@@ -282,7 +222,7 @@ def agreement(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     _, small_print = provenance(measured)
     texts = [_label(curve, scientific(curve.y[-1])) for curve in curves]
     limits = [f"tolerated in {dtype}: {scientific(value)}" for value, dtype in tolerances]
-    height = max(3.6, _panel_height(len(texts) + len(limits)))
+    height = panel_height(len(texts) + len(limits), 3.6)
     page = Page(
         f"Agreement with the float64 reference: {task(rows)}",
         subtitle,
@@ -291,7 +231,7 @@ def agreement(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     )
     errors = _Errors.of([y for curve in curves for y in curve.y] + [value for value, _ in tolerances])
     left = 0.85
-    width = WIDTH - left - _label_width(texts + limits)
+    width = WIDTH - left - label_width(texts + limits)
     page.text(MARGIN, page.top + 0.12, "relative error of the parameters", weight="bold")
     axes = page.axes(left, page.top + 0.3, width, height)
     _logarithmic_iterations(axes, [x for curve in curves for x in curve.x], width)
@@ -301,9 +241,9 @@ def agreement(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     dashed: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": (0, (5, 3))}
     for value, _ in tolerances:
         axes.axhline(value, **dashed)
-    ends = [_End(axes.get_xlim()[1], value, text, dashed) for (value, _), text in zip(tolerances, limits, strict=True)]
-    drawn = [_Curve(c.name, c.dtype, c.colour, c.x, [errors.place(error) for error in c.y]) for c in curves]
+    ends = [End(axes.get_xlim()[1], value, text, dashed) for (value, _), text in zip(tolerances, limits, strict=True)]
+    drawn = [Curve(c.name, c.dtype, c.colour, c.x, [errors.place(error) for error in c.y]) for c in curves]
     _draw(axes, drawn)
     ends += [_end(curve, text) for curve, text in zip(drawn, texts, strict=True)]
-    _label_ends(page, axes, ends)
+    label_ends(page, axes, ends)
     return page.figure

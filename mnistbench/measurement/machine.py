@@ -47,6 +47,21 @@ def memory_gib() -> float | None:
         return None
 
 
+def available_memory() -> int | None:
+    """Bytes that this process can still use without pushing others out, or None where the system does not tell.
+
+    On Linux, and there also what a container is limited to.
+    """
+    found = []
+    status = Path("/proc/meminfo")
+    if status.exists() and (line := re.search(r"^MemAvailable:\s*(\d+) kB", status.read_text(), re.MULTILINE)):
+        found.append(int(line.group(1)) * 1024)
+    limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
+    with contextlib.suppress(OSError, ValueError):  # no such files, or the limit is "max"
+        found.append(max(0, int(limit.read_text()) - int(used.read_text())))
+    return min(found, default=None)
+
+
 @dataclass(frozen=True)
 class Cache:
     """A cache for data.

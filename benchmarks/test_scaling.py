@@ -1,0 +1,251 @@
+"""How an iteration's cost grows with images and hidden units, and falls with threads.
+
+``pytest benchmarks/test_scaling.py``: collected only where it is named. One of the three is varied at a time; beyond
+59,000 images, copies moved by a pixel or two are added. A case starts a backend and compares it with the reference
+along the first iterations, in parameters, loss, accuracy and predictions; what it is compared in is in its row.
+Gradients are compared where the classic workload is. Then rounds of as many iterations as take about half a second
+are timed, and the trainer is compared once more. A backend's cases go from small to large, and those whose iterations
+would take longer than a budget, as the case before shows, are left out; the summary says which, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import mnistbench.backends as registry
+from mnistbench import results, training
+from mnistbench.agreement import Agreement, Trajectory, check_trainer
+from mnistbench.backends import Trainer
+from mnistbench.datasets import Dataset
+from mnistbench.datasets.copies import load_images
+from mnistbench.measurement import machine
+from mnistbench.measurement.clock import Costs, timed
+from mnistbench.measurement.cold import ColdStart
+from mnistbench.threads import resolve
+from mnistbench.workload import DType, Network, Workload, preset
+
+IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
+HIDDEN = (10, 32, 64, 128, 256, 512)
+
+# Iterations that are compared; two comparisons run so many.
+_COMPARED = 5
+_COMPARING = 2 * 2 * (_COMPARED + 1)
+
+_ROUNDS = 5
+_ROUND_SECONDS = 0.5
+_MOST_ITERATIONS = 1_000
+
+# Idle threads of OpenBLAS spin for some tens of milliseconds after the comparison.
+_SETTLE = 0.3
+
+# Bytes of each value of the images in the reference, and how often a backend holds them while it loads.
+_REFERENCE_BYTES = 8
+_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size, and the axes of the charts that it is on."""
+
+    images: int
+    hidden: int
+    threads: int
+    axes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.images}-images-{self.hidden}-hidden-{self.threads}-threads"
+
+
+def cases(most_images: int, threads: int) -> list[Case]:
+    """Every size once, small ones first: along each axis the other two are those of the classic, or near to it."""
+    classic = preset("classic")
+    base = max(images for images in IMAGES if images <= min(most_images, classic.images))
+    hidden = classic.network.hidden[0]
+    found: dict[tuple[int, int, int], list[str]] = {}
+    for images in IMAGES:
+        if images <= most_images:
+            found.setdefault((images, hidden, threads), []).append("images")
+    for units in HIDDEN:
+        found.setdefault((base, units, threads), []).append("hidden")
+    for count in thread_counts(threads):
+        found.setdefault((base, hidden, count), []).append("threads")
+    return sorted((Case(*sizes, tuple(axes)) for sizes, axes in found.items()), key=_size)
+
+
+def _size(case: Case) -> tuple[int, int, int]:
+    return (case.images, case.hidden, -case.threads)
+
+
+def thread_counts(most: int) -> list[int]:
+    """1, 2, 4, ... and ``most``."""
+    return sorted({*(2**k for k in range(most.bit_length()) if 2**k <= most), most})
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    config = metafunc.config
+    found = cases(config.getoption("--most-images"), resolve(config.getoption("--threads")))
+    # As a fixture of the module, so that all backends run a size before the next: data and reference are made once.
+    metafunc.parametrize("case", found, ids=str, indirect=True, scope="module")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a case took: seconds of an iteration, and its operations."""
+
+    iteration: float
+    flops: int
+
+    def predict(self, workload: Workload, rounds: int) -> float:
+        """Seconds of iterating in a case of another size: they are taken to grow as the operations do."""
+        iteration = self.iteration * workload.dense_flops / self.flops
+        return _COMPARING * iteration + rounds * max(_ROUND_SECONDS, iteration)
+
+
+Paces = dict[tuple[str, str, int], Pace]
+
+
+@pytest.fixture(scope="module")
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def paces() -> Paces:
+    """The last of each backend, dtype and number of threads."""
+    return {}
+
+
+@lru_cache(maxsize=1)
+def dataset(images: int) -> Dataset:
+    """Training images of MNIST, and copies beyond their number; the last asked for is kept."""
+    return load_images(images)
+
+
+@lru_cache(maxsize=1)
+def trajectory(images: int, hidden: int) -> Trajectory:
+    """The reference's first iterations; its images, 8 bytes a pixel, are not kept."""
+    data = dataset(images)
+    task = Workload(data.network(hidden), images, _COMPARED, dtype="float64", name=results.SCALING)
+    found = Trajectory(task, data)
+    found.free_images()
+    return found
+
+
+def too_long(pace: Pace | None, workload: Workload, rounds: int, budget: float) -> str | None:
+    """Why a case would exceed the budget, or None."""
+    expected = 0.0 if pace is None else pace.predict(workload, rounds)
+    if expected <= budget:
+        return None
+    return f"would take about {expected:,.0f} s, more than the {budget:g} s of a case (--budget)"
+
+
+def too_large(workload: Workload, available: int | None) -> str | None:
+    """Why a case would not fit the memory, or None; also where the system does not tell how much there is."""
+    # The reference's images in float64 and a backend's copies are not held at the same time; the values of the
+    # layers are: some eight arrays of them.
+    values = max(_REFERENCE_BYTES, _COPIES * workload.itemsize) * workload.network.inputs
+    layers = 8 * _REFERENCE_BYTES * sum(workload.network.sizes[1:])
+    needed = workload.images * (workload.network.inputs + values + layers)
+    if available is None or needed <= available:
+        return None
+    return f"needs {needed / 2**30:.1f} GiB to be compared and timed, and {available / 2**30:.1f} GiB are free"
+
+
+def test_scaling(
+    benchmark: BenchmarkFixture, backend_name: str, dtype: DType, case: Case, paces: Paces, pytestconfig: pytest.Config
+) -> None:
+    rounds, budget = pytestconfig.getoption("--rounds") or _ROUNDS, pytestconfig.getoption("--budget")
+    inputs, _, outputs = preset("classic").network.sizes
+    workload = Workload(Network((inputs, case.hidden, outputs)), case.images, _COMPARED, dtype=dtype)
+    pace = paces.get((backend_name, dtype, case.threads))
+    leave_out(too_long(pace, workload, rounds, budget) or too_large(workload, machine.available_memory()))
+    if case.axes == ("threads",) and registry.availability(backend_name).device != "CPU":
+        leave_out("the host's threads do not compute")
+    reference = trajectory(case.images, case.hidden)
+    backend = registry.get(backend_name)
+    backend.warm_up(workload, case.threads)
+    trainer, loading = timed(lambda: backend.start(workload, reference.dataset, reference.fresh(), case.threads))
+    with trainer:
+        effective = trainer.describe()["threads"]
+        if case.axes == ("threads",) and effective != case.threads:
+            leave_out(f"uses {effective} threads where {case.threads} are asked for")
+        agreement = compare(trainer, backend_name, dtype, reference)
+        iteration = settle(trainer)
+        paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
+        task = replace(workload, iterations=round_length(iteration), name=results.SCALING)
+        # What pytest-benchmark compares with earlier runs must be the same in all of this.
+        benchmark.name = f"{task.name}-{case}-{backend_name}-{dtype}-{task.iterations}-iterations"
+        benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
+        benchmark.group = f"{case}-{dtype}"
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            trainer.advance, setup=lambda: trainer.reset(reference.initial), args=(task.iterations,), rounds=rounds
+        )
+        if benchmark.stats:
+            found = row(task, trainer, loading, benchmark.stats.stats.data, agreement, reference)
+            sizes = {"axes": list(case.axes), "hidden": case.hidden, "allowed_threads": case.threads}
+            benchmark.extra_info.update(found | sizes)
+            assert found["validated"], found["problem"]
+
+
+def leave_out(reason: str | None) -> None:
+    """End the case, if there is a reason, and have the summary say it."""
+    if reason:
+        pytest.skip(reason)
+
+
+def compare(trainer: Trainer, backend_name: str, dtype: DType, reference: Trajectory) -> Agreement:
+    """Compare a trainer, from a reset, with the reference's first iterations, in all but the gradients."""
+    trainer.reset(reference.initial)
+    return check_trainer(trainer, Agreement(backend_name, dtype), reference, gradients=False)
+
+
+def settle(trainer: Trainer) -> float:
+    """Iterate for a moment, until the threads that the comparison woke in BLAS sleep; the seconds of an iteration."""
+    count, spent, seconds = 1, 0.0, 0.0
+    while spent < _SETTLE:
+        if spent:
+            count *= 2 if seconds < _SETTLE / 4 else 1
+        _, seconds = timed(partial(trainer.advance, count))
+        spent += seconds
+    return seconds / count
+
+
+def round_length(iteration: float) -> int:
+    """How many iterations of so many seconds a round has: 1, 2 or 5 times a power of ten, for about half a second."""
+    series = [digit * 10**power for power in range(4) for digit in (1, 2, 5)]
+    fitting = [n for n in series if n <= _MOST_ITERATIONS and n * iteration <= _ROUND_SECONDS]
+    return max(fitting, default=1)
+
+
+def row(
+    task: Workload,
+    trainer: Trainer,
+    loading: float,
+    samples: Sequence[float],
+    agreement: Agreement,
+    reference: Trajectory,
+) -> dict[str, Any]:
+    """A row of the results; what a cold process pays is not measured for it, and is not in it."""
+    final = {
+        "dev_accuracy": training.accuracy(trainer, reference.dataset.dev),
+        "test_accuracy": training.accuracy(trainer, reference.dataset.test) if reference.dataset.test else None,
+    }
+    last = trainer.advance(1)
+    final |= {"loss": last.loss, "train_accuracy": last.accuracy}
+    description = trainer.describe()
+    again = compare(trainer, agreement.backend, task.dtype, reference)
+    agreement = replace(
+        agreement, checks=[*agreement.checks, *again.checks], failure=agreement.failure or again.failure
+    )
+    start = ColdStart(Costs(load=loading), None, None)
+    found = results.row(task, description, start, samples, agreement, reference, final)
+    found["costs"] = {name: found["costs"][name] for name in ("load", "train")}
+    found["agreement"]["tolerance"] = reference.drift(_COMPARED, task.dtype)
+    found["compared"] = f"{_COMPARED} iterations, before and after the timing: all but the gradients"
+    return found

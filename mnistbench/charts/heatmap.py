@@ -1,0 +1,196 @@
+"""How many times as fast as the reference each backend is, on every workload, in colours and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mnistbench.charts.page import (
+    GREY,
+    MARGIN,
+    PALE,
+    SMALL,
+    TIMES,
+    WIDTH,
+    Page,
+    line_height,
+    readable_on,
+    scientific,
+    shortened,
+    significant,
+    styled,
+    text_width,
+)
+from mnistbench.charts.rows import Record, provenance, records, setting
+from mnistbench.errors import DataError
+
+# Slower than the reference is orange, faster is blue, and as fast is white: hues that the colour-blind tell apart.
+_COLOURS = LinearSegmentedColormap.from_list("speedup", ["#D55E00", "#F6C79A", "#FFFFFF", "#7FB6D9", "#0072B2"])
+
+_NAMES = 2.3  # inches that the backends' names may take
+_HEADINGS = 1.0  # inches that a workload's name may take
+_CELL = 0.5  # the height of a cell: two lines and a margin
+_HEADER, _GAP = 0.45, 0.25  # the columns' names; between blocks of columns
+_EDGE = 1.5  # points of white around a cell
+
+Column = tuple[str, str]
+"""A workload and a dtype."""
+
+
+def has_speedups(rows: pd.DataFrame) -> bool:
+    """Whether :func:`speedups` can draw any of the rows."""
+    return "speedup" in rows and any(_known(value) for value in rows["speedup"])
+
+
+def _known(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and value > 0  # NaN is not
+
+
+def _cell_texts(row: Record) -> tuple[str, str]:
+    """The speedup, and its interval where there is one."""
+    low, high = (row.get(name) for name in ("speedup_low", "speedup_high"))
+    interval = ""
+    if _known(low) and _known(high) and low < high < math.inf:
+        interval = f"{_number(low)}–{_number(high)}"
+    return f"{_number(row['speedup'])}{TIMES}", interval
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "∞"
+    return significant(value) if 1e-3 <= value < 1e5 else scientific(value)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The rows' cells: line by line a backend (and its setting), column by column a workload and dtype."""
+
+    lines: list[tuple[str, str]]
+    columns: list[Column]
+    cells: dict[tuple[tuple[str, str], Column], Record]
+    width: float  # inches of a column
+
+    @classmethod
+    def of(cls, rows: Sequence[Record]) -> _Table:
+        settings = {setting(row) for row in rows}
+        cells: dict[tuple[tuple[str, str], Column], Record] = {}
+        for row in rows:
+            line = (row["backend"], setting(row) if len(settings) > 1 else "")
+            cells[line, (row["workload"], row["dtype"])] = row
+        lines = list(dict.fromkeys(line for line, _ in cells))
+        order = list(dict.fromkeys(row["workload"] for row in rows))
+        columns = sorted({column for _, column in cells}, key=lambda c: (order.index(c[0]), c[1]))
+        texts = [text for row in cells.values() for text in _cell_texts(row)]
+        headers = [shortened(text, _HEADINGS, SMALL) for column in columns for text in column]
+        widest = max([text_width(text, weight="bold") for text in texts] + [text_width(h, SMALL) for h in headers])
+        return cls(lines, columns, cells, widest + 0.2)
+
+    @property
+    def names(self) -> float:
+        """Inches of the lines' names."""
+        widths = [text_width(shortened(name, _NAMES, weight="bold"), weight="bold") for name, _ in self.lines]
+        widths += [text_width(shortened(where, _NAMES, SMALL), SMALL) for _, where in self.lines]
+        return max(widths) + 0.15
+
+    @property
+    def blocks(self) -> list[list[Column]]:
+        """The columns, as many side by side as the page has room for."""
+        count = max(1, int((WIDTH - 2 * MARGIN - self.names) / self.width))
+        return [self.columns[first : first + count] for first in range(0, len(self.columns), count)]
+
+    @property
+    def block_height(self) -> float:
+        """Inches of a block of columns and what keeps it from the next."""
+        return _HEADER + len(self.lines) * _CELL + _GAP
+
+
+@styled()
+def speedups(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Backends by workloads and dtypes: the speedup over numpy float64 in each cell, and its interval.
+
+    Colours are on a logarithmic scale. What was not measured, or is not validated, stays blank.
+
+    Raises:
+        DataError: there are no rows, or none has a speedup.
+    """
+    measured = [row for row in records(rows) if _known(row["speedup"]) and row.get("validated", True)]
+    if not measured:
+        raise DataError("charts: no row has a speedup; measure numpy in float64 on the same machine too")
+    table = _Table.of(measured)
+    exponents = [abs(math.log10(row["speedup"])) for row in measured if math.isfinite(row["speedup"])]
+    most = max([*exponents, math.log10(2)])
+    _, where = provenance(measured)
+    intervals = any(_cell_texts(row)[1] for row in measured)
+    small_print = (
+        f"{TIMES}: the reference's time over the backend's, on colours of its logarithm."
+        + " Below it: an interval that covers the true one with 95 % probability." * intervals
+        + f" Blank: not measured, or no result. {where}"
+    )
+    page = Page("Speedup over numpy float64", subtitle, 0.4 + len(table.blocks) * table.block_height, small_print)
+    _scale(page, most)
+    page.top += 0.4
+    for block in table.blocks:
+        _draw_block(page, table, block, most)
+        page.top += table.block_height
+    return page.figure
+
+
+def _draw_block(page: Page, table: _Table, columns: Sequence[Column], most: float) -> None:
+    """Draw a block of columns at the top of the page's body."""
+    left, height = MARGIN + table.names, len(table.lines) * _CELL
+    axes = page.axes(left, page.top + _HEADER, len(columns) * table.width, height)
+    axes.set_axis_off()
+    axes.set(xlim=(0, len(columns)), ylim=(len(table.lines), 0))
+    for i, texts in enumerate(columns):
+        for y, text in zip((0.12, 0.30), texts, strict=True):
+            middle = left + (i + 0.5) * table.width
+            page.text(middle, page.top + y, shortened(text, _HEADINGS, SMALL), size=SMALL, color=GREY, ha="center")
+    for j, (name, where) in enumerate(table.lines):
+        y = page.top + _HEADER + (j + 0.5) * _CELL
+        shift = 0.09 if where else 0.0
+        page.text(MARGIN, y - shift, shortened(name, _NAMES, weight="bold"), weight="bold")
+        if where:
+            page.text(MARGIN, y + shift, shortened(where, _NAMES, SMALL), size=SMALL, color=GREY)
+        for i, column in enumerate(columns):
+            _draw_cell(axes, i, j, table.cells.get(((name, where), column)), most)
+
+
+def _draw_cell(axes: Axes, i: int, j: int, row: Record | None, most: float) -> None:
+    """One cell: coloured and with its numbers, or an outline."""
+    if row is None:
+        axes.add_patch(Rectangle((i, j), 1, 1, facecolor="none", edgecolor=PALE, linewidth=0.8))
+        return
+    colour = _colour(row["speedup"], most)
+    axes.add_patch(Rectangle((i, j), 1, 1, facecolor=colour, edgecolor="white", linewidth=_EDGE))
+    value, interval = _cell_texts(row)
+    shift = line_height(SMALL) / 2 / _CELL if interval else 0.0
+    ink = readable_on(colour)
+    axes.text(i + 0.5, j + 0.5 - shift, value, weight="bold", color=ink, ha="center", va="center_baseline")
+    if interval:
+        axes.text(i + 0.5, j + 0.5 + shift, interval, size=SMALL, color=ink, ha="center", va="center_baseline")
+
+
+def _colour(speedup: float, most: float) -> str:
+    """The colour of a speedup where 10**most and 10**-most have the strongest ones, as #RRGGBB."""
+    exponent = math.log10(speedup) if math.isfinite(speedup) else most
+    return to_hex(_COLOURS(0.5 + 0.5 * max(-1.0, min(1.0, exponent / most)))).upper()
+
+
+def _scale(page: Page, most: float) -> None:
+    """The colours from the slowest to the fastest, at the top of the body."""
+    ends = [f"{_number(float(f'{10.0**exponent:.1e}'))}{TIMES}" for exponent in (-most, most)]
+    x = MARGIN
+    page.text(x, page.top + 0.1, f"slower {ends[0]}", size=SMALL, color=GREY)
+    x += text_width(f"slower {ends[0]}", SMALL) + 0.08
+    axes = page.axes(x, page.top + 0.03, 1.6, 0.14)
+    axes.set_axis_off()
+    axes.imshow([[k / 100 for k in range(101)]], aspect="auto", cmap=_COLOURS, vmin=0, vmax=1)
+    page.text(x + 1.68, page.top + 0.1, f"{ends[1]} faster", size=SMALL, color=GREY)

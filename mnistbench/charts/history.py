@@ -1,0 +1,158 @@
+"""One backend over the project's history: what its workload took at each commit, on each machine."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
+from mnistbench.charts.page import (
+    GREY,
+    MARGIN,
+    SMALL,
+    WIDTH,
+    Page,
+    clean,
+    colours,
+    named_ticks,
+    seconds,
+    shortened,
+    styled,
+    text_width,
+)
+from mnistbench.charts.rows import Record, provenance, records, setting
+from mnistbench.charts.scales import Logarithmic
+
+_HASH = 7  # digits of a commit's short name
+_FULL_HASH = re.compile("[0-9a-f]{12,64}")
+_SLOT = 0.7  # of the room of a commit that its repeated runs share
+
+
+@dataclass(frozen=True)
+class _Line(Curve):
+    """The medians on one machine, in one dtype and setting; x is a commit's place, y seconds."""
+
+    machine: str
+    setting: str
+    low: list[float]
+    high: list[float]
+
+
+def _commit(row: Record) -> str:
+    """A short name; with a plus where the code differed from the commit."""
+    commit = row["commit"]
+    name = commit[:_HASH] if _FULL_HASH.fullmatch(commit) else shortened(commit, 0.9, SMALL)
+    return name + "+" * bool(row["dirty"])
+
+
+def _time(row: Record) -> float:
+    """When the row's commit was made, or, where that is not known, when it was measured, in seconds."""
+    made = row.get("commit_date")
+    return datetime.fromisoformat(made if isinstance(made, str) else row["date"]).timestamp()
+
+
+def _commits(rows: Sequence[Record]) -> list[str]:
+    """The commits by their dates; one of unknown date by its first measurement."""
+    first: dict[str, float] = {}
+    for row in rows:
+        name = _commit(row)
+        first[name] = min(_time(row), first.get(name, math.inf))
+    return sorted(first, key=lambda name: (first[name], name))
+
+
+def _lines(rows: Sequence[Record], commits: Sequence[str]) -> list[_Line]:
+    """A line for each machine, dtype and setting. Runs at one commit stand side by side, in order of time."""
+    machines = list(dict.fromkeys(row["machine"] for row in rows))
+    colour = colours([row["backend"] for row in rows] if len(machines) == 1 else machines)
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for row in sorted(rows, key=lambda row: datetime.fromisoformat(row["date"]).timestamp()):
+        groups.setdefault((row["machine"], row["dtype"], setting(row)), []).append(row)
+    found = []
+    for (machine, dtype, where), members in sorted(groups.items()):
+        at = [_commit(row) for row in members]
+        places = [_place(commits.index(name), at[:i].count(name), at.count(name)) for i, name in enumerate(at)]
+        points = sorted(zip(places, members, strict=True), key=lambda point: point[0])
+        y, low, high = ([_seconds(row, key) for _, row in points] for key in ("median", "low", "high"))
+        hue = colour[members[0]["backend"] if len(machines) == 1 else machine]
+        x = [place for place, _ in points]
+        found.append(_Line(members[0]["backend"], dtype, hue, x, y, machine, where, low, high))
+    return found
+
+
+def _place(commit: int, run: int, runs: int) -> float:
+    """Where the run-th of so many at a commit is drawn, around the commit's own place."""
+    return commit + _SLOT * ((run + 0.5) / runs - 0.5)
+
+
+def _seconds(row: Record, key: str) -> float:
+    value = float(row[key]) if math.isfinite(row[key]) else float(row["median"])
+    return max(1e-9, value)
+
+
+def _labels(lines: Sequence[_Line]) -> list[str]:
+    """What tells the lines apart, and their last medians."""
+    several_machines = len({line.machine for line in lines}) > 1
+    several_settings = len({line.setting for line in lines}) > 1
+    texts = []
+    for line in lines:
+        parts = [clean(line.dtype)]
+        parts += [shortened(line.setting, 1.5)] * several_settings
+        parts += [shortened(line.machine, 2.0)] * several_machines
+        texts.append(f"{', '.join(parts)}  {seconds(line.y[-1])}")
+    return texts
+
+
+@styled()
+def history(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+    """The time that one backend took, over the commits in order of their dates; a line for each machine and dtype.
+
+    Besides the columns that all charts of results take, the rows have ``commit``, ``dirty``, ``date``, and
+    ``commit_date`` where it is known. They are of one backend and one workload, from any number of machines.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    measured = records(rows)
+    commits = _commits(measured)
+    lines = _lines(measured, commits)
+    texts = _labels(lines)
+    height = panel_height(len(texts), 3.0)
+    name = shortened(measured[0]["backend"], 3.0)
+    small_print = "Markers: medians; bars: their intervals. Runs at one commit stand side by side"
+    small_print += "; +: with uncommitted changes. " if any(row["dirty"] for row in measured) else ". "
+    title = f"History of {name}: {shortened(measured[0]['workload'], 3.0)}"
+    page = Page(title, subtitle, height + 0.8, small_print + provenance(measured)[1])
+    iterations = " or ".join(f"{count:,}" for count in dict.fromkeys(row["iterations"] for row in measured))
+    page.text(MARGIN, page.top + 0.12, f"time of {iterations} iterations", weight="bold")
+    axes = _axes(page, height, lines, commits, label_width(texts))
+    for line in lines:
+        for x, low, high in zip(line.x, line.low, line.high, strict=True):
+            axes.plot([x, x], [low, high], color=line.colour, linewidth=3.5, alpha=0.4, solid_capstyle="butt")
+        axes.plot(line.x, line.y, linewidth=0.6 * LINE, clip_on=False, **handle(line))
+    ends = [End(line.x[-1], line.y[-1], text, handle(line)) for line, text in zip(lines, texts, strict=True)]
+    label_ends(page, axes, ends)
+    return page.figure
+
+
+def _axes(page: Page, height: float, lines: Sequence[_Line], commits: Sequence[str], right: float) -> Axes:
+    """Axes of seconds over the commits, of which as many are named as there is room for, the last one always."""
+    times = [time for line in lines for time in (*line.y, *line.low, *line.high)]
+    vertical = Logarithmic.of(times, height, lambda time: seconds(time, 2), upright=True)
+    left = MARGIN + vertical.room
+    width = WIDTH - left - right
+    axes = page.axes(left, page.top + 0.3, width, height)
+    vertical.vertical(axes)
+    axes.set_xlim(-0.5, len(commits) - 0.5)
+    room = width / len(commits)
+    step = math.ceil((max(text_width(name, SMALL) for name in commits) + 0.15) / room)
+    shown = [place for place in range(len(commits)) if (len(commits) - 1 - place) % step == 0]
+    named_ticks(axes.xaxis, shown, lambda place: commits[int(place)])
+    axes.set_xlabel("commit, in order of date", size=SMALL, color=GREY)
+    return axes

@@ -1,0 +1,93 @@
+"""More images than a data set has: its own, and copies of them moved by a pixel or two.
+
+For measuring with many images: repeating the same ones would let a backend that looks for equal or similar images
+find more of them than there are among as many real ones. A moved digit keeps its ink and its zero pixels, all but
+what leaves the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.datasets import DEV_SIZE, Dataset, Split, load_data
+from mnistbench.errors import OptionError
+
+LABELLED = 60_000
+"""Images of the embedded MNIST that are not its test set."""
+
+REACH = 2
+"""Copies are moved by up to so many pixels in each direction."""
+
+
+def load_images(count: int, seed: int = 0) -> Dataset:
+    """The embedded MNIST with exactly ``count`` training images: its own, beyond their 59,000 with copies.
+
+    Raises:
+        DataError, OptionError: as :func:`mnistbench.load_data` and :func:`enlarged`.
+    """
+    own = LABELLED - DEV_SIZE
+    return enlarged(load_data(seed=seed, train_size=min(count, own)), count, seed)
+
+
+def enlarged(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
+    """The data set with exactly ``count`` training images: its own first, then moved copies with the same labels.
+
+    Each pass over the training images moves all of them by one of the 24 pairs of up to :data:`REACH` rows and
+    columns other than (0, 0), and takes them in another order; pairs come again only after all had their turn. What
+    moves beyond the border is lost, what moves in from there is 0. Dev and test stay as they are.
+
+    Args:
+        dataset: whose training images to copy.
+        count: at least as many as it has.
+        seed: of the moves and the orders.
+
+    Raises:
+        OptionError: fewer than it has, or the seed is negative.
+    """
+    own = len(dataset.train)
+    if count < own:
+        raise OptionError(f"{count} images: {dataset.source} has {own} to train on already; load fewer")
+    if seed < 0:
+        raise OptionError(f"seed {seed}: must be 0 or a positive whole number")
+    if count == own:
+        return dataset
+    images = np.empty((count, dataset.pixels), np.uint8)
+    labels = np.empty(count, np.int64)
+    images[:own], labels[:own] = dataset.train.images, dataset.train.labels
+    rng = np.random.default_rng(seed)
+    moves = _moves(rng)
+    for first in range(own, count, own):
+        chosen = rng.permutation(own)[: count - first]
+        part = slice(first, first + len(chosen))
+        pictures = dataset.train.images[chosen].reshape(-1, *dataset.image_shape)
+        images[part] = moved(pictures, *next(moves)).reshape(-1, dataset.pixels)
+        labels[part] = dataset.train.labels[chosen]
+    return replace(dataset, train=Split(images, labels))
+
+
+def _moves(rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """All moves but none at all, in a random order, again and again."""
+    reach = range(-REACH, REACH + 1)
+    pairs = [(down, right) for down in reach for right in reach if (down, right) != (0, 0)]
+    while True:
+        for i in rng.permutation(len(pairs)):
+            yield pairs[i]
+
+
+def moved(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """Images (m, height, width) moved by that many rows and columns, or up and left by negative ones; edges are 0."""
+    result = np.zeros_like(images)
+    _, height, width = images.shape
+
+    def overlap(by: int, size: int) -> tuple[slice, slice]:
+        """Where the values go, and where they come from, along one direction."""
+        by = max(-size, min(size, by))
+        return slice(max(0, by), size + min(0, by)), slice(max(0, -by), size - max(0, by))
+
+    (to_rows, from_rows), (to_columns, from_columns) = overlap(down, height), overlap(right, width)
+    result[:, to_rows, to_columns] = images[:, from_rows, from_columns]
+    return result

@@ -1,0 +1,82 @@
+"""The scaling benchmark's own logic: which cases there are, and which are left out."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("pytest_benchmark")
+
+from benchmarks import test_scaling as benchmark
+from mnistbench.workload import Network, Workload
+
+GIB = 2**30
+
+
+def workload(images: int = 41_000, hidden: int = 10) -> Workload:
+    return Workload(Network((784, hidden, 10)), images, dtype="float64")
+
+
+def test_every_size_is_one_case_from_small_to_large() -> None:
+    cases = benchmark.cases(1_000_000, 8)
+    assert len(cases) == len(set(cases)) == 5 + 5 + 3
+    by_axis = {axis: [case for case in cases if axis in case.axes] for axis in ("images", "hidden", "threads")}
+    assert [case.images for case in by_axis["images"]] == [1_000, 10_000, 41_000, 100_000, 1_000_000]
+    assert [case.hidden for case in by_axis["hidden"]] == [10, 32, 64, 128, 256, 512]
+    assert sorted(case.threads for case in by_axis["threads"]) == [1, 2, 4, 8]
+    for axis, members in by_axis.items():
+        others = {"images", "hidden", "threads"} - {axis}
+        assert len({tuple(getattr(case, name) for name in sorted(others)) for case in members}) == 1
+    (shared,) = (case for case in cases if len(case.axes) == 3)
+    assert (shared.images, shared.hidden, shared.threads) == (41_000, 10, 8)
+    operations = [case.images for case in cases]
+    assert operations == sorted(operations)
+
+
+@pytest.mark.parametrize(("most", "base"), [(1_000, 1_000), (9_999, 1_000), (10_000, 10_000), (99_999, 41_000)])
+def test_with_fewer_images_the_other_axes_have_fewer_too(most: int, base: int) -> None:
+    cases = benchmark.cases(most, 1)
+    assert max(case.images for case in cases) == base
+    assert {case.images for case in cases if "hidden" in case.axes} == {base}
+    assert [case.threads for case in cases if "threads" in case.axes] == [1]
+
+
+@pytest.mark.parametrize(
+    ("most", "counts"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])]
+)
+def test_threads_double(most: int, counts: list[int]) -> None:
+    assert benchmark.thread_counts(most) == counts
+
+
+def test_a_case_is_expected_to_grow_as_its_operations() -> None:
+    pace = benchmark.Pace(0.1, workload(10_000).dense_flops)
+    # An iteration of a second: 24 of the comparisons and 5 rounds.
+    assert pace.predict(workload(100_000), rounds=5) == pytest.approx(24 + 5)
+    # Short iterations fill rounds of half a second.
+    assert pace.predict(workload(100), rounds=5) == pytest.approx(24 * 0.001 + 2.5)
+
+
+def test_what_takes_too_long_is_left_out_with_the_reason() -> None:
+    pace = benchmark.Pace(0.1, workload(10_000).dense_flops)
+    assert benchmark.too_long(None, workload(10**9), 5, 60) is None
+    assert benchmark.too_long(pace, workload(100_000), 5, 30) is None
+    assert benchmark.too_long(pace, workload(100_000), 5, 28) == (
+        "would take about 29 s, more than the 28 s of a case (--budget)"
+    )
+
+
+def test_what_does_not_fit_the_memory_is_left_out_with_the_reason() -> None:
+    million = workload(1_000_000)
+    assert benchmark.too_large(million, None) is None
+    assert benchmark.too_large(million, 64 * GIB) is None
+    # The images in float64 are 5.8 GiB.
+    reason = benchmark.too_large(million, 10 * GIB)
+    assert reason is not None
+    assert reason.endswith("and 10.0 GiB are free")
+    assert benchmark.too_large(workload(41_000), 2 * GIB) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "iterations"), [(10.0, 1), (0.5, 1), (0.25, 2), (0.2, 2), (0.1, 5), (0.003, 100), (1e-6, 1_000)]
+)
+def test_a_round_is_about_half_a_second(seconds: float, iterations: int) -> None:
+    assert benchmark.round_length(seconds) == iterations
