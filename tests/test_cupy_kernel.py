@@ -1,16 +1,11 @@
 """The persistent CUDA kernel, run on a CPU: every CUDA thread is a thread (see ``cuda/emulation.h``).
 
-The very source that CuPy compiles for a GPU trains small shapes here, and builds for three generations of GPUs.
+The very source that CuPy compiles for a GPU trains small shapes here.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
-import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -269,108 +264,6 @@ def test_every_access_is_inside_an_array_and_aligned(
         run = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert (run.returncode == 0) == (too_few == 0), run.stderr[-2000:]
         assert ("heap-buffer-overflow" in run.stderr) == (too_few > 0)
-
-
-# Building it for GPUs, without one
-
-
-def nvrtc() -> Any:
-    """NVIDIA's run-time compiler, from its wheel; None where it is not installed."""
-    try:
-        found = importlib.util.find_spec("nvidia")
-    except ImportError:
-        return None
-    folders = found.submodule_search_locations or () if found else ()
-    files = [file for folder in folders for file in Path(folder).glob("*/lib/libnvrtc.so.*")]
-    return ctypes.CDLL(str(files[0])) if files else None
-
-
-# CuPy's own, and for what the assembler says of registers.
-_OPTIONS = ("-std=c++17", "-ftz=true", "-Xptxas", "-v")
-
-
-def nvrtc_build(library: Any, architecture: str, source: str, options: tuple[str, ...]) -> tuple[str, str]:
-    """What NVRTC and the assembler say, and the PTX."""
-    program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0
-    given = (*_OPTIONS, f"-arch={architecture}", "--device-as-default-execution-space", *options)
-    encoded = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
-    failed = library.nvrtcCompileProgram(program, len(given), encoded)
-    texts = []
-    for what in ("ProgramLog", "PTX"):
-        assert library[f"nvrtcGet{what}Size"](program, ctypes.byref(size)) == 0
-        buffer = ctypes.create_string_buffer(size.value)
-        assert library[f"nvrtcGet{what}"](program, buffer) == 0
-        texts.append(buffer.value.decode())
-        assert not failed, texts[0]
-    assert library.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
-    assert size.value > 10_000
-    return texts[0], texts[1]
-
-
-def compile_for_gpu(architecture: str, source: str, options: tuple[str, ...]) -> str:
-    """What the compiler and the assembler say; with CuPy's own options."""
-    if (library := nvrtc()) is not None:
-        return nvrtc_build(library, architecture, source, options)[0]
-    if (nvcc := shutil.which("nvcc")) is None:
-        pytest.skip("neither NVRTC (pip install 'mnistbench[dev]') nor nvcc is here to build the kernel with")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kernel.cu"
-        file.write_text(source)
-        command = [
-            nvcc,
-            *_OPTIONS,
-            f"-arch={architecture}",
-            *options,
-            "-cubin",
-            "-o",
-            str(file.with_suffix(".cubin")),
-            str(file),
-        ]
-        run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return run.stderr
-
-
-GENERATIONS = {"sm_75": TURING, "sm_80": replace(HOPPER, compute_capability=80), "sm_90": HOPPER}
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("architecture", GENERATIONS)
-def test_the_source_builds_for_gpus(architecture: str, version: str) -> None:
-    dtype, matrix_units = VERSIONS[version]
-    if matrix_units and architecture == "sm_75":
-        pytest.skip("its matrix units have no such instruction, and are not used")
-    plan = layout.plan(CLASSIC.with_dtype(dtype), 717, GENERATIONS[architecture], matrix_units)
-    assert isinstance(plan, layout.Plan)
-    log = compile_for_gpu(architecture, layout.source(matrix_units), macros(plan))
-    assert " warning" not in log
-    registers = int(re.findall(r"Used (\d+) registers", log)[0])
-    spilled = int(re.findall(r"(\d+) bytes spill stores", log)[0])
-    assert registers * plan.threads <= GENERATIONS[architecture].registers
-    # Three values that live through an iteration are no loss; spilling in the products would be hundreds.
-    assert spilled <= (0 if matrix_units else 64)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_gpus_code_is_what_the_kernel_relies_on(version: str) -> None:
-    if (library := nvrtc()) is None:
-        pytest.skip("NVRTC (pip install 'mnistbench[dev]') is not here")
-    dtype, matrix_units = VERSIONS[version]
-    plan = layout.plan(CLASSIC.with_dtype(dtype), 717, HOPPER, matrix_units)
-    assert isinstance(plan, layout.Plan)
-    _, ptx = nvrtc_build(library, "sm_80", layout.source(matrix_units), macros(plan))
-    # Both grid barriers; and no load through the read-only cache, which would miss what other blocks have written.
-    assert ptx.count("red.release.gpu.global.add.u32") == ptx.count("ld.acquire.gpu.global.u32") == 2
-    assert "ld.global.nc" not in ptx
-    # Quads are loaded 16 bytes at a time.
-    assert f"ld.shared.{'v4.f32' if dtype == 'float32' else 'v2.f64'}" in ptx
-    if matrix_units:
-        assert "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32" in ptx
-    elif dtype == "float32":
-        # Pixels are subnormal numbers here: 8 rows by 4 terms by UNITS products, forward and twice backward, must
-        # not flush them, as the compiler's own do.
-        assert len(re.findall(r"\bfma\.rn\.f32", ptx)) >= 2 * 8 * 4 * plan.units
 
 
 # Its sizes

@@ -19,7 +19,8 @@ from mnistbench.backends.cupy import layout
 from mnistbench.workload import DType
 from tests.cuda import host
 from tests.cuda.host import needs_compiler
-from tests.test_cupy_kernel import VERSIONS, compile_for_gpu
+from tests.cuda.nvrtc import compile_for_gpu
+from tests.test_cupy_kernel import VERSIONS
 
 _TWINS = (Path(__file__).parent / "cuda" / "twins.cu").read_text(encoding="utf-8")
 _SIZES = ("-DUNITS=10", "-DPASSES=1", "-DCLASSES=10", "-DTHREADS=64")
