@@ -112,7 +112,9 @@ def _train(iterations: Any, arrays: Any, blocks: Any, labels: Any, count: Any, r
         (loss, hits), gradients = _backward(state[0], blocks, labels, count)
         return [array - rate * gradient for array, gradient in zip(state[0], gradients, strict=True)], loss, hits
 
-    return jax.lax.fori_loop(0, iterations, iterate, (arrays, jnp.zeros_like(rate), jnp.zeros((), int)))
+    start = arrays, jnp.zeros_like(rate), jnp.zeros((), int)
+    moved, loss, hits = jax.lax.fori_loop(0, iterations, iterate, start)
+    return moved, loss, hits
 
 
 def _gradients(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
@@ -159,6 +161,8 @@ class JaxTrainer(Trainer):
         images, labels = dataset.train.images, dataset.train.labels
         self._count = len(labels)
         self._shape = -(-self._count // block), block
+        self._arrays: list[Any]
+        self._iteration = 0
         filled = ((0, self._shape[0] * block - self._count),)
         with self._computing():
             self._blocks = self._widened(np.pad(images, (*filled, (0, 0))).reshape(*self._shape, -1))
