@@ -29,7 +29,7 @@ from mnistbench.workload import DType, Network, Workload
 # float32 products in float32: on a GPU the default is TF32, whose operands are rounded to 10 bits.
 _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
-# Images of a block, and bytes of images up to which all of them are taken at once without a trial.
+# Images of a block, about, and bytes of images up to which all of them are taken at once without a trial.
 _BLOCK = 2048
 _SMALL = 8 * 2**20
 
@@ -65,7 +65,8 @@ def _threads(wanted: int | None) -> int:
     Raises:
         OptionError: that number cannot be had in this process any more.
     """
-    threads, pool = min(resolve(wanted), _device().pool), _device().pool
+    pool = _device().pool
+    threads = pool if wanted is None else min(resolve(wanted), pool)
     if _device().name != "CPU":
         return 1
     if 1 < threads < pool:
@@ -258,8 +259,10 @@ def _fastest_block(images: int, network: Network, dtype: DType, threads: int) ->
             trainer.advance(1)
             return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
 
-    worth = workload.image_bytes * workload.itemsize > _SMALL
-    return min((images, _BLOCK) if worth and images > _BLOCK else (images,), key=seconds)
+    sizes = [images]
+    if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:
+        sizes.append(-(-images // round(images / _BLOCK)))  # so that the last block is nearly full
+    return min(sizes, key=seconds)
 
 
 class JaxBackend(Backend):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -109,7 +110,11 @@ def _compiled(images: int, network: Network, dtype: DType, threads: int, rows: b
 
     PyTorch keeps what it compiled with the code object, and for a ninth size would give up compiling: hence a copy.
     """
-    return torch.compile(types.FunctionType(_iterate.__code__.replace(), globals()), dynamic=False)
+    copy = types.FunctionType(_iterate.__code__.replace(), globals())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's compiler uses what PyTorch has deprecated
+        compiled: Callable[..., Any] = torch.compile(copy, dynamic=False)
+    return compiled
 
 
 class TorchTrainer(Trainer):
@@ -120,6 +125,7 @@ class TorchTrainer(Trainer):
     ) -> None:
         self._workload, self._threads, self._way, self._remark = workload, threads, way, remark
         self._dtype, self._device = getattr(torch, workload.dtype), _device()
+        self._arrays: Any
         network, labels = workload.network, dataset.train.labels
         with self._computing():
             self._X = self._widened(dataset.train.images, way.rows)
@@ -200,8 +206,10 @@ class TorchTrainer(Trainer):
         return _on_host(self._arrays)
 
     def gradients(self) -> Parameters:
+        W1, b1, W2, b2 = self._arrays
         with self._computing():
-            return _on_host(_backward(*self._arrays, self._X, self._Y)[:4])
+            *gradients, _Z2 = _backward(W1, b1, W2, b2, self._X, self._Y)
+            return _on_host(gradients)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         W1, b1, W2, b2 = self._arrays
