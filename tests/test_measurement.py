@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import math
-import os
 import platform
 import re
 import socket
@@ -302,7 +301,7 @@ def test_nothing_is_compiled_before(monkeypatch: pytest.MonkeyPatch, jax: str | 
 
     def run(backend: str, workload: Workload, threads: int | None, environment: dict[str, str]) -> tuple[Costs, None]:
         folders = {environment[name] for name in caches | ({"JAX_COMPILATION_CACHE_DIR"} & environment.keys())}
-        seen.append((len(folders), os.listdir(folders.pop()), "JAX_COMPILATION_CACHE_DIR" in environment))
+        seen.append((len(folders), list(Path(folders.pop()).iterdir()), "JAX_COMPILATION_CACHE_DIR" in environment))
         return Costs(), None
 
     monkeypatch.setattr(cold, "_run", run)

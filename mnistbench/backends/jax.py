@@ -158,7 +158,7 @@ class JaxTrainer(Trainer):
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, block: int) -> None:
         self._workload, self._threads = workload, threads
-        self._programs = _programs(threads == 1 < _device().pool)
+        self._programs = _programs(alone=_device().name == "CPU" and threads == 1 < _device().pool)
         images, labels = dataset.train.images, dataset.train.labels
         self._count = len(labels)
         self._shape = -(-self._count // block), block
