@@ -56,7 +56,9 @@ def _device() -> _Device:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device = jax.devices()[0]
     on_cpu = device.platform == "cpu"
-    return _Device(device, "CPU" if on_cpu else str(device.device_kind), int(sizes[0]) if sizes else usable_cpus())
+    return _Device(
+        device, "CPU" if on_cpu else str(device.device_kind), max(1, int(sizes[0])) if sizes else usable_cpus()
+    )
 
 
 def _threads(wanted: int | None) -> int:
