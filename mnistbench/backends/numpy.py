@@ -95,6 +95,7 @@ class NumpyTrainer(Trainer):
             "versions": {"numpy": np.__version__},
             "kernel": f"BLAS {', '.join(kernels) or 'unknown'}".strip(),
             "skips": None,
+            "bytes_read": 2 * self._X.nbytes,  # by W1 X and by dZ1 Xᵀ
         }
 
 

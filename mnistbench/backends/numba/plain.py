@@ -187,6 +187,7 @@ class NumbaPlainTrainer(Trainer):
             "versions": {"numba": numba.__version__, "numpy": np.__version__},
             "kernel": f"loops over images, {_threading_layer()} threads",
             "skips": "hidden units with Z1 <= 0 in the backward pass, whose gradient is 0",
+            "bytes_read": self._X.nbytes,  # the backward pass takes an image from where the forward pass widened it
         }
 
 
