@@ -195,3 +195,13 @@ def test_any_number_of_iterations_uses_one_compilation(trajectory: Trajectory, d
         for iterations in (2, 7, 30):
             trainer.advance(iterations)
         assert trainer._programs.train._cache_size() == before  # type: ignore[attr-defined]
+
+
+def test_pixels_are_divided_exactly(dtype: DType) -> None:
+    """Not multiplied by a rounded 1/255, whose error would be the same in every image."""
+    data = builders.dataset(256, 1, 2)
+    data.train.images[:, 0] = np.arange(256)
+    task = builders.workload(data, dtype=dtype)
+    with registry.get("jax").start(task, data, builders.initial(task)) as trainer:
+        pixels = np.asarray(trainer._blocks).ravel()  # type: ignore[attr-defined]
+    assert pixels.tolist() == (np.arange(256, dtype=dtype) / np.asarray(255, dtype)).tolist()
