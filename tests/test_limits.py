@@ -105,7 +105,7 @@ def test_every_word_is_read_once_a_pass(example: tuple[int, int, int, int]) -> N
 def test_the_best_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of two probes take turns, until the time is over."""
     clock = iter([100.0, 101.0, 102.0, 103.0])
-    seconds = {"a": iter([2.0, 0.5, 1.0]), "b": iter([4.0, 8.0, 16.0])}
+    seconds = {"a": iter([0.1, 2.0, 0.5, 1.0]), "b": iter([0.1, 4.0, 8.0, 16.0])}
     monkeypatch.setattr(probes, "usable_cpus", lambda: 8)
     order = []
 
@@ -116,13 +116,12 @@ def test_the_best_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         return took, 0.95 * took * threads
 
     monkeypatch.setattr(probes, "_round", a_round)
-    monkeypatch.setattr(probes, "_units", lambda pool, probe, threads: 10)
     monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: next(clock))
     two = {"a": Probe(lambda thread, units: "a", 6.0), "b": Probe(lambda thread, units: "b", 8.0)}
     found = probes.best_rates(two, 3, 2.5)
-    assert {name: rate.value for name, rate in found.items()} == {"a": 10 * 6.0 / 0.5, "b": 10 * 8.0 / 4.0}
+    assert {name: rate.value for name, rate in found.items()} == {"a": 6.0 / 0.5, "b": 8.0 / 4.0}
     assert [rate.share for rate in found.values()] == pytest.approx([0.95, 0.95])
-    assert order == [("a", 3, 10), ("b", 3, 10)] * 3
+    assert order == [("a", 3, 1), ("b", 3, 1)] * 4  # the first one of each is not counted
 
 
 @pytest.mark.parametrize(
@@ -142,35 +141,46 @@ def test_other_processes_are_noticed(
     done: list[float] = []
 
     def a_round(*arguments: object) -> tuple[float, float]:
-        done.append(1 / shares[len(done)])
+        done.append(1 / shares[max(0, len(done) - 1)])
         return done[-1], 2.0
 
     monkeypatch.setattr(probes, "usable_cpus", lambda: cpus)
     monkeypatch.setattr(probes, "_round", a_round)
-    monkeypatch.setattr(probes, "_units", lambda *arguments: 1)
     monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: float(len(done)))
     found = probes.best_rates({"": Probe(lambda thread, units: None, 1.0)}, 2, 2.0, busy)
-    assert len(done) == rounds
+    assert len(done) == 1 + rounds
     assert found[""].share == pytest.approx(share)
 
 
-@pytest.mark.parametrize("second_per_unit", [1e-6, 1e-3, 0.1, 3.0])
-def test_a_round_is_long_enough(second_per_unit: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "_round", lambda pool, probe, threads, units: (units * second_per_unit, 0.0))
-    units = probes._units(None, Probe(lambda thread, units: None, 1.0), 1)  # type: ignore[arg-type]
-    assert units >= 1
-    assert units == 1 or units * second_per_unit == pytest.approx(probes._ROUND, rel=0.1)
+@pytest.mark.parametrize("seconds_per_unit", [1e-6, 1e-3, 0.1, 3.0])
+def test_rounds_become_long_enough(seconds_per_unit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting the threads of one takes a fifth of a millisecond, and the first was disturbed for a second."""
+    took: list[float] = []
+
+    def a_round(pool: object, probe: Probe, threads: int, units: int) -> tuple[float, float]:
+        took.append(units * seconds_per_unit + (1.0 if len(took) < 2 else 2e-4))
+        return took[-1], took[-1]
+
+    monkeypatch.setattr(probes, "_round", a_round)
+    monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: sum(took))
+    found = probes.best_rates({"": Probe(lambda thread, units: None, 1.0)}, 1, 9.0)
+    assert took[-1] >= probes._ROUND
+    assert took[-1] <= max(2 * probes._ROUND, seconds_per_unit) + 1e-3
+    assert found[""].value == pytest.approx(1 / seconds_per_unit, rel=0.03)
 
 
-@given(st.integers(1, 5), st.integers(1, 40))
-def test_all_threads_do_their_part(threads: int, units: int) -> None:
+@given(st.integers(1, 5), st.integers(1, 4))
+def test_all_threads_do_their_part(threads: int, rounds: int) -> None:
     done: list[tuple[int, int]] = []
+    clock = iter(float(second) for second in range(1000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "_units", lambda pool, probe, threads: units)
+        patch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: next(clock))
+        patch.setattr(probes, "QUIET", 0.0)
         probe = Probe(lambda thread, units: done.append((thread, units)), 1.0)
-        rates = probes.best_rates({"": probe}, threads, 0)
+        # A round has two looks at the clock, and there is one more after it.
+        rates = probes.best_rates({"": probe}, threads, 3.0 * rounds)
     assert rates[""].value > 0
-    assert sorted(done) == [(thread, units) for thread in range(threads)]
+    assert sorted(done) == sorted((thread, 1) for thread in range(threads) for _ in range(1 + rounds))
 
 
 @pytest.mark.parametrize("threads", [1, 3])

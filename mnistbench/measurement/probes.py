@@ -21,8 +21,9 @@ from mnistbench.measurement.rates import QUIET, Blas
 from mnistbench.threads import usable_cpus
 from mnistbench.workload import DTYPES, DType
 
-_ROUND = 0.02
-"""Seconds of a round: long enough that starting its threads is below 1 % of it."""
+_ROUND = 0.01
+"""Seconds that a round takes at least, once its work has been doubled often enough: starting its threads is below 1 %
+of it."""
 
 _STEPS = 10_000
 """Multiply-adds of each chain in a unit of work: some 10 µs."""
@@ -71,26 +72,21 @@ def best_rates(probes: Mapping[str, Probe], threads: int, seconds: float, busy: 
     """
     wanted = min(busy or threads, usable_cpus())
     with ThreadPoolExecutor(threads) as pool:
-        units = {name: _units(pool, probe, threads) for name, probe in probes.items()}
+        units = dict.fromkeys(probes, 1)
         best = dict.fromkeys(probes, Rate(0.0, 0.0))
+        for probe in probes.values():
+            _round(pool, probe, threads, 1)  # which compiles, and fetches what is read
         start = time.perf_counter()
         while True:
             for name, probe in probes.items():
                 took, cpu = _round(pool, probe, threads, units[name])
                 best[name] = max(best[name], Rate(probe.amount * units[name] / took, cpu / (took * wanted)))
+                if took < _ROUND:
+                    units[name] *= 2
             spent = time.perf_counter() - start
             quiet = all(rate.share >= QUIET for rate in best.values())
             if spent >= (seconds if quiet else 3 * seconds):
                 return best
-
-
-def _units(pool: ThreadPoolExecutor, probe: Probe, threads: int) -> int:
-    """How many units make a round."""
-    _round(pool, probe, threads, 1)  # which compiles, and fetches what is read
-    units = 1
-    while (took := _round(pool, probe, threads, units)[0]) < _ROUND / 2:
-        units *= 2
-    return max(1, round(units * _ROUND / took))
 
 
 def _round(pool: ThreadPoolExecutor, probe: Probe, threads: int, units: int) -> tuple[float, float]:
