@@ -128,10 +128,10 @@ def _predict(arrays: Any, images: Any) -> Any:
     return _logits(arrays, images).argmax(axis=0)
 
 
-def _widen(images: Any, white: Any) -> Any:
-    """Pixels from bytes to [0, 1]. ``white`` is 255, and an argument, because a division by a constant would be
-    compiled to a product with its rounded inverse."""
-    return images.astype(white.dtype) / white
+def _widen(images: Any, levels: Any) -> Any:
+    """Pixels from bytes to [0, 1]: looked up among the 256 values that there are. XLA compiles a division by 255, even
+    by a variable that is 255, to a product with its rounded inverse, which is off by the same in every image."""
+    return levels[images]
 
 
 class _Programs(NamedTuple):
@@ -194,7 +194,8 @@ class JaxTrainer(Trainer):
         return np.dtype(self._workload.dtype).type(value)
 
     def _widened(self, images: NDArray[np.uint8]) -> Any:
-        return self._programs.widen(self._placed(images, "uint8"), self._scalar(255))
+        levels = np.arange(256, dtype=self._workload.dtype) / self._scalar(255)
+        return self._programs.widen(self._placed(images, "uint8"), levels)
 
     def advance(self, iterations: int) -> Metrics:
         rate, data = self._scalar(self._workload.learning_rate), (self._blocks, self._labels, self._scalar(self._count))
