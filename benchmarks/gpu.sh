@@ -4,9 +4,10 @@
 #   benchmarks/gpu.sh [FOLDER]
 #
 # - the GPU's tests, and agreement with the reference along the classic workload, in float32 and float64
+#   (here and below of CuPy's backends, and of JAX's and PyTorch's where those are installed and see the GPU)
 # - compute-sanitizer: memory errors and races of a small run (left out, and said so, where it is not installed)
 # - the classic workload as in every other measurement: rows and charts in FOLDER (default: results)
-# - a sweep over numbers of images and of hidden units, with JAX and PyTorch where they are installed
+# - a sweep over numbers of images and of hidden units
 #
 # PYTHON names the interpreter that has mnistbench[dev] and CuPy (default: python3). Every part runs, whatever became
 # of the others; the exit status says whether all went well.
@@ -29,8 +30,14 @@ said=$("$python" -c 'import mnistbench.backends as backends; backends.require("c
 }
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader || true
 
+backends=()
+for name in $("$python" -c 'from benchmarks.gpu_sweep import contenders; print(*contenders())'); do
+    backends+=(--backend "$name")
+done
+
 part "tests" "$python" -m pytest -q tests/test_cupy*.py
-part "agreement" "$python" -m mnistbench verify --backend cupy --backend cupy-plain
+((${#backends[@]} == 4)) || part "tests of the frameworks" "$python" -m pytest -q tests/test_backends.py "${backends[@]:4}"
+part "agreement" "$python" -m mnistbench verify "${backends[@]}"
 
 # Without CuPy's memory pool, so that an access beyond an array is one beyond an allocation. CuPy asks the driver
 # questions that fail, and expects that: only what kernels do counts.
@@ -48,7 +55,7 @@ else
     echo "== memcheck, racecheck and synccheck left out: compute-sanitizer is not installed"
 fi
 
-part "classic" "$python" -m pytest benchmarks/ --backend cupy --backend cupy-plain --results "$results"
+part "classic" "$python" -m pytest benchmarks/ "${backends[@]}" --results "$results"
 part "sweep" "$python" -m benchmarks.gpu_sweep --results "$results"
 
 if ((${#failed[@]})); then

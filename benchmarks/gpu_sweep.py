@@ -12,14 +12,12 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import mnistbench.backends as registry
-from benchmarks import gpu_peers
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.errors import BackendUnavailable
 from mnistbench.files import write_text
@@ -83,12 +81,10 @@ def measure(images: int, hidden: int) -> Iterator[dict[str, Any]]:
     workload = Workload(Network((784, hidden, 10)), images, iterations, name="sweep")
     dataset, initial = repeated(images), Parameters.initial(workload.network, 0)
     first: Parameters | None = None
-    contenders = {name: partial(_backend, name) for name in ("cupy", "cupy-plain")}
-    contenders |= {name: partial(_peer, prepare) for name, prepare in gpu_peers.installed().items()}
-    for name, contender in contenders.items():
+    for name in contenders():
         row: dict[str, Any] = {"contender": name, "workload": workload.describe()}
         try:
-            samples, parameters, said = contender(workload, dataset, initial)
+            samples, parameters, said = _run(name, workload, dataset, initial)
         except Exception as error:  # one contender's failure is a fact about it, and no reason to stop
             yield {**row, "problem": f"{type(error).__name__}: {' '.join(str(error).split())}"}
             continue
@@ -105,7 +101,13 @@ def measure(images: int, hidden: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _backend(
+def contenders() -> list[str]:
+    """The backends that compute on a GPU here; CuPy's are named in any case, so that their failure shows."""
+    others = (name for name in ("jax", "torch") if registry.availability(name).device not in (None, "CPU"))
+    return ["cupy", "cupy-plain", *others]
+
+
+def _run(
     name: str, workload: Workload, dataset: Dataset, initial: Parameters
 ) -> tuple[list[float], Parameters, dict[str, Any]]:
     """Seconds of each round, the parameters after the last, and what the trainer says."""
@@ -118,14 +120,6 @@ def _backend(
             trainer.reset(initial)
             samples.append(timed(lambda: trainer.advance(workload.iterations))[1])
         return samples, trainer.parameters(), trainer.describe()
-
-
-def _peer(prepare: Any, workload: Workload, dataset: Dataset, initial: Parameters) -> Any:
-    """The same of another library; its times include copying the parameters to the host, which is microseconds."""
-    run = prepare(workload, dataset, initial)
-    run(workload.iterations)
-    rounds = [timed(lambda: run(workload.iterations)) for _ in range(ROUNDS)]
-    return [seconds for _, seconds in rounds], rounds[-1][0], {}
 
 
 def difference(parameters: Parameters, others: Parameters) -> float:

@@ -244,7 +244,9 @@ def compare(
         list[str] | None, typer.Option("--dtype", help="float32 or float64, or both; float32 by default.")
     ] = None,
     workload: Annotated[str, typer.Option(help="classic, or smoke, which takes seconds.")] = "classic",
-    images: Annotated[int | None, typer.Option(help="Train on so many instead of the workload's.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="So many instead of the workload's; beyond 59,000, moved copies.")
+    ] = None,
     hidden: Annotated[int | None, typer.Option(help="So many hidden units instead of the workload's.")] = None,
     iterations: Annotated[int | None, typer.Option(help="So many iterations instead of the workload's.")] = None,
     threads_: Threads = None,
@@ -262,7 +264,7 @@ def compare(
     from mnistbench.comparison import storing
     from mnistbench.comparison.contenders import available_elsewhere
     from mnistbench.comparison.table import table
-    from mnistbench.datasets import load_data
+    from mnistbench.datasets.copies import load_images
     from mnistbench.workload import variant
 
     task = variant(workload, seed, images, hidden, iterations)
@@ -273,7 +275,7 @@ def compare(
             backend or (available_elsewhere() if isolate else registry.available()),
             dtypes,
             task,
-            load_data(seed=seed, train_size=task.images),
+            load_images(task.images, seed),
             rounds=rounds,
             baseline=baseline,
             threads=threads_,

@@ -10,13 +10,14 @@ import os
 
 from mnistbench.errors import OptionError
 
-# OpenMP, the BLAS libraries that NumPy is built with (OpenBLAS, MKL, Apple's Accelerate), and Numba's pool.
+# OpenMP, the BLAS libraries that NumPy is built with (OpenBLAS, MKL, Apple's Accelerate), Numba's pool, and JAX's.
 _VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NUMBA_NUM_THREADS",
+    "PJRT_NPROC",
 )
 
 

@@ -476,7 +476,7 @@ def test_describe_says_what_runs_in_json(start: Start, threads: int | None) -> N
         trainer.advance(1)
         said = trainer.describe()
     assert json.loads(json.dumps(said, allow_nan=False)) == said
-    assert {"device", "threads", "versions", "kernel", "skips"} <= set(said)
+    assert {"device", "threads", "versions", "kernel", "skips", "bytes_read"} <= set(said)
     assert said["device"]
     assert said["kernel"]
     assert said["versions"]
@@ -484,6 +484,20 @@ def test_describe_says_what_runs_in_json(start: Start, threads: int | None) -> N
     assert said["skips"] is None or isinstance(said["skips"], str)
     assert type(said["threads"]) is int
     assert 1 <= said["threads"] <= (threads or 4096)
+
+
+def test_the_bytes_of_images_that_an_iteration_reads_are_counted(backend: Backend, dtype: DType) -> None:
+    """Between one bit a pixel and what four passes over all pixels in float64 read; in proportion to the images."""
+    counts = []
+    for images in (640, 1280):
+        data = builders.dataset(images, 97, 5, ink=1.0)
+        task = builders.workload(data, dtype=dtype)
+        with backend.start(task, data, builders.initial(task)) as trainer:
+            trainer.advance(1)
+            counts.append(trainer.describe()["bytes_read"])
+    assert [type(count) for count in counts] == [int, int]
+    assert task.image_bytes // 8 < counts[1] <= 4 * 8 * task.image_bytes
+    assert counts[1] / counts[0] == pytest.approx(2, rel=0.1)
 
 
 def fail_within(trainer: Trainer) -> None:

@@ -19,7 +19,7 @@ from mnistbench.measurement import limits, machine
 from mnistbench.measurement.rates import GpuLimits
 from mnistbench.workload import DTYPES
 from tests.cuda.host import needs_compiler
-from tests.test_cupy_kernel import nvrtc
+from tests.cuda.nvrtc import nvrtc, nvrtc_build
 
 SOURCE = Path(machine.__file__).with_name("limits.cu")
 GPU = "mnistbench.measurement.gpu"
@@ -92,18 +92,10 @@ def test_the_loops_are_the_gpus_own_instructions(dtype: str) -> None:
     if (library := nvrtc()) is None:
         pytest.skip("NVRTC (pip install 'mnistbench[dev]') is not here")
     real, suffix = {"float32": ("float", "f32"), "float64": ("double", "f64")}[dtype]
-    program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    source = SOURCE.read_text(encoding="utf-8").encode()
-    assert library.nvrtcCreateProgram(ctypes.byref(program), source, b"limits.cu", 0, None, None) == 0
-    options = ["-std=c++17", "-arch=compute_80", f"-DREAL={real}", "-DCHAINS=8"]
-    encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-    assert library.nvrtcCompileProgram(program, len(options), encoded) == 0
-    assert library.nvrtcGetPTXSize(program, ctypes.byref(size)) == 0
-    text = ctypes.create_string_buffer(size.value)
-    assert library.nvrtcGetPTX(program, text) == 0
-    kernels = dict(re.findall(r"\.visible \.entry (\w+)\((.*?)\n}", text.value.decode(), re.DOTALL))
+    _, ptx = nvrtc_build(library, "sm_80", SOURCE.read_text(encoding="utf-8"), (f"-DREAL={real}", "-DCHAINS=8"))
+    kernels = dict(re.findall(r"\.visible \.entry (\w+)\((.*?)\n}", ptx, re.DOTALL))
     assert [*kernels] == ["multiply_adds", "read_words", "nothing"]
-    fused = len(re.findall(rf"fma\.rn\.{suffix}", kernels["multiply_adds"]))
+    fused = len(re.findall(rf"fma\.rn\.(?:ftz\.)?{suffix}", kernels["multiply_adds"]))
     assert fused >= 8
     assert fused % 8 == 0
     assert "ld.global" not in kernels["multiply_adds"]

@@ -9,24 +9,36 @@ from typing import Any
 import pytest
 
 import mnistbench.backends as registry
-from benchmarks import gpu_peers, gpu_sweep
+from benchmarks import gpu_sweep
+from mnistbench.backends import Availability
+from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.network import Parameters
+
+
+class ZeroTrainer(NumpyTrainer):
+    """Computes all it should, and then says that all parameters are 0."""
+
+    def parameters(self) -> Parameters:
+        found = super().parameters()
+        return Parameters([w * 0 for w in found.weights], [b * 0 for b in found.biases])
+
+
+class ZeroBackend(NumpyBackend):
+    def start(self, workload: Any, dataset: Any, parameters: Parameters, threads: int | None = None) -> ZeroTrainer:
+        return ZeroTrainer(workload, dataset, parameters, threads)
 
 
 def test_rows_are_measured_compared_and_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    require = registry.require
-    monkeypatch.setattr(registry, "require", lambda name: require("numpy"))
+    def require(name: str) -> NumpyBackend:
+        if name == "broken":
+            raise RuntimeError("no\nkernel")
+        return ZeroBackend() if name == "wrong" else NumpyBackend()
+
+    monkeypatch.setattr(registry, "require", require)
     monkeypatch.setattr(gpu_sweep, "cases", lambda most: [(50, 3)])
-
-    def broken(*arguments: Any) -> Any:
-        raise RuntimeError("no\nkernel")
-
-    def zeros(workload: Any, dataset: Any, parameters: Parameters) -> gpu_peers.Run:
-        return lambda iterations: Parameters([w * 0 for w in parameters.weights], [b * 0 for b in parameters.biases])
-
-    monkeypatch.setattr(gpu_peers, "installed", lambda: {"broken": broken, "wrong": zeros})
+    monkeypatch.setattr(gpu_sweep, "contenders", lambda: ["cupy", "cupy-plain", "broken", "wrong"])
     assert gpu_sweep.main(["--results", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("*/gpu_sweep_0001.json")
     plain, other, failed, wrong = json.loads(path.read_text())["rows"]
@@ -35,6 +47,14 @@ def test_rows_are_measured_compared_and_written(
     assert failed["problem"] == "RuntimeError: no kernel"
     assert wrong["difference"] == 1
     assert "RuntimeError: no kernel" in capsys.readouterr().out
+
+
+def test_frameworks_take_part_where_they_see_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"jax": Availability(True, "1", "Some GPU"), "torch": Availability(True, "2", "CPU")}
+    monkeypatch.setattr(registry, "availability", found.__getitem__)
+    assert gpu_sweep.contenders() == ["cupy", "cupy-plain", "jax"]
+    found["jax"] = Availability(False, reason="No module named 'jax'")
+    assert gpu_sweep.contenders() == ["cupy", "cupy-plain"]
 
 
 def test_a_clock_that_was_held_down_is_said() -> None:

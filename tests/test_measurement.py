@@ -296,6 +296,26 @@ def test_what_is_compiled_is_measured_again_from_the_cache(commands: list[list[s
     assert not any(argument.startswith("--threads") for argument in commands[0])
 
 
+@pytest.mark.parametrize("jax", [None, "/a/cache"])
+def test_nothing_is_compiled_before(monkeypatch: pytest.MonkeyPatch, jax: str | None) -> None:
+    """Every compiler's cache is a folder that is empty at first, and JAX has one only where its user wants one."""
+    caches = {"NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+    seen = []
+
+    def run(backend: str, workload: Workload, threads: int | None, environment: dict[str, str]) -> tuple[Costs, None]:
+        folders = {environment[name] for name in caches | ({"JAX_COMPILATION_CACHE_DIR"} & environment.keys())}
+        seen.append((len(folders), list(Path(folders.pop()).iterdir()), "JAX_COMPILATION_CACHE_DIR" in environment))
+        return Costs(), None
+
+    monkeypatch.setattr(cold, "_run", run)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/of/the/user")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    if jax:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax)
+    cold.measure("torch", preset("smoke"), threads=None)
+    assert seen == [(1, [], jax is not None)]
+
+
 def test_the_measured_process_is_that_of_the_workload(commands: list[list[str]]) -> None:
     workload = replace(preset("smoke", "float64", seed=7), images=123)
     cold.measure("numpy", workload, threads=1)

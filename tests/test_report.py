@@ -346,7 +346,7 @@ def test_the_table_for_a_terminal() -> None:
     ]
     assert re.split(r"  +", numpy) == [
         *("numpy", "float64", "CPU, 2 threads", "250 ms", "5.00 s (125 ms cached)"),
-        *("20.0 s (19.6 s to 20.6 s)", "40.0 ms", "1.0×", "84.8%", "agrees (2e-07)"),
+        *("20.0 s (19.6 s to 20.6 s)", "40.0 ms", "1.00×", "84.8%", "agrees (2e-07)"),
     ]
     assert "800 ms (784 ms to 824 ms)" in numba
     assert "25.0×" in numba

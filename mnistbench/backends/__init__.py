@@ -41,11 +41,18 @@ _BUILT_IN = {
     "numba-plain": "mnistbench.backends.numba.plain:NumbaPlainBackend",
     "cupy": "mnistbench.backends.cupy.persistent:CupyBackend",
     "cupy-plain": "mnistbench.backends.cupy.plain:CupyPlainBackend",
+    "jax": "mnistbench.backends.jax:JaxBackend",
+    "torch": "mnistbench.backends.torch:TorchBackend",
 }
 
 # How to get the library of a backend that is not installed with the package.
 _CUPY = "on a machine with an NVIDIA GPU, pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
-_INSTALL = {"cupy": _CUPY, "cupy-plain": _CUPY}
+_INSTALL = {
+    "cupy": _CUPY,
+    "cupy-plain": _CUPY,
+    "jax": "pip install 'mnistbench[jax]'",
+    "torch": "pip install 'mnistbench[torch]'",
+}
 
 
 _import_seconds: dict[str, float] = {}

@@ -87,8 +87,10 @@ class Trainer(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What is running, as JSON values. Every backend gives ``device`` (words), ``threads`` (in effect on the
-        host), ``versions`` (library name to version), ``kernel`` (words) and ``skips`` (which work of the dense
-        computation is left out because its result is known exactly, in words, or None).
+        host), ``versions`` (library name to version), ``kernel`` (words), ``skips`` (which work of the dense
+        computation is left out because its result is known exactly, in words, or None) and ``bytes_read``: the bytes
+        of image data, as this backend stores them, that one iteration reads, or None if that is not known. It is a
+        count and no measurement: every pass over the images counts in full, wherever its bytes then come from.
         """
 
     def close(self) -> None:  # noqa: B027 - most backends leave freeing to the garbage collector

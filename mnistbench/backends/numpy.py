@@ -86,7 +86,9 @@ class NumpyTrainer(Trainer):
 
     def describe(self) -> dict[str, Any]:
         with self._computing():
-            pools = ThreadpoolController().select(user_api="blas").info()
+            pools = self._blas.info()
+        # Others, such as SciPy's, compute nothing here.
+        pools = [pool for pool in pools if "numpy" in pool["filepath"]] or pools
         kernels = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in pools]
         return {
             "device": "CPU",
@@ -95,6 +97,7 @@ class NumpyTrainer(Trainer):
             "versions": {"numpy": np.__version__},
             "kernel": f"BLAS {', '.join(kernels) or 'unknown'}".strip(),
             "skips": None,
+            "bytes_read": 2 * self._X.nbytes,  # by W1 X and by dZ1 Xᵀ
         }
 
 

@@ -155,6 +155,7 @@ def compare(
         racing = _start(comparison, stack, dataset, initial, threads, wanted, progress)
         comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
         race.check_all(comparison, racing, progress)
+        comparison.trajectory.free_images()
         with noise.Watch() as watch:
             race.run(comparison, racing, watch, progress)
         race.finish(comparison, racing)

@@ -16,6 +16,9 @@ from mnistbench.workload import Workload
 # Compiling longer than this is worth asking what it costs the next process, which finds the result on disk.
 _WORTH_CACHING = 0.05
 
+# Where Numba, CuPy, and PyTorch, for the CPU and for a GPU, keep what they compiled.
+_CACHES = ("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
 
 @dataclass(frozen=True)
 class ColdStart:
@@ -35,13 +38,15 @@ class ColdStart:
 def measure(backend: str, workload: Workload, threads: int | None) -> ColdStart:
     """Train one iteration of a preset workload in a new process, and again in another.
 
-    The compilers' disk caches are moved to an empty folder for it.
+    The compilers' disk caches are moved to an empty folder for it. JAX has one only where its user asks for it.
 
     Raises:
         MnistbenchError: the process failed; the message is the last line it wrote.
     """
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": cache, "CUPY_CACHE_DIR": cache}
+        environment = os.environ | dict.fromkeys(_CACHES, cache)
+        if "JAX_COMPILATION_CACHE_DIR" in environment:
+            environment["JAX_COMPILATION_CACHE_DIR"] = cache
         first, peak_memory = _run(backend, workload, threads, environment)
         cached = None
         if first.compile > _WORTH_CACHING:

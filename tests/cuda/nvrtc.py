@@ -43,7 +43,7 @@ def nvrtc_build(library: Any, architecture: str, source: str, options: tuple[str
         texts.append(buffer.value.decode())
         assert not failed, texts[0]
     assert library.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
-    assert size.value > 10_000
+    assert size.value > 1_000
     return texts[0], texts[1]
 
 

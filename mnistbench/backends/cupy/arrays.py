@@ -126,7 +126,7 @@ class ArrayTrainer(Trainer):
         return predict(self._xp, self._to_host, self._arrays, images)
 
     def describe(self) -> dict[str, Any]:
-        return dict(self._facts)
+        return {**self._facts, "bytes_read": 2 * self._X.nbytes}  # by W1 X and by dZ1 Xᵀ
 
     def close(self) -> None:
         del self._X, self._labels, self._one_hot, self._arrays

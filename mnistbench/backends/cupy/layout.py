@@ -108,6 +108,11 @@ class Plan:
         return self.quads * BLOCK * BLOCK
 
     @property
+    def bytes_read(self) -> int:
+        """Of images in an iteration, forward and backward, from shared memory, the L2 cache and the device's memory."""
+        return 2 * self.passes * self.groups * self.group_bytes
+
+    @property
     def class_quads(self) -> int:
         """Of four classes."""
         return -(-self.classes // 4)

@@ -131,7 +131,7 @@ class PersistentTrainer(Trainer):
         pixels = self._workload.network.inputs
         left_out = pixels - self._kept.size
         skips = f"{left_out} of {pixels} pixels, which are zero in every image" if left_out else None
-        return {**found, "kernel": str(self._plan), "skips": skips}
+        return {**found, "kernel": str(self._plan), "skips": skips, "bytes_read": self._plan.bytes_read}
 
     def close(self) -> None:
         del self._images, self._labels, self._values, self._partials, self._metrics, self._arrivals

@@ -89,6 +89,7 @@ class NumbaTrainer(Trainer):
         lanes, pixels = len(self._tile.lanes), self._workload.network.inputs
         chunks = sum(len(packed.chunk) for packed in self._packed) / lanes
         skipped = 1 - chunks / (-(-self._images // lanes) * pixels)
+        stored = sum(array.nbytes for packed in self._packed for array in packed)
         return {
             "device": "CPU",
             "threads": self._threads,
@@ -104,6 +105,8 @@ class NumbaTrainer(Trainer):
             "skips": (
                 f"chunks of a pixel of {lanes} images that are all zero: {skipped:.0%} of them" if skipped > 0 else None
             ),
+            # Either pass over the images reads its own half of what is stored, for each tile of hidden units.
+            "bytes_read": stored * (self._sizes.hidden // len(self._tile.hidden)),
         }
 
     def _run(self, iterations: int, learn: bool) -> None:

@@ -1,0 +1,289 @@
+"""JAX: the loss as it is written, its gradient by ``jax.grad``, and all iterations in one compiled loop.
+
+The number of iterations is an argument of the compiled loop, so that it is compiled once whatever the number. Its
+arrays are not donated: what would be reused are the parameters, some 60 KB beside 100 MB of images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.datasets import Dataset, Split
+from mnistbench.errors import BackendUnavailable, OptionError
+from mnistbench.measurement.clock import timed
+from mnistbench.network import Parameters
+from mnistbench.threads import resolve, usable_cpus
+from mnistbench.workload import DType, Network, Workload
+
+# float32 products in float32: on a GPU the default is TF32, whose operands are rounded to 10 bits.
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+# Images of a block, about, and bytes of images up to which all of them are taken at once without a trial.
+_BLOCK = 2048
+_SMALL = 8 * 2**20
+
+# Images to predict at a time: bounds the memory that a prediction needs.
+_PREDICT_IMAGES = 65_536
+
+
+class _Device(NamedTuple):
+    """What JAX computes on: its device, the name of that, and the threads of its pool on the host."""
+
+    device: Any
+    name: str
+    pool: int
+
+
+@cache
+def _device() -> _Device:
+    """JAX's default device: a GPU where it sees one. Its first use in a process creates JAX's clients.
+
+    The pool of threads has its size from then on: that of these variables, else all usable CPUs.
+    """
+    sizes = [os.environ[name] for name in ("PJRT_NPROC", "NPROC") if os.environ.get(name, "").isdecimal()]
+    # By default JAX takes three quarters of a GPU's memory at once, and leaves other libraries too little.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    device = jax.devices()[0]
+    on_cpu = device.platform == "cpu"
+    return _Device(
+        device, "CPU" if on_cpu else str(device.device_kind), max(1, int(sizes[0])) if sizes else usable_cpus()
+    )
+
+
+def _threads(wanted: int | None) -> int:
+    """The number of threads in effect where ``wanted`` are asked for.
+
+    Raises:
+        OptionError: that number cannot be had in this process any more.
+    """
+    pool = _device().pool
+    threads = pool if wanted is None else min(resolve(wanted), pool)
+    if _device().name != "CPU":
+        return 1
+    if 1 < threads < pool:
+        raise OptionError(
+            f"{threads} threads: JAX has had {pool} since it was first used in this process, and can use all or one; "
+            f"set the environment variable PJRT_NPROC={threads} before that, or --threads {threads} for a new process"
+        )
+    return threads
+
+
+def _logits(arrays: Any, images: Any) -> Any:
+    """Z2 (c, m) of images in rows, (m, n)."""
+    W1, b1, W2, b2 = arrays
+    return _matmul(W2, jax.nn.relu(_matmul(W1, images.T) + b1)) + b2
+
+
+def _loss_and_hits(arrays: Any, images: Any, labels: Any) -> tuple[Any, Any]:
+    """The sum of the images' cross-entropies, and how many are predicted as their label.
+
+    A label of -1, of an image that only fills a block up, adds nothing to either.
+    """
+    Z2 = _logits(arrays, images)
+    one_hot = labels == jnp.arange(Z2.shape[0])[:, None]
+    loss = -jnp.where(one_hot, jax.nn.log_softmax(Z2, axis=0), 0).sum()
+    return loss, (Z2.argmax(axis=0) == labels).sum()
+
+
+def _backward(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
+    """((loss, hits), gradients) of the mean over ``count`` images in blocks, (k, m, n)."""
+    of_block = jax.value_and_grad(_loss_and_hits, has_aux=True)
+
+    def add(sums: Any, block: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, of_block(arrays, *block)), None
+
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(of_block, arrays, blocks[0], labels[0]))
+    ((loss, hits), gradients), _ = jax.lax.scan(add, zero, (blocks, labels))
+    return (loss / count, hits), [gradient / count for gradient in gradients]
+
+
+def _train(iterations: Any, arrays: Any, blocks: Any, labels: Any, count: Any, rate: Any) -> tuple[Any, Any, Any]:
+    """The parameters after that many iterations, and the loss and hits of the last one's forward pass."""
+
+    def iterate(_: Any, state: Any) -> Any:
+        (loss, hits), gradients = _backward(state[0], blocks, labels, count)
+        return [array - rate * gradient for array, gradient in zip(state[0], gradients, strict=True)], loss, hits
+
+    start = arrays, jnp.zeros_like(rate), jnp.zeros((), int)
+    moved, loss, hits = jax.lax.fori_loop(0, iterations, iterate, start)
+    return moved, loss, hits
+
+
+def _gradients(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
+    return _backward(arrays, blocks, labels, count)[1]
+
+
+def _predict(arrays: Any, images: Any) -> Any:
+    return _logits(arrays, images).argmax(axis=0)
+
+
+def _widen(images: Any, white: Any) -> Any:
+    """Pixels from bytes to [0, 1]. ``white`` is 255, and an argument, because a division by a constant would be
+    compiled to a product with its rounded inverse."""
+    return images.astype(white.dtype) / white
+
+
+class _Programs(NamedTuple):
+    """The functions above, compiled."""
+
+    train: Callable[..., Any]
+    gradients: Callable[..., Any]
+    predict: Callable[..., Any]
+    widen: Callable[..., Any]
+
+
+@cache
+def _programs(alone: bool) -> _Programs:
+    """For all threads of the pool, or for the calling one alone."""
+    options = {"xla_cpu_multi_thread_eigen": False} if alone else None
+    functions = (_train, _gradients, _predict, _widen)
+    return _Programs(*(jax.jit(function, compiler_options=options) for function in functions))
+
+
+class JaxTrainer(Trainer):
+    """Holds the images in the workload's dtype in blocks (k, m, n), their labels (k, m), and the parameter arrays.
+
+    Args:
+        block: how many images a block has; the last one is filled up with images that do not count.
+    """
+
+    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, block: int) -> None:
+        self._workload, self._threads = workload, threads
+        self._programs = _programs(alone=_device().name == "CPU" and threads == 1 < _device().pool)
+        images, labels = dataset.train.images, dataset.train.labels
+        self._count = len(labels)
+        self._shape = -(-self._count // block), block
+        self._arrays: list[Any]
+        self._iteration = 0
+        filled = ((0, self._shape[0] * block - self._count),)
+        with self._computing():
+            self._blocks = self._widened(np.pad(images, (*filled, (0, 0))).reshape(*self._shape, -1))
+            self._labels = self._placed(np.pad(labels, filled, constant_values=-1).reshape(self._shape), "int32")
+            self.reset(parameters)
+            jax.block_until_ready((self._blocks, self._labels, self._arrays))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """With 64-bit types where the workload's dtype is one, whatever the process has set."""
+        with jax.enable_x64(self._workload.dtype == "float64"):
+            try:
+                yield
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                what = f"{self._workload.images:,} images in {self._workload.dtype}"
+                reason = f"{what} do not fit into the memory of the {_device().name}"
+                raise BackendUnavailable(JaxBackend.name, reason, "use fewer images (--train-size)") from error
+
+    def _placed(self, array: NDArray[Any], dtype: str) -> Any:
+        """A copy on the device: JAX would go on reading the caller's own memory where that is possible."""
+        return jax.device_put(np.array(array, dtype), _device().device)
+
+    def _scalar(self, value: float) -> Any:
+        return np.dtype(self._workload.dtype).type(value)
+
+    def _widened(self, images: NDArray[np.uint8]) -> Any:
+        return self._programs.widen(self._placed(images, "uint8"), self._scalar(255))
+
+    def advance(self, iterations: int) -> Metrics:
+        rate, data = self._scalar(self._workload.learning_rate), (self._blocks, self._labels, self._scalar(self._count))
+        with self._computing():
+            done = self._programs.train(iterations, self._arrays, *data, rate)
+            self._arrays, loss, hits = jax.block_until_ready(done)
+        self._iteration += iterations
+        return Metrics(self._iteration - 1, float(loss), int(hits) / self._count)
+
+    def reset(self, parameters: Parameters) -> None:
+        with self._computing():
+            self._arrays = [self._placed(array, self._workload.dtype) for _, array in parameters.named()]
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return _on_host(self._arrays)
+
+    def gradients(self) -> Parameters:
+        with self._computing():
+            data = self._blocks, self._labels, self._scalar(self._count)
+            return _on_host(self._programs.gradients(self._arrays, *data))
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        labels = np.empty(len(images), np.int64)
+        with self._computing():
+            for first in range(0, len(images), _PREDICT_IMAGES):
+                part = slice(first, first + _PREDICT_IMAGES)
+                labels[part] = self._programs.predict(self._arrays, self._widened(images[part]))
+        return labels
+
+    def describe(self) -> dict[str, Any]:
+        blocks, images = self._shape
+        return {
+            "device": _device().name,
+            "threads": self._threads,
+            "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__},
+            "kernel": "one compiled loop, " + (f"{images:,} images at a time" if blocks > 1 else "all images at once"),
+            "skips": None,
+            "bytes_read": 2 * self._blocks.nbytes,  # by W1 X and by dZ1 Xᵀ
+        }
+
+    def close(self) -> None:
+        del self._blocks, self._labels, self._arrays
+
+
+def _on_host(arrays: Any) -> Parameters:
+    W1, b1, W2, b2 = (np.array(array) for array in arrays)
+    return Parameters([W1, W2], [b1, b2])
+
+
+@cache
+def _fastest_block(images: int, network: Network, dtype: DType, threads: int) -> int:
+    """How many images to take at a time: measured once in a process, on white images, and compiled by it.
+
+    A workload whose images fit the caches whole has no choice; it is only compiled.
+    """
+    workload = Workload(network, images, dtype=dtype)
+    white = Split(np.full((images, network.inputs), 255, np.uint8), np.zeros(images, np.int64))
+    dataset = Dataset("white images", (1, network.inputs), network.outputs, white, white, None)
+    parameters = Parameters.initial(network, 0)
+
+    def seconds(block: int) -> float:
+        with JaxTrainer(workload, dataset, parameters, threads, block) as trainer:
+            trainer.advance(1)
+            return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
+
+    sizes = [images]
+    if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:
+        sizes.append(-(-images // round(images / _BLOCK)))  # so that the last block is nearly full
+    return min(sizes, key=seconds)
+
+
+class JaxBackend(Backend):
+    """JAX's default device: a GPU where it sees one, else the CPU."""
+
+    name = "jax"
+
+    def availability(self) -> Availability:
+        return Availability(usable=True, version=jax.__version__, device=_device().name)
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        """Compile the loop, and find out how many images it should take at a time."""
+        if self.missing(workload) is None:
+            _fastest_block(workload.images, workload.network, workload.dtype, _threads(threads))
+
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> JaxTrainer:
+        self.require(workload)
+        number = _threads(threads)
+        block = _fastest_block(workload.images, workload.network, workload.dtype, number)
+        return JaxTrainer(workload, dataset, parameters, number, block)

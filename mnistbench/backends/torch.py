@@ -1,0 +1,305 @@
+"""PyTorch: the equations operation by operation, or compiled by ``torch.compile``; on a GPU replayed as a CUDA graph.
+
+The gradients are the reference's formulas, since operations on results that stay where they are, which autograd
+cannot look back through, need no new memory. An update is a product and a subtraction: in one operation (``addmm_``)
+MKL rounds the parameters at every part of the sum over the images, and float32 was a hundred times less accurate.
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.datasets import Dataset, Split
+from mnistbench.errors import BackendUnavailable
+from mnistbench.measurement.clock import timed
+from mnistbench.network import Parameters
+from mnistbench.threads import resolve
+from mnistbench.workload import DType, Network, Workload
+
+# Bytes of images up to which nothing is compiled: an iteration takes about a millisecond then, and compiling seconds.
+_SMALL = 16 * 2**20
+
+# Images to predict at a time: bounds the memory that a prediction needs.
+_PREDICT_IMAGES = 65_536
+
+# The number of threads and the precision of products are the process's: trainers that set them take turns.
+_SETTINGS = threading.Lock()
+
+
+class Way(NamedTuple):
+    """How an iteration is computed.
+
+    Attributes:
+        rows: whether the pixels of an image are neighbours in memory, X (n, m) being a view; else images are.
+        compiled: whether by one compiled function; else operation by operation.
+    """
+
+    rows: bool
+    compiled: bool
+
+    def __str__(self) -> str:
+        how = "compiled" if self.compiled else "operations in place"
+        return f"{how}, images in {'rows' if self.rows else 'columns'}"
+
+
+def _device() -> Any:
+    """The GPU where PyTorch sees one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _device_name() -> str:
+    device = _device()
+    return "CPU" if device.type == "cpu" else str(torch.cuda.get_device_name(device))
+
+
+def _backward(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any) -> tuple[Any, ...]:
+    """dW1, db1, dW2, db2, and Z2 (c, m), for X (n, m) and one-hot Y (c, m)."""
+    m = X.shape[1]
+    A1 = torch.relu(W1 @ X + b1)
+    Z2 = W2 @ A1 + b2
+    dZ2 = torch.softmax(Z2, 0) - Y
+    dZ1 = (W2.T @ dZ2) * (A1 > 0)
+    dW2, db2 = dZ2 @ A1.T / m, dZ2.sum(1, keepdim=True) / m
+    return dZ1 @ X.T / m, dZ1.sum(1, keepdim=True) / m, dW2, db2, Z2
+
+
+def _iterate(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, rate: float) -> Any:
+    """Move the parameters where they are; return Z2 of before. What is compiled."""
+    dW1, db1, dW2, db2, Z2 = _backward(W1, b1, W2, b2, X, Y)
+    W1.sub_(dW1, alpha=rate)
+    b1.sub_(db1, alpha=rate)
+    W2.sub_(dW2, alpha=rate)
+    b2.sub_(db2, alpha=rate)
+    return Z2
+
+
+class _InPlace:
+    """The same, operation by operation, with memory for the results that are as long as the images."""
+
+    def __init__(self, network: Network, Y: Any) -> None:
+        self._Z2, self._dZ2 = torch.empty_like(Y), torch.empty_like(Y)
+        self._A1, self._dZ1 = (Y.new_empty((network.hidden[0], Y.shape[1])) for _ in range(2))
+
+    def __call__(self, W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, rate: float) -> Any:
+        step = rate / X.shape[1]
+        A1 = torch.addmm(b1, W1, X, out=self._A1).relu_()
+        Z2 = torch.addmm(b2, W2, A1, out=self._Z2)
+        dZ2 = torch.softmax(Z2, 0, out=self._dZ2).sub_(Y)
+        dZ1 = torch.mm(W2.T, dZ2, out=self._dZ1).mul_(A1 > 0)
+        W1.sub_(dZ1 @ X.T, alpha=step)
+        b1.sub_(dZ1.sum(1, keepdim=True), alpha=step)
+        W2.sub_(dZ2 @ A1.T, alpha=step)
+        b2.sub_(dZ2.sum(1, keepdim=True), alpha=step)
+        return Z2
+
+
+@cache
+def _compiled(images: int, network: Network, dtype: DType, threads: int, rows: bool) -> Callable[..., Any]:
+    """:func:`_iterate` for these sizes.
+
+    PyTorch keeps what it compiled with the code object, and for a ninth size would give up compiling: hence a copy.
+    """
+    copy = types.FunctionType(_iterate.__code__.replace(), globals())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's compiler uses what PyTorch has deprecated
+        compiled: Callable[..., Any] = torch.compile(copy, dynamic=False)
+    return compiled
+
+
+class TorchTrainer(Trainer):
+    """Holds X (n, m), in one of two orders, and Y one-hot (c, m) in the workload's dtype, and the parameter arrays."""
+
+    def __init__(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, way: Way, remark: str = ""
+    ) -> None:
+        self._workload, self._threads, self._way, self._remark = workload, threads, way, remark
+        self._dtype, self._device = getattr(torch, workload.dtype), _device()
+        self._arrays: Any
+        network, labels = workload.network, dataset.train.labels
+        with self._computing():
+            self._X = self._widened(dataset.train.images, way.rows)
+            self._labels = torch.from_numpy(np.array(labels, np.int64)).to(self._device)
+            classes = torch.arange(network.outputs, device=self._device)[:, None]
+            self._Y = (self._labels == classes).to(self._dtype)
+            shapes = [(network.hidden[0], network.inputs), (network.outputs, network.hidden[0])]
+            shapes = [shapes[0], (shapes[0][0], 1), shapes[1], (shapes[1][0], 1)]
+            self._arrays = [torch.zeros(shape, dtype=self._dtype, device=self._device) for shape in shapes]
+            if way.compiled:
+                self._step = _compiled(len(labels), network, workload.dtype, threads, way.rows)
+            else:
+                self._step = _InPlace(network, self._Y)
+            self._graph = self._captured() if self._device.type == "cuda" else None
+        self.reset(parameters)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """On the threads asked for, float32 in float32 and not in TF32 or bfloat16, and without autograd."""
+        with _SETTINGS:
+            threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+            torch.set_num_threads(self._threads)
+            torch.set_float32_matmul_precision("highest")
+            try:
+                with torch.inference_mode():
+                    yield
+            except RuntimeError as error:
+                if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+                    raise
+                what = f"{self._workload.images:,} images in {self._workload.dtype}"
+                reason = f"{what} do not fit into the memory of the {_device_name()}"
+                raise BackendUnavailable(TorchBackend.name, reason, "use fewer images (--train-size)") from error
+            finally:
+                torch.set_num_threads(threads)
+                torch.set_float32_matmul_precision(precision)
+
+    def _widened(self, images: NDArray[np.uint8], rows: bool) -> Any:
+        """X (n, m) of images (m, n): moved as bytes. By a tensor, since dividing by a number multiplies on a GPU."""
+        X = torch.from_numpy(np.array(images)).to(self._device)
+        X = (X if rows else X.T.contiguous()).to(self._dtype).div_(X.new_full((1,), 255, dtype=self._dtype))
+        return X.T if rows else X
+
+    def _iterate(self) -> Any:
+        return self._step(*self._arrays, self._X, self._Y, self._workload.learning_rate)
+
+    def _captured(self) -> Any:
+        """An iteration as a CUDA graph. Capturing needs libraries, memory and kernels that a few before it set up."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._iterate()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._Z2 = self._iterate()
+        return graph
+
+    def advance(self, iterations: int) -> Metrics:
+        with self._computing():
+            for _ in range(iterations):
+                if self._graph:
+                    self._graph.replay()
+                else:
+                    self._Z2 = self._iterate()
+            self._iteration += iterations
+            loss = torch.nn.functional.cross_entropy(self._Z2.T.double(), self._labels).item()
+            hits = (self._Z2.argmax(0) == self._labels).sum().item()
+        return Metrics(self._iteration - 1, loss, hits / len(self._labels))
+
+    def reset(self, parameters: Parameters) -> None:
+        with self._computing():
+            for array, (_, value) in zip(self._arrays, parameters.named(), strict=True):
+                array.copy_(torch.from_numpy(np.array(value, self._workload.dtype)))
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return _on_host(self._arrays)
+
+    def gradients(self) -> Parameters:
+        W1, b1, W2, b2 = self._arrays
+        with self._computing():
+            *gradients, _Z2 = _backward(W1, b1, W2, b2, self._X, self._Y)
+            return _on_host(gradients)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        W1, b1, W2, b2 = self._arrays
+        labels = np.empty(len(images), np.int64)
+        with self._computing():
+            for first in range(0, len(images), _PREDICT_IMAGES):
+                part = slice(first, first + _PREDICT_IMAGES)
+                A1 = torch.relu(W1 @ self._widened(images[part], rows=True) + b1)
+                labels[part] = (W2 @ A1 + b2).argmax(0).cpu().numpy()
+        return labels
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "device": _device_name(),
+            "threads": self._threads,
+            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            "kernel": ("CUDA graph: " if self._graph else "") + str(self._way) + self._remark,
+            "skips": None,
+            "bytes_read": 2 * self._X.nbytes,  # by W1 X and by dZ1 Xᵀ
+        }
+
+    def close(self) -> None:
+        del self._X, self._labels, self._Y, self._arrays, self._step, self._graph
+        self._Z2 = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _on_host(arrays: Any) -> Parameters:
+    W1, b1, W2, b2 = (array.cpu().numpy().copy() for array in arrays)
+    return Parameters([W1, W2], [b1, b2])
+
+
+def _threads(wanted: int | None) -> int:
+    """How many threads of the host to use; None for PyTorch's own choice."""
+    if _device().type == "cuda":
+        return 1
+    with _SETTINGS:  # else it may be what a trainer has set for a while
+        return int(torch.get_num_threads()) if wanted is None else resolve(wanted)
+
+
+@cache
+def _fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str]:
+    """The fastest way, found once in a process on white images, and a remark on those that do not work here.
+
+    What cannot be compiled, for want of a C++ compiler say, runs operation by operation.
+    """
+    workload = Workload(network, images, dtype=dtype)
+    white = Split(np.full((images, network.inputs), 255, np.uint8), np.zeros(images, np.int64))
+    dataset = Dataset("white images", (1, network.inputs), network.outputs, white, white, None)
+    parameters = Parameters.initial(network, 0)
+
+    def seconds(way: Way) -> float:
+        with TorchTrainer(workload, dataset, parameters, threads, way) as trainer:
+            trainer.advance(1)
+            return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
+
+    ways = [Way(rows, compiled) for compiled in (False, True) for rows in (False, True)]
+    if workload.image_bytes * workload.itemsize <= _SMALL:
+        ways = ways[:1]
+    found, remark = {}, ""
+    for way in ways:
+        try:
+            found[way] = seconds(way)
+        except BackendUnavailable:
+            raise
+        except Exception as error:  # whatever a compiler's failure looks like
+            if not way.compiled:
+                raise
+            remark = f" (torch.compile failed: {type(error).__name__})"
+    return min(found, key=found.__getitem__), remark
+
+
+class TorchBackend(Backend):
+    """PyTorch on a GPU where it sees one, else on the CPU."""
+
+    name = "torch"
+
+    def availability(self) -> Availability:
+        return Availability(usable=True, version=torch.__version__, device=_device_name())
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        """Find out which way is the fastest, which compiles it."""
+        if self.missing(workload) is None:
+            _fastest(workload.images, workload.network, workload.dtype, _threads(threads))
+
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> TorchTrainer:
+        self.require(workload)
+        number = _threads(threads)
+        way, remark = _fastest(workload.images, workload.network, workload.dtype, number)
+        return TorchTrainer(workload, dataset, parameters, number, way, remark)
