@@ -220,7 +220,10 @@ def test_who_skips_work_is_marked_and_explained() -> None:
     assert "numba float32†  690 GFLOP/s" in said
     small_print = " ".join(said)
     assert "† The rate counts the FLOPs of the dense products" in small_print
-    assert "numba float32 skips chunks of 16 zeros: 50% of them" in small_print
+    assert "numba float32 left out chunks of 16 zeros: 50% of them" in small_print
+    same = [one | {"skips": "zeros"} for one in few()]
+    small_print = " ".join(words(charts.roofline(frame(*same[2:]))))
+    assert "though numba float64 and numba float32 left out zeros." in small_print
     assert "†" not in " ".join(words(charts.roofline(frame(*few()[:2]))))
 
 
@@ -335,6 +338,7 @@ def test_colours_are_of_the_logarithm() -> None:
     assert colours[3].sum() < colours[2].sum() < colours[1].sum()
     assert colours[0][0] > colours[0][2]
     assert colours[2][0] < colours[2][2]
+    assert {"slower 0.010×", "100× faster"} <= set(words(charts.speedups(frame(*rows))))
 
 
 def test_threads_have_lines_of_their_own_where_they_differ() -> None:

@@ -63,10 +63,10 @@ def _cell_texts(row: Record) -> tuple[str, str]:
     return f"{_number(row['speedup'])}{TIMES}", interval
 
 
-def _number(value: float) -> str:
+def _number(value: float, digits: int = 3) -> str:
     if not math.isfinite(value):
         return "∞"
-    return significant(value) if 1e-3 <= value < 1e5 else scientific(value)
+    return significant(value, digits) if 1e-3 <= value < 1e5 else scientific(value)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _colour(speedup: float, most: float) -> str:
 
 def _scale(page: Page, most: float) -> None:
     """The colours from the slowest to the fastest, at the top of the body."""
-    ends = [f"{_number(float(f'{10.0**exponent:.1e}'))}{TIMES}" for exponent in (-most, most)]
+    ends = [f"{_number(10.0**exponent, 2)}{TIMES}" for exponent in (-most, most)]
     x = MARGIN
     page.text(x, page.top + 0.1, f"slower {ends[0]}", size=SMALL, color=GREY)
     x += text_width(f"slower {ends[0]}", SMALL) + 0.08

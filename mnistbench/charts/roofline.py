@@ -114,11 +114,12 @@ def _roofs(rows: Sequence[Record]) -> dict[str, _Roofs]:
 
 def _skipping(rows: Sequence[Record]) -> str:
     """Which work the marked backends leave out, in words."""
-    skipping = [row for row in rows if isinstance(row.get("skips"), str)]
-    if not skipping:
-        return ""
-    which = "; ".join(f"{row['backend']} {row['dtype']} skips {row['skips']}" for row in skipping)
-    return f"{SKIPS} The rate counts the FLOPs of the dense products, of which {which}. "
+    skipping: dict[str, list[str]] = {}
+    for row in rows:
+        if isinstance(row.get("skips"), str):
+            skipping.setdefault(row["skips"], []).append(f"{row['backend']} {row['dtype']}")
+    which = "; ".join(f"{' and '.join(names)} left out {work}" for work, names in skipping.items())
+    return f"{SKIPS} The rate counts the FLOPs of the dense products, though {which}. " if which else ""
 
 
 def _labels(rows: Sequence[Record]) -> list[str]:
