@@ -24,6 +24,7 @@ from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
+from mnistbench.errors import MnistbenchError
 from mnistbench.measurement import machine
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.cold import ColdStart
@@ -169,8 +170,11 @@ def test_scaling(
         leave_out("the host's threads do not compute")
     reference = trajectory(case.images, case.hidden)
     backend = registry.get(backend_name)
-    backend.warm_up(workload, case.threads)
-    trainer, loading = timed(lambda: backend.start(workload, reference.dataset, reference.fresh(), case.threads))
+    try:
+        backend.warm_up(workload, case.threads)
+        trainer, loading = timed(lambda: backend.start(workload, reference.dataset, reference.fresh(), case.threads))
+    except MnistbenchError as refusal:  # such as of a number of threads, or of memory that a device does not have
+        pytest.skip(str(refusal))
     with trainer:
         effective = trainer.describe()["threads"]
         if case.axes == ("threads",) and effective != case.threads:
