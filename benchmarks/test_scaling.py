@@ -5,7 +5,8 @@
 along the first iterations, in parameters, loss, accuracy and predictions; what it is compared in is in its row.
 Gradients are compared where the classic workload is. Then rounds of as many iterations as take about half a second
 are timed, and the trainer is compared once more. A backend's cases go from small to large, and those whose iterations
-would take longer than a budget, as the case before shows, are left out; the summary says which, and why.
+would take longer than a budget, as the case before shows, are left out; the summary says which, and why. Compiling does
+not count: it depends on the size only where a backend compiles for every size, and there it takes longer than the rest.
 """
 
 from __future__ import annotations
