@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 pytest.importorskip("pytest_benchmark")
 
+import mnistbench.backends as registry
 from benchmarks import test_scaling as benchmark
+from mnistbench.backends.numpy import NumpyBackend
+from mnistbench.errors import OptionError
 from mnistbench.workload import Network, Workload
 
 GIB = 2**30
@@ -73,6 +79,19 @@ def test_what_does_not_fit_the_memory_is_left_out_with_the_reason() -> None:
     assert reason is not None
     assert reason.endswith("and 10.0 GiB are free")
     assert benchmark.too_large(workload(41_000), 2 * GIB) is None
+
+
+def test_what_a_backend_refuses_is_left_out_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(NumpyBackend):
+        def start(self, *arguments: Any) -> Any:
+            raise OptionError(f"{arguments[-1]} threads: never")
+
+    monkeypatch.setattr(registry, "get", lambda name: Refusing())
+    config: Any = SimpleNamespace(getoption={"--rounds": 1, "--budget": 60}.get)
+    case = benchmark.Case(1_000, 10, 3, ("threads",))
+    fixture: Any = None
+    with pytest.raises(pytest.skip.Exception, match="3 threads: never"):
+        benchmark.test_scaling(fixture, "numpy", "float64", case, {}, config)
 
 
 @pytest.mark.parametrize(
