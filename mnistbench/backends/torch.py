@@ -53,9 +53,12 @@ class Way(NamedTuple):
         return f"{how}, images in {'rows' if self.rows else 'columns'}"
 
 
+@cache
 def _device() -> Any:
     """The GPU where PyTorch sees one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of a driver too old for a GPU, which is then not used
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _device_name() -> str:
