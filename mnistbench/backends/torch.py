@@ -3,6 +3,16 @@
 The gradients are the reference's formulas, since operations on results that stay where they are, which autograd
 cannot look back through, need no new memory. An update is a product and a subtraction: in one operation (``addmm_``)
 MKL rounds the parameters at every part of the sum over the images, and float32 was a hundred times less accurate.
+
+Of the two orders of the images in memory, each compiled and not, a trial finds the fastest. CPU time of an iteration
+of the classic on one thread of an AMD EPYC with AVX-512 (Zen 5), in ms:
+
+    images in                      float32    float64
+    columns, in place                 31.5       94.8
+    columns, compiled                 32.0       96.2
+    rows, compiled                    34.2      113.0
+    columns, compiled, in blocks      36.2       78.3    2,048 images at a time; left out for its gain in one dtype
+    rows, results in rows too         45.7      132.2    in place; compiled 40.9 and 132.2
 """
 
 from __future__ import annotations
@@ -53,9 +63,12 @@ class Way(NamedTuple):
         return f"{how}, images in {'rows' if self.rows else 'columns'}"
 
 
+@cache
 def _device() -> Any:
     """The GPU where PyTorch sees one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of a driver too old for a GPU, which is then not used
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _device_name() -> str:
