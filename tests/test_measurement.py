@@ -291,9 +291,8 @@ def test_what_is_compiled_is_measured_again_from_the_cache(commands: list[list[s
     assert found.costs == Costs(1, 2, 5.0, 3)
     assert (found.compile_cached, found.peak_memory) == (0.01, 7)
     assert commands[0] == commands[1]
-    assert "--dtype=float32" in commands[0]
-    assert "--train-size=2000" in commands[0]
-    assert not any(argument.startswith("--threads") for argument in commands[0])
+    options = json.loads(commands[0][-1])
+    assert (options["dtype"], options["images"], options["threads"]) == ("float32", 2000, None)
 
 
 @pytest.mark.parametrize("jax", [None, "/a/cache"])
@@ -319,14 +318,19 @@ def test_nothing_is_compiled_before(monkeypatch: pytest.MonkeyPatch, jax: str | 
 def test_the_measured_process_is_that_of_the_workload(commands: list[list[str]]) -> None:
     workload = replace(preset("smoke", "float64", seed=7), images=123)
     cold.measure("numpy", workload, threads=1)
-    assert {"--backend=numpy", "--iterations=1", "--dtype=float64", "--seed=7", "--threads=1"} <= set(commands[0])
-    assert "--train-size=123" in commands[0]
+    expected = {"backend": "numpy", "threads": 1, "dtype": "float64", "seed": 7, "hidden": [10], "images": 123}
+    assert json.loads(commands[0][-1]) == expected
+
+
+def test_the_measured_process_trains_more_images_than_mnist_has() -> None:
+    found = cold.measure("numpy", replace(preset("smoke"), images=60_000), threads=None)
+    assert found.costs.load > 0
 
 
 def test_a_process_that_fails_is_an_error_in_one_line() -> None:
     with pytest.raises(MnistbenchError) as caught:
         cold.measure("abacus", preset("smoke"), threads=1)
-    assert str(caught.value).startswith("a new process that trains with abacus failed: mnistbench: backend 'abacus'")
+    assert str(caught.value).startswith("a new process that trains with abacus failed: backend 'abacus'")
     assert str(caught.value).isprintable()
 
 

@@ -9,6 +9,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
+import mnistbench.backends as registry
+from mnistbench import threads as thread_limits
 from mnistbench.errors import MnistbenchError
 from mnistbench.measurement.clock import Costs
 from mnistbench.workload import Workload
@@ -36,7 +38,7 @@ class ColdStart:
 
 
 def measure(backend: str, workload: Workload, threads: int | None) -> ColdStart:
-    """Train one iteration of a preset workload in a new process, and again in another.
+    """Train one iteration of a workload on MNIST in a new process, and again in another.
 
     The compilers' disk caches are moved to an empty folder for it. JAX has one only where its user asks for it.
 
@@ -60,15 +62,13 @@ def _run(
     """One process: its costs, and its peak memory in bytes."""
     options = {
         "backend": backend,
-        "iterations": 1,
+        "threads": threads,
         "dtype": workload.dtype,
         "seed": workload.seed,
-        "hidden": ",".join(map(str, workload.network.hidden)),
-        "train-size": workload.images,
-        **({} if threads is None else {"threads": threads}),
+        "hidden": workload.network.hidden,
+        "images": workload.images,
     }
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "mnistbench", "train", "--json", *arguments]
+    command = [sys.executable, "-c", f"from {__name__} import child; child()", json.dumps(options)]
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if process.returncode:
         last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
@@ -76,3 +76,28 @@ def _run(
     record = json.loads(process.stdout)
     costs = record["costs"]
     return Costs(costs["import"], costs["load"], costs["compile"], costs["train"]), record["peak_memory_bytes"]
+
+
+def child() -> None:
+    """What the new process does: one iteration on the embedded MNIST, or on copies beyond its number of images."""
+    options = json.loads(sys.argv[1])
+    try:
+        thread_limits.limit(options["threads"])
+        registry.require(options["backend"])  # before NumPy is loaded, so that its import is in the backend's
+
+        from mnistbench import training
+        from mnistbench.datasets.copies import load_images
+        from mnistbench.measurement import machine
+
+        result = training.train(
+            load_images(options["images"], options["seed"]),
+            options["backend"],
+            iterations=1,
+            dtype=options["dtype"],
+            seed=options["seed"],
+            hidden=tuple(options["hidden"]),
+            threads=options["threads"],
+        )
+    except MnistbenchError as error:
+        sys.exit(str(error))
+    print(json.dumps({"costs": result.costs.as_dict(), "peak_memory_bytes": machine.peak_memory()}))
