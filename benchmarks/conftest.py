@@ -136,9 +136,9 @@ def _scaling(rows: pd.DataFrame) -> Iterator[str]:
     for row in rows.to_dict("records"):
         per_iteration = [report.seconds(row[name] / row["iterations"]) for name in ("median", "low", "high")]
         verdict = "agrees" if row["validated"] else f"NO RESULT: {row['problem']}"
-        threads = f"{row['threads']:>3} thread{'s' if row['threads'] > 1 else ' '}"
+        threads = f"{row['threads']:>3.0f} thread{'s' if row['threads'] > 1 else ' '}"
         yield (
-            f"{row['images']:>9,} images {row['hidden']:>3} hidden {threads}  "
+            f"{row['images']:>9,} images {row['hidden']:>3.0f} hidden {threads}  "
             f"{row['backend']:<12} {row['dtype']}  {per_iteration[0]:>8} an iteration "
             f"({per_iteration[1]} to {per_iteration[2]}{', noisy' * row['noisy']})  {verdict}"
         )

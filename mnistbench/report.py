@@ -17,6 +17,7 @@ import pandas as pd
 from mnistbench import charts, results
 from mnistbench.errors import MnistbenchError
 from mnistbench.files import write_text
+from mnistbench.measurement.statistics import NOISY_SPREAD
 from mnistbench.workload import PRESETS
 
 if TYPE_CHECKING:
@@ -132,12 +133,16 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
         f"speedup: over numpy float64, {_how_compared(rows)}; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
     )
+    noisy = [
+        f"{row['backend']} {row['dtype']} by {(max(row['samples']) - min(row['samples'])) / row['median']:.0%}"
+        for row in rows.to_dict("records")
+        if row["noisy"]
+    ]
+    if noisy:
+        yield f"noisy, rounds that differ by more than {NOISY_SPREAD:.0%} of their median: {', '.join(noisy)}."
     for row in rows.to_dict("records"):
         if not row["validated"]:
             yield f"{row['backend']} {row['dtype']} is no result: {row['problem']}."
-        if row["noisy"]:
-            spread = (max(row["samples"]) - min(row["samples"])) / row["median"]
-            yield f"{row['backend']} {row['dtype']} is noisy: its rounds differ by {spread:.0%} of their median."
         gpu = row.get("gpu")
         if isinstance(gpu, dict) and gpu.get("throttled"):
             yield f"{row['backend']} {row['dtype']} ran while the GPU's clocks were held down: {gpu['throttled']}."

@@ -364,7 +364,7 @@ def test_noise_missing_baselines_and_cached_kernels_are_said() -> None:
     assert "nan" not in line
     assert "×" not in line
     assert "1 thread " in line
-    assert "numba float32 is noisy: its rounds differ by 50% of their median." in notes
+    assert "noisy, rounds that differ by more than 10% of their median: numba float32 by 50%." in notes
 
 
 def test_clocks_that_were_held_down_are_said() -> None:

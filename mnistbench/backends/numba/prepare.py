@@ -16,10 +16,11 @@ from mnistbench.backends.numba.packing import Packed, count_chunks, pack
 LOT = 65_536
 """Images ordered together, about. More are ordered lot by lot: that bounds the memory, and gives threads work."""
 
-ORDER_BELOW = 0.9
+ORDER_BELOW = 0.85
 """The fraction of pixels that are not zero below which similar images are put together.
 
-Above it, at most a tenth of the work could be saved, and ordering takes as long as some ten iterations.
+Measured with the classic's images, their digits grown pixel by pixel: ordering takes 90 ms, and saves that in 130
+iterations at 0.32 to 0.57, in 190 at 0.69, in 260 at 0.80, in 640 at 0.88, and in 3,000 at 0.97.
 """
 
 _SAMPLE = 1000
