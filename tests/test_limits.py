@@ -588,11 +588,6 @@ def test_no_threads_is_an_error(measured: list[int]) -> None:
     assert measured == []
 
 
-def test_the_peak_is_that_of_the_limits(measured: list[int]) -> None:
-    assert limits.multiply_add_peak("float32", 2) == 1e9
-    assert limits.multiply_add_peak("float64", 2) is None
-
-
 # For a reader
 
 

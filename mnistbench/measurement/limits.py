@@ -23,7 +23,7 @@ from mnistbench.files import write_text
 from mnistbench.measurement import machine, probes
 from mnistbench.measurement.rates import GpuLimits, Level, Limits
 from mnistbench.threads import resolve, usable_cpus
-from mnistbench.workload import DTYPES, DType
+from mnistbench.workload import DTYPES
 
 METHOD = 1
 """Raised when the same machine would be measured to be another."""
@@ -61,15 +61,6 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
             write_text(path, json.dumps({"key": key, "limits": found.as_dict()}, indent=1) + "\n")
     _known[path] = kept if kept is not None and found.disturbed else found
     return found
-
-
-def multiply_add_peak(dtype: DType, threads: int) -> float | None:
-    """The most floating-point operations a second that ``threads`` threads can do, a multiply-add counting as two.
-
-    None where that is not the limit: on CPUs other than x86-64, whose matrix units are faster, and without fused
-    multiply-adds.
-    """
-    return limits(threads).multiply_add.get(dtype)
 
 
 def file_for(threads: int | None) -> Path:

@@ -98,7 +98,8 @@ def _round(pool: ThreadPoolExecutor, probe: Probe, threads: int, units: int) -> 
 
 
 def arithmetic(threads: int) -> dict[str, Probe]:
-    """By dtype, multiply-adds in registers; none where they are not the limit, see ``multiply_add_peak``."""
+    """By dtype, multiply-adds in registers; none where they are not the limit: on CPUs other than x86-64, whose matrix
+    units are faster, and without fused multiply-adds."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not kernels.has_multiply_add():
         return {}
     return {dtype: _chains(dtype, threads) for dtype in DTYPES}
