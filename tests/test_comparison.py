@@ -161,6 +161,12 @@ class Boasts(Honest):
         return replace(found, accuracy=0.999) if self.racing else found
 
 
+class BoastsAtTheEnd(Honest):
+    def advance(self, iterations: int) -> Metrics:
+        found = super().advance(iterations)
+        return replace(found, accuracy=0.999) if self.racing and iterations == 1 else found
+
+
 class Fails(Honest):
     def advance(self, iterations: int) -> Metrics:
         if self.racing:
@@ -206,6 +212,7 @@ CHEATS = {
     Remembers: "a timed round disagrees with the reference: W1 after 20 updates",
     WorksAhead: "work was done outside of the clock",
     Boasts: "a timed round disagrees with the reference: accuracy",
+    BoastsAtTheEnd: "the iteration after the last round disagrees with the reference: accuracy",
     Fails: "RuntimeError: out of luck",
     ChangesDtype: "TypeError: W1 is float32, not float64",
     FailsToDescribe: "RuntimeError: no words",
@@ -337,6 +344,10 @@ def test_an_unavailable_backend_of_another_process_is_that_error() -> None:
     with pytest.raises(BackendUnavailable, match="backend cupy is unavailable: ") as found:
         contenders.RemoteTrainer("cupy", TASK, DATA, builders.initial(TASK), None)
     assert found.value.fix
+
+
+def test_another_process_knows_who_is_available() -> None:
+    assert contenders.available_elsewhere() == registry.available()
 
 
 @pytest.mark.parametrize("first", ["libiomp", "libgomp"])

@@ -138,7 +138,7 @@ def _run(
     asides.late.append(found.late)
     contender.accuracy = found.metrics.accuracy
     own = with_units(found.parameters, np.argsort(permutation))
-    _require(contender, check_round(own, found.metrics, contender.dtype, trajectory))
+    _require(contender, "a timed round", check_round(own, found.metrics, contender.dtype, trajectory))
 
 
 def with_units(parameters: Parameters, order: NDArray[np.int64]) -> Parameters:
@@ -147,10 +147,10 @@ def with_units(parameters: Parameters, order: NDArray[np.int64]) -> Parameters:
     return Parameters([W1[order], W2[:, order]], [b1[order], b2])
 
 
-def _require(contender: Contender, checks: list[Check]) -> None:
+def _require(contender: Contender, what: str, checks: list[Check]) -> None:
     contender.agreement.checks.extend(checks)
     if failed := [check for check in checks if not check.passed]:
-        contender.problem = f"a timed round disagrees with the reference: {failed[0]}"
+        contender.problem = f"{what} disagrees with the reference: {failed[0]}"
 
 
 def _outside_of_the_clock(samples: Sequence[float], asides: _Asides) -> str | None:
@@ -175,7 +175,11 @@ def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> N
         "dev_accuracy": dev,
         "test_accuracy": test,
     }
-    _require(contender, check_metrics(last, trajectory.states[-1], contender.dtype, trajectory))
+    _require(
+        contender,
+        "the iteration after the last round",
+        check_metrics(last, trajectory.states[-1], contender.dtype, trajectory),
+    )
     # What a GPU's clocks did meanwhile; the rest is as it was before other contenders loaded their libraries.
     if gpu := trainer.describe().get("gpu"):
         contender.description["gpu"] = gpu
