@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mnistbench import reference
 from mnistbench.errors import ModelError
 from mnistbench.files import write_atomically
+from mnistbench.recipe import Initializer
 from mnistbench.reference import Array as Array
 from mnistbench.workload import Network
 
@@ -51,16 +52,20 @@ class Parameters:
                 )
 
     @classmethod
-    def initial(cls, network: Network, seed: int) -> Parameters:
-        """The classic's initial values for ``network``, float64, drawn by :func:`reference.init_params`.
+    def initial(cls, network: Network, seed: int, initializer: Initializer = "uniform") -> Parameters:
+        """Initial values, float64, drawn layer by layer, weights before biases.
 
-        Raises:
-            ModelError: the network does not have one hidden layer.
+        uniform: all from [-0.5, 0.5), for one hidden layer those of :func:`reference.init_params`; xavier: weights
+        from ±sqrt(6 / (inputs + outputs)), biases 0; he: weights from a normal distribution of variance 2 / inputs,
+        biases 0. They have float32 resolution, so that both dtypes start from the same numbers.
         """
-        if len(network.hidden) != 1:
-            raise ModelError(f"a network of layers {network} has no initial values: only one hidden layer has")
-        W1, b1, W2, b2 = reference.init_params(network.inputs, network.hidden[0], network.outputs, seed)
-        return cls([W1, W2], [b1, b2])
+        rng = np.random.default_rng(seed)
+        weights, biases = [], []
+        for inputs, outputs in zip(network.sizes, network.sizes[1:], strict=False):
+            weights.append(_drawn(rng, outputs, inputs, initializer))
+            zeros = np.zeros((outputs, 1))
+            biases.append(_drawn(rng, outputs, 1, initializer) if initializer == "uniform" else zeros)
+        return cls(weights, biases)
 
     @property
     def network(self) -> Network:
@@ -84,6 +89,17 @@ class Parameters:
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""
         return all(bool(np.isfinite(array).all()) for _, array in self.named())
+
+
+def _drawn(rng: np.random.Generator, outputs: int, inputs: int, initializer: Initializer) -> Array:
+    """Weights (outputs, inputs), or the uniform initializer's biases (outputs, 1)."""
+    if initializer == "he":
+        values = rng.standard_normal((outputs, inputs), np.float32) * np.float32(math.sqrt(2 / inputs))
+    else:
+        values = rng.random((outputs, inputs), np.float32) - np.float32(0.5)
+    if initializer == "xavier":
+        values *= np.float32(2 * math.sqrt(6 / (inputs + outputs)))
+    return values.astype(np.float64)
 
 
 def save_parameters(path: Path, parameters: Parameters, image_shape: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ from mnistbench.errors import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.cold import ColdStart
-from mnistbench.workload import Network, Workload
+from mnistbench.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,7 @@ def document(entries: Sequence[tuple[dict[str, Any], Sequence[float]]]) -> dict[
     now = datetime.now(UTC).isoformat()
     benchmarks = []
     for fields, samples in entries:
-        workload = Workload(**{**fields["workload"], "network": Network(tuple(fields["workload"]["network"]))})
+        workload = Workload.from_description(fields["workload"])
         name = case_name(workload, fields["backend"], fields)
         benchmarks.append(
             {

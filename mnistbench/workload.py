@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from mnistbench.errors import OptionError
+from mnistbench.recipe import ACTIVATIONS, Activation, Recipe
 
 DType = Literal["float32", "float64"]
 DTYPES: tuple[DType, ...] = get_args(DType)
@@ -18,13 +19,15 @@ DTYPES: tuple[DType, ...] = get_args(DType)
 
 @dataclass(frozen=True)
 class Network:
-    """Layer sizes, inputs first: ``Network((784, 10, 10))``. ReLU between layers, softmax after the last.
+    """Layer sizes, inputs first: ``Network((784, 10, 10))``, and the activation after every layer but the last, which
+    softmax follows.
 
     Raises:
-        OptionError: fewer than two sizes, or one that is not a positive whole number.
+        OptionError: fewer than two sizes, one that is not a positive whole number, or an unknown activation.
     """
 
     sizes: tuple[int, ...]
+    activation: Activation = "relu"
 
     def __post_init__(self) -> None:
         try:
@@ -33,6 +36,8 @@ class Network:
             raise OptionError(f"layer sizes {self.sizes}: must be whole numbers") from None
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise OptionError(f"layer sizes {self.sizes}: give two or more positive whole numbers, inputs first")
+        if self.activation not in ACTIVATIONS:
+            raise OptionError(f"activation {self.activation!r}: choose from {', '.join(ACTIVATIONS)}")
 
     @property
     def inputs(self) -> int:
@@ -59,12 +64,14 @@ class Workload:
 
     Attributes:
         name: the preset it comes from, or "custom".
-        network: layer sizes.
-        images: training images; every iteration uses all of them.
+        network: layer sizes and activation.
+        images: training images; an iteration uses all of them, unless the recipe has a batch size.
         iterations: gradient steps.
-        learning_rate: alpha, the factor of the gradient in an update.
+        learning_rate: alpha, the factor of the gradient in an update, before any schedule.
         dtype: what parameters, activations and gradients are stored in.
-        seed: what the initial parameters, and the order of the data set, are drawn from.
+        seed: what the initial parameters, the order of the data set, and all that is random in training are drawn
+            from.
+        recipe: the other options of training; by default the classic's.
 
     Raises:
         OptionError: a value out of its range.
@@ -77,6 +84,7 @@ class Workload:
     dtype: DType = "float32"
     seed: int = 0
     name: str = "custom"
+    recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
         # A NumPy scalar would carry its own dtype into the computation.
@@ -91,6 +99,7 @@ class Workload:
             raise OptionError(f"learning rate {self.learning_rate}: must be a finite number above 0")
         if self.seed < 0:
             raise OptionError(f"seed {self.seed}: must be 0 or a positive whole number")
+        self.recipe.dropout_rates(len(self.network.hidden))
 
     def with_dtype(self, dtype: DType) -> Workload:
         """The same task in another dtype."""
@@ -102,8 +111,41 @@ class Workload:
         return {"float32": 4, "float64": 8}[self.dtype]
 
     @property
+    def beyond_classic(self) -> str | None:
+        """The first thing, in words, that makes it more than the classic in other sizes: one hidden layer of ReLU and
+        full-batch gradient descent; None if there is none. How the initial parameters are drawn is no such thing:
+        trainers are given them."""
+        recipe, layers = self.recipe, len(self.network.hidden)
+        found = {
+            f"{layers} hidden layers": layers != 1,
+            f"the activation {self.network.activation}": self.network.activation != "relu",
+            f"the optimizer {recipe.optimizer.name}": recipe.optimizer.name != "gd",
+            "batches": recipe.batch_size is not None,
+            "dropout": any(recipe.dropout),
+            "L2 regularisation": recipe.l2 > 0,
+            f"the schedule {recipe.schedule.name}": recipe.schedule.name != "constant",
+            "augmentation": bool(recipe.augmentation),
+        }
+        return next((words for words, needed in found.items() if needed), None)
+
+    @property
+    def batch_size(self) -> int:
+        """Images of an iteration; the last one of an epoch may have fewer."""
+        return min(self.images, self.recipe.batch_size or self.images)
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Iterations after which every image was used once."""
+        return -(-self.images // self.batch_size)
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate of an iteration, counted from 0."""
+        epoch = iteration // self.iterations_per_epoch
+        return self.learning_rate * self.recipe.schedule.scale(iteration, self.iterations, epoch)
+
+    @property
     def dense_flops(self) -> int:
-        """Floating-point operations of the matrix products of one iteration, nothing skipped.
+        """Floating-point operations of the matrix products of one iteration, nothing skipped; the mean of an epoch.
 
         A layer with i inputs and o outputs costs 2·i·o operations an image in each of: the forward pass, its
         weights' gradient, and (all layers but the first) the error passed back. What is elementwise is not
@@ -112,16 +154,16 @@ class Workload:
         layers = list(zip(self.network.sizes, self.network.sizes[1:], strict=False))
         forward = sum(2 * i * o for i, o in layers)
         passed_back = sum(2 * i * o for i, o in layers[1:])
-        return self.images * (2 * forward + passed_back)
+        return self.images * (2 * forward + passed_back) // self.iterations_per_epoch
 
     @property
     def image_bytes(self) -> int:
         """Bytes of the images as they are stored, one uint8 a pixel: the least that an iteration can read."""
-        return self.images * self.network.inputs
+        return self.images * self.network.inputs // self.iterations_per_epoch
 
     def describe(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {
+        """The fields as JSON values; activation and recipe only where they are not the classic's."""
+        fields: dict[str, Any] = {
             "name": self.name,
             "network": list(self.network.sizes),
             "images": self.images,
@@ -130,6 +172,17 @@ class Workload:
             "dtype": self.dtype,
             "seed": self.seed,
         }
+        if self.network.activation != "relu" or self.recipe != Recipe():
+            fields |= {"activation": self.network.activation, "recipe": self.recipe.describe()}
+        return fields
+
+    @classmethod
+    def from_description(cls, fields: dict[str, Any]) -> Workload:
+        """What :meth:`describe` gave, as a workload again."""
+        others = {name: fields[name] for name in ("name", "images", "iterations", "learning_rate", "dtype", "seed")}
+        network = Network(tuple(fields["network"]), fields.get("activation", "relu"))
+        recipe = Recipe.from_description(fields["recipe"]) if "recipe" in fields else Recipe()
+        return cls(network, recipe=recipe, **others)
 
 
 PRESETS: dict[str, Workload] = {
@@ -161,7 +214,11 @@ def variant(
         OptionError: there is no such preset, or a size is below 1.
     """
     task = preset(name)
-    network = task.network if hidden is None else Network((task.network.inputs, hidden, task.network.outputs))
+    network = (
+        task.network
+        if hidden is None
+        else replace(task.network, sizes=(task.network.inputs, hidden, task.network.outputs))
+    )
     other = replace(
         task,
         network=network,

@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 from mnistbench import reference
 from mnistbench.errors import MnistbenchError, ModelError
 from mnistbench.network import Array, Parameters, load_parameters, save_parameters
+from mnistbench.recipe import INITIALIZERS, Initializer
 from mnistbench.workload import Network
 from tests.builders import identical
 
@@ -104,9 +105,26 @@ def test_initial_parameters_are_the_references() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(7, 3), (7, 5, 4, 3)], ids=str)
-def test_only_one_hidden_layer_has_initial_parameters(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="only one hidden layer"):
-        Parameters.initial(Network(sizes), seed=0)
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_any_network_has_initial_parameters(sizes: tuple[int, ...], initializer: Initializer) -> None:
+    parameters = Parameters.initial(Network(sizes), 0, initializer)
+    assert parameters.network.sizes == sizes
+    for (name, array), (_, again) in zip(
+        parameters.named(), Parameters.initial(Network(sizes), 0, initializer).named(), strict=True
+    ):
+        np.testing.assert_array_equal(array, array.astype(np.float32))
+        np.testing.assert_array_equal(array, again)
+        assert (initializer == "uniform" or name.startswith("W")) == bool(array.any())
+
+
+@pytest.mark.parametrize(
+    ("initializer", "spread"),
+    [("uniform", 1 / 12**0.5), ("xavier", (2 / (784 + 300)) ** 0.5), ("he", (2 / 784) ** 0.5)],
+)
+def test_initial_weights_have_their_publications_standard_deviation(initializer: Initializer, spread: float) -> None:
+    weights = Parameters.initial(Network((784, 300, 10)), 0, initializer).weights[0]
+    assert weights.std() == pytest.approx(spread, rel=0.01)
+    assert abs(weights.mean()) < 0.01 * spread
 
 
 def test_astype_copies_even_to_the_same_dtype(dtype: str) -> None:

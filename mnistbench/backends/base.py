@@ -48,8 +48,9 @@ class Metrics:
 
     Attributes:
         iteration: counted from 0 since the last reset.
-        loss: mean cross-entropy of the training images.
-        accuracy: fraction of the training images whose most probable class is their label.
+        loss: mean cross-entropy of the iteration's images, which are all training images or a batch of them, as
+            augmentation and dropout have them in this iteration.
+        accuracy: fraction of those images whose most probable class is their label.
     """
 
     iteration: int
@@ -70,7 +71,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def reset(self, parameters: Parameters) -> None:
-        """Start again at iteration 0 from a copy of ``parameters``, on the same data."""
+        """Start again at iteration 0 from a copy of ``parameters``, on the same data; the optimizer forgets."""
 
     @abstractmethod
     def parameters(self) -> Parameters:
@@ -78,7 +79,8 @@ class Trainer(ABC):
 
     @abstractmethod
     def gradients(self) -> Parameters:
-        """The gradients of the loss at the current parameters, which stay as they are: copies on the host."""
+        """What the next iteration's optimizer is given, at the current parameters, which stay as they are: the
+        gradients of its images' loss, and of the penalty of L2. Copies on the host."""
 
     @abstractmethod
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -123,9 +125,11 @@ class Backend(ABC):
         """
 
     def missing(self, workload: Workload) -> str | None:
-        """The first option of ``workload`` that this backend does not implement, in words, or None."""
-        hidden_layers = len(workload.network.hidden)
-        return None if hidden_layers == 1 else f"{hidden_layers} hidden layers"
+        """The first option of ``workload`` that this backend does not implement, in words, or None.
+
+        By default everything beyond the classic, see :attr:`Workload.beyond_classic`.
+        """
+        return workload.beyond_classic
 
     def require(self, workload: Workload) -> None:
         """Refuse a workload that this backend does not implement.
@@ -148,7 +152,8 @@ class Backend(ABC):
         """Load the training images and labels, and a copy of ``parameters``, onto the device.
 
         Args:
-            workload: what to compute; its dtype, learning rate and network count here.
+            workload: what to compute; its dtype, network, learning rate and recipe count here, and its seed for what
+                is random in training.
             dataset: its training images and labels are what is trained on.
             parameters: the initial values, in any float dtype; rounded to the workload's.
             threads: how many threads of the host to use; None for as many as the process is allowed.

@@ -1,0 +1,159 @@
+"""Images moved, turned and bent, anew in every epoch, in whole numbers.
+
+A pixel of the new image takes the value at another position of the old one (Simard, Steinkraus and Platt, "Best
+practices for convolutional neural networks applied to visual document analysis", ICDAR 2003): turned around the
+centre, then moved by as many whole pixels as the whole image, then by a random displacement of its own. These
+displacements are uniform in each direction, then smoothed by a Gaussian, so that neighbours move together, and
+multiplied by alpha. Between pixels the value is interpolated bilinearly, and outside of the image it is 0.
+
+Everything is computed in integers of 32 bits, so that every backend gets exactly the same images, bytes again, in
+every dtype. Positions are in 1/256 pixel. The smoothing is two matrix products of whole numbers below 2²⁴, which
+are exact in float32 too, in any order. The random words (:mod:`mnistbench.counter`), by purpose, for each image:
+
+    PLACE, unit 0          first word: half of it for the rows' shift, half for the columns'; second: the angle
+    ELASTIC, unit p        the top byte of each word: displacement of pixel p in rows and in columns
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench import counter
+from mnistbench.recipe import Augmentation
+
+ANGLES = 1024
+"""How many different angles there are, evenly spread."""
+
+ANGLE_BITS = 10
+"""The top bits of a word that choose one of them."""
+
+TURN_BITS = 14
+"""Sines and cosines are in units of 2⁻¹⁴."""
+
+FIELD_BITS = 8
+"""The weights of the Gaussian sum to 2⁸ in each direction."""
+
+BEND_BITS = 14
+"""The factor of the smoothed field is in units of 2⁻¹⁴."""
+
+
+class Tables(NamedTuple):
+    """What the arithmetic takes from an augmentation: all that is not whole numbers from the start.
+
+    Attributes:
+        shift: the most pixels.
+        cosines, sines: (1024,) int32, of every angle.
+        smooth_rows: (height, height) int32; the smoothed field is smooth_rows F smooth_columns.
+        smooth_columns: (width, width) int32.
+        bend: the factor of the smoothed field, divided by 2⁸ and rounded down: displacement = field * bend / 2¹⁴.
+    """
+
+    shift: int
+    cosines: NDArray[np.int32]
+    sines: NDArray[np.int32]
+    smooth_rows: NDArray[np.int32]
+    smooth_columns: NDArray[np.int32]
+    bend: int
+
+
+@cache
+def tables(augmentation: Augmentation, image_shape: tuple[int, int]) -> Tables:
+    """The tables for images of (height, width)."""
+    angles = np.linspace(-1, 1, ANGLES) * math.radians(augmentation.rotate)
+    cosines, sines = (np.rint(values * 2**TURN_BITS).astype(np.int32) for values in (np.cos(angles), np.sin(angles)))
+    height, width = image_shape
+    return Tables(
+        augmentation.shift,
+        cosines,
+        sines,
+        _smoothing(height, augmentation.sigma),
+        _smoothing(width, augmentation.sigma).T,
+        round(augmentation.elastic / 255 * 2**BEND_BITS),
+    )
+
+
+def _smoothing(size: int, sigma: float) -> NDArray[np.int32]:
+    """(size, size): row i has the weights of a Gaussian around i, in whole numbers; nothing comes from outside."""
+    reach = math.ceil(3 * sigma)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights = np.rint(weights / weights.sum() * 2**FIELD_BITS).astype(np.int32)
+    weights[reach] += 2**FIELD_BITS - weights.sum()
+    distance = np.arange(size)[None, :] - np.arange(size)[:, None]
+    inside = np.abs(distance) <= reach
+    return np.where(inside, weights[np.clip(distance, -reach, reach) + reach], 0).astype(np.int32)
+
+
+def augmented(
+    images: NDArray[np.uint8],
+    places: NDArray[np.int64],
+    image_shape: tuple[int, int],
+    augmentation: Augmentation,
+    seed: int,
+    epoch: int,
+) -> NDArray[np.uint8]:
+    """The images (k, pixels) as they are in an epoch; ``places`` (k,) are theirs in the training set."""
+    height, width = image_shape
+    table = tables(augmentation, image_shape)
+    rows, columns = _turned(table, places, image_shape, seed, epoch)
+    if augmentation.elastic:
+        field = counter.threefry(
+            counter.key(seed, counter.ELASTIC, epoch), (places[:, None], np.arange(height * width))
+        )
+        down, right = (_displacements(table, word, image_shape) for word in field)
+        rows, columns = rows + down, columns + right
+    return _interpolated(images.reshape(-1, height, width), rows, columns).reshape(images.shape)
+
+
+def _turned(
+    table: Tables, places: NDArray[np.int64], image_shape: tuple[int, int], seed: int, epoch: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """From where each pixel comes, (k, height, width) rows and columns: the whole image turned and shifted."""
+    height, width = image_shape
+    shifts, angle = counter.threefry(counter.key(seed, counter.PLACE, epoch), (places, 0))
+    choices = np.uint32(2 * table.shift + 1)
+    down, right = (
+        ((half * choices) >> np.uint32(16)).astype(np.int32)[:, None, None] - table.shift
+        for half in (shifts >> np.uint32(16), shifts & np.uint32(0xFFFF))
+    )
+    chosen = (angle >> np.uint32(32 - ANGLE_BITS)).astype(np.intp)
+    cosine, sine = table.cosines[chosen][:, None, None], table.sines[chosen][:, None, None]
+    # Twice the distance from the centre is a whole number.
+    y = (2 * np.arange(height, dtype=np.int32) - (height - 1))[:, None]
+    x = 2 * np.arange(width, dtype=np.int32) - (width - 1)
+    half = 1 << (TURN_BITS - 8)
+    turned_y = (cosine * y - sine * x + half) >> (TURN_BITS - 7)
+    turned_x = (sine * y + cosine * x + half) >> (TURN_BITS - 7)
+    return turned_y + 128 * (height - 1) + 256 * down, turned_x + 128 * (width - 1) + 256 * right
+
+
+def _displacements(table: Tables, words: NDArray[np.uint32], image_shape: tuple[int, int]) -> NDArray[np.int32]:
+    """The elastic displacements (k, height, width) in one direction, from the pixels' words (k, pixels)."""
+    field = 2 * (words >> np.uint32(24)).astype(np.int32) - 255  # -255, -253, ..., 255
+    # In float32, whose matrix product is fast; all values are below 255 * 2¹⁶ < 2²⁴.
+    exact = table.smooth_rows.astype(np.float32) @ field.reshape(-1, *image_shape).astype(np.float32)
+    smoothed: NDArray[np.int32] = (exact @ table.smooth_columns.astype(np.float32)).astype(np.int32)
+    displacements: NDArray[np.int32] = ((smoothed >> FIELD_BITS) * np.int32(table.bend)) >> BEND_BITS
+    return displacements
+
+
+def _interpolated(images: NDArray[np.uint8], rows: NDArray[np.int32], columns: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """The images' values (k, height, width) at positions in 1/256 pixel."""
+    k, height, width = images.shape
+    top, left, down, right = rows >> 8, columns >> 8, rows & 255, columns & 255
+    image = np.arange(k)[:, None, None]
+
+    def value(row: NDArray[np.int32], column: NDArray[np.int32]) -> NDArray[np.int32]:
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        at = images[image, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+        return np.where(inside, at, 0).astype(np.int32)
+
+    upper = value(top, left) * (256 - right) + value(top, left + 1) * right
+    lower = value(top + 1, left) * (256 - right) + value(top + 1, left + 1) * right
+    # Exact before the rounding: the largest sum is 255 * 2¹⁶.
+    rounded: NDArray[np.int32] = (upper * (256 - down) + lower * down + 2**15) >> 16
+    return rounded.astype(np.uint8)

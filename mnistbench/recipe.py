@@ -1,0 +1,203 @@
+"""How a network is trained, beyond its sizes: every option, its values, and its default, which is the classic's.
+
+Like :mod:`mnistbench.workload` this loads no array library. What the options compute is in
+:mod:`mnistbench.general`, line by line in NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from mnistbench.errors import OptionError
+
+Activation = Literal["relu", "leaky-relu", "tanh", "sigmoid"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+Initializer = Literal["uniform", "xavier", "he"]
+INITIALIZERS: tuple[Initializer, ...] = get_args(Initializer)
+
+OptimizerName = Literal["gd", "momentum", "nesterov", "rmsprop", "adam", "adamw"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
+
+ScheduleName = Literal["constant", "cosine", "step"]
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+
+Distortion = Literal["shift", "rotate", "elastic"]
+DISTORTIONS: tuple[Distortion, ...] = get_args(Distortion)
+
+
+def _choose(what: str, value: str, values: tuple[str, ...]) -> None:
+    if value not in values:
+        raise OptionError(f"{what} {value!r}: choose from {', '.join(values)}")
+
+
+def _require(fine: bool, what: str, value: float, must: str) -> None:
+    if not (math.isfinite(value) and fine):
+        raise OptionError(f"{what} {value}: must be {must}")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How gradients move the parameters; :func:`mnistbench.general.update` has the formulas.
+
+    Attributes:
+        name: gd (plain gradient descent), momentum (Polyak 1964), nesterov (as in Sutskever et al. 2013), rmsprop
+            (Tieleman and Hinton 2012), adam (Kingma and Ba 2015), adamw (Loshchilov and Hutter 2019).
+        momentum: how much of the last step's direction momentum and nesterov keep.
+        rho: how much of its mean square rmsprop keeps.
+        beta1, beta2: how much of its mean and its mean square adam and adamw keep.
+        epsilon: what rmsprop, adam and adamw add to a divisor.
+        weight_decay: the fraction of the learning rate by which adamw shrinks the weights; biases stay.
+
+    Raises:
+        OptionError: a name that is none, or a constant out of its range.
+    """
+
+    name: OptimizerName = "gd"
+    momentum: float = 0.9
+    rho: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _choose("optimizer", self.name, OPTIMIZERS)
+        for what in ("momentum", "rho", "beta1", "beta2"):
+            value = getattr(self, what)
+            _require(0 <= value < 1, what, value, "at least 0 and below 1")
+        _require(self.epsilon > 0, "epsilon", self.epsilon, "above 0")
+        _require(self.weight_decay >= 0, "weight decay", self.weight_decay, "at least 0")
+
+    @property
+    def moments(self) -> int:
+        """How many values the optimizer remembers for each parameter."""
+        return {"gd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2}[self.name]
+
+    def bias_corrections(self, step: int) -> tuple[float, float]:
+        """1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) for the t-th step from 1: Adam's means start from 0, and are
+        that much too small."""
+        return 1 / (1 - self.beta1**step), 1 / math.sqrt(1 - self.beta2**step)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes.
+
+    Attributes:
+        name: constant; cosine, from the learning rate to 0 over all iterations (Loshchilov and Hutter 2017, without
+            restarts); step, multiplied by ``factor`` after every ``every`` epochs.
+
+    Raises:
+        OptionError: a name that is none, or a constant out of its range.
+    """
+
+    name: ScheduleName = "constant"
+    every: int = 10
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _choose("schedule", self.name, SCHEDULES)
+        _require(self.every >= 1, "schedule step", self.every, "at least 1 epoch")
+        _require(0 < self.factor <= 1, "schedule factor", self.factor, "above 0 and at most 1")
+
+    def scale(self, iteration: int, iterations: int, epoch: int) -> float:
+        """The factor of the learning rate in an iteration, of so many, in that epoch; after the last one as in it."""
+        if self.name == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(iteration, iterations) / iterations))
+        if self.name == "step":
+            return float(self.factor ** (epoch // self.every))
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What every image goes through anew in every epoch; :mod:`mnistbench.augmentation` says how.
+
+    Attributes:
+        shift: up to so many whole pixels to each side.
+        rotate: by up to so many degrees either way.
+        elastic: the factor alpha of a smoothed field of random displacements; 34 in Simard et al. 2003.
+        sigma: the standard deviation, in pixels, of the Gaussian that smooths it; 4 there.
+
+    Raises:
+        OptionError: a value out of its range, beyond which the arithmetic in whole numbers would overflow.
+    """
+
+    shift: int = 0
+    rotate: float = 0.0
+    elastic: float = 0.0
+    sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        _require(self.shift in range(65), "shift", self.shift, "a whole number of pixels from 0 to 64")
+        _require(0 <= self.rotate <= 180, "rotation", self.rotate, "from 0 to 180 degrees")
+        _require(0 <= self.elastic <= 500, "elastic alpha", self.elastic, "from 0 to 500")
+        _require(0.5 <= self.sigma <= 16, "elastic sigma", self.sigma, "from 0.5 to 16 pixels")
+
+    def __bool__(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self.shift or self.rotate or self.elastic)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every option of training; the defaults are the classic's.
+
+    Attributes:
+        initializer: of the initial parameters: uniform (the classic's), xavier (Glorot and Bengio 2010) or he (He et
+            al. 2015).
+        l2: lambda; lambda / m times a weight is added to its gradient, for m training images. Biases are left alone.
+        dropout: for each hidden layer the fraction of its units that is left out (Srivastava et al. 2014), or one for
+            all of them; none by default. What stays is divided by what fraction stays ("inverted"), so that nothing
+            changes in a prediction.
+        optimizer: how gradients move the parameters.
+        batch_size: images of an iteration. None takes all of them; else they are shuffled in every epoch, and its
+            last batch has those that are left.
+        schedule: how the learning rate changes.
+        augmentation: what images go through.
+
+    Raises:
+        OptionError: a value out of its range.
+    """
+
+    initializer: Initializer = "uniform"
+    l2: float = 0.0
+    dropout: tuple[float, ...] = ()
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    batch_size: int | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dropout", tuple(float(rate) for rate in self.dropout))
+        _choose("initializer", self.initializer, INITIALIZERS)
+        _require(self.l2 >= 0, "l2", self.l2, "at least 0")
+        for rate in self.dropout:
+            _require(0 <= rate < 1, "dropout", rate, "at least 0 and below 1")
+        if self.batch_size is not None:
+            _require(self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
+
+    def dropout_rates(self, hidden_layers: int) -> tuple[float, ...]:
+        """The rate of each hidden layer.
+
+        Raises:
+            OptionError: there are neither one nor as many rates as layers.
+        """
+        if len(self.dropout) == hidden_layers:
+            return self.dropout
+        if len(self.dropout) <= 1:
+            return (self.dropout or (0.0,)) * hidden_layers
+        raise OptionError(f"{len(self.dropout)} dropout rates for {hidden_layers} hidden layers: give one, or one each")
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {**asdict(self), "dropout": list(self.dropout)}
+
+    @classmethod
+    def from_description(cls, fields: dict[str, Any]) -> Recipe:
+        """What :meth:`describe` gave, as a recipe again."""
+        parts = {"optimizer": Optimizer, "schedule": Schedule, "augmentation": Augmentation}
+        return cls(**{**fields, "dropout": tuple(fields["dropout"])} | {n: c(**fields[n]) for n, c in parts.items()})
