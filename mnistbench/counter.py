@@ -62,7 +62,7 @@ def shuffled(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
 
 def drop_below(rate: float) -> int:
     """A unit is left out where its word is below this: of 2³² words the fraction ``rate``."""
-    return round(rate * 2**32)
+    return min(round(rate * 2**32), 2**32 - 1)
 
 
 def kept(seed: int, epoch: int, layer: int, images: NDArray[np.int64], units: int, rate: float) -> NDArray[np.bool_]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +15,7 @@ from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.backends.numba import layout, sync
 from mnistbench.backends.numba.kernels import HITS, LOSS, SPILL, run
 from mnistbench.backends.numba.prepare import prepare
+from mnistbench.backends.numba.workers import run_workers
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Parameters
 from mnistbench.threads import resolve
@@ -114,54 +113,29 @@ class NumbaTrainer(Trainer):
         control = np.zeros(sync.CONTROL_SIZE, np.int64)
         steps = np.array([1 / 255, 1]) * (self._workload.learning_rate / self._images)
         steps = steps.astype(self._workload.dtype)
-        errors: list[BaseException] = []
 
         def work(thread: int) -> None:
-            try:
-                run(
-                    thread,
-                    iterations,
-                    learn,
-                    self._tile,
-                    self._sizes,
-                    self._packed[thread],
-                    self._parameters,
-                    steps,
-                    self._gradients,
-                    self._Z1[thread],
-                    self._Z2[thread],
-                    self._scores[thread],
-                    control,
-                )
-            except BaseException as error:
-                errors.append(error)
-                control[sync.ABANDON] = 1
+            run(
+                thread,
+                iterations,
+                learn,
+                self._tile,
+                self._sizes,
+                self._packed[thread],
+                self._parameters,
+                steps,
+                self._gradients,
+                self._Z1[thread],
+                self._Z2[thread],
+                self._scores[thread],
+                control,
+            )
 
-        workers = [threading.Thread(target=work, args=(thread,)) for thread in range(self._threads)]
         try:
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-        except BaseException:
-            control[sync.STOP] = 1
-            if workers[-1].ident is None:  # it could not be started
-                control[sync.ABANDON] = 1
-            _join_all(workers)
-            raise
+            run_workers(self._threads, work, control)
         finally:
             if learn:
                 self._iteration += int(control[sync.DONE])
-        if errors:
-            raise errors[0]
-
-
-def _join_all(workers: list[threading.Thread]) -> None:
-    """Wait for the threads that were started, through any further Ctrl-C: they are about to end."""
-    for worker in workers:
-        while worker.ident is not None and worker.is_alive():
-            with contextlib.suppress(KeyboardInterrupt):
-                worker.join()
 
 
 class NumbaBackend(Backend):
@@ -172,18 +146,23 @@ class NumbaBackend(Backend):
     def availability(self) -> Availability:
         return Availability(usable=True, version=numba.__version__, device="CPU")
 
+    def missing(self, workload: Workload) -> str | None:
+        return None
+
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
         """Compile the kernels for the workload's network and dtype, or load them from the disk cache."""
-        if self.missing(workload) is not None:
-            return
         images = np.zeros((1, workload.network.inputs), np.uint8)
         split = Split(images, np.zeros(1, np.int64))
         dataset = Dataset("", (1, workload.network.inputs), workload.network.outputs, split, split, None)
         parameters = Parameters.initial(workload.network, workload.seed)
-        NumbaTrainer(replace(workload, images=1), dataset, parameters, 1).advance(1)
+        self.start(replace(workload, images=1), dataset, parameters, 1).advance(1)
 
     def start(
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> NumbaTrainer:
+    ) -> Trainer:
         self.require(workload)
+        if workload.beyond_classic:
+            from mnistbench.backends.numba.general import GeneralNumbaTrainer  # which loads SciPy's BLAS
+
+            return GeneralNumbaTrainer(workload, dataset, parameters, resolve(threads))
         return NumbaTrainer(workload, dataset, parameters, resolve(threads))

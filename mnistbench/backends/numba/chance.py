@@ -1,0 +1,106 @@
+"""The counter-based random numbers of :mod:`mnistbench.counter`, and what is decided by them, in compiled code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.backends.numba.cache import entry_point, kernel
+from mnistbench.counter import PARITY
+
+u32 = np.uint32
+_PARITY = np.uint32(PARITY)
+
+
+@kernel
+def _rotated(y: Any, bits: Any) -> Any:
+    return u32(u32(y << u32(bits)) | u32(y >> u32(32 - bits)))
+
+
+@kernel
+def _four_rounds(x: Any, y: Any, first: Any, second: Any, third: Any, fourth: Any) -> tuple[Any, Any]:
+    x = u32(x + y)
+    y = u32(_rotated(y, first) ^ x)
+    x = u32(x + y)
+    y = u32(_rotated(y, second) ^ x)
+    x = u32(x + y)
+    y = u32(_rotated(y, third) ^ x)
+    x = u32(x + y)
+    y = u32(_rotated(y, fourth) ^ x)
+    return x, y
+
+
+@kernel
+def threefry(key0: Any, key1: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """:func:`mnistbench.counter.threefry` of one counter; all are uint32."""
+    key2 = u32(u32(key0 ^ key1) ^ _PARITY)
+    x, y = u32(x + key0), u32(y + key1)
+    x, y = _four_rounds(x, y, 13, 15, 26, 6)
+    x, y = u32(x + key1), u32(y + u32(key2 + u32(1)))
+    x, y = _four_rounds(x, y, 17, 29, 16, 24)
+    x, y = u32(x + key2), u32(y + u32(key0 + u32(2)))
+    x, y = _four_rounds(x, y, 13, 15, 26, 6)
+    x, y = u32(x + key0), u32(y + u32(key1 + u32(3)))
+    x, y = _four_rounds(x, y, 17, 29, 16, 24)
+    x, y = u32(x + key1), u32(y + u32(key2 + u32(4)))
+    x, y = _four_rounds(x, y, 13, 15, 26, 6)
+    x, y = u32(x + key2), u32(y + u32(key0 + u32(5)))
+    return x, y
+
+
+_DIGIT = 11
+"""Bits of a digit of the radix sort: three of them are a word."""
+
+
+@entry_point
+def shuffle(key: NDArray[np.uint32], order: NDArray[np.int64]) -> None:
+    """Write :func:`mnistbench.counter.shuffled` of the epoch with this key (2,) to ``order``.
+
+    The places are sorted by their words digit by digit, from the lowest; what is equal stays in order.
+    """
+    images = len(order)
+    words, other = np.empty(images, np.uint32), np.empty(images, np.uint32)
+    places, moved = np.empty(images, np.uint32), np.empty(images, np.uint32)
+    for place in range(images):
+        words[place], _ = threefry(key[0], key[1], u32(place), u32(0))
+        places[place] = place
+    starts = np.empty(1 << _DIGIT, np.int64)
+    for digit in range(3):
+        starts[:] = 0
+        for place in range(images):
+            starts[(words[place] >> u32(digit * _DIGIT)) & ((1 << _DIGIT) - 1)] += 1
+        total = 0
+        for value in range(len(starts)):
+            count = starts[value]
+            starts[value] = total
+            total += count
+        for place in range(images):
+            value = (words[place] >> u32(digit * _DIGIT)) & ((1 << _DIGIT) - 1)
+            other[starts[value]] = words[place]
+            moved[starts[value]] = places[place]
+            starts[value] += 1
+        words, other = other, words
+        places, moved = moved, places
+    for place in range(images):
+        order[place] = places[place]
+
+
+@kernel
+def keep(
+    key: NDArray[np.uint32], place: int, first: int, last: int, below: int, scale: Any, kept: NDArray[Any]
+) -> None:
+    """Dropout's factors for units ``first`` (even) to ``last`` of one image: 0, or ``scale`` for a kept one.
+
+    Args:
+        key: (2,), of the layer's dropout in this epoch.
+        below: a unit whose word is below this is left out; as :func:`mnistbench.counter.drop_below`.
+        kept: written to from 0; with room for one unit more.
+    """
+    key0, key1, image, limit = key[0], key[1], u32(place), u32(below)
+    nothing = kept.dtype.type(0)
+    for pair in range((last - first + 1) // 2):
+        even, odd = threefry(key0, key1, image, u32(first // 2 + pair))
+        kept[2 * pair] = scale if even >= limit else nothing
+        kept[2 * pair + 1] = scale if odd >= limit else nothing

@@ -1,0 +1,235 @@
+"""The trainer for everything beyond the classic: see :mod:`mnistbench.backends.numba.layers` for what it runs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from mnistbench import counter, general, reference
+from mnistbench.backends.base import Metrics, Trainer
+from mnistbench.backends.numba import layout, sync
+from mnistbench.backends.numba.chance import shuffle
+from mnistbench.backends.numba.layers import HITS, LOSS, SCORES, SHAPE_COLUMNS, Data, Net, Room, run
+from mnistbench.backends.numba.prepare import fraction_used
+from mnistbench.backends.numba.updates import rule_of
+from mnistbench.backends.numba.warp import keys, scratch, warp
+from mnistbench.backends.numba.workers import run_workers
+from mnistbench.datasets import Dataset
+from mnistbench.network import Parameters
+from mnistbench.recipe import ACTIVATIONS
+from mnistbench.workload import Workload
+
+BLOCK = 256
+"""Images of a block at most: what is computed of them, some 2 MB for 800 units in float32, stays near the cores."""
+
+DENSE_FROM = 0.7
+"""The fraction of pixels that are not zero from which on the first layer is a BLAS product."""
+
+PREDICT_AT_ONCE = 8192
+"""Images predicted at a time: bounds the memory that a wide network's activations need."""
+
+
+def tile_of(vectors: int, registers: int) -> int:
+    """How many vectors of units to compute together: few tiles, since each walks the lists, and little padding."""
+    largest = registers // 2 - 2
+    return min(range(1, largest + 1), key=lambda size: (-(-vectors // size) * (size + 1.5), -size))
+
+
+class GeneralNumbaTrainer(Trainer):
+    """Holds the images as bytes, and parameters and moments as vectors in the kernels' layout."""
+
+    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
+        self._workload = workload
+        host = layout.host()
+        lanes = host.vector_bytes // workload.itemsize
+        sizes, recipe, dtype = workload.network.sizes, workload.recipe, workload.dtype
+        vectors = -(-sizes[1] // lanes)
+        self._threads = min(threads, vectors, workload.batch_size)
+        tile = tile_of(-(-vectors // self._threads), host.registers)
+        self._block = min(BLOCK, workload.batch_size)
+        shape, total, values = self._shape(lanes, tile * lanes)
+        images = np.ascontiguousarray(dataset.train.images)
+        pixels = images.shape[1]
+        image_shape = dataset.image_shape if pixels == dataset.pixels else (1, pixels)
+        rates = recipe.dropout_rates(len(workload.network.hidden))
+        hidden = len(rates)
+        self._net = Net(
+            lanes=(0.0,) * lanes,
+            tile=(0.0,) * tile,
+            shape=shape,
+            activation=ACTIVATIONS.index(workload.network.activation),
+            dense=fraction_used(images) >= DENSE_FROM,
+            parameters=layout.aligned((total,), dtype),
+            v=layout.aligned((total if recipe.optimizer.moments > 0 else lanes,), dtype),
+            s=layout.aligned((total if recipe.optimizer.moments > 1 else lanes,), dtype),
+            gradients=layout.aligned((total,), dtype),
+            rule=rule_of(workload),
+            keys=np.zeros((hidden, 2), np.uint32),
+            below=np.array([counter.drop_below(rate) if rate else 0 for rate in rates], np.int64),
+            scales=np.array([1 / (1 - rate) for rate in rates], dtype),
+        )
+        self._data = Data(
+            images=images,
+            labels=dataset.train.labels,
+            order=np.arange(len(images)),
+            values=(np.arange(256, dtype=dtype) / np.dtype(dtype).type(255)),
+            warp=warp(recipe.augmentation, image_shape),
+            warp_keys=np.zeros((2, 2), np.uint32),
+        )
+        self._room = self._make_room(values, image_shape)
+        self._starts = np.append(np.arange(0, len(images), workload.batch_size), len(images))
+        # Each worker calls BLAS by itself.
+        self._blas = ThreadpoolController().select(user_api="blas")
+        self._epoch = -1
+        self.reset(parameters)
+
+    def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int]:
+        """The kernels' table of layers, the length of a vector of parameters, and that of a block's values.
+
+        Args:
+            unit: what each thread's units of the first layer are padded to.
+        """
+        sizes = self._workload.network.sizes
+        shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
+        total = values = 0
+        for layer, (inputs, units) in enumerate(pairwise(sizes)):
+            step = self._threads * unit if layer == 0 else lanes
+            width = -(-units // step) * step
+            shape[layer] = inputs, units, width, total, total + inputs * width, values
+            total += (inputs + 1) * width
+            values += self._block * width
+        return shape, total, values
+
+    def _make_room(self, values: int, image_shape: tuple[int, int]) -> Room:
+        dtype, threads, block = self._workload.dtype, self._threads, self._block
+        pixels, width = self._data.images.shape[1], int(self._net.shape[:, 2].max())
+        lists = (0, 0, 0) if self._net.dense else (2, block, pixels)
+        turned = (0, 0) if self._net.dense else (pixels, block)
+        number = np.uint16 if pixels < 2**16 else np.uint32
+        return Room(
+            pixels=np.empty(lists, number),
+            grays=np.empty(lists, dtype),
+            counts=np.zeros((2, block), np.int64),
+            bounds=np.zeros((2, block, threads + 1), np.int64),
+            inputs=layout.aligned((2, block, pixels) if self._net.dense else (0, 0, 0), dtype),
+            images=np.empty(turned, np.uint16),
+            values=np.empty(turned, dtype),
+            used=np.zeros(turned[0], np.int64),
+            A=layout.aligned((values,), dtype),
+            D=layout.aligned((values,), dtype),
+            dZ=layout.aligned((values,), dtype),
+            rows=layout.aligned((threads, width), dtype),
+            bent=np.zeros((threads, pixels), np.uint8),
+            warping=np.stack([scratch(image_shape)] * threads),
+            kept=layout.aligned((threads, width + 1), dtype),
+            scores=np.zeros((threads, SCORES)),
+        )
+
+    def advance(self, iterations: int) -> Metrics:
+        """Run that many iterations (at least 1), epoch by epoch; Ctrl-C ends it after the iteration in progress."""
+        done = 0
+        while done < iterations:
+            done += self._run(iterations - done, learn=True)
+        images = np.diff(self._starts)[(self._iteration - 1) % self._workload.iterations_per_epoch]
+        loss, hits = (self._room.scores[:, place].sum() / images for place in (LOSS, HITS))
+        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+
+    def reset(self, parameters: Parameters) -> None:
+        self._to_layout(parameters)
+        self._net.v[:] = 0
+        self._net.s[:] = 0
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return self._from_layout(self._net.parameters)
+
+    def gradients(self) -> Parameters:
+        self._run(1, learn=False)
+        epoch_images = np.diff(self._starts)
+        images = epoch_images[self._iteration % self._workload.iterations_per_epoch]
+        mean = self._from_layout(self._net.gradients / self._net.gradients.dtype.type(images))
+        return general.with_penalty(mean, self.parameters(), self._workload.recipe.l2, self._workload.images)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        parameters, activation = self.parameters(), self._workload.network.activation
+        labels = np.empty(len(images), np.int64)
+        for first in range(0, len(images), PREDICT_AT_ONCE):
+            X = reference.scale_images(images[first : first + PREDICT_AT_ONCE], self._workload.dtype)
+            labels[first : first + PREDICT_AT_ONCE] = general.predict(parameters, X, activation)
+        return labels
+
+    def describe(self) -> dict[str, Any]:
+        first = "by BLAS" if self._net.dense else f"{len(self._net.tile)} vectors of units at a time"
+        used = fraction_used(self._data.images)
+        return {
+            "device": "CPU",
+            "threads": self._threads,
+            "versions": {"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
+            "kernel": f"{layout.host().name}, first layer {first}, others by BLAS; threads meet three times a batch",
+            "skips": None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
+            "bytes_read": self._workload.image_bytes,
+        }
+
+    def _run(self, iterations: int, learn: bool) -> int:
+        """Run up to so many iterations, within the current epoch; returns how many."""
+        workload = self._workload
+        epoch, first = divmod(self._iteration, workload.iterations_per_epoch)
+        count = min(iterations, workload.iterations_per_epoch - first)
+        self._begin(epoch)
+        numbers = [self._numbers(iteration) for iteration in range(self._iteration, self._iteration + count)]
+        control = np.zeros(sync.CONTROL_SIZE, np.int64)
+        table = np.array(numbers, workload.dtype)
+
+        def work(thread: int) -> None:
+            run(thread, self._threads, first, self._starts, learn, table, self._net, self._data, self._room, control)
+
+        try:
+            with self._blas.limit(limits=1):
+                run_workers(self._threads, work, control)
+        finally:
+            if learn:
+                self._iteration += int(control[sync.DONE])
+        return count
+
+    def _numbers(self, iteration: int) -> tuple[float, float, float]:
+        """The learning rate and Adam's corrections."""
+        return (self._workload.rate(iteration), *self._workload.recipe.optimizer.bias_corrections(iteration + 1))
+
+    def _begin(self, epoch: int) -> None:
+        """The order, the keys of dropout and those of the augmentation, of an epoch."""
+        if epoch == self._epoch:
+            return
+        seed, self._epoch = self._workload.seed, epoch
+        if self._workload.recipe.batch_size is not None:
+            shuffle(np.array(counter.key(seed, counter.SHUFFLE, epoch), np.uint32), self._data.order)
+        for layer in range(len(self._net.keys)):
+            self._net.keys[layer] = counter.key(seed, counter.DROPOUT + layer, epoch)
+        self._data.warp_keys[:] = keys(seed, epoch)
+
+    def _to_layout(self, parameters: Parameters) -> None:
+        vector = self._net.parameters
+        vector[:] = 0
+        for (inputs, units, width, weights, biases, _), (W, b) in zip(
+            self._net.shape.tolist(), parameters.layers(), strict=True
+        ):
+            padded = np.zeros((inputs, width), vector.dtype)
+            padded[:, :units] = W.T
+            parts = self._threads if weights == 0 else 1
+            vector[weights:biases] = padded.reshape(inputs, parts, -1).swapaxes(0, 1).reshape(-1)
+            vector[biases : biases + units] = b[:, 0]
+
+    def _from_layout(self, vector: NDArray[Any]) -> Parameters:
+        """Copies of what :meth:`_to_layout` wrote, or of anything in its layout."""
+        weights, biases = [], []
+        for inputs, units, _, first, last, _ in self._net.shape.tolist():
+            parts = self._threads if first == 0 else 1
+            padded = vector[first:last].reshape(parts, inputs, -1).swapaxes(0, 1).reshape(inputs, -1)
+            weights.append(np.ascontiguousarray(padded[:, :units].T))
+            biases.append(vector[last : last + units, None].copy())
+        return Parameters(weights, biases)

@@ -1,0 +1,126 @@
+"""The augmentation of :mod:`mnistbench.augmentation`, image by image, in compiled code."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench import augmentation, counter
+from mnistbench.augmentation import ANGLE_BITS, BEND_BITS, FIELD_BITS, TURN_BITS
+from mnistbench.backends.numba.cache import kernel, reassociating_kernel
+from mnistbench.backends.numba.chance import threefry
+from mnistbench.recipe import Augmentation
+
+u32, i32, f32 = np.uint32, np.int32, np.float32
+
+
+class Warp(NamedTuple):
+    """The tables of :class:`mnistbench.augmentation.Tables`, for one image shape.
+
+    Attributes:
+        changes: whether anything is changed at all.
+        smooth_rows: (height, height) float32.
+        smooth_columns: (width, padded width) float32; padding is 0.
+    """
+
+    changes: bool
+    height: int
+    width: int
+    shift: int
+    bend: int
+    cosines: NDArray[np.int32]
+    sines: NDArray[np.int32]
+    smooth_rows: NDArray[np.float32]
+    smooth_columns: NDArray[np.float32]
+
+
+def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
+    """What the kernels take of an augmentation."""
+    table = augmentation.tables(change, image_shape)
+    height, width = image_shape
+    columns = np.zeros((width, _padded(width)), np.float32)
+    columns[:, :width] = table.smooth_columns
+    rows = table.smooth_rows.astype(np.float32)
+    return Warp(bool(change), height, width, table.shift, table.bend, table.cosines, table.sines, rows, columns)
+
+
+def scratch(image_shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Room for a field, its half-smoothed self and two smoothed fields, (4, height, padded width)."""
+    return np.zeros((4, image_shape[0], _padded(image_shape[1])), np.float32)
+
+
+def keys(seed: int, epoch: int) -> NDArray[np.uint32]:
+    """The keys (2, 2) of an epoch: of the places of whole images, and of the elastic fields."""
+    return np.array([counter.key(seed, purpose, epoch) for purpose in (counter.PLACE, counter.ELASTIC)], np.uint32)
+
+
+def _padded(width: int) -> int:
+    """A whole number of vectors of 16."""
+    return -(-width // 16) * 16
+
+
+@reassociating_kernel
+def _product(left: Any, right: Any, out: Any) -> None:
+    """out := left right, of whole numbers in float32 that are exact in any order."""
+    out[:] = 0
+    for row in range(left.shape[0]):
+        for inner in range(right.shape[0]):
+            factor = left[row, inner]
+            for column in range(right.shape[1]):
+                out[row, column] += factor * right[inner, column]
+
+
+@kernel
+def _smoothed_fields(table: Warp, key0: Any, key1: Any, image: Any, room: Any) -> None:
+    """The smoothed fields of both directions, to room[2] and room[3]."""
+    height, width = table.height, table.width
+    for row in range(height):
+        for column in range(width):
+            down, right = threefry(key0, key1, image, u32(row * width + column))
+            room[0, row, column] = f32(i32(2) * i32(down >> u32(24)) - i32(255))
+            room[2, row, column] = f32(i32(2) * i32(right >> u32(24)) - i32(255))
+    _product(table.smooth_rows, room[2], room[1])
+    _product(room[1, :, :width], table.smooth_columns, room[3])
+    _product(table.smooth_rows, room[0], room[1])
+    _product(room[1, :, :width], table.smooth_columns, room[2])
+
+
+@kernel
+def _value(image: Any, row: Any, column: Any, height: int, width: int) -> Any:
+    """A pixel (height * width,) as int32; 0 outside."""
+    if row < 0 or row >= height or column < 0 or column >= width:
+        return i32(0)
+    return i32(image[row * width + column])
+
+
+@kernel
+def warped(table: Warp, keys: NDArray[np.uint32], image: Any, place: int, room: Any, out: NDArray[np.uint8]) -> None:
+    """Write an image (pixels,), the training set's number ``place``, as an epoch has it to ``out`` (pixels,)."""
+    height, width = table.height, table.width
+    shifts, angle = threefry(keys[0, 0], keys[0, 1], u32(place), u32(0))
+    choices = 2 * table.shift + 1
+    down = ((np.int64(shifts >> u32(16)) * choices) >> 16) - table.shift
+    right = ((np.int64(shifts & u32(0xFFFF)) * choices) >> 16) - table.shift
+    chosen = angle >> u32(32 - ANGLE_BITS)
+    cosine, sine = np.int64(table.cosines[chosen]), np.int64(table.sines[chosen])
+    if table.bend > 0:
+        _smoothed_fields(table, keys[1, 0], keys[1, 1], u32(place), room)
+    half, bits = 1 << (TURN_BITS - 8), TURN_BITS - 7
+    for row in range(height):
+        y = 2 * row - (height - 1)
+        for column in range(width):
+            x = 2 * column - (width - 1)
+            source_row = ((cosine * y - sine * x + half) >> bits) + 128 * (height - 1) + 256 * down
+            source_column = ((sine * y + cosine * x + half) >> bits) + 128 * (width - 1) + 256 * right
+            if table.bend > 0:
+                source_row += ((np.int64(room[2, row, column]) >> FIELD_BITS) * table.bend) >> BEND_BITS
+                source_column += ((np.int64(room[3, row, column]) >> FIELD_BITS) * table.bend) >> BEND_BITS
+            top, left = source_row >> 8, source_column >> 8
+            lower, rest = source_row & 255, source_column & 255
+            above = _value(image, top, left, height, width) * (256 - rest)
+            above += _value(image, top, left + 1, height, width) * rest
+            below = _value(image, top + 1, left, height, width) * (256 - rest)
+            below += _value(image, top + 1, left + 1, height, width) * rest
+            out[row * width + column] = (above * (256 - lower) + below * lower + (1 << 15)) >> 16

@@ -1,0 +1,51 @@
+"""The worker threads: ordinary Python threads, each in one call of compiled code that has released the lock."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.backends.numba import sync
+
+
+def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.int64]) -> None:
+    """Call ``work`` with 0, 1, ... on so many threads, and wait until all have ended, whatever happens.
+
+    What a worker raises ends the others at their next meeting, and is raised here. Ctrl-C lets them finish the
+    iteration in progress.
+    """
+    errors: list[BaseException] = []
+
+    def guarded(thread: int) -> None:
+        try:
+            work(thread)
+        except BaseException as error:
+            errors.append(error)
+            control[sync.ABANDON] = 1
+
+    workers = [threading.Thread(target=guarded, args=(thread,)) for thread in range(threads)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        control[sync.STOP] = 1
+        if workers[-1].ident is None:  # it could not be started
+            control[sync.ABANDON] = 1
+        _join_all(workers)
+        raise
+    if errors:
+        raise errors[0]
+
+
+def _join_all(workers: list[threading.Thread]) -> None:
+    """Wait for the threads that were started, through any further Ctrl-C: they are about to end."""
+    for worker in workers:
+        while worker.ident is not None and worker.is_alive():
+            with contextlib.suppress(KeyboardInterrupt):
+                worker.join()
