@@ -15,7 +15,7 @@ from mnistbench import counter, general, reference
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.backends.numba import layout, sync
 from mnistbench.backends.numba.chance import shuffle
-from mnistbench.backends.numba.layers import HITS, LOSS, SCORES, SHAPE_COLUMNS, Data, Net, Room, run
+from mnistbench.backends.numba.layers import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
 from mnistbench.backends.numba.prepare import fraction_used
 from mnistbench.backends.numba.updates import rule_of
 from mnistbench.backends.numba.warp import keys, scratch, warp
@@ -36,9 +36,12 @@ PREDICT_AT_ONCE = 8192
 
 
 def tile_of(vectors: int, registers: int) -> int:
-    """How many vectors of units to compute together: few tiles, since each walks the lists, and little padding."""
-    largest = registers // 2 - 2
-    return min(range(1, largest + 1), key=lambda size: (-(-vectors // size) * (size + 1.5), -size))
+    """How many vectors of units to compute together: of four images, whose accumulators fill the registers.
+
+    Little padding counts, and few tiles, since each walks the lists.
+    """
+    largest = 6 if registers == 32 else 2
+    return min(range(1, largest + 1), key=lambda size: (-(-vectors // size) * (size + 0.5), -size))
 
 
 class GeneralNumbaTrainer(Trainer):
@@ -52,7 +55,7 @@ class GeneralNumbaTrainer(Trainer):
         vectors = -(-sizes[1] // lanes)
         self._threads = min(threads, vectors, workload.batch_size)
         tile = tile_of(-(-vectors // self._threads), host.registers)
-        self._block = min(BLOCK, workload.batch_size)
+        self._block = -(-min(BLOCK, workload.batch_size) // 4) * 4
         shape, total, values = self._shape(lanes, tile * lanes)
         images = np.ascontiguousarray(dataset.train.images)
         pixels = images.shape[1]
@@ -98,7 +101,7 @@ class GeneralNumbaTrainer(Trainer):
         sizes = self._workload.network.sizes
         shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
         total = values = 0
-        for layer, (inputs, units) in enumerate(pairwise(sizes)):
+        for layer, (inputs, units) in enumerate(pairwise((-(-sizes[0] // 4) * 4, *sizes[1:]))):
             step = self._threads * unit if layer == 0 else lanes
             width = -(-units // step) * step
             shape[layer] = inputs, units, width, total, total + inputs * width, values
@@ -108,26 +111,23 @@ class GeneralNumbaTrainer(Trainer):
 
     def _make_room(self, values: int, image_shape: tuple[int, int]) -> Room:
         dtype, threads, block = self._workload.dtype, self._threads, self._block
-        pixels, width = self._data.images.shape[1], int(self._net.shape[:, 2].max())
-        lists = (0, 0, 0) if self._net.dense else (2, block, pixels)
-        turned = (0, 0) if self._net.dense else (pixels, block)
-        number = np.uint16 if pixels < 2**16 else np.uint32
+        pixels, width = int(self._net.shape[0, INPUTS]), int(self._net.shape[0, WIDTH])
+        sparse, dense = (0, 1) if self._net.dense else (1, 0)
         return Room(
-            pixels=np.empty(lists, number),
-            grays=np.empty(lists, dtype),
-            counts=np.zeros((2, block), np.int64),
-            bounds=np.zeros((2, block, threads + 1), np.int64),
-            inputs=layout.aligned((2, block, pixels) if self._net.dense else (0, 0, 0), dtype),
-            images=np.empty(turned, np.uint16),
-            values=np.empty(turned, dtype),
-            used=np.zeros(turned[0], np.int64),
+            inks=np.zeros((2, block, pixels), np.uint8),
+            pixels=np.empty((2 * sparse, block // 4, pixels), np.uint16 if pixels < 2**16 else np.uint32),
+            grays=np.empty((2 * sparse, block // 4, pixels, 4), dtype),
+            counts=np.zeros((2, block // 4), np.int64),
+            inputs=layout.aligned((2 * dense, block, pixels), dtype),
+            images=np.empty((sparse * pixels // 4, block), np.uint16),
+            values=np.empty((sparse * pixels // 4, block, 4), dtype),
+            used=np.zeros(sparse * pixels // 4, np.int64),
             A=layout.aligned((values,), dtype),
             D=layout.aligned((values,), dtype),
             dZ=layout.aligned((values,), dtype),
-            rows=layout.aligned((threads, width), dtype),
-            bent=np.zeros((threads, pixels), np.uint8),
+            rows=layout.aligned((threads, 4, width), dtype),
             warping=np.stack([scratch(image_shape)] * threads),
-            kept=layout.aligned((threads, width + 1), dtype),
+            kept=layout.aligned((threads, max(self._workload.network.sizes) + 1), dtype),
             scores=np.zeros((threads, SCORES)),
         )
 
@@ -219,7 +219,7 @@ class GeneralNumbaTrainer(Trainer):
             self._net.shape.tolist(), parameters.layers(), strict=True
         ):
             padded = np.zeros((inputs, width), vector.dtype)
-            padded[:, :units] = W.T
+            padded[: W.shape[1], :units] = W.T
             parts = self._threads if weights == 0 else 1
             vector[weights:biases] = padded.reshape(inputs, parts, -1).swapaxes(0, 1).reshape(-1)
             vector[biases : biases + units] = b[:, 0]
@@ -227,9 +227,10 @@ class GeneralNumbaTrainer(Trainer):
     def _from_layout(self, vector: NDArray[Any]) -> Parameters:
         """Copies of what :meth:`_to_layout` wrote, or of anything in its layout."""
         weights, biases = [], []
-        for inputs, units, _, first, last, _ in self._net.shape.tolist():
+        table = zip(self._net.shape.tolist(), self._workload.network.sizes, strict=False)
+        for (inputs, units, _, first, last, _), true_inputs in table:
             parts = self._threads if first == 0 else 1
             padded = vector[first:last].reshape(parts, inputs, -1).swapaxes(0, 1).reshape(inputs, -1)
-            weights.append(np.ascontiguousarray(padded[:, :units].T))
+            weights.append(np.ascontiguousarray(padded[:true_inputs, :units].T))
             biases.append(vector[last : last + units, None].copy())
         return Parameters(weights, biases)
