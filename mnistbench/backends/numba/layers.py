@@ -37,7 +37,7 @@ from mnistbench.general import LEAK
 from mnistbench.recipe import ACTIVATIONS
 from mnistbench.reference import Array
 
-ZERO = np.int64(0)
+ZERO: Any = np.int64(0)
 """A literal 0 is a type of its own to Numba: what is called with it, too, would be compiled once more."""
 
 RELU, LEAKY_RELU, TANH, SIGMOID = range(len(ACTIVATIONS))

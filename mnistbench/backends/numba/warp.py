@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from mnistbench import augmentation, counter
 from mnistbench.augmentation import ANGLE_BITS, BEND_BITS, FIELD_BITS, TURN_BITS
-from mnistbench.backends.numba.cache import kernel, reassociating_kernel
+from mnistbench.backends.numba.cache import kernel
 from mnistbench.backends.numba.chance import threefry
+from mnistbench.backends.numba.vector import fma_loads, head, repeat, splat, store, tail, zero
 from mnistbench.recipe import Augmentation
 
 u32, i32, f32 = np.uint32, np.int32, np.float32
@@ -21,8 +22,9 @@ class Warp(NamedTuple):
 
     Attributes:
         changes: whether anything is changed at all.
-        smooth_rows: (height, height) float32.
-        smooth_columns: (width, padded width) float32; padding is 0.
+        smooth_rows: (padded height, height) float32; padding is 0.
+        smooth_columns: (width, padded width) float32.
+        lanes: a tuple as long as a vector that the smoothing uses.
     """
 
     changes: bool
@@ -34,21 +36,25 @@ class Warp(NamedTuple):
     sines: NDArray[np.int32]
     smooth_rows: NDArray[np.float32]
     smooth_columns: NDArray[np.float32]
+    lanes: Any
 
 
 def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
     """What the kernels take of an augmentation."""
     table = augmentation.tables(change, image_shape)
     height, width = image_shape
-    columns = np.zeros((width, _padded(width)), np.float32)
+    padded_height, padded_width = _padded(height, 4), _padded(width, 32)
+    rows = np.zeros((padded_height, height), np.float32)
+    rows[:height] = table.smooth_rows
+    columns = np.zeros((width, padded_width), np.float32)
     columns[:, :width] = table.smooth_columns
-    rows = table.smooth_rows.astype(np.float32)
-    return Warp(bool(change), height, width, table.shift, table.bend, table.cosines, table.sines, rows, columns)
+    places = table.shift, table.bend, table.cosines, table.sines
+    return Warp(bool(change), height, width, *places, rows, columns, (0.0,) * 16)
 
 
 def scratch(image_shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Room for a field, its half-smoothed self and two smoothed fields, (4, height, padded width)."""
-    return np.zeros((4, image_shape[0], _padded(image_shape[1])), np.float32)
+    """Room for a field, its half-smoothed self and two smoothed fields, (4, padded height, padded width)."""
+    return np.zeros((4, _padded(image_shape[0], 4), _padded(image_shape[1], 32)), np.float32)
 
 
 def keys(seed: int, epoch: int) -> NDArray[np.uint32]:
@@ -56,20 +62,35 @@ def keys(seed: int, epoch: int) -> NDArray[np.uint32]:
     return np.array([counter.key(seed, purpose, epoch) for purpose in (counter.PLACE, counter.ELASTIC)], np.uint32)
 
 
-def _padded(width: int) -> int:
-    """A whole number of vectors of 16."""
-    return -(-width // 16) * 16
+def _padded(size: int, step: int) -> int:
+    return -(-size // step) * step
 
 
-@reassociating_kernel
-def _product(left: Any, right: Any, out: Any) -> None:
-    """out := left right, of whole numbers in float32 that are exact in any order."""
-    out[:] = 0
-    for row in range(left.shape[0]):
-        for inner in range(right.shape[0]):
-            factor = left[row, inner]
-            for column in range(right.shape[1]):
-                out[row, column] += factor * right[inner, column]
+@kernel
+def _product(table: Warp, left: Any, inner: int, right: Any, out: Any) -> None:
+    """out := left right, of whole numbers in float32 that are exact in any order: four rows and 32 columns at a time.
+
+    Args:
+        inner: how many columns of the left and rows of the right operand count.
+    """
+    like = zero(table.lanes, out)
+    flat, width, row_width = out.reshape(-1), out.shape[1], right.shape[1]
+    factors, values = left.reshape(-1), right.reshape(-1)
+    left_width = left.shape[1]
+    for row in range(0, out.shape[0], 4):
+        for column in range(0, width, 32):
+            acc = repeat((0, 0, 0, 0, 0, 0, 0, 0), like)
+            for i in range(inner):
+                at = row * left_width + i
+                first, second = splat(like, factors[at]), splat(like, factors[at + left_width])
+                at += 2 * left_width
+                third, fourth = splat(like, factors[at]), splat(like, factors[at + left_width])
+                acc = fma_loads(acc, (first, second, third, fourth), values, i * row_width + column, 16)
+            at = row * width + column
+            store(flat, at, 16, head((0, 0), acc))
+            store(flat, at + width, 16, head((0, 0), tail((0, 0), acc)))
+            store(flat, at + 2 * width, 16, tail((0, 0, 0, 0), head((0, 0, 0, 0, 0, 0), acc)))
+            store(flat, at + 3 * width, 16, tail((0, 0, 0, 0, 0, 0), acc))
 
 
 @kernel
@@ -81,10 +102,10 @@ def _smoothed_fields(table: Warp, key0: Any, key1: Any, image: Any, room: Any) -
             down, right = threefry(key0, key1, image, u32(row * width + column))
             room[0, row, column] = f32(i32(2) * i32(down >> u32(24)) - i32(255))
             room[2, row, column] = f32(i32(2) * i32(right >> u32(24)) - i32(255))
-    _product(table.smooth_rows, room[2], room[1])
-    _product(room[1, :, :width], table.smooth_columns, room[3])
-    _product(table.smooth_rows, room[0], room[1])
-    _product(room[1, :, :width], table.smooth_columns, room[2])
+    _product(table, table.smooth_rows, height, room[2], room[1])
+    _product(table, room[1], width, table.smooth_columns, room[3])
+    _product(table, table.smooth_rows, height, room[0], room[1])
+    _product(table, room[1], width, table.smooth_columns, room[2])
 
 
 @kernel
