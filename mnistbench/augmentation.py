@@ -48,7 +48,8 @@ class Tables(NamedTuple):
     Attributes:
         shift: the most pixels.
         cosines, sines: (1024,) int32, of every angle.
-        smooth_rows: (height, height) int32; the smoothed field is smooth_rows F smooth_columns.
+        smooth_rows: (height, height) int32; the smoothed field is smooth_rows F smooth_columns. Empty where nothing is
+            elastic.
         smooth_columns: (width, width) int32.
         bend: the factor of the smoothed field, divided by 2⁸ and rounded down: displacement = field * bend / 2¹⁴.
     """
@@ -66,7 +67,8 @@ def tables(augmentation: Augmentation, image_shape: tuple[int, int]) -> Tables:
     """The tables for images of (height, width)."""
     angles = np.linspace(-1, 1, ANGLES) * math.radians(augmentation.rotate)
     cosines, sines = (np.rint(values * 2**TURN_BITS).astype(np.int32) for values in (np.cos(angles), np.sin(angles)))
-    height, width = image_shape
+    # Of images that are one long row, the tables would be larger than all images.
+    height, width = image_shape if augmentation.elastic else (0, 0)
     return Tables(
         augmentation.shift,
         cosines,

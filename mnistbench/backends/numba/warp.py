@@ -43,18 +43,16 @@ def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
     """What the kernels take of an augmentation."""
     table = augmentation.tables(change, image_shape)
     height, width = image_shape
-    padded_height, padded_width = _padded(height, 4), _padded(width, 32)
-    rows = np.zeros((padded_height, height), np.float32)
-    rows[:height] = table.smooth_rows
-    columns = np.zeros((width, padded_width), np.float32)
-    columns[:, :width] = table.smooth_columns
+    rows = np.pad(table.smooth_rows, ((0, _padding(height, 4)), (0, 0))).astype(np.float32)
+    columns = np.pad(table.smooth_columns, ((0, 0), (0, _padding(width, 32)))).astype(np.float32)
     places = table.shift, table.bend, table.cosines, table.sines
     return Warp(bool(change), height, width, *places, rows, columns, (0.0,) * 16)
 
 
 def scratch(image_shape: tuple[int, int]) -> NDArray[np.float32]:
     """Room for a field, its half-smoothed self and two smoothed fields, (4, padded height, padded width)."""
-    return np.zeros((4, _padded(image_shape[0], 4), _padded(image_shape[1], 32)), np.float32)
+    height, width = image_shape
+    return np.zeros((4, height + _padding(height, 4), width + _padding(width, 32)), np.float32)
 
 
 def keys(seed: int, epoch: int) -> NDArray[np.uint32]:
@@ -62,8 +60,8 @@ def keys(seed: int, epoch: int) -> NDArray[np.uint32]:
     return np.array([counter.key(seed, purpose, epoch) for purpose in (counter.PLACE, counter.ELASTIC)], np.uint32)
 
 
-def _padded(size: int, step: int) -> int:
-    return -(-size // step) * step
+def _padding(size: int, step: int) -> int:
+    return -size % step
 
 
 @kernel
