@@ -5,8 +5,9 @@
 #
 # - the GPU's tests, and agreement with the reference along the classic workload, in float32 and float64
 #   (here and below of CuPy's backends, and of JAX's and PyTorch's where those are installed and see the GPU)
-# - compute-sanitizer: memory errors and races of a small run (left out, and said so, where it is not installed)
-# - the classic workload as in every other measurement: rows and charts in FOLDER (default: results)
+# - compute-sanitizer: memory errors and races of small runs (left out, and said so, where it is not installed)
+# - the classic workload as in every other measurement: rows and charts in FOLDER (default: results); and the wide and
+#   the deep one, of which array operations alone compute none
 # - a sweep over numbers of images and of hidden units
 #
 # PYTHON names the interpreter that has mnistbench[dev] and CuPy (default: python3). Every part runs, whatever became
@@ -45,7 +46,16 @@ small='import cupy; cupy.cuda.set_allocator(None)
 import mnistbench
 data = mnistbench.load_data(train_size=3000)
 for dtype in ("float32", "float64"):
-    mnistbench.train(data, backend="cupy", iterations=2, dtype=dtype)'
+    mnistbench.train(data, backend="cupy", iterations=2, dtype=dtype)
+from mnistbench import backends
+from mnistbench.network import Parameters
+from mnistbench.recipe import Augmentation, Optimizer, Recipe
+from mnistbench.workload import Network, Workload
+recipe = Recipe(l2=1, dropout=(0.5,), optimizer=Optimizer("adamw"), batch_size=2000, augmentation=Augmentation(2, 9, 34))
+for dtype in ("float32", "float64"):
+    workload = Workload(Network((784, 31, 9, 10), "tanh"), 3000, dtype=dtype, recipe=recipe)
+    with backends.get("cupy").start(workload, data, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(4), trainer.gradients(), trainer.predict(data.dev.images)'
 PATH=$PATH:/usr/local/cuda/bin
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck synccheck; do
@@ -56,6 +66,10 @@ else
 fi
 
 part "classic" "$python" -m pytest benchmarks/ "${backends[@]}" --results "$results"
+for workload in wide deep; do
+    part "$workload" "$python" -m pytest benchmarks/ --workload "$workload" --backend cupy "${backends[@]:4}" \
+        --results "$results"
+done
 part "sweep" "$python" -m benchmarks.gpu_sweep --results "$results"
 
 if ((${#failed[@]})); then

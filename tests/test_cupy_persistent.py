@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,6 @@ from mnistbench.workload import DType, Network, Workload
 from tests import builders
 from tests.builders import identical
 from tests.cuda.host import StandIn, needs_compiler
-
-_MODULES = [f"mnistbench.backends.cupy.{name}" for name in ("device", "plain", "persistent")]
-
-
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """A stand-in under CuPy's name, for modules that are then imported anew."""
-    found = StandIn()
-    for name, module in (("cupy", found), ("cupy.cuda", found.cuda)):
-        monkeypatch.setitem(sys.modules, name, module)
-    for name in _MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield found
-    for name in _MODULES:
-        sys.modules.pop(name, None)
 
 
 def backend(name: str = "persistent") -> Backend:

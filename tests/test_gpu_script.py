@@ -35,7 +35,7 @@ def test_results_go_to_the_folder_named_from_where_it_is_called(tmp_path: Path) 
     done, calls = run(tmp_path, "new/results")
     assert done.returncode == 0, done.stderr
     stored = [call for call in calls if "--results" in call]
-    assert len(stored) == 2
+    assert len(stored) == 4
     assert all(f"--results {tmp_path}/new/results" in call for call in stored)
     assert f"--results {ROOT / 'results'}" in run(tmp_path)[1][-1]
 
@@ -44,6 +44,12 @@ def test_the_sanitizer_counts_what_kernels_do_and_not_what_cupy_asks_the_driver(
     checks = [call for call in run(tmp_path)[1] if call.startswith("compute-sanitizer")]
     assert [call.split()[2] for call in checks] == ["memcheck", "racecheck", "synccheck"]
     assert all("--report-api-errors no --error-exitcode 9" in call for call in checks)
+
+
+def test_networks_beyond_the_classic_are_measured_on_the_backends_that_compute_them(tmp_path: Path) -> None:
+    calls = [call for call in run(tmp_path)[1] if "--workload" in call]
+    assert ["--workload wide --backend cupy --results" in call for call in calls] == [True, False]
+    assert ["--workload deep --backend cupy --results" in call for call in calls] == [False, True]
 
 
 def test_a_part_that_fails_is_named_and_stops_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
-using std::abs, std::exp, std::log, std::max, std::min;
+using std::abs, std::exp, std::log, std::max, std::min, std::sqrt, std::tanh;
 
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
@@ -102,6 +102,27 @@ void launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
                 kernel();
             });
     for (auto& thread : running) thread.join();
+}
+
+// Runs the blocks of `kernel` one after the other, for kernels whose blocks do not wait for each other; and the threads
+// of a block too, where there is no shared memory by which they could.
+template <typename Kernel>
+void launch_in_turn(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
+    for (int b = 0; b < blocks; ++b) {
+        Block own(threads, shared_bytes);
+        const auto run = [&](int t) {
+            thread_index.x = t, block_index.x = b, grid_size.x = blocks;
+            block = &own, turn = 0;
+            kernel();
+        };
+        std::vector<std::thread> running;
+        for (int t = 0; t < threads; ++t)
+            if (shared_bytes > 0)
+                running.emplace_back(run, t);
+            else
+                run(t);
+        for (auto& thread : running) thread.join();
+    }
 }
 
 }  // namespace emulation

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -36,11 +37,11 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @cache
-def build(source: str, macros: tuple[str, ...], *options: str) -> Path:
+def build(source: str, macros: tuple[str, ...], *options: str, runner: str = "run.cpp") -> Path:
     """The kernel's source, with what runs it, compiled for the host; ``macros`` are -D options."""
     name = hashlib.sha256(repr((source, macros, options)).encode()).hexdigest()[:16]
     path = Path(_folder().name) / name
-    path.with_suffix(".cpp").write_text(source + (_CUDA / "run.cpp").read_text())
+    path.with_suffix(".cpp").write_text(source + (_CUDA / runner).read_text())
     fixed = ["-std=c++20", "-O1", "-pthread", "-w", "-include", str(_CUDA / "emulation.h")]
     command = ["g++", *fixed, *macros, *options, str(path.with_suffix(".cpp")), "-o", str(path)]
     subprocess.run(command, check=True)
@@ -116,6 +117,53 @@ class _Kernel:
         arrivals[0] = 1  # whoever does not clear it before the next launch is found out
 
 
+# What a GPU takes for each of the kernels' types.
+_TYPES = {
+    "unsigned char": np.uint8,
+    "unsigned long long": np.uint64,
+    "unsigned": np.uint32,
+    "int": np.int32,
+    "double": np.float64,
+    "-DREAL=float": np.float32,
+    "-DREAL=double": np.float64,
+}
+
+
+class Function:
+    """What RawModule.get_function gives of the general kernels; it checks what a GPU would not forgive."""
+
+    max_dynamic_shared_size_bytes = 48 * 1024
+
+    def __init__(self, name: str, code: str, macros: tuple[str, ...]) -> None:
+        self._name, self._macros = name, macros
+        path = build(code, macros, "-shared", "-fPIC", runner="run_general.cpp")
+        self._run = ctypes.CDLL(str(path)).run
+        self._run.restype = ctypes.c_bool
+        (declared,) = re.findall(rf"__launch_bounds__\(THREADS\)\n{name}\(([^)]*)\)", code)
+        kinds = [re.fullmatch(r"\s*(?:const )?([a-z ]+?)(\*?) \w+", one) for one in declared.split(",")]
+        self._kinds = [(kind[1].replace("real", macros[0]), bool(kind[2])) for kind in kinds if kind]
+        assert len(self._kinds) == len(kinds)
+
+    def __call__(self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int) -> None:
+        assert f"-DTHREADS={block[0]}" in self._macros
+        assert grid[0] > 0
+        assert 0 <= shared_mem <= self.max_dynamic_shared_size_bytes
+        values = [self._value(*both) for both in zip(self._kinds, arguments, strict=True)]
+        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        assert self._run(self._name.encode(), grid[0], ctypes.c_size_t(shared_mem), pointers)
+
+    def _value(self, kind: tuple[str, bool], argument: Any) -> NDArray[Any]:
+        name, is_pointer = kind
+        if not is_pointer:
+            assert type(argument) is _TYPES[name]
+            return np.array(argument)
+        if isinstance(argument, np.uintp) and argument == 0:
+            return np.array(argument)
+        assert argument.dtype == _TYPES[name]
+        assert argument.flags.c_contiguous
+        return np.array(argument.ctypes.data, np.uintp)
+
+
 class StandIn(ModuleType):
     """The part of CuPy that the backends use."""
 
@@ -133,6 +181,7 @@ class StandIn(ModuleType):
         }
         self.limit: int | None = None  # bytes of an array
         self.held_when_freed: list[int] = []  # bytes still in use whenever unused memory was given back
+        self.copies = 0  # to the host
         self._arrays: list[weakref.ref[_Array]] = []
         self.compute_capability = "90"
         self.blocks_at_once = 1  # on a multiprocessor
@@ -174,9 +223,10 @@ class StandIn(ModuleType):
 
         return SimpleNamespace(free_all_blocks=free_all_blocks, total_bytes=lambda: 4096)
 
-    def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool) -> Any:
-        assert enable_cooperative_groups
+    def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool = False) -> Any:
         macros = tuple(option for option in options if option.startswith("-D"))
+        if not enable_cooperative_groups:
+            return SimpleNamespace(get_function=lambda name: Function(name, code, macros))
         kernel = _Kernel(code, macros, self)  # the device's own: whoever asks for it shares its attributes
         return SimpleNamespace(get_function=lambda name: kernel)
 
@@ -200,5 +250,13 @@ class StandIn(ModuleType):
     def empty_like(self, array: _Array) -> _Array:
         return self.empty(array.shape, array.dtype.name)
 
+    def matmul(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+        assert a.dtype == b.dtype == out.dtype
+        assert out.flags.c_contiguous, "CuPy would copy"
+        assert not np.may_share_memory(out, a), "CuPy would copy"
+        assert not np.may_share_memory(out, b), "CuPy would copy"
+        return np.matmul(a, b, out=out)
+
     def asnumpy(self, array: Any) -> NDArray[Any]:
+        self.copies += 1
         return np.array(array)

@@ -1,5 +1,6 @@
-"""CuPy on an NVIDIA GPU: ``persistent`` trains in one launch, ``plain`` by array operations.
+"""CuPy on an NVIDIA GPU: ``persistent`` trains in one launch, ``general`` what goes beyond the classic, ``plain`` by
+array operations.
 
-Only those two modules and ``device`` need CuPy; the layout of the kernel's arrays and the array operations are
-tested without it.
+``arrays``, ``layout`` and ``flat`` need no CuPy: array operations, and how the kernels are compiled and their arrays
+laid out, are tested without it.
 """

@@ -1,7 +1,7 @@
 """The persistent kernel: all iterations in one launch, compiled by CuPy at run time and cached on disk.
 
 ``kernel/gradient_descent.cu`` is the computation; ``layout.py`` its sizes and arrays, and the rule by which array
-operations take over where a workload does not suit it.
+operations take over where a workload does not suit it. What goes beyond the classic is computed by ``general.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.backends.cupy import layout
 from mnistbench.backends.cupy.arrays import predict
 from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, properties, refusal
+from mnistbench.backends.cupy.general import GeneralTrainer
 from mnistbench.backends.cupy.plain import KERNEL, PlainTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
@@ -162,11 +163,16 @@ def _blocks_at_once(kernel: Any, plan: layout.Plan, device: layout.Device) -> in
 
 
 class CupyBackend(CudaBackend):
-    """One persistent launch on the current CUDA device."""
+    """One persistent launch on the current CUDA device, or for what goes beyond the classic some for each layer."""
 
     name = "cupy"
 
+    def missing(self, workload: Workload) -> str | None:
+        return None
+
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
+        if workload.beyond_classic:
+            return GeneralTrainer(self.name, workload, dataset, parameters)
         kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
         device = properties()
         workload = replace(workload, images=len(dataset.train))  # warming up has fewer than the workload

@@ -1,0 +1,114 @@
+"""The batches of a workload: which images, in which order, changed how, is all computed on the device."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cupy as cp
+import numpy as np
+
+from mnistbench import counter
+from mnistbench.augmentation import tables
+from mnistbench.backends.cupy.kernels import Kernels
+from mnistbench.datasets import Dataset
+from mnistbench.errors import BackendUnavailable
+from mnistbench.workload import Workload
+
+Key = tuple[np.uint32, np.uint32]
+
+
+class Batch(NamedTuple):
+    """What an iteration computes with.
+
+    Attributes:
+        X: (m, pixels) in the workload's dtype; one row is one image.
+        order: (m,) uint64, whose lower 32 bits are the images' places in the training set.
+    """
+
+    X: Any
+    order: Any
+
+
+class Batches:
+    """Holds the images as bytes, the order of an epoch, and the inputs of a batch.
+
+    Without batches and augmentation these are the inputs of all images, made once, and the bytes are given up.
+
+    Args:
+        name: of the backend.
+        shared_bytes: shared memory that a block may ask for.
+
+    Raises:
+        BackendUnavailable: the elastic distortion of an image needs more than that.
+    """
+
+    def __init__(self, name: str, workload: Workload, dataset: Dataset, kernels: Kernels, shared_bytes: int) -> None:
+        self._workload, self._kernels = workload, kernels
+        self._pixels = workload.network.inputs
+        self._epoch = -1
+        self._keys: dict[int, Key] = {}
+        self._images = cp.asarray(np.ascontiguousarray(dataset.train.images))
+        self._order = cp.arange(workload.images, dtype="uint64")
+        self._X = cp.empty((workload.batch_size, self._pixels), workload.dtype)
+        if workload.recipe.augmentation:
+            self._prepare_augmentation(name, dataset.image_shape, shared_bytes)
+        elif not self.are_gathered:
+            self._gather(Batch(self._X, self._order))
+            del self._images
+
+    @property
+    def are_gathered(self) -> bool:
+        """Whether every iteration makes its inputs from bytes."""
+        recipe = self._workload.recipe
+        return recipe.batch_size is not None or bool(recipe.augmentation)
+
+    def _prepare_augmentation(self, name: str, image_shape: tuple[int, int], shared_bytes: int) -> None:
+        self._image_shape = image_shape
+        self._table = tables(self._workload.recipe.augmentation, image_shape)
+        arrays = (self._table.cosines, self._table.sines, self._table.smooth_rows, self._table.smooth_columns)
+        self._table_arrays = [cp.asarray(np.ascontiguousarray(array)) for array in arrays]
+        self._needed_bytes = 4 * 4 * self._pixels if self._table.bend else 0
+        if self._needed_bytes > shared_bytes:
+            reason = (
+                f"the elastic distortion of {self._pixels:,} pixels needs {self._needed_bytes // 1024} KiB of a "
+                f"block's shared memory, of which this GPU has {shared_bytes // 1024}"
+            )
+            raise BackendUnavailable(name, reason, "use smaller images, or no elastic distortion")
+        self._kernels.allow_shared("augment", self._needed_bytes)
+
+    def load(self, iteration: int) -> Batch:
+        """The batch of an iteration; the one before is overwritten."""
+        workload = self._workload
+        epoch, number = divmod(iteration, workload.iterations_per_epoch)
+        if epoch != self._epoch:
+            self._begin(epoch)
+        order = self._order[number * workload.batch_size : (number + 1) * workload.batch_size]
+        batch = Batch(self._X[: len(order)], order)
+        if workload.recipe.augmentation:
+            self._augment(batch)
+        elif self.are_gathered:
+            self._gather(batch)
+        return batch
+
+    def key(self, purpose: int) -> Key:
+        """Of the epoch of the batch loaded last."""
+        if purpose not in self._keys:
+            first, second = counter.key(self._workload.seed, purpose, self._epoch)
+            self._keys[purpose] = np.uint32(first), np.uint32(second)
+        return self._keys[purpose]
+
+    def _begin(self, epoch: int) -> None:
+        self._epoch, self._keys = epoch, {}
+        if self._workload.recipe.batch_size is not None:
+            images = self._workload.images
+            self._kernels.by_element("shuffle_keys", images, self._order, images, *self.key(counter.SHUFFLE))
+            self._order.sort()
+
+    def _gather(self, batch: Batch) -> None:
+        self._kernels.by_block("gather", len(batch.order), batch.X, self._images, batch.order, self._pixels)
+
+    def _augment(self, batch: Batch) -> None:
+        sizes = (*self._image_shape, *self.key(counter.PLACE), *self.key(counter.ELASTIC))
+        limits = self._table.shift, self._table.bend
+        arguments = (batch.X, self._images, batch.order, *sizes, *limits, *self._table_arrays)
+        self._kernels.by_block("augment", len(batch.order), *arguments, shared_bytes=self._needed_bytes)

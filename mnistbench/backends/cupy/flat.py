@@ -1,0 +1,82 @@
+"""The general kernels' source and what it is compiled with, and how parameters lie in one flat array.
+
+Pure Python and NumPy, so that the kernels' tests use the same lines without a GPU.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.general import LEAK
+from mnistbench.network import Parameters
+from mnistbench.workload import Network, Workload
+
+
+def source() -> str:
+    """The CUDA source, with its name for the compiler's messages."""
+    file = resources.files(__package__) / "kernel" / "general.cu"
+    return f'#line 1 "{file.name}"\n{file.read_text(encoding="utf-8")}'
+
+
+def macros(workload: Workload, threads: int) -> dict[str, str]:
+    """What the source is compiled with, for blocks of so many threads."""
+    return {
+        "REAL": {"float32": "float", "float64": "double"}[workload.dtype],
+        "THREADS": str(threads),
+        "ACTIVATION": workload.network.activation.upper().replace("-", "_"),
+        "LEAK": repr(LEAK),
+        "OPTIMIZER": workload.recipe.optimizer.name.upper(),
+    }
+
+
+def step_constants(workload: Workload, iteration: int) -> tuple[float, ...]:
+    """The real arguments of the kernel ``update``, from ``penalty`` to ``shrink``."""
+    optimizer, rate = workload.recipe.optimizer, workload.rate(iteration)
+    shrink = 1 - rate * optimizer.weight_decay
+    penalty = workload.recipe.l2 / workload.images
+    if optimizer.name in ("adam", "adamw"):
+        first, second = optimizer.bias_corrections(iteration + 1)
+        rate, keep, keep_square = rate * first, optimizer.beta1, optimizer.beta2
+    else:
+        second, keep, keep_square = 1.0, optimizer.momentum, optimizer.rho
+    return penalty, rate, keep, 1 - keep, keep_square, 1 - keep_square, second, optimizer.epsilon, shrink
+
+
+class Flat:
+    """Where each array of a network's parameters is: all weights, then all biases, first layer to last.
+
+    Attributes:
+        weights: how many values are weights.
+        length: how many there are.
+    """
+
+    def __init__(self, network: Network) -> None:
+        pairs = list(pairwise(network.sizes))
+        self._shapes = [*((outputs, inputs) for inputs, outputs in pairs), *((outputs,) for _, outputs in pairs)]
+        self._ends = list(accumulate(int(np.prod(shape)) for shape in self._shapes))
+        self.weights, self.length = self._ends[len(pairs) - 1], self._ends[-1]
+
+    def views(self, values: Any) -> tuple[list[Any], list[Any]]:
+        """Weights (outputs, inputs) and biases (outputs,) in a flat array of any library."""
+        begins = [0, *self._ends]
+        arrays = [
+            values[begin:end].reshape(shape)
+            for begin, end, shape in zip(begins, self._ends, self._shapes, strict=False)
+        ]
+        layers = len(arrays) // 2
+        return arrays[:layers], arrays[layers:]
+
+    def pack(self, parameters: Parameters, dtype: str) -> NDArray[Any]:
+        """Parameters as a flat array."""
+        arrays = [*parameters.weights, *parameters.biases]
+        return np.concatenate([array.ravel() for array in arrays]).astype(dtype)
+
+    def unpack(self, values: NDArray[Any]) -> Parameters:
+        """The reverse of :meth:`pack`: copies."""
+        weights, biases = self.views(values)
+        return Parameters([W.copy() for W in weights], [b[:, None].copy() for b in biases])

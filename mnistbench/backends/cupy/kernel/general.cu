@@ -1,0 +1,262 @@
+// What networks of any depth need on a GPU besides matrix products and sums: their inputs, what is random in them, all
+// that is elementwise, and the optimizer. The equations are those of mnistbench/general.py, the random numbers those of
+// mnistbench/counter.py, the arithmetic of augmentation that of mnistbench/augmentation.py, to the bit.
+//
+// The host defines, as macros:
+//
+//   REAL        float or double: of parameters, activations and gradients
+//   THREADS     of a block
+//   ACTIVATION  RELU, LEAKY_RELU, TANH or SIGMOID; LEAK is the slope of the second below 0
+//   OPTIMIZER   GD, MOMENTUM, NESTEROV, RMSPROP, ADAM or ADAMW
+//
+// One row is one image: X (images, pixels), Z and A (images, units). `order` has, in its lower 32 bits, which image of
+// the training set each row is. No header is included, so the run-time compiler needs no include path.
+
+typedef REAL real;
+
+enum { RELU, LEAKY_RELU, TANH, SIGMOID };
+enum { GD, MOMENTUM, NESTEROV, RMSPROP, ADAM, ADAMW };
+
+#ifndef EMULATED
+__device__ __forceinline__ uint4* shared_memory() {
+    extern __shared__ uint4 memory[];
+    return memory;
+}
+#endif
+
+// Of the kernels that have a thread for each element of something.
+__device__ __forceinline__ long long element() { return (long long)blockIdx.x * THREADS + threadIdx.x; }
+
+// Random words: Threefry-2x32 with 20 rounds
+
+struct Words {
+    unsigned first, second;
+};
+
+__device__ __forceinline__ unsigned rotated(unsigned word, int bits) { return word << bits | word >> (32 - bits); }
+
+__device__ __forceinline__ Words threefry(Words key, unsigned x, unsigned y) {
+    constexpr int ROTATIONS[2][4] = {{13, 15, 26, 6}, {17, 29, 16, 24}};
+    const unsigned schedule[3] = {key.first, key.second, key.first ^ key.second ^ 0x1BD11BDAu};
+    x += schedule[0], y += schedule[1];
+#pragma unroll
+    for (int group = 0; group < 5; ++group) {
+#pragma unroll
+        for (int round = 0; round < 4; ++round) {
+            x += y;
+            y = rotated(y, ROTATIONS[group % 2][round]) ^ x;
+        }
+        x += schedule[(group + 1) % 3];
+        y += schedule[(group + 2) % 3] + group + 1;
+    }
+    return {x, y};
+}
+
+// What an epoch's order is sorted by: its word, then the place itself.
+extern "C" __global__ void __launch_bounds__(THREADS)
+shuffle_keys(unsigned long long* order, int images, unsigned key0, unsigned key1) {
+    const long long place = element();
+    if (place >= images) return;
+    order[place] = (unsigned long long)threefry({key0, key1}, place, 0).first << 32 | place;
+}
+
+// Inputs
+
+// X of the images as they are: a block an image.
+extern "C" __global__ void __launch_bounds__(THREADS)
+gather(real* X, const unsigned char* images, const unsigned long long* order, int pixels) {
+    const unsigned char* image = images + (long long)(unsigned)order[blockIdx.x] * pixels;
+    for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS)
+        X[(long long)blockIdx.x * pixels + pixel] = (real)image[pixel] / 255;
+}
+
+// A position in an image, in 1/256 pixel, or a displacement.
+struct Position {
+    int row, column;
+};
+
+// From where a pixel comes if its image is turned around its centre and shifted; `words` are the image's.
+__device__ __forceinline__ Position turned(int row, int column, int height, int width, Words words, int shift,
+                                           const int* cosines, const int* sines) {
+    const unsigned choices = 2 * shift + 1;
+    const int down = (int)((words.first >> 16) * choices >> 16) - shift;
+    const int right = (int)((words.first & 0xFFFF) * choices >> 16) - shift;
+    const int cosine = cosines[words.second >> 22], sine = sines[words.second >> 22];
+    // Twice the distance from the centre is a whole number.
+    const int y = 2 * row - (height - 1), x = 2 * column - (width - 1);
+    return {((cosine * y - sine * x + 64) >> 7) + 128 * (height - 1) + 256 * down,
+            ((sine * y + cosine * x + 64) >> 7) + 128 * (width - 1) + 256 * right};
+}
+
+// Of an image (height, width), 0 outside of it.
+__device__ __forceinline__ int value_at(const unsigned char* image, int row, int column, int height, int width) {
+    const bool inside = row >= 0 && row < height && column >= 0 && column < width;
+    return inside ? image[row * width + column] : 0;
+}
+
+__device__ __forceinline__ int interpolated(const unsigned char* image, Position at, int height, int width) {
+    const int top = at.row >> 8, left = at.column >> 8, down = at.row & 255, right = at.column & 255;
+    const int upper = value_at(image, top, left, height, width) * (256 - right) +
+                      value_at(image, top, left + 1, height, width) * right;
+    const int lower = value_at(image, top + 1, left, height, width) * (256 - right) +
+                      value_at(image, top + 1, left + 1, height, width) * right;
+    return (upper * (256 - down) + lower * down + (1 << 15)) >> 16;
+}
+
+// The random displacements of an image's pixels, [row or column direction][pixel], into `field`; and what is left of
+// them after smoothing along the columns into `smoothed`.
+__device__ __forceinline__ void smooth_field(int* field, int* smoothed, unsigned place, Words key, int height, int width,
+                                             const int* smooth_rows) {
+    const int pixels = height * width;
+    for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS) {
+        const Words words = threefry(key, place, pixel);
+        field[pixel] = 2 * (int)(words.first >> 24) - 255;
+        field[pixels + pixel] = 2 * (int)(words.second >> 24) - 255;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < 2 * pixels; i += THREADS) {
+        const int row = i % pixels / width;
+        const int* column = field + (i - row * width);  // of this direction, its first row
+        int sum = 0;
+        for (int k = 0; k < height; ++k) sum += smooth_rows[row * height + k] * column[k * width];
+        smoothed[i] = sum;
+    }
+    __syncthreads();
+}
+
+// A displacement, from the row of `smoothed` that its pixel is in.
+__device__ __forceinline__ int displacement(const int* row, int column, int width, const int* smooth_columns, int bend) {
+    int sum = 0;
+    for (int k = 0; k < width; ++k) sum += row[k] * smooth_columns[k * width + column];
+    return (sum >> 8) * bend >> 14;
+}
+
+// X of the images as they are in an epoch: a block an image. Where `bend` is not 0, four ints a pixel of shared memory.
+extern "C" __global__ void __launch_bounds__(THREADS)
+augment(real* X, const unsigned char* images, const unsigned long long* order, int height, int width, unsigned place0,
+        unsigned place1, unsigned elastic0, unsigned elastic1, int shift, int bend, const int* cosines,
+        const int* sines, const int* smooth_rows, const int* smooth_columns) {
+    const int pixels = height * width;
+    const unsigned place = (unsigned)order[blockIdx.x];
+    const unsigned char* image = images + (long long)place * pixels;
+    int* field = (int*)shared_memory();
+    int* smoothed = field + 2 * pixels;
+    if (bend) smooth_field(field, smoothed, place, {elastic0, elastic1}, height, width, smooth_rows);
+    const Words words = threefry({place0, place1}, place, 0);
+    for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS) {
+        const int row = pixel / width, column = pixel % width;
+        Position at = turned(row, column, height, width, words, shift, cosines, sines);
+        if (bend) {
+            at.row += displacement(smoothed + row * width, column, width, smooth_columns, bend);
+            at.column += displacement(smoothed + pixels + row * width, column, width, smooth_columns, bend);
+        }
+        X[(long long)blockIdx.x * pixels + pixel] = (real)interpolated(image, at, height, width) / 255;
+    }
+}
+
+// Layers
+
+// f(z). Not fmax: NaN stays NaN, so that a run that diverges shows it.
+__device__ __forceinline__ real activation(real z) {
+    if (ACTIVATION == RELU) return z < 0 ? 0 : z;
+    if (ACTIVATION == LEAKY_RELU) return z > 0 ? z : (real)LEAK * z;
+    if (ACTIVATION == TANH) return tanh(z);
+    const real e = exp(-abs(z));  // without overflow
+    return (z < 0 ? e : 1) / (1 + e);
+}
+
+// f'(z), where a is f(z).
+__device__ __forceinline__ real slope(real z, real a) {
+    if (ACTIVATION == RELU) return z > 0 ? 1 : 0;
+    if (ACTIVATION == LEAKY_RELU) return z > 0 ? 1 : (real)LEAK;
+    return ACTIVATION == TANH ? 1 - a * a : a * (1 - a);
+}
+
+// A hidden layer after its product Z: A = f(Z + b) * M; and in the place of Z what the error is multiplied with on its
+// way back, f'(Z + b) * M. The mask M is 0 where a unit's word is below `below`, else `scale`. A thread computes two
+// units, which share a counter; without dropout, where `below` is 0, there are no words, and `scale` is 1.
+extern "C" __global__ void __launch_bounds__(THREADS)
+activate(real* Z, real* A, const real* bias, const unsigned long long* order, int rows, int units, unsigned key0,
+         unsigned key1, unsigned long long below, real scale) {
+    const int pairs = (units + 1) / 2;
+    const long long i = element();
+    if (i >= (long long)rows * pairs) return;
+    const int row = i / pairs, pair = i % pairs;
+    Words words = {0, 0};
+    if (below) words = threefry({key0, key1}, (unsigned)order[row], pair);
+    for (int k = 0; k < 2; ++k) {
+        const int unit = 2 * pair + k;
+        if (unit >= units) return;
+        const long long at = (long long)row * units + unit;
+        const real mask = (k ? words.second : words.first) >= below ? scale : 0;
+        const real z = Z[at] + bias[unit], a = activation(z);
+        A[at] = a * mask;
+        Z[at] = slope(z, a) * mask;
+    }
+}
+
+// The last layer after its product Z: in its place softmax(Z + b) - Y; and for each image its loss, and whether its
+// label is the most probable class: metrics [loss or hit][image].
+extern "C" __global__ void __launch_bounds__(THREADS)
+output_errors(real* Z, const real* bias, const int* labels, const unsigned long long* order, double* metrics, int rows,
+              int classes) {
+    const long long row = element();
+    if (row >= rows) return;
+    real* z = Z + row * classes;
+    int best = 0;
+    for (int c = 0; c < classes; ++c) {
+        z[c] += bias[c];
+        if (z[c] > z[best]) best = c;  // the first of equals stays
+    }
+    const int label = labels[(unsigned)order[row]];
+    const real largest = z[best], of_label = z[label];
+    real sum = 0;
+    for (int c = 0; c < classes; ++c) sum += z[c] = exp(z[c] - largest);
+    for (int c = 0; c < classes; ++c) z[c] = z[c] / sum - (c == label ? 1 : 0);
+    metrics[row] = (double)log(sum) - ((double)of_label - (double)largest);
+    metrics[rows + row] = best == label;
+}
+
+// The optimizer: parameters in one array, all weights first, `sums` and each of the moments as they
+
+// What the optimizer is given: the mean over the batch, and `penalty` (lambda / n) times a weight.
+__device__ __forceinline__ real gradient(const real* sums, const real* values, int i, int weights, int rows,
+                                         real penalty) {
+    const real mean = sums[i] / rows;
+    return i < weights ? mean + penalty * values[i] : mean;
+}
+
+// The gradients in the place of the sums.
+extern "C" __global__ void __launch_bounds__(THREADS)
+gradients(real* sums, const real* values, int length, int weights, int rows, real penalty) {
+    const long long i = element();
+    if (i < length) sums[i] = gradient(sums, values, i, weights, rows, penalty);
+}
+
+// `keep` and `keep_square` are how much of a mean stays, `take` and `take_square` how much of the new value comes in.
+// For adam and adamw `rate` and `correction` have their bias corrections; adamw's weights shrink by the factor `shrink`.
+extern "C" __global__ void __launch_bounds__(THREADS)
+update(real* values, const real* sums, real* moments, int length, int weights, int rows, real penalty, real rate,
+       real keep, real take, real keep_square, real take_square, real correction, real epsilon, real shrink) {
+    const long long i = element();
+    if (i >= length) return;
+    const real g = gradient(sums, values, i, weights, rows, penalty);
+    real p = values[i];
+    if (OPTIMIZER == GD) p -= rate * g;
+    if (OPTIMIZER == MOMENTUM || OPTIMIZER == NESTEROV) {
+        const real v = moments[i] = keep * moments[i] + g;
+        p -= rate * (OPTIMIZER == MOMENTUM ? v : g + keep * v);
+    }
+    if (OPTIMIZER == RMSPROP) {
+        const real s = moments[i] = keep_square * moments[i] + take_square * (g * g);
+        p -= rate * g / (sqrt(s) + epsilon);
+    }
+    if (OPTIMIZER == ADAM || OPTIMIZER == ADAMW) {
+        real &mean = moments[i], &square = moments[length + i];
+        if (OPTIMIZER == ADAMW && i < weights) p *= shrink;
+        mean = keep * mean + take * g;
+        square = keep_square * square + take_square * (g * g);
+        p -= rate * mean / (sqrt(square) * correction + epsilon);
+    }
+    values[i] = p;
+}
