@@ -13,7 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import mnistbench.backends as registry
 from mnistbench import results, training
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
-from mnistbench.datasets import Dataset, load_data
+from mnistbench.datasets import Dataset
+from mnistbench.datasets.copies import load_images
 from mnistbench.measurement import cold
 from mnistbench.measurement.clock import timed
 from mnistbench.workload import DType, Workload, preset
@@ -33,7 +34,7 @@ def task(pytestconfig: pytest.Config) -> Workload:
 
 @pytest.fixture(scope="module")
 def dataset(task: Workload) -> Dataset:
-    return load_data(seed=task.seed, train_size=task.images)
+    return load_images(task.images, task.seed)
 
 
 @pytest.fixture(scope="module")

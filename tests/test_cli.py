@@ -516,7 +516,7 @@ def test_help(command: str) -> None:
         (["--every", "0"], "every 0: "),
         (["--threads", "0"], "0 threads: "),
         (["--seed", "-1"], "seed -1: "),
-        (["--dev-size", "0"], "dev size 0: "),
+        (["--dev-size", "-1"], "dev size -1: "),
         (["--dev-size", "99999"], "dev size 99999: "),
         (["--train-size", "91"], "train size 91: "),
         (["--plot", "run.pdf"], "--plot run.pdf: give a name that ends in .png or .svg"),
