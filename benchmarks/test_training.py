@@ -72,7 +72,7 @@ def test_training(
         agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory))
         final = {
             "dev_accuracy": training.accuracy(trainer, dataset.dev),
-            "test_accuracy": training.accuracy(trainer, dataset.test) if dataset.test else None,
+            "test_accuracy": training.accuracy(trainer, dataset.test),
         }
         last = trainer.advance(1)
         final |= {"loss": last.loss, "train_accuracy": last.accuracy}
