@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mnistbench.agreement import verify as verify
     from mnistbench.backends import Availability
     from mnistbench.comparison import compare as compare
+    from mnistbench.crossval import cross_validate as cross_validate
     from mnistbench.datasets import Dataset as Dataset
     from mnistbench.datasets import Split as Split
     from mnistbench.datasets import load_data as load_data
@@ -57,6 +58,7 @@ _HOME = {
     "TrainingResult": "training",
     "Workload": "workload",
     "compare": "comparison",
+    "cross_validate": "crossval",
     "load_data": "datasets",
     "load_model": "network",
     "load_parameters": "network",

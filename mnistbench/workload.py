@@ -139,6 +139,27 @@ class Workload:
         return next((words for words, needed in found.items() if needed), None)
 
     @property
+    def training(self) -> str:
+        """How it is trained, in words: "adam, learning rate 0.001 (cosine), relu, he, dropout 0.5, batches of 128"."""
+        recipe, change = self.recipe, self.recipe.augmentation
+        schedule = {
+            "constant": "",
+            "cosine": " (cosine)",
+            "step": f" (times {recipe.schedule.factor:g} every {recipe.schedule.every} epochs)",
+        }[recipe.schedule.name]
+        always = [recipe.optimizer.name, f"learning rate {self.learning_rate:g}{schedule}"]
+        always += [self.network.activation, recipe.initializer]
+        found = {
+            f"L2 {recipe.l2:g}": recipe.l2 > 0,
+            f"dropout {' and '.join(f'{rate:g}' for rate in recipe.dropout)}": any(recipe.dropout),
+            f"batches of {self.batch_size}": recipe.batch_size is not None,
+            f"shift {change.shift}": change.shift > 0,
+            f"rotate {change.rotate:g}": change.rotate > 0,
+            f"elastic {change.elastic:g} smoothed by {change.sigma:g}": change.elastic > 0,
+        }
+        return ", ".join([*always, *(words for words, said in found.items() if said)])
+
+    @property
     def batch_size(self) -> int:
         """Images of an iteration; the last one of an epoch may have fewer."""
         return min(self.images, self.recipe.batch_size or self.images)

@@ -16,7 +16,7 @@ from mnistbench.cli.checking import compare, verify
 from mnistbench.cli.common import complain
 from mnistbench.cli.predicting import predict
 from mnistbench.cli.showing import backends, charts, machine
-from mnistbench.cli.training import train
+from mnistbench.cli.training import crossval, errors, train
 from mnistbench.errors import MnistbenchError
 
 
@@ -59,7 +59,7 @@ def _options(
     pass
 
 
-for _command in (train, predict, verify, compare, backends, machine, charts):
+for _command in (train, predict, crossval, verify, compare, errors, backends, machine, charts):
     app.command()(_command)
 
 

@@ -213,6 +213,18 @@ class TrainingOptions:
             dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
         return load_data(self.data, self.seed, train_size, dev_size)
 
+    def load_labelled(self) -> Dataset:
+        """All labelled images that were asked for, none of them held out.
+
+        Raises:
+            DataError: they cannot be had.
+        """
+        from mnistbench.datasets import load_data
+        from mnistbench.datasets.copies import LABELLED
+
+        train_size = LABELLED if self.data is None and self.train_size is None else self.train_size
+        return load_data(self.data, self.seed, train_size, dev_size=0)
+
     def published(self, task: Workload) -> Published | None:
         """What was published of the preset's network, if that was trained on MNIST."""
         same = self.data is None and task.network.sizes == self.preset.network.sizes

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mnistbench.cli.common import out
+from mnistbench.cli.common import out, plain_table
 from mnistbench.workload import Published, Workload
 
 if TYPE_CHECKING:
+    from mnistbench.crossval import CrossValidation
     from mnistbench.training import Report, TrainingResult
 
 Reporter = Callable[["Report"], None]
@@ -23,26 +24,40 @@ def reporting(workload: Workload, quiet: bool) -> Iterator[Reporter | None]:
     """What to do with the reports of training: a bar on a terminal, lines as the tutorial's when piped."""
     if quiet:
         yield None
-    elif out.is_terminal:
-        with progress_bar(workload, "training") as show:
-            yield show
-    else:
+    elif not out.is_terminal:
         yield lambda report: print(_line(report, workload), flush=True)
+    else:
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
+        length = workload.iterations_per_epoch
+        with Progress(*columns, TimeElapsedColumn(), console=out, transient=True) as progress:
+            task = progress.add_task("", total=-(-workload.iterations // length), state="")
+
+            def show(report: Report) -> None:
+                done = report.iteration if length == 1 else -(-(report.iteration + 1) // length)
+                progress.update(task, completed=done, state=_state(report))
+
+            yield show
+
+
+Follower = Callable[[str, "Report", float | None], None]
+"""Called with what is being trained, a report of it, and its test error if that is followed."""
 
 
 @contextmanager
-def progress_bar(workload: Workload, title: str) -> Iterator[Reporter]:
-    """A bar of the epochs, or of the iterations where each takes all images."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
-    length = workload.iterations_per_epoch
-    with Progress(*columns, TimeElapsedColumn(), console=out, transient=True) as progress:
-        task = progress.add_task("", total=-(-workload.iterations // length), state="")
+def following(quiet: bool) -> Iterator[Follower | None]:
+    """What to do with the reports of several trainings: a line that changes on a terminal, lines when piped."""
+    if quiet:
+        yield None
+    elif out.is_terminal:
+        with out.status("loading ...") as status:
+            yield lambda title, report, error: status.update(_followed(title, report, error))
+    else:
+        yield lambda title, report, error: print(_followed(title, report, error), flush=True)
 
-        def show(report: Report) -> None:
-            done = report.iteration if length == 1 else -(-(report.iteration + 1) // length)
-            progress.update(task, completed=done, state=_state(report))
 
-        yield show
+def _followed(title: str, report: Report, error: float | None) -> str:
+    tested = "" if error is None else f"  test error {100 * error:.2f} %  {report.seconds:.1f} s"
+    return f"{title}: epoch {report.epoch}  {_state(report)}{tested}"
 
 
 def _state(report: Report) -> str:
@@ -56,29 +71,6 @@ def _line(report: Report, workload: Workload) -> str:
     else:
         start = f"Epoch: {report.epoch}, Iteration: {report.iteration}, Accuracy: {report.accuracy:.3f}"
     return start + ("" if report.dev_accuracy is None else f", Dev accuracy: {report.dev_accuracy:.4f}")
-
-
-def how_trained(workload: Workload) -> str:
-    """The recipe in words: "adam, learning rate 0.001 (cosine), he, dropout 0.5, batches of 128, shift 2"."""
-    recipe, augmentation = workload.recipe, workload.recipe.augmentation
-    schedule = {
-        "constant": "",
-        "cosine": " (cosine)",
-        "step": f" (times {recipe.schedule.factor:g} every {recipe.schedule.every} epochs)",
-    }[recipe.schedule.name]
-    parts = {
-        recipe.optimizer.name: True,
-        f"learning rate {workload.learning_rate:g}{schedule}": True,
-        workload.network.activation: True,
-        recipe.initializer: True,
-        f"L2 {recipe.l2:g}": recipe.l2 > 0,
-        f"dropout {', '.join(f'{rate:g}' for rate in recipe.dropout)}": any(recipe.dropout),
-        f"batches of {workload.batch_size}": recipe.batch_size is not None,
-        f"shift {augmentation.shift}": augmentation.shift > 0,
-        f"rotate {augmentation.rotate:g}": augmentation.rotate > 0,
-        f"elastic {augmentation.elastic:g} over {augmentation.sigma:g}": augmentation.elastic > 0,
-    }
-    return ", ".join(words for words, said in parts.items() if said)
 
 
 def duration(workload: Workload, iterations: int) -> str:
@@ -98,7 +90,7 @@ def print_result(result: TrainingResult, published: Published | None, written: l
         f"{duration(workload, result.iterations)} on {facts['device']}, {facts['threads']} threads"
     )
     if workload.beyond_classic:
-        out.print(f"training   {how_trained(workload)}")
+        out.print(f"training   {workload.training}")
     if result.updates < workload.iterations:
         out.print(f"parameters of {duration(workload, result.updates)}, with the least dev loss of all reported")
     shares = {"train": result.accuracy, "dev": result.dev_accuracy, "test": result.test_accuracy}
@@ -109,10 +101,57 @@ def print_result(result: TrainingResult, published: Published | None, written: l
     for path in written:
         out.print(f"wrote      {path}")
     if published and result.test_accuracy is not None:
-        out.print(
-            f"test error {1 - result.test_accuracy:.2%}   published {100 * published.error:g}% "
-            f"({published.source}: the same network, trained their way)".replace("%", " %")
-        )
+        error = 1 - result.test_accuracy
+        theirs = f"published {100 * published.error:g} % ({published.source}: the same network, trained their way)"
+        out.print(f"test error {100 * error:.2f} %   {theirs}")
+
+
+def print_crossval(found: CrossValidation) -> None:
+    """The accuracy of each fold, and what they say together."""
+    first = found.results[0]
+    task, facts = first.workload, first.description
+    out.print(
+        f"{first.backend}, {task.dtype}: {task.network} network, {len(found.results)} folds of "
+        f"{task.images:,} images to train on, {duration(task, task.iterations)} each on {facts['device']}"
+    )
+    if task.beyond_classic:
+        out.print(f"training   {task.training}")
+    table = plain_table()
+    for heading in ("fold", "accuracy", "train", "loss", "seconds"):
+        table.add_column(heading, justify="right")
+    for number, (result, accuracy) in enumerate(zip(found.results, found.accuracies, strict=True), 1):
+        seconds = f"{result.costs.train:.2f}"
+        table.add_row(str(number), f"{accuracy:.2%}", f"{result.accuracy:.2%}", f"{result.loss:.4f}", seconds)
+    out.print(table)
+    low, high = found.interval
+    out.print(
+        f"accuracy   mean {found.mean:.2%}   standard deviation {found.deviation:.2%}   "
+        f"95% interval {low:.2%} to {high:.2%}"
+    )
+
+
+def crossval_record(found: CrossValidation) -> dict[str, Any]:
+    """The same as JSON values."""
+    first = found.results[0]
+    return {
+        "backend": first.backend,
+        "workload": first.workload.describe(),
+        "accuracies": found.accuracies,
+        "mean": found.mean,
+        "standard_deviation": found.deviation,
+        "interval": list(found.interval),
+        "folds": [
+            {
+                "accuracy": accuracy,
+                "train_accuracy": result.accuracy,
+                "loss": result.loss,
+                "updates": result.updates,
+                "costs": result.costs.as_dict(),
+            }
+            for result, accuracy in zip(found.results, found.accuracies, strict=True)
+        ],
+        "description": first.description,
+    }
 
 
 def training_record(result: TrainingResult, published: Published | None) -> dict[str, Any]:
