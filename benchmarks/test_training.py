@@ -13,7 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import mnistbench.backends as registry
 from mnistbench import results, training
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
-from mnistbench.datasets import Dataset, load_data
+from mnistbench.datasets import Dataset
+from mnistbench.datasets.copies import load_images
 from mnistbench.measurement import cold
 from mnistbench.measurement.clock import timed
 from mnistbench.workload import DType, Workload, preset
@@ -33,7 +34,7 @@ def task(pytestconfig: pytest.Config) -> Workload:
 
 @pytest.fixture(scope="module")
 def dataset(task: Workload) -> Dataset:
-    return load_data(seed=task.seed, train_size=task.images)
+    return load_images(task.images, task.seed)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_training(
         agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory))
         final = {
             "dev_accuracy": training.accuracy(trainer, dataset.dev),
-            "test_accuracy": training.accuracy(trainer, dataset.test) if dataset.test else None,
+            "test_accuracy": training.accuracy(trainer, dataset.test),
         }
         last = trainer.advance(1)
         final |= {"loss": last.loss, "train_accuracy": last.accuracy}

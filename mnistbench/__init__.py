@@ -19,17 +19,25 @@ if TYPE_CHECKING:
     from mnistbench.agreement import verify as verify
     from mnistbench.backends import Availability
     from mnistbench.comparison import compare as compare
+    from mnistbench.crossval import cross_validate as cross_validate
     from mnistbench.datasets import Dataset as Dataset
     from mnistbench.datasets import Split as Split
     from mnistbench.datasets import load_data as load_data
     from mnistbench.errors import MnistbenchError as MnistbenchError
     from mnistbench.network import Parameters as Parameters
+    from mnistbench.network import load_model as load_model
     from mnistbench.network import load_parameters as load_parameters
     from mnistbench.network import save_parameters as save_parameters
+    from mnistbench.recipe import Augmentation as Augmentation
+    from mnistbench.recipe import Optimizer as Optimizer
+    from mnistbench.recipe import Recipe as Recipe
+    from mnistbench.recipe import Schedule as Schedule
     from mnistbench.training import TrainingResult as TrainingResult
     from mnistbench.training import train as train
+    from mnistbench.training import train_workload as train_workload
     from mnistbench.workload import Network as Network
     from mnistbench.workload import Workload as Workload
+    from mnistbench.workload import preset as preset
 
     def backends() -> dict[str, Availability]:
         """Every registered backend's name, and whether it can run here (see :mod:`mnistbench.backends`)."""
@@ -38,18 +46,26 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Augmentation": "recipe",
     "Dataset": "datasets",
     "MnistbenchError": "errors",
     "Network": "workload",
+    "Optimizer": "recipe",
     "Parameters": "network",
+    "Recipe": "recipe",
+    "Schedule": "recipe",
     "Split": "datasets",
     "TrainingResult": "training",
     "Workload": "workload",
     "compare": "comparison",
+    "cross_validate": "crossval",
     "load_data": "datasets",
+    "load_model": "network",
     "load_parameters": "network",
+    "preset": "workload",
     "save_parameters": "network",
     "train": "training",
+    "train_workload": "training",
     "verify": "agreement",
 }
 

@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mnistbench.errors import ModelError
 from mnistbench.files import write_atomically
-from mnistbench.recipe import Initializer
+from mnistbench.recipe import ACTIVATIONS, Activation, Initializer
 from mnistbench.reference import Array as Array
 from mnistbench.workload import Network
 
@@ -102,36 +102,51 @@ def _drawn(rng: np.random.Generator, outputs: int, inputs: int, initializer: Ini
     return values.astype(np.float64)
 
 
-def save_parameters(path: Path, parameters: Parameters, image_shape: Sequence[int]) -> None:
-    """Write an ``.npz`` file with arrays W1, b1, W2, b2, ... and image_shape; never half of one.
+def save_parameters(
+    path: Path, parameters: Parameters, image_shape: Sequence[int], activation: Activation = "relu"
+) -> None:
+    """Write an ``.npz`` file with arrays W1, b1, W2, b2, ..., image_shape and activation; never half of one.
 
     Raises:
         MnistbenchError: the file cannot be written.
     """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(parameters.named())
-    np.savez(buffer, image_shape=np.array(image_shape, np.int64), **arrays)
+    np.savez(buffer, image_shape=np.array(image_shape, np.int64), activation=np.array(activation), **arrays)
     write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 
+class Model(NamedTuple):
+    """All that a prediction needs: parameters, the (height, width) of the images, and the activation."""
+
+    parameters: Parameters
+    image_shape: tuple[int, int]
+    activation: Activation
+
+
 def load_parameters(path: Path) -> tuple[Parameters, tuple[int, int]]:
-    """Read what :func:`save_parameters` wrote: the parameters and the (height, width) of the images.
+    """The first two of :func:`load_model`.
+
+    Raises:
+        ModelError: as :func:`load_model`.
+    """
+    return load_model(path)[:2]
+
+
+def load_model(path: Path) -> Model:
+    """Read what :func:`save_parameters` wrote; a file without an activation is of a network of ReLU.
 
     Raises:
         ModelError: the file is missing, is no such file, or holds something else. Pickled data is refused.
     """
-    try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; write one with 'mnistbench train --save {path}'") from None
-    except Exception as error:  # a damaged file can fail in zip, zlib, the array's header, or by asking for memory
-        raise ModelError(f"{path}: not a model file written by 'mnistbench train --save'") from error
+    arrays = _read_arrays(path)
     layers = sum(name.startswith("W") for name in arrays)
     expected = {"image_shape", *(f"{kind}{layer}" for kind in "Wb" for layer in range(1, layers + 1))}
-    if layers == 0 or set(arrays) != expected:
-        raise ModelError(f"{path}: holds {sorted(arrays)}, not image_shape, W1, b1, W2, b2, ...")
+    if layers == 0 or {*arrays} - {"activation"} != expected:
+        raise ModelError(f"{path}: holds {sorted(arrays)}, not image_shape, activation, W1, b1, W2, b2, ...")
+    activation = arrays.pop("activation", np.array("relu"))
+    if activation.shape or activation.dtype.kind != "U" or str(activation) not in ACTIVATIONS:
+        raise ModelError(f"{path}: the activation {activation.tolist()!r} is none of {', '.join(ACTIVATIONS)}")
     parameters = _checked_parameters(path, arrays, layers)
     sides = arrays["image_shape"]
     inputs = parameters.network.inputs
@@ -142,7 +157,19 @@ def load_parameters(path: Path) -> tuple[Parameters, tuple[int, int]]:
         or int(sides[0]) * int(sides[1]) != inputs
     ):
         raise ModelError(f"{path}: images of shape {sides.tolist()} do not fit {inputs} inputs")
-    return parameters, (int(sides[0]), int(sides[1]))
+    known = next(name for name in ACTIVATIONS if name == str(activation))
+    return Model(parameters, (int(sides[0]), int(sides[1])), known)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; write one with 'mnistbench train --save {path}'") from None
+    except Exception as error:  # a damaged file can fail in zip, zlib, the array's header, or by asking for memory
+        raise ModelError(f"{path}: not a model file written by 'mnistbench train --save'") from error
 
 
 def _checked_parameters(path: Path, arrays: dict[str, NDArray[Any]], layers: int) -> Parameters:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mnistbench import charts, results
+from mnistbench import charts, reproduction, results
 from mnistbench.errors import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement.statistics import NOISY_SPREAD
@@ -214,7 +214,8 @@ def spread(rows: pd.DataFrame) -> tuple[float, float] | None:
 
 def _machines(folder: Path) -> list[Path]:
     """The folders of machines with stored results."""
-    found = sorted({path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")})
+    timed = {path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")}
+    found = sorted(timed | reproduction.machines(folder))
     if not found:
         raise MnistbenchError(f"{folder}: holds no results; measure some with 'pytest benchmarks/'")
     return found
@@ -223,7 +224,7 @@ def _machines(folder: Path) -> list[Path]:
 def _workloads(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each workload measured on a machine, presets first, and the latest rows of it."""
     rows = results.load(machine)
-    for workload in dict.fromkeys([*PRESETS, *rows["workload"]]):
+    for workload in dict.fromkeys([*PRESETS, *rows["workload"]]) if len(rows) else ():
         if workload != results.SCALING and len(chosen := results.latest(rows, workload)):
             yield workload, chosen
 
@@ -234,6 +235,7 @@ def _pictures(machine: Path) -> Iterator[Picture]:
         for name, draw in _charts(workload, rows).items():
             yield f"{workload}-{name}", draw, rows
     yield from _pictures_beyond(machine)
+    yield from _picture_of_errors(machine)
 
 
 def _charts(workload: str, rows: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]:
@@ -249,6 +251,12 @@ def _pictures_beyond(machine: Path) -> Iterator[Picture]:
     rows = results.scaling(results.load(machine))
     for axis in charts.scaling_axes(_validated(rows)) if len(rows) else ():
         yield f"scaling-{axis}", partial(charts.scaling, axis=axis), rows
+
+
+def _picture_of_errors(machine: Path) -> Iterator[Picture]:
+    """The chart of the presets' test errors, where some are stored."""
+    if len(rows := reproduction.load(machine)):
+        yield "test-errors", charts.errors_over_time, rows
 
 
 def _validated(rows: pd.DataFrame) -> pd.DataFrame:
@@ -282,7 +290,8 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
         "Written by `mnistbench charts` from the JSON files in the folders; see the project's README",
     ]
     lines += ["for what is measured and how."]
-    if all((results.load(machine)["device"] == "CPU").all() for machine in _machines(folder)):
+    devices = [device for machine in _machines(folder) for device in results.load(machine).get("device", [])]
+    if all(device == "CPU" for device in devices):
         lines += ["", "No GPU rows have been measured yet; `benchmarks/gpu.sh` measures them where there is a GPU."]
     opening: tuple[str, list[str]] = ("", [])
     for machine in _machines(folder):
@@ -294,7 +303,7 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
             if workload == OPENING and rows["date"].max() > opening[0]:
                 chart = f"![training time]({folder.name}/{machine.name}/{workload}-training-time.svg)"
                 opening = rows["date"].max(), [*table, "", chart]
-        lines += _beyond(machine)
+        lines += [*_beyond(machine), *_errors(machine)]
     yield folder / "README.md", "\n".join(lines) + "\n"
     yield from _opening(folder.resolve().parent / "README.md", opening[1])
 
@@ -308,6 +317,19 @@ def _beyond(machine: Path) -> Iterator[str]:
         yield from ("", f"![{stem}]({machine.name}/{stem}.svg)")
     if shown and shown[-1][0].startswith("scaling"):
         yield from ("", *(f"Scaling: {line[0].lower()}{line[1:]}" for line in _provenance(shown[-1][2])))
+
+
+def _errors(machine: Path) -> Iterator[str]:
+    """What the results' README.md says of the presets' test errors."""
+    for stem, _, rows in _picture_of_errors(machine):
+        yield from ("", f"## {rows['machine'].iloc[0]}: test errors", "")
+        yield from (
+            *reproduction.as_markdown(rows),
+            "",
+            *_provenance(rows),
+            "",
+            f"![{stem}]({machine.name}/{stem}.svg)",
+        )
 
 
 def _provenance(rows: pd.DataFrame) -> list[str]:

@@ -591,4 +591,5 @@ def test_the_learning_curve_of_the_classic_workload() -> None:
         curve = {metrics.iteration: metrics.accuracy for metrics in result.metrics}
         for iteration, (lowest, highest) in LEARNING_CURVE.items():
             assert lowest <= curve[iteration] <= highest, f"seed {seed}, iteration {iteration}"
+        assert result.dev_accuracy is not None
         assert 0.82 <= result.dev_accuracy <= 0.87, f"seed {seed}"

@@ -30,7 +30,7 @@ from mnistbench.datasets.idx import FILE_NAMES
 from mnistbench.datasets.kaggle import COLUMNS
 from mnistbench.measurement import limits
 from mnistbench.measurement.rates import Blas, Level, Limits
-from mnistbench.network import Parameters, load_parameters, save_parameters
+from mnistbench.network import Parameters, load_model, load_parameters, save_parameters
 from mnistbench.threads import usable_cpus
 from mnistbench.workload import PRESETS, Network
 from tests.test_report import document, entry
@@ -147,6 +147,10 @@ def test_train_as_json(data: Path) -> None:
         "history",
         "peak_memory_bytes",
         "description",
+        "workload",
+        "updates",
+        "test_error",
+        "published",
     ]
     assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
     assert [*record["costs"]] == ["import", "load", "compile", "train"]
@@ -508,7 +512,6 @@ def test_help(command: str) -> None:
         (["--hidden", "0"], "--hidden 0: "),
         (["--hidden", "10,"], "--hidden 10,: "),
         (["--hidden", "-3"], "--hidden -3: "),
-        (["--hidden", "5,5"], "does not implement 2 hidden layers"),
         (["--backend", "nunpy"], "backend 'nunpy' does not exist; did you mean numpy?"),
         (["--learning-rate", "0"], "learning rate 0.0: "),
         (["--learning-rate", "nan"], "learning rate nan: "),
@@ -516,7 +519,7 @@ def test_help(command: str) -> None:
         (["--every", "0"], "every 0: "),
         (["--threads", "0"], "0 threads: "),
         (["--seed", "-1"], "seed -1: "),
-        (["--dev-size", "0"], "dev size 0: "),
+        (["--dev-size", "-1"], "dev size -1: "),
         (["--dev-size", "99999"], "dev size 99999: "),
         (["--train-size", "91"], "train size 91: "),
         (["--plot", "run.pdf"], "--plot run.pdf: give a name that ends in .png or .svg"),
@@ -563,7 +566,7 @@ def test_an_unwritable_file_is_known_before_training(data: Path, monkeypatch: py
     def trained(*arguments: object, **options: object) -> None:
         raise AssertionError("trained for nothing")
 
-    monkeypatch.setattr("mnistbench.training.train", trained)
+    monkeypatch.setattr("mnistbench.training.train_workload", trained)
     monkeypatch.setattr("mnistbench.datasets.load_data", trained)
     Path("file").write_text("no folder")
     for options in (["--save", "file/model.npz"], ["--plot", "file/run.png"], ["--plot", "run.pdf"]):
@@ -613,12 +616,11 @@ def test_predict_refuses_a_model_of_other_images(data: Path, model: Path) -> Non
     assert "(5, 4)" in complaint("predict", model, "--data", "turned")
 
 
-def test_predict_refuses_a_deeper_network(data: Path) -> None:
-    shapes = [(4, 20), (5, 4), (3, 5)]
-    deep = Parameters([np.ones(shape) for shape in shapes], [np.ones((rows, 1)) for rows, _ in shapes])
-    assert deep.network == Network((20, 4, 5, 3))
-    save_parameters(Path("deep.npz"), deep, (4, 5))
-    assert "20-4-5-3" in complaint("predict", "deep.npz", "--data", data)
+def test_predict_of_a_deeper_network_of_another_activation(data: Path) -> None:
+    options = [*SMALL, "--data", data, "--hidden", "7,5", "--activation", "tanh", "--epochs", 30, "--batch-size", 10]
+    trained = json.loads(run("train", *options, "--save", "deep.npz", "--json"))["test_accuracy"]
+    assert load_model(Path("deep.npz")).parameters.network == Network((20, 7, 5, 3))
+    assert f"{trained:.1%} of all 20 test images are right" in run("predict", "deep.npz", "--data", data)
 
 
 def test_predict_of_a_model_with_fewer_classes(data: Path) -> None:

@@ -86,12 +86,23 @@ def test_images_that_are_no_squares_are_moved_within_their_shape() -> None:
 
 
 def test_mnist_is_enlarged_beyond_its_own_number() -> None:
-    data, more = load_data(train_size=59_000), load_images(59_010)
+    data, more = load_data(train_size=59_000), load_images(60_010)
     assert np.array_equal(more.train.images[:59_000], data.train.images)
     copies = more.train.images[59_000:].reshape(-1, 28, 28)
-    assert len(copies) == 10
+    assert len(copies) == 1_010
     # Digits have a margin of four pixels, so that moved ones lose next to nothing.
     assert copies.any(axis=(1, 2)).all()
     assert more.dev.images.shape == (1_000, 784)
     few, own = load_images(300), load_data(train_size=300)
     assert np.array_equal(few.train.images, own.train.images)
+
+
+@pytest.mark.parametrize(("count", "dev"), [(300, 1_000), (59_000, 1_000), (59_990, 10), (60_000, 0)])
+def test_all_of_mnists_own_images_can_be_trained_on(count: int, dev: int) -> None:
+    found = load_images(count, seed=3)
+    assert (len(found.train), len(found.dev)) == (count, dev)
+    order = load_data(seed=3, train_size=100)
+    if dev == 1_000:
+        assert np.array_equal(found.train.images[:100], order.train.images)
+    if count == 60_000:
+        assert np.bincount(found.train.labels).tolist()[:2] == [5_923, 6_742]

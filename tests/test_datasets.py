@@ -138,7 +138,7 @@ def test_pandas_is_imported_for_csv_only() -> None:
 @given(
     seed=st.integers(0, 2**64),
     images=st.integers(3, 40),
-    dev=st.integers(1, 39),
+    dev=st.integers(0, 39),
     train=st.integers(1, 39) | st.none(),
 )
 def test_splits_are_disjoint_cover_and_follow_the_seed(
@@ -204,7 +204,16 @@ def test_sha256_sees_every_part(folder: Path) -> None:
 @pytest.mark.parametrize("size", [0, -1, 1.5])
 def test_sizes_must_be_positive_whole_numbers(folder: Path, size: Any) -> None:
     assert f"train size {size}: must be a positive" in refusal(folder, dev_size=2, train_size=size)
-    assert f"dev size {size}: must be a positive" in refusal(folder, dev_size=size)
+    if size:
+        assert f"dev size {size}: must be 0 or a positive" in refusal(folder, dev_size=size)
+
+
+def test_without_dev_all_images_are_trained_on(folder: Path) -> None:
+    data = load_data(folder, dev_size=0)
+    assert (len(data.train), len(data.dev)) == (12, 0)
+    assert data.dev.images.shape == (0, 6)
+    assert (str(data.dev.images.dtype), str(data.dev.labels.dtype)) == ("uint8", "int64")
+    assert data.sha256 != load_data(folder, dev_size=1).sha256
 
 
 def test_sizes_must_fit(folder: Path) -> None:

@@ -19,8 +19,8 @@ from hypothesis.extra import numpy as hnp
 
 from mnistbench import reference
 from mnistbench.errors import MnistbenchError, ModelError
-from mnistbench.network import Array, Parameters, load_parameters, save_parameters
-from mnistbench.recipe import INITIALIZERS, Initializer
+from mnistbench.network import Array, Parameters, load_model, load_parameters, save_parameters
+from mnistbench.recipe import ACTIVATIONS, INITIALIZERS, Activation, Initializer
 from mnistbench.workload import Network
 from tests.builders import identical
 
@@ -165,7 +165,8 @@ def test_the_file_holds_plain_arrays_under_the_equations_names(tmp_path: Path) -
     with np.load(path, allow_pickle=False) as file:
         shapes = {name: file[name].shape for name in file.files}
         assert file["image_shape"].tolist() == [2, 3]
-    assert shapes == {"W1": (4, 6), "b1": (4, 1), "W2": (3, 4), "b2": (3, 1), "image_shape": (2,)}
+        assert str(file["activation"]) == "relu"
+    assert shapes == {"W1": (4, 6), "b1": (4, 1), "W2": (3, 4), "b2": (3, 1), "image_shape": (2,), "activation": ()}
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -321,3 +322,27 @@ def test_the_archive_that_those_were_made_from_is_accepted(tmp_path: Path) -> No
     found, shape = load_parameters(tmp_path / "model.npz")
     assert identical(found, zeros(6, 4, 3))
     assert shape == (2, 3)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_file_keeps_the_activation(tmp_path: Path, activation: Activation) -> None:
+    parameters = Parameters.initial(Network((6, 5, 4, 3)), 0)
+    save_parameters(tmp_path / "model.npz", parameters, (2, 3), activation)
+    found = load_model(tmp_path / "model.npz")
+    assert (found.image_shape, found.activation) == ((2, 3), activation)
+    assert found.parameters.network == parameters.network
+    assert load_parameters(tmp_path / "model.npz")[1] == (2, 3)
+
+
+@pytest.mark.parametrize("written", [np.array("step"), np.array(["relu"]), np.array(3), np.array(b"relu")], ids=str)
+def test_an_activation_that_is_none_is_refused(tmp_path: Path, written: Any) -> None:
+    arrays: dict[str, Any] = dict(zeros(6, 4, 3).named())
+    np.savez(tmp_path / "model.npz", image_shape=np.array([2, 3]), activation=written, **arrays)
+    with pytest.raises(ModelError, match=r"model\.npz: the activation .* is none of relu, "):
+        load_model(tmp_path / "model.npz")
+
+
+def test_a_file_without_an_activation_is_of_relu(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = dict(zeros(6, 4, 3).named())
+    np.savez(tmp_path / "model.npz", image_shape=np.array([2, 3]), **arrays)
+    assert load_model(tmp_path / "model.npz").activation == "relu"

@@ -22,6 +22,7 @@ LIGHT = [
     "mnistbench.errors",
     "mnistbench.files",
     "mnistbench.measurement.rates",
+    "mnistbench.recipe",
     "mnistbench.threads",
     "mnistbench.workload",
 ]

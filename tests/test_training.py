@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mnistbench.backends as registry
-from mnistbench import reference, training
-from mnistbench.backends import Metrics
-from mnistbench.backends.numpy import NumpyTrainer
+from mnistbench import general, reference, training
+from mnistbench.backends import Backend, Metrics
+from mnistbench.backends.numpy import GeneralNumpyTrainer, NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.errors import BackendUnavailable, Diverged, ModelError, OptionError, UnknownBackend, UnsupportedWorkload
 from mnistbench.network import Array, Parameters
-from mnistbench.training import TrainingResult
-from mnistbench.workload import DTYPES, Workload
+from mnistbench.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.training import Report, TrainingResult, train_workload
+from mnistbench.workload import DTYPES, Network, Workload
 
 IMAGE_SHAPE, CLASSES = (4, 5), 3
 
@@ -201,6 +202,7 @@ def test_parameters_that_do_not_fit_are_refused(weights: list[Array], biases: li
 def test_no_test_set_no_test_accuracy() -> None:
     result = train(replace(DATASET, test=None))
     assert result.test_accuracy is None
+    assert result.dev_accuracy is not None
     assert 0 <= result.dev_accuracy <= 1
 
 
@@ -216,6 +218,11 @@ def test_no_test_set_no_test_accuracy() -> None:
         {"seed": -1},
         {"hidden": 0},
         {"threads": 0},
+        {"epochs": 3},
+        {"iterations": None, "epochs": 0},
+        {"patience": 0},
+        {"activation": "step"},
+        {"hidden": (4, 4), "recipe": Recipe(dropout=(0.1, 0.2, 0.3))},
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
@@ -227,6 +234,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
 def test_backends_that_cannot_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownBackend, match="did you mean numpy"):
         train(backend="nunpy")
+    monkeypatch.setattr(NumpyBackend, "missing", Backend.missing)
     with pytest.raises(UnsupportedWorkload, match="2 hidden layers"):
         train(hidden=(4, 4))
     gone = registry.Availability(usable=False, reason="switched off")
@@ -356,3 +364,158 @@ def test_initial_parameters_that_are_not_finite_are_refused(value: float) -> Non
     own.weights[1][0, 0] = value
     with pytest.raises(ModelError, match="NaN or infinite"):
         train(parameters=own)
+
+
+# Beyond the classic
+
+BATCHES = Recipe("he", dropout=(0.2,), optimizer=Optimizer("adam"), batch_size=16, schedule=Schedule("cosine"))
+BY_EPOCHS: dict[str, Any] = {"iterations": None, "epochs": 4, "learning_rate": 0.01, "recipe": BATCHES}
+
+
+def by_general(workload: Workload, iterations: int) -> Parameters:
+    """The parameters after so many iterations, by the equations."""
+    drawn = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer).astype(workload.dtype)
+    state = general.State.start(drawn, workload.recipe.optimizer)
+    batches = general.Batches(workload, DATASET.train.images, DATASET.train.labels, IMAGE_SHAPE)
+    for _ in range(iterations):
+        state = general.iterate(workload, batches, state).after
+    return state.parameters
+
+
+def scored(parameters: Parameters, part: Split, activation: Any = "relu") -> tuple[Any, float]:
+    X = reference.scale_images(part.images, parameters.weights[0].dtype)
+    Zs, As = general.forward(parameters, X, activation)
+    right = reference.get_accuracy(reference.get_predictions(As[-1]), part.labels)
+    return pytest.approx(reference.cross_entropy(Zs[-1], part.labels), rel=1e-6), right
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_option_reaches_the_equations(activation: Any, optimizer: Any) -> None:
+    recipe = replace(BATCHES, optimizer=Optimizer(optimizer), l2=0.5, augmentation=Augmentation(shift=1, rotate=20))
+    result = train(**BY_EPOCHS | {"recipe": recipe, "activation": activation, "hidden": (5, 4), "seed": 3})
+    workload = result.workload
+    assert workload.network == Network((20, 5, 4, 3), activation)
+    assert (workload.recipe, workload.seed, workload.iterations) == (recipe, 3, 12)
+    expected = by_general(workload, 12)
+    assert same(result.parameters, tuple(array for _, array in expected.named()))
+    loss, right = scored(expected, DATASET.train, activation)
+    assert (result.loss, result.accuracy) == (loss, right)
+    assert result.dev_accuracy == scored(expected, DATASET.dev, activation)[1]
+    assert result.test_accuracy == scored(expected, parts()["test"], activation)[1]
+
+
+def test_with_batches_every_epoch_is_reported() -> None:
+    seen: list[Report] = []
+    result = train(**BY_EPOCHS, progress=seen.append)
+    assert [(m.epoch, m.iteration) for m in seen] == [(1, 2), (2, 5), (3, 8), (4, 11)]
+    assert [m.seconds for m in seen] == sorted(m.seconds for m in seen)
+    assert seen[-1].seconds == result.costs.train
+    assert [*result.history.columns] == ["epoch", "iteration", "loss", "accuracy", "dev_loss", "dev_accuracy"]
+    for report in seen:
+        loss, right = scored(by_general(result.workload, report.iteration + 1), DATASET.dev)
+        assert (report.dev_loss, report.dev_accuracy) == (loss, right)
+    assert result.metrics[:-1] == seen
+    final = result.metrics[-1]
+    assert (final.iteration, final.epoch, final.loss, final.accuracy) == (12, 4, result.loss, result.accuracy)
+    assert final.dev_accuracy == result.dev_accuracy
+    assert (result.updates, result.iterations, result.epoch) == (12, 12, 4)
+
+
+def test_with_batches_and_iterations_the_last_is_reported_too() -> None:
+    result = train(recipe=BATCHES, learning_rate=0.01, iterations=8)
+    assert [(m.epoch, m.iteration) for m in result.metrics] == [(1, 2), (2, 5), (2, 7), (2, 8)]
+    often = train(recipe=BATCHES, learning_rate=0.01, iterations=8, every=3)
+    assert [m.iteration for m in often.metrics] == [0, 3, 6, 8]
+    assert same(often.parameters, tuple(array for _, array in result.parameters.named()))
+
+
+def test_watching_sees_the_parameters_of_each_report() -> None:
+    seen: list[tuple[int, Parameters]] = []
+    workload = Workload(DATASET.network(4), 40, 9, 0.01, recipe=BATCHES)
+    result = train_workload(
+        workload, DATASET, "numpy", watch=lambda report, own: seen.append((report.iteration + 1, own))
+    )
+    assert [updates for updates, _ in seen] == [3, 6, 9]
+    for updates, own in seen:
+        assert same(own, tuple(array for _, array in by_general(workload, updates).named()))
+    assert result.workload == workload
+
+
+def test_full_batches_and_optimizers_end_with_the_loss_of_all_images() -> None:
+    recipe = Recipe("xavier", l2=0.1, optimizer=Optimizer("nesterov"))
+    result = train(recipe=recipe, activation="tanh", every=5)
+    assert [m.iteration for m in result.metrics] == [0, 5, 10, 15, 20, 25]
+    loss, right = scored(by_general(result.workload, 25), DATASET.train, "tanh")
+    assert (result.loss, result.accuracy) == (loss, right)
+    assert [*result.history.columns] == ["iteration", "loss", "accuracy"]
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 6), st.integers(0, 50), st.sampled_from([0.01, 0.3, 1.0]))
+def test_patience_keeps_the_parameters_of_the_least_dev_loss(patience: int, seed: int, rate: float) -> None:
+    options = BY_EPOCHS | {"epochs": 12, "seed": seed, "learning_rate": rate}
+    whole = [m for m in train(**options).metrics[:-1] if m.dev_loss is not None]
+    losses = [m.dev_loss for m in whole if m.dev_loss is not None]
+    best = 0
+    for stop, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = stop
+        if stop - best >= patience:
+            break
+    result = train(**options, patience=patience)
+    assert result.metrics[:-1] == whole[: stop + 1]
+    assert (result.epoch, result.updates, result.iterations) == (best + 1, 3 * best + 3, 3 * stop + 3)
+    expected = by_general(result.workload, result.updates)
+    assert same(result.parameters, tuple(array for _, array in expected.named()))
+    assert result.dev_accuracy == whole[best].dev_accuracy
+    assert result.test_accuracy == scored(expected, parts()["test"])[1]
+    assert result.loss == scored(expected, DATASET.train)[0]
+
+
+def test_patience_of_full_batches_looks_where_it_reports() -> None:
+    result = train(iterations=200, learning_rate=3.0, patience=20, every=10)
+    assert result.metrics[-1].dev_loss == min(m.dev_loss or 0 for m in result.metrics)
+    assert result.updates % 10 == 1 or result.updates == 200
+    assert same(result.parameters, by_hand(result.updates, 3.0, np.float32)[-1]["parameters"])
+    assert result.loss == pytest.approx(by_hand(result.updates, 3.0, np.float32)[-1]["loss"], rel=1e-6)
+
+
+def test_without_dev_images_there_is_no_dev_accuracy_and_no_patience() -> None:
+    alone = replace(DATASET, dev=Split(DATASET.dev.images[:0], DATASET.dev.labels[:0]))
+    result = train(alone, **BY_EPOCHS)
+    assert result.dev_accuracy is None
+    assert [m.dev_loss for m in result.metrics] == [None] * 5
+    assert train(alone).dev_accuracy is None
+    with pytest.raises(OptionError, match=r"^patience 3: there are no dev images"):
+        train(alone, **BY_EPOCHS, patience=3)
+
+
+def test_a_workload_that_does_not_fit_the_data_is_refused() -> None:
+    with pytest.raises(OptionError, match="41 images: noise has 40 to train on"):
+        train_workload(Workload(DATASET.network(4), 41), DATASET, "numpy")
+    with pytest.raises(ModelError, match="the workload of a 20-4-5 network cannot fit the data"):
+        train_workload(Workload(Network((20, 4, 5)), 40), DATASET, "numpy")
+    with pytest.raises(ModelError, match="parameters of a 20-4-3 network: the workload is of a 20-5-3 network"):
+        train_workload(Workload(DATASET.network(5), 40), DATASET, "numpy", parameters=initial())
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 11), st.none() | st.integers(1, 12), st.sampled_from(OPTIMIZERS))
+def test_divergence_with_batches_names_the_iteration(bad: int, every: int | None, optimizer: Any) -> None:
+    """Also where the optimizer's memory, and the place in an epoch, decide which iteration it is."""
+
+    class BreaksDown(GeneralNumpyTrainer):
+        def advance(self, iterations: int) -> Metrics:
+            for _ in range(iterations):
+                metrics = super().advance(1)
+                if metrics.iteration == bad:
+                    self._state.parameters.biases[0][0] = math.nan
+            return metrics
+
+    recipe = replace(BATCHES, optimizer=Optimizer(optimizer))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnistbench.backends.numpy.GeneralNumpyTrainer", BreaksDown)
+        with pytest.raises(Diverged) as caught:
+            train(**BY_EPOCHS | {"recipe": recipe}, every=every)
+    assert caught.value.iteration == bad

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mnistbench import reference
 from mnistbench.errors import OptionError
-from mnistbench.workload import PRESETS, DType, Network, Workload, preset
+from mnistbench.recipe import Recipe
+from mnistbench.workload import PRESETS, PUBLISHED, DType, Network, Workload, preset, variant
 
 sizes = st.integers(1, 12)
 
@@ -56,7 +57,7 @@ def test_presets_carry_their_name_and_are_taken_in_a_dtype_and_seed(dtype: DType
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"^workload 'clasic': choose from classic, smoke$"):
+    with pytest.raises(OptionError, match=r"^workload 'clasic': choose from classic, smoke, wide, "):
         preset("clasic")
 
 
@@ -120,3 +121,42 @@ def test_with_dtype_changes_nothing_else(dtype: DType) -> None:
     task = Workload(Network((4, 3, 2)), 10, 20, 0.25, "float64", 7)
     assert task.with_dtype(dtype).describe() == task.describe() | {"dtype": dtype}
     assert task.with_dtype(dtype).itemsize == np.dtype(dtype).itemsize
+
+
+def test_published_errors_are_of_presets_that_train_on_all_images() -> None:
+    for name, published in PUBLISHED.items():
+        task = preset(name)
+        assert task.images == 60_000
+        assert str(task.network) in published.method
+        assert 0.005 < published.error < 0.05
+        assert published.source.split()[-1] in ("1998", "2003")
+    assert preset("simard-elastic").recipe.augmentation.elastic == 34
+
+
+def test_presets_of_larger_networks_train_whole_epochs_in_batches() -> None:
+    for task in PRESETS.values():
+        if task.beyond_classic:
+            assert task.batch_size == 128
+            assert task.iterations % task.iterations_per_epoch == 0
+    assert (preset("wide").network.hidden, preset("deep").network.hidden) == ((800,), (500, 150))
+    assert preset("wide").iterations == preset("wide").iterations_per_epoch == 461
+
+
+def test_a_number_of_epochs() -> None:
+    task = Workload(Network((4, 3, 2)), 10, recipe=Recipe(batch_size=4))
+    assert task.for_epochs(7).iterations == 21
+    assert replace(task, recipe=Recipe()).for_epochs(7).iterations == 7
+    with pytest.raises(OptionError, match=r"^0 epochs: at least 1 is needed$"):
+        task.for_epochs(0)
+
+
+def test_a_variant_is_named_by_its_sizes_and_the_recipe_it_has() -> None:
+    assert variant("classic", hidden=32).name == "784-32-10x41000x500"
+    assert variant("classic", seed=7, images=100).name == "784-10-10x100x500-seed7"
+    assert variant("wide", hidden=8, iterations=3).name == "wide-784-8-10x59000x3"
+    assert variant("wide") == preset("wide")
+
+
+def test_a_workload_with_a_recipe_comes_back_from_its_description() -> None:
+    for task in PRESETS.values():
+        assert Workload.from_description(json.loads(json.dumps(task.describe()))) == task

@@ -28,6 +28,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mnistbench.charts.costs import cold_start, training_time
+from mnistbench.charts.errors import errors_over_time
 from mnistbench.charts.heatmap import has_speedups, speedups
 from mnistbench.charts.history import history
 from mnistbench.charts.pictures import predictions, training_run
@@ -44,6 +45,7 @@ __all__ = [
     "cold_start",
     "digest",
     "drawable",
+    "errors_over_time",
     "has_speedups",
     "history",
     "learning",

@@ -167,7 +167,7 @@ def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> N
     trajectory = _trajectory(comparison)
     dataset = trajectory.dataset
     dev = training.accuracy(trainer, dataset.dev)
-    test = training.accuracy(trainer, dataset.test) if dataset.test else None
+    test = training.accuracy(trainer, dataset.test)
     last = trainer.advance(1)
     contender.final = {
         "loss": last.loss,

@@ -55,7 +55,7 @@ class Dataset:
         source: where it came from, in words: "MNIST (embedded)", a file, a folder.
         image_shape: (height, width); their product is the number of pixels.
         classes: how many there are, one more than the largest label of the whole source.
-        train, dev, test: disjoint; ``test`` is None where the source has none.
+        train, dev, test: disjoint; ``dev`` may have no images, and ``test`` is None where the source has none.
     """
 
     source: str
@@ -119,7 +119,7 @@ def load_data(
             digit-recognizer, gzip or not, which has no test set.
         seed: 0 or a positive whole number.
         train_size: at least 1; by default all that is left after dev, of the embedded MNIST at most 41,000.
-        dev_size: at least 1; by default 1,000.
+        dev_size: by default 1,000; with 0, dev has no images.
 
     Raises:
         DataError: the source cannot be read, is not as it should be, or is too small for the sizes; the
@@ -130,9 +130,10 @@ def load_data(
     dev_size = DEV_SIZE if dev_size is None else dev_size
     if not isinstance(seed, int) or seed < 0:
         raise OptionError(f"seed {seed}: must be 0 or a positive whole number")
-    for option, size in (("dev size", dev_size), ("train size", train_size)):
-        if size is not None and (not isinstance(size, int) or size < 1):
-            raise DataError(f"{name}: {option} {size}: must be a positive whole number")
+    if not isinstance(dev_size, int) or dev_size < 0:
+        raise DataError(f"{name}: dev size {dev_size}: must be 0 or a positive whole number")
+    if train_size is not None and (not isinstance(train_size, int) or train_size < 1):
+        raise DataError(f"{name}: train size {train_size}: must be a positive whole number")
     try:
         data = _read_idx_folder(files(__name__).joinpath("mnist")) if source is None else _read(Path(source))
     except OSError as error:

@@ -24,13 +24,16 @@ REACH = 2
 
 
 def load_images(count: int, seed: int = 0) -> Dataset:
-    """The embedded MNIST with exactly ``count`` training images: its own, beyond their 59,000 with copies.
+    """The embedded MNIST with exactly ``count`` training images: up to all 60,000 of its own, beyond them with copies.
+
+    Dev has 1,000 images; where 59,001 to 60,000 are trained on, those that are left. Beyond, 59,000 are copied.
 
     Raises:
         DataError, OptionError: as :func:`mnistbench.load_data` and :func:`enlarged`.
     """
-    own = LABELLED - DEV_SIZE
-    return enlarged(load_data(seed=seed, train_size=min(count, own)), count, seed)
+    if count <= LABELLED:
+        return load_data(seed=seed, train_size=count, dev_size=min(DEV_SIZE, LABELLED - count))
+    return enlarged(load_data(seed=seed, train_size=LABELLED - DEV_SIZE), count, seed)
 
 
 def enlarged(dataset: Dataset, count: int, seed: int = 0) -> Dataset:

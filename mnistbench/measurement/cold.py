@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mnistbench.backends as registry
 from mnistbench import threads as thread_limits
@@ -60,14 +60,7 @@ def _run(
     backend: str, workload: Workload, threads: int | None, environment: dict[str, str]
 ) -> tuple[Costs, int | None]:
     """One process: its costs, and its peak memory in bytes."""
-    options = {
-        "backend": backend,
-        "threads": threads,
-        "dtype": workload.dtype,
-        "seed": workload.seed,
-        "hidden": workload.network.hidden,
-        "images": workload.images,
-    }
+    options = {"backend": backend, "threads": threads, "workload": workload.describe()}
     command = [sys.executable, "-c", f"from {__name__} import child; child()", json.dumps(options)]
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if process.returncode:
@@ -89,15 +82,9 @@ def child() -> None:
         from mnistbench.datasets.copies import load_images
         from mnistbench.measurement import machine
 
-        result = training.train(
-            load_images(options["images"], options["seed"]),
-            options["backend"],
-            iterations=1,
-            dtype=options["dtype"],
-            seed=options["seed"],
-            hidden=tuple(options["hidden"]),
-            threads=options["threads"],
-        )
+        workload = replace(Workload.from_description(options["workload"]), iterations=1)
+        images = load_images(workload.images, workload.seed)
+        result = training.train_workload(workload, images, options["backend"], threads=options["threads"])
     except MnistbenchError as error:
         sys.exit(str(error))
     print(json.dumps({"costs": result.costs.as_dict(), "peak_memory_bytes": machine.peak_memory()}))

@@ -1,0 +1,292 @@
+"""The options of training, which ``train`` and ``crossval`` have in common, and what workload they ask for.
+
+None is what was not given: it is the preset's, or the classic's where no preset is named. An option that could change
+nothing, given the others, is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from mnistbench.cli.common import Data, Seed, Threads, dtype_named
+from mnistbench.errors import OptionError
+from mnistbench.recipe import (
+    ACTIVATIONS,
+    DISTORTIONS,
+    INITIALIZERS,
+    OPTIMIZERS,
+    SCHEDULES,
+    Augmentation,
+    Optimizer,
+    Recipe,
+    Schedule,
+)
+from mnistbench.workload import PRESETS, PUBLISHED, Network, Published, Workload, preset
+
+if TYPE_CHECKING:
+    from mnistbench.datasets import Dataset
+
+Choice = TypeVar("Choice", bound=str)
+Text = str | None
+Whole = int | None
+Number = float | None
+
+_NETWORK, _TRAINING, _IMAGES = "The network", "How it is trained", "Images"
+
+
+def _option(panel: str, text: str, name: str | None = None) -> Any:
+    return typer.Option(*([name] if name else []), help=text, rich_help_panel=panel, show_default=False)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What was given on the command line."""
+
+    backend: Annotated[str, typer.Option(help="Which way to compute; 'mnistbench backends' lists them.")] = "numba"
+    workload: Annotated[Text, _option(_NETWORK, f"A preset, which other options change: {', '.join(PRESETS)}.")] = None
+    hidden: Annotated[Text, _option(_NETWORK, "Units of each hidden layer, such as 500,150; 10 by default.")] = None
+    activation: Annotated[Text, _option(_NETWORK, f"{', '.join(ACTIVATIONS)}; relu by default.")] = None
+    init: Annotated[Text, _option(_NETWORK, f"{', '.join(INITIALIZERS)}; uniform by default.")] = None
+    dtype: Annotated[Text, _option(_NETWORK, "float32, the default, or float64.")] = None
+    iterations: Annotated[Whole, _option(_TRAINING, "Gradient steps; 500 by default.")] = None
+    epochs: Annotated[Whole, _option(_TRAINING, "Instead of iterations, how often to use every image.")] = None
+    learning_rate: Annotated[Number, _option(_TRAINING, "The factor of the gradient; 0.1 by default.")] = None
+    batch_size: Annotated[Whole, _option(_TRAINING, "Images of a gradient step; by default all of them.")] = None
+    optimizer: Annotated[Text, _option(_TRAINING, f"{', '.join(OPTIMIZERS)}; gd by default.")] = None
+    momentum: Annotated[Number, _option(_TRAINING, "Of momentum and nesterov; 0.9 by default.")] = None
+    rho: Annotated[Number, _option(_TRAINING, "Of rmsprop; 0.9 by default.")] = None
+    beta1: Annotated[Number, _option(_TRAINING, "Of adam and adamw; 0.9 by default.")] = None
+    beta2: Annotated[Number, _option(_TRAINING, "Of adam and adamw; 0.999 by default.")] = None
+    epsilon: Annotated[Number, _option(_TRAINING, "Of rmsprop, adam and adamw; 1e-8 by default.")] = None
+    weight_decay: Annotated[Number, _option(_TRAINING, "Of adamw; 0.01 by default.")] = None
+    schedule: Annotated[Text, _option(_TRAINING, f"{', '.join(SCHEDULES)}; constant by default.")] = None
+    schedule_every: Annotated[Whole, _option(_TRAINING, "Epochs of a step; 10 by default.")] = None
+    schedule_factor: Annotated[Number, _option(_TRAINING, "Of the learning rate at a step; 0.1 by default.")] = None
+    l2: Annotated[Number, _option(_TRAINING, "Lambda of the squared weights' penalty; 0 by default.")] = None
+    dropout: Annotated[Text, _option(_TRAINING, "Fraction left out, or one for each hidden layer: 0.2,0.5.")] = None
+    augment: Annotated[Text, _option(_TRAINING, f"Any of {', '.join(DISTORTIONS)}, with commas; or none.")] = None
+    shift: Annotated[Whole, _option(_TRAINING, "Most pixels to each side; 2 where that is augmented.")] = None
+    rotate: Annotated[Number, _option(_TRAINING, "Most degrees either way; 15 where that is augmented.")] = None
+    elastic_alpha: Annotated[Number, _option(_TRAINING, "Strength; 34 where that is augmented.")] = None
+    elastic_sigma: Annotated[Number, _option(_TRAINING, "Smoothness in pixels; 4 where that is augmented.")] = None
+    patience: Annotated[
+        Whole, _option(_TRAINING, "Stop after so many epochs without a lower dev loss, and keep the best parameters.")
+    ] = None
+    data: Data = None
+    train_size: Annotated[
+        Whole,
+        _option(_IMAGES, "Images to train on; 41,000, as many as the preset, or all of your own, by default."),
+    ] = None
+    dev_size: Annotated[
+        Whole, _option(_IMAGES, "Images held out; 1,000, or what a preset leaves of 60,000, by default.")
+    ] = None
+    seed: Seed = 0
+    threads: Threads = None
+
+    @property
+    def preset(self) -> Workload:
+        """The preset, or the classic with whatever was not given."""
+        return preset(self.workload or "classic", seed=self.seed)
+
+    def recipe(self) -> Recipe:
+        """Every option of training that is not a field of the workload itself.
+
+        Raises:
+            OptionError: a value out of its range, or one that changes nothing.
+        """
+        own = self.preset.recipe
+        return replace(
+            own,
+            initializer=self._chosen("init", INITIALIZERS) or own.initializer,
+            l2=own.l2 if self.l2 is None else self.l2,
+            dropout=own.dropout if self.dropout is None else _fractions(self.dropout),
+            optimizer=self._optimizer(own.optimizer),
+            batch_size=own.batch_size if self.batch_size is None else self.batch_size,
+            schedule=self._schedule(own.schedule),
+            augmentation=self._augmentation(own.augmentation),
+        )
+
+    def check(self) -> None:
+        """Refuse what is wrong whatever the images are, before they are loaded.
+
+        Raises:
+            OptionError: a value out of its range, or one that changes nothing.
+        """
+        own = self.preset
+        hidden = own.network.hidden if self.hidden is None else _layers(self.hidden)
+        self._task(Network((own.network.inputs, *hidden, own.network.outputs)), own.images)
+
+    def _chosen(self, name: str, values: tuple[Choice, ...]) -> Choice | None:
+        """The value of an option that is one of those, or None."""
+        given = getattr(self, name)
+        if given not in (None, *values):
+            raise OptionError(f"{_flag(name)} {given}: choose from {', '.join(values)}")
+        return next((value for value in values if value == given), None)
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Those of the options that were given, by name."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _optimizer(self, own: Optimizer) -> Optimizer:
+        # The constants of another optimizer are not those of the preset's.
+        chosen = self._chosen("optimizer", OPTIMIZERS) or own.name
+        start = own if chosen == own.name else Optimizer(chosen)
+        given = self._given("momentum", "rho", "beta1", "beta2", "epsilon", "weight_decay")
+        for name in given:
+            if start.name not in _OPTIMIZERS_WITH[name]:
+                whose = " and ".join(_OPTIMIZERS_WITH[name])
+                raise OptionError(f"{_flag(name)}: has no effect with {start.name}; it is of {whose}")
+        return replace(start, **given)
+
+    def _schedule(self, own: Schedule) -> Schedule:
+        chosen = self._chosen("schedule", SCHEDULES) or own.name
+        start = own if chosen == own.name else Schedule(chosen)
+        given = self._given("schedule_every", "schedule_factor")
+        if given and start.name != "step":
+            raise OptionError(f"{_flag(next(iter(given)))}: has no effect with a {start.name} schedule; it is of step")
+        return replace(start, **{name.removeprefix("schedule_"): value for name, value in given.items()})
+
+    def _augmentation(self, own: Augmentation) -> Augmentation:
+        start = own
+        if self.augment is not None:
+            names = [] if self.augment == "none" else [name.strip() for name in self.augment.split(",")]
+            for name in names:
+                if name not in DISTORTIONS:
+                    raise OptionError(f"--augment {self.augment}: choose from {', '.join(DISTORTIONS)}, or none")
+            start = Augmentation(**{name: _DISTORTED[name] for name in names})
+        given = self._given("shift", "rotate", "elastic_alpha", "elastic_sigma")
+        for name in given:
+            if not getattr(start, distortion := name.partition("_")[0]):
+                raise OptionError(f"{_flag(name)}: has no effect without --augment {distortion}")
+        field = {"elastic_alpha": "elastic", "elastic_sigma": "sigma"}
+        return replace(start, **{field.get(name, name): value for name, value in given.items()})
+
+    def task(self, dataset: Dataset) -> Workload:
+        """The workload on a data set's training images, with the preset's name if it is the preset.
+
+        Raises:
+            OptionError: a value out of its range, or one that changes nothing.
+        """
+        own = self.preset
+        hidden = own.network.hidden if self.hidden is None else _layers(self.hidden)
+        found = self._task(dataset.network(*hidden), len(dataset.train))
+        _require_a_step(found)
+        named = replace(found, name=own.name)
+        return named if self.workload and named == own.with_dtype(found.dtype) else found
+
+    def _task(self, network: Network, images: int) -> Workload:
+        own = self.preset
+        if self.epochs is not None and self.iterations is not None:
+            raise OptionError("--epochs: not with --iterations, which says as much; give one of them")
+        found = Workload(
+            replace(network, activation=self._chosen("activation", ACTIVATIONS) or own.network.activation),
+            images,
+            own.iterations if self.iterations is None else self.iterations,
+            own.learning_rate if self.learning_rate is None else self.learning_rate,
+            "float32" if self.dtype is None else dtype_named(self.dtype),
+            self.seed,
+            recipe=self.recipe(),
+        )
+        epochs = self.epochs
+        if epochs is None and self.iterations is None and own.recipe.batch_size is not None:
+            epochs = own.iterations // own.iterations_per_epoch
+        return found if epochs is None else found.for_epochs(epochs)
+
+    def load(self) -> Dataset:
+        """The images that were asked for; by default as many as the preset trains on, dev what is left of 1,000.
+
+        Raises:
+            DataError: they cannot be had.
+        """
+        from mnistbench.datasets import DEV_SIZE, load_data
+        from mnistbench.datasets.copies import LABELLED
+
+        train_size, dev_size = self.train_size, self.dev_size
+        if self.workload and self.data is None:
+            train_size = train_size or min(self.preset.images, LABELLED - (dev_size or 0))
+            dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
+        return load_data(self.data, self.seed, train_size, dev_size)
+
+    def load_labelled(self) -> Dataset:
+        """All labelled images that were asked for, none of them held out.
+
+        Raises:
+            DataError: they cannot be had.
+        """
+        from mnistbench.datasets import load_data
+        from mnistbench.datasets.copies import LABELLED
+
+        train_size = LABELLED if self.data is None and self.train_size is None else self.train_size
+        return load_data(self.data, self.seed, train_size, dev_size=0)
+
+    def published(self, task: Workload) -> Published | None:
+        """What was published of the preset's network, if that was trained on MNIST."""
+        same = self.data is None and task.network.sizes == self.preset.network.sizes
+        return PUBLISHED.get(self.workload or "") if same else None
+
+
+_OPTIMIZERS_WITH = {
+    "momentum": ("momentum", "nesterov"),
+    "rho": ("rmsprop",),
+    "beta1": ("adam", "adamw"),
+    "beta2": ("adam", "adamw"),
+    "epsilon": ("rmsprop", "adam", "adamw"),
+    "weight_decay": ("adamw",),
+}
+
+_DISTORTED: dict[str, Any] = {"shift": 2, "rotate": 15.0, "elastic": 34.0}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    """Units of the hidden layers: "10", or "500,150"."""
+    parts = text.split(",")
+    if not all(part.strip().isascii() and part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise OptionError(f"--hidden {text}: give whole numbers above 0, such as 10, or 500,150")
+    return tuple(int(part) for part in parts)
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    """Rates of the hidden layers: "0.5", or "0.2,0.5"."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"--dropout {text}: give a fraction, such as 0.5, or one for each hidden layer") from None
+
+
+def _require_a_step(task: Workload) -> None:
+    schedule, epochs = task.recipe.schedule, -(-task.iterations // task.iterations_per_epoch)
+    if schedule.name == "step" and schedule.every >= epochs:
+        raise OptionError(
+            f"--schedule step: changes nothing in {epochs} epochs with a step after {schedule.every}; "
+            "give a smaller --schedule-every"
+        )
+
+
+def taking_training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of :class:`TrainingOptions` as options of its own, in place of its first argument."""
+    hints = typing.get_type_hints(TrainingOptions, include_extras=True)
+    own = typing.get_type_hints(command, include_extras=True)
+    _, *others = inspect.signature(command).parameters.values()
+    taken = [(field.name, field.default, hints[field.name]) for field in fields(TrainingOptions)]
+    taken += [(other.name, other.default, own[other.name]) for other in others]
+
+    def run(**given: Any) -> None:
+        first = {field.name: given.pop(field.name) for field in fields(TrainingOptions)}
+        command(TrainingOptions(**first), **given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(name, kind, default=default, annotation=hint) for name, default, hint in taken]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {name: hint for name, _, hint in taken}
+    return run

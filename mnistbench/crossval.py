@@ -1,0 +1,140 @@
+"""Stratified k-fold cross-validation: every labelled image is predicted once, by a network that was not trained on it.
+
+Kohavi, "A study of cross-validation and bootstrap for accuracy estimation and model selection", IJCAI 1995.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.datasets import DEV_SIZE, Dataset, Split
+from mnistbench.errors import OptionError
+from mnistbench.training import Report, TrainingResult, train_workload
+from mnistbench.workload import Workload
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What the folds gave.
+
+    Attributes:
+        results: of each fold; its ``test_accuracy`` is of the fold's images, which were held out.
+    """
+
+    results: list[TrainingResult]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Of each fold."""
+        return [result.test_accuracy or 0.0 for result in self.results]
+
+    @property
+    def mean(self) -> float:
+        """Of the folds' accuracies."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the folds' accuracies."""
+        return statistics.stdev(self.accuracies)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What covers the expected accuracy in about 95 of 100 cases: Student's, for folds whose trainings overlap.
+
+        Any two trainings share most of their images, so that the folds' variance over k would be too small; it is taken
+        1 / k + 1 / (k - 1) times (Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52,
+        2003).
+        """
+        from scipy.stats import t  # which takes a quarter of a second to load
+
+        k = len(self.results)
+        reach = float(t.ppf(0.975, k - 1)) * self.deviation * math.sqrt(1 / k + 1 / (k - 1))
+        return self.mean - reach, self.mean + reach
+
+
+def fold_of_each(labels: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
+    """The fold, from 0, of every image: each class, shuffled by the seed, is dealt to the folds in turn.
+
+    The next class goes on where the last one ended, so that neither the folds nor the images of a class in them differ
+    by more than one.
+
+    Raises:
+        OptionError: fewer than 2 folds, or more than images.
+    """
+    if not 2 <= folds <= len(labels):
+        raise OptionError(f"{folds} folds: give from 2 to as many as there are images, {len(labels)}")
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    found = np.empty(len(labels), np.int64)
+    found[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(labels)) % folds
+    return found
+
+
+def cross_validate(
+    workload: Workload,
+    dataset: Dataset,
+    backend: str = "numba",
+    folds: int = 5,
+    *,
+    threads: int | None = None,
+    patience: int | None = None,
+    dev_size: int = DEV_SIZE,
+    progress: Callable[[int, Report], None] | None = None,
+) -> CrossValidation:
+    """Train once for each fold, on all the others, for as many epochs as the workload has.
+
+    Args:
+        workload: what to compute; its number of images is that of the folds trained on.
+        dataset: whose labelled images, train and dev, are put into folds; its test images are left alone.
+        backend: a name that :func:`mnistbench.backends` lists.
+        folds: at least 2.
+        threads: how many of the host's to use; None for all that the process may.
+        patience: as :func:`mnistbench.train_workload` has it.
+        dev_size: with patience, how many of the images trained on are held out for it; the fold is no judge of when
+            to stop.
+        progress: called with the fold, from 0, and each report.
+
+    Raises:
+        as :func:`mnistbench.train_workload`.
+    """
+    labelled = _joined(dataset.train, dataset.dev)
+    which = fold_of_each(labelled.labels, folds, workload.seed)
+    held_out = dev_size if patience is not None else 0
+    results = []
+    for fold in range(folds):
+        others = np.random.default_rng(workload.seed).permutation(np.flatnonzero(which != fold))
+        if held_out >= len(others):
+            raise OptionError(f"dev size {held_out}: leaves none of the {len(others)} images of {folds - 1} folds")
+        train, dev, test = (
+            Split(labelled.images[places], labelled.labels[places])
+            for places in (others[held_out:], others[:held_out], np.flatnonzero(which == fold))
+        )
+        results.append(
+            train_workload(
+                _on(workload, len(train)),
+                replace(dataset, train=train, dev=dev, test=test),
+                backend,
+                threads=threads,
+                patience=patience,
+                progress=progress and partial(progress, fold),
+            )
+        )
+    return CrossValidation(results)
+
+
+def _joined(first: Split, second: Split) -> Split:
+    return Split(np.concatenate([first.images, second.images]), np.concatenate([first.labels, second.labels]))
+
+
+def _on(workload: Workload, images: int) -> Workload:
+    """The workload on so many images, for as many epochs."""
+    epochs = workload.iterations / workload.iterations_per_epoch
+    found = replace(workload, images=images)
+    return replace(found, iterations=max(1, round(epochs * found.iterations_per_epoch)))

@@ -1,0 +1,53 @@
+"""How good parameters are, computed on the host by :mod:`mnistbench.general`: nothing of it belongs to training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench import general, reference
+from mnistbench.datasets import Split
+from mnistbench.network import Array, Parameters
+from mnistbench.recipe import Activation
+
+_IMAGES = 8_192
+"""So many at a time: bounds the memory that a wide network's activations need."""
+
+
+class Score(NamedTuple):
+    """Mean cross-entropy of images, and the fraction of them whose most probable class is their label."""
+
+    loss: float
+    accuracy: float
+
+
+def score(parameters: Parameters, split: Split, activation: Activation = "relu") -> Score:
+    """Of a split's images, at least one, without dropout and as they are."""
+    loss = right = 0.0
+    for part, Z in _logits(parameters, split.images, activation):
+        Y = split.labels[part]
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverging run shows in the loss
+            loss += len(Y) * reference.cross_entropy(Z, Y)
+        right += float(np.sum(reference.get_predictions(Z) == Y))
+    return Score(loss / len(split), right / len(split))
+
+
+def predict(parameters: Parameters, images: NDArray[np.uint8], activation: Activation = "relu") -> NDArray[np.int64]:
+    """The most probable class of each of the images (k, inputs), as (k,) integers."""
+    labels = np.empty(len(images), np.int64)
+    for part, Z in _logits(parameters, images, activation):
+        labels[part] = reference.get_predictions(Z)
+    return labels
+
+
+def _logits(parameters: Parameters, images: NDArray[np.uint8], activation: Activation) -> Iterator[tuple[slice, Array]]:
+    """What softmax is taken of, (classes, m), for some images after the other, and which they are."""
+    for first in range(0, len(images), _IMAGES):
+        part = slice(first, first + _IMAGES)
+        X = reference.scale_images(images[part], parameters.weights[0].dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            Zs, _ = general.forward(parameters, X, activation)
+        yield part, Zs[-1]
