@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 import mnistbench
 from mnistbench import reference
+from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend, kernels, layout, ordering, prepare, sync, trainer, vector
-from mnistbench.backends.numba.trainer import NumbaTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Parameters
 from mnistbench.workload import DType, Network, Workload
@@ -62,7 +62,7 @@ def make(
     threads: int | None = None,
     rate: float = 0.1,
     shape: tuple[int, int] | None = None,
-) -> tuple[NumbaTrainer, Parameters]:
+) -> tuple[Trainer, Parameters]:
     """A trainer on these images, and its initial parameters."""
     network = Network((images.shape[1], hidden, classes))
     workload = Workload(network, images=len(labels), dtype=dtype, learning_rate=rate)
@@ -72,7 +72,7 @@ def make(
     return NumbaBackend().start(workload, dataset, parameters, threads), parameters
 
 
-def some(threads: int | None = None, dtype: DType = "float64", count: int = 700) -> tuple[NumbaTrainer, Parameters]:
+def some(threads: int | None = None, dtype: DType = "float64", count: int = 700) -> tuple[Trainer, Parameters]:
     """A trainer on enough images for several blocks and threads; all share the kernels they compile."""
     labels = np.random.default_rng(3).integers(0, 10, count)
     return make(strokes(count, 12, 12, 1), labels, 10, 10, dtype, threads, shape=(12, 12))

@@ -43,8 +43,8 @@ def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
     """What the kernels take of an augmentation."""
     table = augmentation.tables(change, image_shape)
     height, width = image_shape
-    rows = np.pad(table.smooth_rows, ((0, _padding(height, 4)), (0, 0))).astype(np.float32)
-    columns = np.pad(table.smooth_columns, ((0, 0), (0, _padding(width, 32)))).astype(np.float32)
+    rows = np.ascontiguousarray(np.pad(table.smooth_rows, ((0, _padding(height, 4)), (0, 0))), np.float32)
+    columns = np.ascontiguousarray(np.pad(table.smooth_columns, ((0, 0), (0, _padding(width, 32)))), np.float32)
     places = table.shift, table.bend, table.cosines, table.sines
     return Warp(bool(change), height, width, *places, rows, columns, (0.0,) * 16)
 
