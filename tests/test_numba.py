@@ -123,7 +123,7 @@ def check(
     threads: int | None = None,
     shape: tuple[int, int] | None = None,
     iterations: int = 3,
-) -> NumbaTrainer:
+) -> Trainer:
     """Gradients, metrics, parameters and predictions along some iterations."""
     own, start = make(images, labels, hidden, classes, dtype, threads, shape=shape)
     expected = Reference(images, labels, start, 0.1)
