@@ -18,6 +18,7 @@ epoch, the image and the unit (:mod:`mnistbench.counter`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -262,7 +263,7 @@ class Step:
     after: State
 
 
-def iterate(workload: Workload, batches: Batches, state: State) -> Step:
+def iterate(workload: Workload, batches: Callable[[int], Batch], state: State) -> Step:
     """The iteration that starts from a state."""
     batch = batches(state.iteration)
     found = forward(state.parameters, batch.X, workload.network.activation, batch.masks)

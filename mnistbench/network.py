@@ -86,6 +86,16 @@ class Parameters:
         """A copy in ``dtype``."""
         return Parameters([w.astype(dtype) for w in self.weights], [b.astype(dtype) for b in self.biases])
 
+    def reordered(self, orders: Sequence[NDArray[np.int64]]) -> Parameters:
+        """The same network with its inputs, and then the units of each hidden layer, in another order.
+
+        Args:
+            orders: for the inputs and each hidden layer, which comes first, second, ...
+        """
+        rows = [*orders[1:], np.arange(self.weights[-1].shape[0])]
+        weights = [W[np.ix_(*order)] for W, order in zip(self.weights, zip(rows, orders, strict=True), strict=True)]
+        return Parameters(weights, [b[order] for b, order in zip(self.biases, rows, strict=True)])
+
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""
         return all(bool(np.isfinite(array).all()) for _, array in self.named())

@@ -872,7 +872,7 @@ def test_losses_of_large_logits(images: Dataset, precision: DType, monkeypatch: 
     dataset = drawn(images, 20, seed=0)
     initial = Parameters.initial(dataset.network(10), 0)
     large = Parameters([25 * weight for weight in initial.weights], initial.biases)
-    monkeypatch.setattr(Parameters, "initial", lambda network, seed: large)
+    monkeypatch.setattr(Parameters, "initial", lambda *_: large)
     trajectory = Trajectory(workload_of(dataset, 1), dataset)
     assert trajectory.states[0].largest_logit > 710
     outcome = compared(StepTrainer, trajectory, precision)

@@ -146,7 +146,7 @@ def compare(
     from mnistbench.comparison import race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, baseline)
-    initial = Parameters.initial(workload.network, workload.seed)
+    initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
         # Its own process will say whether an isolated one can run; its libraries stay out of this one.
         (registry.require if not isolate else _known)(name)

@@ -4,7 +4,8 @@ The clock trusts nobody:
 
 - *fresh weights*: after a reset, the parameters are the initial ones, bit for bit. Their hidden units are in another
   order in every round: a network's units can be permuted without changing what it computes, so the reference's end
-  is known in any order, but who kept the end of an earlier round has a wrong one;
+  is known in any order, but who kept the end of an earlier round has a wrong one. Dropout goes by the units' numbers,
+  and with it they stay where they are;
 - *all the work*: as many iterations as asked for, with the reference's loss and accuracy in the last and the
   reference's parameters after it;
 - *inside of the clock*: neither does ``reset`` take as long as a round, nor do the parameters come late after one;
@@ -30,7 +31,7 @@ from mnistbench.comparison import Comparison, Contender, Progress
 from mnistbench.comparison import contenders as ways
 from mnistbench.measurement import noise
 from mnistbench.measurement.clock import timed
-from mnistbench.network import Parameters
+from mnistbench.workload import Workload
 
 Racing = Sequence[tuple[Contender, Trainer]]
 
@@ -78,13 +79,13 @@ def run(comparison: Comparison, racing: Racing, watch: noise.Watch, progress: Pr
     units = np.random.default_rng(comparison.workload.seed)
     asides = {contender.label: _Asides() for contender, _ in racing}
     for _ in range(comparison.rounds):
-        permutation = units.permutation(comparison.workload.network.hidden[0])
+        orders = _orders(comparison.workload, units)
         for contender, trainer in order.sample(list(racing), len(racing)):
             if contender.problem is None:
                 contender.state = "runs"
                 progress(comparison)
                 watch.look()
-                _guarded(_run, contender, trainer, comparison, permutation, asides[contender.label])
+                _guarded(_run, contender, trainer, comparison, orders, asides[contender.label])
                 contender.state = "out" if contender.problem else "ready"
                 progress(comparison)
     for contender, _ in racing:
@@ -118,11 +119,11 @@ def _trajectory(comparison: Comparison) -> Trajectory:
 
 
 def _run(
-    contender: Contender, trainer: Trainer, comparison: Comparison, permutation: NDArray[np.int64], asides: _Asides
+    contender: Contender, trainer: Trainer, comparison: Comparison, orders: list[NDArray[np.int64]], asides: _Asides
 ) -> None:
     """One round of one contender."""
     trajectory, iterations = _trajectory(comparison), comparison.workload.iterations
-    initial = with_units(trajectory.fresh(), permutation)
+    initial = trajectory.fresh().reordered(orders)
     _, seconds = timed(lambda: trainer.reset(initial))
     asides.reset.append(seconds)
     expected = initial.astype(contender.dtype)
@@ -137,14 +138,15 @@ def _run(
     contender.samples.append(found.seconds)
     asides.late.append(found.late)
     contender.accuracy = found.metrics.accuracy
-    own = with_units(found.parameters, np.argsort(permutation))
+    own = found.parameters.reordered([np.argsort(order) for order in orders])
     _require(contender, "a timed round", check_round(own, found.metrics, contender.dtype, trajectory))
 
 
-def with_units(parameters: Parameters, order: NDArray[np.int64]) -> Parameters:
-    """The same network of one hidden layer with its hidden units in another order."""
-    (W1, W2), (b1, b2) = parameters.weights, parameters.biases
-    return Parameters([W1[order], W2[:, order]], [b1[order], b2])
+def _orders(workload: Workload, random: np.random.Generator) -> list[NDArray[np.int64]]:
+    """The order of the pixels, which stays, and of each hidden layer's units in a round."""
+    stay = any(workload.recipe.dropout)
+    hidden = [np.arange(units) if stay else random.permutation(units) for units in workload.network.hidden]
+    return [np.arange(workload.network.inputs), *hidden]
 
 
 def _require(contender: Contender, what: str, checks: list[Check]) -> None:

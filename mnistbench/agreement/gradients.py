@@ -1,0 +1,140 @@
+"""How far rounding may move a gradient: the sizes of the terms that it is computed from, layer by layer.
+
+The names are those of :mod:`mnistbench.general`; "size" is in units of k * eps, and belongs to the array before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mnistbench import general, reference
+from mnistbench.network import Array, Parameters
+from mnistbench.recipe import Activation
+from mnistbench.workload import Workload
+
+K = 32.0
+"""Four times the worst seen on MNIST, 7: of plain sums over 4,000 images one after the other."""
+
+_CANCEL = 1 / 8
+"""What is allowed of the bound on a sum of many rounding errors, which cancel too."""
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """The output of a hidden layer and its derivative, all (units, m); the images are like one, without error.
+
+    Attributes:
+        A, A_size: with dropout's mask.
+        slope, slope_size: f'(Z).
+        jump: by how much another computation's f'(Z) may differ because its Z has the other sign; 0 where the sign is
+            beyond doubt.
+    """
+
+    A: Array
+    A_size: Array
+    slope: Array
+    slope_size: Array
+    jump: Array
+
+
+class _Sums(NamedTuple):
+    """Of a gradient array, summed over images: the sizes of its terms, and what jumps may add or take away."""
+
+    size: Array
+    slack: Array
+
+
+def tolerances(
+    workload: Workload, parameters: Parameters, batch: general.Batch, dtype: str, growth: float
+) -> tuple[Parameters, Parameters]:
+    """The float64 gradients of a batch, and how far a computation in ``dtype`` at the same parameters may be off.
+
+    Args:
+        growth: by how much k is larger than :data:`K`.
+    """
+    eps = float(np.finfo(dtype).eps)
+    m = batch.Y.size
+    activation = workload.network.activation
+    Zs, As = found = general.forward(parameters, batch.X, activation, batch.masks)
+    expected = general.gradients(workload, parameters, batch, found)
+    hidden, output_size = _forward(parameters, Zs, As, batch.masks, activation, K * eps)
+    weights, biases = _backward(parameters, As[-1], output_size, hidden, batch, dtype)
+
+    def tolerance(gradient: Array, sums: _Sums, penalty: Array | float = 0.0) -> Array:
+        allowed: Array = growth * K * eps * (sums.size / m + penalty + np.abs(gradient)) + sums.slack / m
+        return allowed
+
+    penalties = [workload.recipe.l2 / workload.images * np.abs(W) for W in parameters.weights]
+    return expected, Parameters(
+        [tolerance(*values) for values in zip(expected.weights, weights, penalties, strict=True)],
+        [tolerance(*values) for values in zip(expected.biases, biases, strict=True)],
+    )
+
+
+def _forward(
+    parameters: Parameters,
+    Zs: list[Array],
+    As: list[Array],
+    masks: list[Array] | None,
+    activation: Activation,
+    k: float,
+) -> tuple[list[_Hidden], Array]:
+    """The images and each hidden layer, and Z_size of the output. Z is a sum that may have cancelled."""
+    X = As[0]
+    found = [_Hidden(X, X, X, X, X)]
+    for layer, (W, b) in enumerate(parameters.layers()):
+        Z_size = np.abs(W) @ found[-1].A_size + np.abs(b)
+        if layer == len(Zs) - 1:
+            break
+        terms = Z_size if layer == 0 else np.abs(W) @ np.abs(As[layer]) + np.abs(b)
+        found.append(_hidden(Zs[layer], Z_size, terms, masks[layer] if masks else None, activation, k))
+    return found, Z_size
+
+
+def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activation: Activation, k: float) -> _Hidden:
+    """A hidden layer. Of Z_size, ``terms`` is its own sum's; the rest is what errors of A before it add up to."""
+    A = general.activate(Z, activation)
+    slope = np.asarray(general.derivative(Z, activation), Z.dtype)
+    A_size = slope * (terms + _CANCEL * (Z_size - terms))
+    slope_size = jump = np.zeros_like(Z)
+    if activation in ("relu", "leaky-relu"):
+        other_side = 1.0 if activation == "relu" else 1 - general.LEAK
+        jump = other_side * (np.abs(Z) <= k * Z_size)
+    else:  # f and f' round too: tanh' = 1 - A A, sigmoid' = A - A A
+        A_size = A_size + np.abs(A)
+        bend, first = (2 * A, 1.0) if activation == "tanh" else (1 - 2 * A, A)
+        slope_size = np.abs(bend) * slope * Z_size * _CANCEL + first + A * A
+    if mask is not None:
+        A, A_size, slope, slope_size, jump = (values * mask for values in (A, A_size, slope, slope_size, jump))
+    return _Hidden(A, A_size, slope, slope_size, jump)
+
+
+def _backward(
+    parameters: Parameters, A: Array, Z_size: Array, hidden: list[_Hidden], batch: general.Batch, dtype: str
+) -> tuple[list[_Sums], list[_Sums]]:
+    """The sums of every layer's weights and biases, from the output's A and Z_size.
+
+    dZ = A - Y there is the difference of two values up to 1, each with its own rounding; A also moves with Z by
+    A (1 - A).
+    """
+    limits = np.finfo(dtype)
+    ideal = reference.one_hot(batch.Y, A.shape[0])
+    dZ, slack = A - ideal, np.zeros_like(A)
+    dZ_size = A + ideal + A * (1 - A) * Z_size.max(axis=0) * _CANCEL
+    dZ_size += float(limits.tiny) / float(limits.eps)  # a probability below the smallest number of the dtype is 0 there
+    weights: list[_Sums] = []
+    biases: list[_Sums] = []
+    for layer in reversed(range(len(hidden))):
+        below, W = hidden[layer], parameters.weights[layer]
+        A_size = np.abs(below.A) + _CANCEL * below.A_size if layer > 0 else below.A
+        weights.insert(0, _Sums(dZ_size @ A_size.T, slack @ np.abs(below.A).T))
+        biases.insert(0, _Sums(dZ_size.sum(axis=1, keepdims=True), slack.sum(axis=1, keepdims=True)))
+        if layer > 0:
+            dA = W.T @ dZ
+            dZ_size = (np.abs(W).T @ dZ_size) * below.slope + np.abs(dA) * below.slope_size
+            slack = (np.abs(W).T @ slack) * np.maximum(below.slope, below.jump) + np.abs(dA) * below.jump
+            dZ = dA * below.slope
+    return weights, biases

@@ -1,0 +1,68 @@
+"""What of a training is compared, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnistbench import general, reference
+from mnistbench.network import Array, Parameters
+from mnistbench.workload import Workload
+
+
+@dataclass(frozen=True)
+class State:
+    """Training after ``iteration`` updates, and what the next iteration's forward pass shows of its images.
+
+    Attributes:
+        loss, accuracy: of that iteration's images, m of them.
+        margins: (m,) by how much each image's largest logit exceeds the second largest; inf with one class.
+        logit_size: the mean over images of the largest absolute logit.
+        largest_logit: the largest absolute logit of all.
+    """
+
+    iteration: int
+    parameters: Parameters
+    loss: float
+    accuracy: float
+    margins: Array
+    logit_size: float
+    largest_logit: float
+
+
+def checkpoints(iterations: int) -> list[int]:
+    """0, 1, 2, 5, 10, 20, 50, ... up to, and always with, ``iterations``."""
+    series = [digit * 10**power for power in range(len(str(iterations))) for digit in (1, 2, 5)]
+    return [0, *(k for k in series if k < iterations), iterations]
+
+
+def along(
+    workload: Workload, batches: general.Batches, parameters: Parameters, stops: Collection[int]
+) -> Iterator[State]:
+    """The states of a training from ``parameters`` at ``stops``, in the dtype of the workload."""
+    state = general.State.start(parameters, workload.recipe.optimizer)
+    for iteration in range(workload.iterations + 1):
+        step = general.iterate(workload, batches, state)
+        if iteration in stops:
+            logits, Y = step.Zs[-1], step.batch.Y
+            yield State(
+                iteration,
+                state.parameters,
+                reference.cross_entropy(logits, Y),
+                reference.get_accuracy(reference.get_predictions(logits), Y),
+                margins(logits),
+                float(np.abs(logits).max(axis=0).mean()),
+                float(np.abs(logits).max()),
+            )
+        state = step.after
+
+
+def margins(logits: Array) -> Array:
+    """By how much the largest of each column exceeds the second largest; inf with one row."""
+    if logits.shape[0] == 1:
+        return np.full(logits.shape[1], np.inf)
+    second, first = np.partition(logits, -2, axis=0)[-2:]
+    found: Array = first - second
+    return found
