@@ -70,7 +70,7 @@ def fold_of_each(labels: NDArray[np.int64], folds: int, seed: int = 0) -> NDArra
         OptionError: fewer than 2 folds, or more than images.
     """
     if not 2 <= folds <= len(labels):
-        raise OptionError(f"{folds} folds: give from 2 to as many as there are images, {len(labels)}")
+        raise OptionError(f"folds {folds}: give from 2 to as many as there are images, {len(labels)}")
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     found = np.empty(len(labels), np.int64)
     found[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(labels)) % folds

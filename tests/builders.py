@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from mnistbench import reproduction
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Workload
+from mnistbench.workload import PUBLISHED, DType, Workload, preset
 
 
 def split(rng: np.random.Generator, images: int, pixels: int, labels: int, ink: float) -> Split:
@@ -35,6 +40,55 @@ def workload(
 def initial(task: Workload) -> Parameters:
     """The workload's initial parameters in its dtype."""
     return Parameters.initial(task.network, task.seed).astype(task.dtype)
+
+
+def errors_document(name: str = "simard", seeds: int = 3, points: int = 20, seconds: float = 1.0) -> dict[str, Any]:
+    """A stored file of test errors of a preset, as :mod:`mnistbench.reproduction` has it."""
+    published = PUBLISHED[name]
+    runs = []
+    for seed in range(seeds):
+        curve = [
+            {"epoch": epoch, "seconds": seconds * epoch, "test_error": 0.01 + 0.05 / epoch + 0.001 * seed}
+            for epoch in range(1, points + 1)
+        ]
+        runs.append(
+            {
+                "seed": seed,
+                "test_error": curve[-1]["test_error"],
+                "train_accuracy": 0.99,
+                "loss": 0.01,
+                "epochs": points,
+                "seconds": seconds * points,
+                "costs": {"import": 0.1, "load": 0.1, "compile": 0.1, "train": seconds * points},
+                "backend": "numba",
+                "dtype": "float32",
+                "device": "CPU",
+                "threads": 2,
+                "kernel": "loops",
+                "versions": {"numba": "1.2.3"},
+                "commit": "0123456789abcdef",
+                "dirty": False,
+                "date": f"2025-03-0{seed + 1}T12:00:00+00:00",
+                "data_sha256": "0",
+                "curve": curve,
+            }
+        )
+    return {
+        "schema": reproduction.SCHEMA,
+        "machine": {"name": "Some CPU, 2 CPUs"},
+        "workload": {k: v for k, v in preset(name).describe().items() if k not in ("seed", "dtype")},
+        "published": {"test_error": published.error, "source": published.source, "method": published.method},
+        "mean_test_error": {"numba float32": 0.0135},
+        "runs": runs,
+    }
+
+
+def store_errors(folder: Path, name: str = "simard", **shape: Any) -> Path:
+    """Write such a file into a machine's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"errors_{name}.json"
+    path.write_text(json.dumps(errors_document(name, **shape)), encoding="utf-8")
+    return path
 
 
 def identical(left: Parameters, right: Parameters) -> bool:

@@ -7,7 +7,8 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from mnistbench import charts
+from mnistbench import charts, reproduction
 from mnistbench.charts import page, storage
 from mnistbench.errors import DataError, MnistbenchError
+from mnistbench.workload import PUBLISHED
+from tests import builders
 
 MACHINE = "Intel Xeon Processor, 2 cores, 8 GiB"
 LIMITS: dict[str, Any] = {
@@ -213,6 +216,16 @@ def test_training_run_is_legible(hidden: int, shape: tuple[int, int]) -> None:
     assert_legible(figure)
 
 
+def test_dev_is_drawn_beside_train() -> None:
+    run = history().assign(epoch=1, dev_loss=lambda rows: rows["loss"] * 0.9, dev_accuracy=0.875)
+    figure = charts.training_run(run, [], (4, 5))
+    assert_legible(figure)
+    last = run.iloc[-1]
+    assert {f"train {last['accuracy']:.3f}", "dev 0.875"} <= set(words(figure))
+    without = charts.training_run(run.assign(dev_loss=math.nan, dev_accuracy=math.nan), [], (4, 5))
+    assert not [text for text in words(without) if "dev" in text]
+
+
 @pytest.mark.parametrize(("count", "shape", "classes"), [(1, (28, 28), 10), (25, (28, 28), 10), (40, (2, 20), 1000)])
 def test_predictions_are_legible(count: int, shape: tuple[int, int], classes: int) -> None:
     random = np.random.default_rng(0)
@@ -221,7 +234,47 @@ def test_predictions_are_legible(count: int, shape: tuple[int, int], classes: in
     assert_legible(charts.predictions(images, predicted, labels, shape))
 
 
+def errors(names: Sequence[str], **shape: Any) -> pd.DataFrame:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            builders.store_errors(Path(folder), name, **shape)
+        return reproduction.load(Path(folder))
+
+
+@pytest.mark.parametrize("names", [[*PUBLISHED], ["simard"], ["lecun-300", "simard-elastic"]], ids=len)
+@pytest.mark.parametrize(("points", "seconds"), [(1, 1e-4), (20, 1.0), (300, 1e4)])
+def test_errors_over_time_are_legible(names: list[str], points: int, seconds: float) -> None:
+    figure = charts.errors_over_time(errors(names, points=points, seconds=seconds), "a line")
+    assert_legible(figure)
+    assert 8 <= figure.get_figwidth() <= 9
+
+
 # Every number drawn is the number given
+
+
+def test_errors_over_time_draws_the_median_seed_and_what_is_published() -> None:
+    rows = errors(["simard", "lecun-300"])
+    figure = charts.errors_over_time(rows)
+    (axes,) = figure.axes
+    drawn: list[list[float]] = [np.asarray(line.get_ydata()).tolist() for line in axes.lines]
+    expected = [[point["test_error"] for point in curve] for curve in rows["curve"]]
+    assert [line for line in drawn if len(line) == 20] == [expected[1], expected[4]]
+    assert [line for line in drawn if len(line) == 2] == [[0.047, 0.047], [0.016, 0.016]]
+    assert {"simard  1.35 %", "lecun-300  1.35 %", "published  1.6 %", "published  4.7 %"} <= set(words(figure))
+
+
+def test_lines_of_one_workload_say_who_trained_it() -> None:
+    rows = errors(["simard"], seeds=2)
+    rows["backend"] = ["numba", "jax"]
+    shown = words(charts.errors_over_time(rows))
+    assert any(text.startswith("simard numba float32") for text in shown)
+    assert any(text.startswith("simard jax float32") for text in shown)
+
+
+def test_an_error_of_0_is_drawn_at_the_least_that_can_be() -> None:
+    rows = errors(["simard"], seeds=1)
+    rows["curve"] = [[{"epoch": 1, "seconds": 0.0, "test_error": 0.0}]]
+    assert_legible(charts.errors_over_time(rows))
 
 
 def test_the_title_says_the_workload_in_words() -> None:
@@ -363,7 +416,7 @@ def test_of_many_units_the_largest_are_shown() -> None:
     taken[0][1][largest] += 50
     figure = charts.training_run(history(), taken, (2, 2))
     assert [text for text in words(figure) if text.startswith("unit ")] == [f"unit {unit}" for unit in largest]
-    assert "weights into the hidden layer, 10 largest of 1,024 units" in words(figure)
+    assert "weights of the first layer, 10 largest of 1,024 units" in words(figure)
     assert "change" not in words(figure)
 
 
@@ -430,7 +483,7 @@ import matplotlib
 import sys
 before = matplotlib.rcParams.copy()
 from test_charts import normal
-from mnistbench import charts
+from mnistbench import charts, reproduction
 for chart in charts.CHARTS.values():
     chart(normal())
 assert matplotlib.rcParams.copy() == before

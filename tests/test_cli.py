@@ -241,6 +241,93 @@ app(sys.argv[1:])
     assert lines[:2] == ["the command line is loaded", "numpy 1 1"]
 
 
+BY_EPOCHS = [*SMALL, "--threads", 1, "--hidden", "7,5", "--batch-size", 20, "--optimizer", "adam", "--init", "he"]
+
+
+def test_train_by_epochs_reports_each(data: Path) -> None:
+    lines = run("train", *BY_EPOCHS, "--data", data, "--epochs", 4, "--dropout", "0.1,0.2").splitlines()
+    for epoch, line in enumerate(lines[:4], 1):
+        found = rf"Epoch: {epoch}, Iteration: {3 * epoch - 1}, Accuracy: \d\.\d{{3}}, Dev accuracy: \d\.\d{{4}}"
+        assert re.fullmatch(found, line)
+    assert lines[4].startswith("numpy, float32: 20-7-5-3 network, 60 images, 4 epochs of 3 iterations on CPU, ")
+    assert lines[5] == "training   adam, learning rate 0.1, relu, he, dropout 0.1 and 0.2, batches of 20"
+    assert "test error" not in "".join(lines)
+
+
+def test_train_by_epochs_as_json_and_as_a_picture(data: Path) -> None:
+    options = [*BY_EPOCHS, "--data", data, "--epochs", 9, "--patience", 2, "--plot", "run.png"]
+    record = json.loads(run("train", *options, "--json"))
+    columns = ["epoch", "iteration", "loss", "accuracy", "dev_loss", "dev_accuracy"]
+    assert all([*entry] == columns for entry in record["history"])
+    assert record["updates"] % 3 == 0
+    least = min(entry["dev_loss"] for entry in record["history"])
+    assert record["history"][-1]["dev_loss"] == least
+    assert record["workload"]["recipe"]["optimizer"]["name"] == "adam"
+    assert record["test_error"] == 1 - record["test_accuracy"]
+    check_picture(Path("run.png"))
+
+
+def test_patience_says_whose_parameters_are_kept(data: Path) -> None:
+    printed = run("train", *BY_EPOCHS, "--data", data, "--epochs", 60, "--patience", 1, "--learning-rate", 3)
+    assert re.search(r"parameters of \d+ epochs? of 3 iterations, with the least dev loss", printed)
+
+
+def test_a_preset_ends_with_the_published_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "simard", replace(PRESETS["simard"], images=300).for_epochs(1))
+    printed = run("train", "--backend", "numpy", "--threads", 1, "--workload", "simard")
+    found = r"test error \d+\.\d\d %   published 1\.6 % \(Simard et al\. 2003: the same network, trained their way\)"
+    assert re.fullmatch(found, printed.splitlines()[-1])
+    assert "784-800-10 network, 300 images, 1 epoch of 3 iterations" in printed
+    record = json.loads(run("train", "--backend", "numpy", "--threads", 1, "--workload", "simard", "--json"))
+    assert record["published"] == {"test_error": 0.016, "source": "Simard et al. 2003"}
+    assert record["workload"]["name"] == "simard"
+
+
+# crossval and errors
+
+
+def test_crossval_prints_every_fold_and_what_they_say_together(data: Path) -> None:
+    options = ["crossval", *BY_EPOCHS, "--data", data, "--epochs", 3, "--folds", 3]
+    printed = run(*options)
+    assert "3 folds of 40 images to train on, 3 epochs of 2 iterations each on CPU" in printed
+    assert len(re.findall(r"^ +[123] +\d+\.\d\d% +\d+\.\d\d% +\d\.\d{4} +\d+\.\d\d *$", printed, re.MULTILINE)) == 3
+    assert re.search(r"accuracy   mean .*%   standard deviation .*%   95% interval .*% to .*%$", printed.strip())
+    assert printed.count("fold 2 of 3: epoch ") == 3
+    record = json.loads(run(*options, "--json"))
+    assert record["mean"] == pytest.approx(np.mean(record["accuracies"]))
+    assert record["standard_deviation"] == pytest.approx(np.std(record["accuracies"], ddof=1))
+    assert [fold["accuracy"] for fold in record["folds"]] == record["accuracies"]
+
+
+def test_crossval_of_full_batches(data: Path) -> None:
+    lines = run("crossval", *SMALL, "--threads", 1, "--data", data, "--iterations", 3).splitlines()
+    assert lines[0].startswith("numpy, float32: 20-10-3 network, 5 folds of 48 images to train on, 3 iterations each")
+
+
+def test_crossval_refuses_in_one_line(data: Path) -> None:
+    options = ["crossval", *SMALL, "--data", data, "--iterations", 2]
+    assert "folds 1: give from 2" in complaint(*options, "--folds", 1)
+    assert "--dev-size: has no effect without --patience" in complaint(*options, "--dev-size", 5)
+    assert "dev size 1000: leaves none of the 48 images" in complaint(*options, "--patience", 5)
+    assert "--beta1: has no effect with gd" in complaint(*options, "--beta1", 0.5)
+
+
+def test_errors_are_measured_stored_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "simard", replace(PRESETS["simard"], images=300).for_epochs(2))
+    options = ["--workload", "simard", "--seeds", 2, "--backend", "numpy", "--threads", 1, "--results", "stored"]
+    printed = run("errors", *options)
+    assert len(re.findall(r"^simard, seed [01]: epoch [12] .* test error \d+\.\d\d %", printed, re.MULTILINE)) == 4
+    names = sorted(path.name for path in Path("stored").rglob("*") if path.is_file())
+    assert names == ["README.md", "errors_simard.json", "test-errors.png", "test-errors.svg"]
+    assert run("charts", "--results", "stored", "--check") == ""
+
+
+def test_errors_refuses_in_one_line() -> None:
+    assert "no error is published" in complaint("errors", "--workload", "wide", "--backend", "numpy")
+    assert "--seeds 0" in complaint("errors", "--seeds", 0, "--backend", "numpy")
+    assert "--dtype half" in complaint("errors", "--dtype", "half", "--backend", "numpy")
+
+
 # predict
 
 
@@ -495,7 +582,9 @@ def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], 
     assert not Path("history.svg").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "verify", "compare", "backends", "machine", "charts"])
+@pytest.mark.parametrize(
+    "command", ["train", "predict", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"]
+)
 def test_help(command: str) -> None:
     assert f"Usage: mnistbench {command}" in in_a_process(command, "--help").stdout
 
@@ -512,6 +601,10 @@ def test_help(command: str) -> None:
         (["--hidden", "0"], "--hidden 0: "),
         (["--hidden", "10,"], "--hidden 10,: "),
         (["--hidden", "-3"], "--hidden -3: "),
+        (["--beta1", "0.5"], "--beta1: has no effect with gd; it is of adam and adamw"),
+        (["--epochs", "5"], "--epochs: not with --iterations"),
+        (["--dev-size", "0", "--patience", "3"], "patience 3: there are no dev images"),
+        (["--patience", "0"], "patience 0: "),
         (["--backend", "nunpy"], "backend 'nunpy' does not exist; did you mean numpy?"),
         (["--learning-rate", "0"], "learning rate 0.0: "),
         (["--learning-rate", "nan"], "learning rate nan: "),

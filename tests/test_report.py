@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mnistbench import charts, report, results
 from mnistbench.errors import MnistbenchError
+from tests import builders
 
 ROOT = Path(__file__).parents[1]
 MACHINE = "some-cpu-2-cpus"
@@ -270,6 +271,28 @@ def test_scaling_rows_alone_are_drawn(tmp_path: Path) -> None:
 
 
 # History
+
+
+def test_test_errors_have_a_table_and_a_chart_that_are_kept_up_to_date(project: Path) -> None:
+    folder = project / "results" / MACHINE
+    stored = builders.store_errors(folder, "simard")
+    errors = [f"results/{MACHINE}/test-errors.{kind}" for kind in ("png", "svg")]
+    assert stale(project) == sorted(["results/README.md", *errors])
+    report.write(project / "results")
+    assert stale(project) == []
+    text = (project / "results" / "README.md").read_text(encoding="utf-8")
+    assert "## Some CPU, 2 CPUs: test errors" in text
+    assert "| **1.35 %** | 1.25 %, 1.35 %, 1.45 % | 1.6 %, Simard et al. 2003 |" in text
+    assert f"![test-errors]({MACHINE}/test-errors.svg)" in text
+    stored.write_text(stored.read_text().replace("0.0125", "0.0115"))
+    assert stale(project) == sorted(["results/README.md", *errors])
+
+
+def test_test_errors_alone_are_drawn(tmp_path: Path) -> None:
+    builders.store_errors(tmp_path / "results" / MACHINE)
+    names = {path.name for path in report.write(tmp_path / "results")}
+    assert names == {"test-errors.svg", "test-errors.png", "README.md"}
+    assert report.stale(tmp_path / "results") == []
 
 
 def test_a_history_has_all_validated_rows_of_all_machines(project: Path) -> None:

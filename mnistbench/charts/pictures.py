@@ -27,6 +27,7 @@ from mnistbench.charts.page import (
     Page,
     line_height,
     significant,
+    spread,
     styled,
     text_width,
 )
@@ -36,7 +37,7 @@ Array = NDArray[np.floating[Any]]
 
 _UNITS = 10
 _MOST_PICTURES = 400
-_LINE = "#0072B2"
+_LINE, _DEV_LINE = "#0072B2", "#D55E00"
 
 
 def _cell(image_shape: Sequence[int], width: float) -> tuple[float, float]:
@@ -81,30 +82,37 @@ def _units_shown(weights: Array) -> list[int]:
     return sorted(int(unit) for unit in np.argsort(-size, kind="stable")[:_UNITS])
 
 
+def _points(history: pd.DataFrame, column: str) -> tuple[Array, Array]:
+    """The iterations and the finite values of a column; none where there is no such column."""
+    if column not in history:
+        return np.empty(0), np.empty(0)
+    values = history[column].to_numpy(dtype=float)
+    points = history[np.isfinite(values)].sort_values("iteration", kind="stable")
+    return points["iteration"].to_numpy(dtype=float), points[column].to_numpy(dtype=float)
+
+
 def _metric(page: Page, left: float, width: float, history: pd.DataFrame, name: str, marked: Sequence[int]) -> None:
-    """One panel: loss or accuracy over the iterations, the iterations of the snapshots marked."""
-    points = history[np.isfinite(history[name].to_numpy(dtype=float))].sort_values("iteration")
-    x, y = (points[column].to_numpy(dtype=float) for column in ("iteration", name))
-    if not len(x):
+    """One panel: loss or accuracy over the iterations, and that of dev; the iterations of the snapshots marked."""
+    own, dev = _points(history, name), _points(history, f"dev_{name}")
+    if not len(own[0]):
         raise DataError(f"charts: the history has no finite {name} to draw")
-    scale = Linear.metric(y, 1.0 if name == "accuracy" else 0.0)
-    value = significant(y[-1])
+    lines = [("train ", own, _LINE), ("dev ", dev, _DEV_LINE)] if len(dev[0]) else [("", own, _LINE)]
+    labels = [f"{what}{significant(y[-1])}" for what, (_, y), _ in lines]
+    scale = Linear.metric(np.concatenate([y for _, (_, y), _ in lines]), 1.0 if name == "accuracy" else 0.0)
     page.text(left, page.top + 0.1, name, weight="bold")
-    width -= scale.room + text_width(value) + 0.2
-    axes = page.axes(left + scale.room, page.top + 0.3, width, 1.7)
-    Linear.iterations([*x, *marked], width).horizontal(axes)
+    width -= scale.room + max(map(text_width, labels)) + 0.2
+    top, height = page.top + 0.3, 1.7
+    axes = page.axes(left + scale.room, top, width, height)
+    Linear.iterations([*(i for _, (x, _), _ in lines for i in x), *marked], width).horizontal(axes)
     scale.vertical(axes)
     for iteration in marked:
         axes.axvline(iteration, color=GREY, linewidth=0.8, linestyle=":")
-    axes.plot(x, y, color=_LINE, linewidth=2, marker="o" if len(x) == 1 else None, clip_on=False)
-    axes.annotate(
-        value,
-        (x[-1], y[-1]),
-        (7, 0),
-        textcoords="offset points",
-        va="center_baseline",
-        annotation_clip=False,
-    )
+    for _, (x, y), colour in lines:
+        axes.plot(x, y, color=colour, linewidth=2, marker="o" if len(x) == 1 else None, clip_on=False)
+    wanted = [page.place(axes, x[-1], y[-1])[1] for _, (x, y), _ in lines]
+    places = spread(wanted, line_height(), top, top + height)
+    for label, place, (what, _, colour) in zip(labels, places, lines, strict=True):
+        page.text(left + scale.room + width + 0.1, place, label, color=colour if what else INK)
     axes.set_xlabel("iteration", size=SMALL, color=GREY)
 
 
@@ -118,7 +126,7 @@ def training_run(
     """The network seen learning: loss and accuracy, and below them each hidden unit's weights as an image.
 
     Args:
-        history: columns iteration, loss and accuracy.
+        history: columns iteration, loss and accuracy; dev_loss and dev_accuracy are drawn beside them.
         snapshots: iterations, and W1 (hidden, pixels) at each; drawn in that order, a row each, and the
             change from the first to the last. Of more than 10 hidden units, the 10 whose weights are the
             largest in the last snapshot are drawn.
@@ -180,7 +188,7 @@ def _weights(page: Page, grid: _Grid) -> None:
     scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
     hidden = grid.rows[0][1].shape[0]
     which = "" if hidden == len(grid.units) else f", {len(grid.units)} largest of {hidden:,} units"
-    page.text(MARGIN, page.top + 0.1, f"weights into the hidden layer{which}", weight="bold")
+    page.text(MARGIN, page.top + 0.1, f"weights of the first layer{which}", weight="bold")
     _scale_bar(page, axes, most, scale)
     small: dict[str, Any] = {"size": SMALL, "color": GREY}
     page.text(grid.left - 0.1, page.top + 0.42, "iteration", ha="right", **small)

@@ -209,7 +209,8 @@ class TrainingOptions:
 
         train_size, dev_size = self.train_size, self.dev_size
         if self.workload and self.data is None:
-            train_size = train_size or min(self.preset.images, LABELLED - (dev_size or 0))
+            if train_size is None:
+                train_size = min(self.preset.images, LABELLED - (dev_size or 0))
             dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
         return load_data(self.data, self.seed, train_size, dev_size)
 

@@ -82,6 +82,14 @@ def duration(workload: Workload, iterations: int) -> str:
     return f"{epochs} epoch{'s' * (epochs != 1)} of {length} iterations"
 
 
+def drawn_training(workload: Workload) -> str:
+    """What stands below the title of a picture of a run; nothing for the classic."""
+    if not workload.beyond_classic:
+        return ""
+    batches = ". Train: of the last batch of an epoch, and at the end of all images"
+    return f"{workload.network}: {workload.training}{batches if workload.recipe.batch_size else ''}"
+
+
 def print_result(result: TrainingResult, published: Published | None, written: list[Path]) -> None:
     """The summary of a run."""
     workload, facts = result.workload, result.description

@@ -14,6 +14,7 @@ from mnistbench.cli.common import Json, Results, Threads, dtype_named, out, requ
 from mnistbench.cli.options import TrainingOptions, taking_training_options
 from mnistbench.cli.printing import (
     crossval_record,
+    drawn_training,
     following,
     print_crossval,
     print_result,
@@ -84,7 +85,8 @@ def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Pa
 
         kept = [(done, parameters) for done, parameters in result.snapshots if done < result.updates]
         weights = [(done, parameters.weights[0]) for done, parameters in (*kept, (result.updates, result.parameters))]
-        charts.write(charts.training_run(result.history, weights, dataset.image_shape), plot)
+        subtitle = drawn_training(result.workload)
+        charts.write(charts.training_run(result.history, weights, dataset.image_shape, subtitle), plot)
     return [path for path in (save, plot) if path]
 
 
