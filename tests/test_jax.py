@@ -20,6 +20,7 @@ from tests.builders import identical
 
 jax: Any = pytest.importorskip("jax")
 backend: Any = pytest.importorskip("mnistbench.backends.jax")
+jax_device: Any = pytest.importorskip("mnistbench.backends.jax_device")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def trajectory() -> Trajectory:
 @pytest.mark.parametrize("block", [1, 16, 67, 100])
 def test_agrees_in_blocks_of_any_size(trajectory: Trajectory, dtype: DType, block: int) -> None:
     task = trajectory.workload.with_dtype(dtype)
-    threads = backend._threads(None)
+    threads = jax_device.threads_in_effect(None)
     with backend.JaxTrainer(task, trajectory.dataset, trajectory.initial, threads, block) as trainer:
         found = check_trainer(trainer, Agreement("jax", dtype), trajectory)
         assert found.passed, found.summary()
@@ -44,7 +45,10 @@ def test_images_that_fill_a_block_up_count_for_nothing(dtype: DType) -> None:
     """One image in a block of many: with parameters that give them NaN, were they counted."""
     data = builders.dataset(1, 13, 5, ink=1.0)
     task = builders.workload(data, dtype=dtype)
-    ways = [backend.JaxTrainer(task, data, builders.initial(task), backend._threads(1), block) for block in (1, 50)]
+    ways = [
+        backend.JaxTrainer(task, data, builders.initial(task), jax_device.threads_in_effect(1), block)
+        for block in (1, 50)
+    ]
     alone, filled = ([trainer.advance(1) for _ in range(5)] for trainer in ways)
     assert [metrics.accuracy for metrics in filled] == [metrics.accuracy for metrics in alone]
     tolerance = 50 * float(np.finfo(dtype).eps)
@@ -163,18 +167,18 @@ def test_the_number_of_threads_of_the_command_line_takes_effect() -> None:
 
 
 def test_a_number_of_threads_that_cannot_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_device", lambda: backend._Device(None, "CPU", 8))
+    monkeypatch.setattr(jax_device, "device", lambda: jax_device.Device(None, "CPU", 8))
     with pytest.raises(
         OptionError, match=r"2 threads: JAX has had 8 since .* PJRT_NPROC=2 before that, or --threads 2"
     ):
-        backend._threads(2)
-    assert [backend._threads(threads) for threads in (1, 8, 9, None)] == [1, 8, 8, 8]
+        jax_device.threads_in_effect(2)
+    assert [jax_device.threads_in_effect(threads) for threads in (1, 8, 9, None)] == [1, 8, 8, 8]
 
 
 def test_a_gpu_is_named_and_has_one_thread_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_device", lambda: backend._Device(None, "Some GPU", 8))
+    monkeypatch.setattr(jax_device, "device", lambda: jax_device.Device(None, "Some GPU", 8))
     assert registry.get("jax").availability().device == "Some GPU"
-    assert backend._threads(5) == 1
+    assert jax_device.threads_in_effect(5) == 1
 
 
 def test_a_gpus_memory_is_not_taken_in_advance() -> None:

@@ -16,28 +16,23 @@ CPU time of an iteration of the classic on one thread of an AMD EPYC with AVX-51
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistbench.backends import jax_device
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.backends.jax_device import DeviceTrainer, matmul
+from mnistbench.backends.jax_general import GeneralJaxTrainer, compile_general
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import BackendUnavailable, OptionError
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
-from mnistbench.threads import resolve, usable_cpus
 from mnistbench.workload import DType, Network, Workload
-
-# float32 products in float32: on a GPU the default is TF32, whose operands are rounded to 10 bits.
-_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 # Images of a block, about, and bytes of images up to which all of them are taken at once without a trial.
 _BLOCK = 2048
@@ -47,52 +42,10 @@ _SMALL = 8 * 2**20
 _PREDICT_IMAGES = 65_536
 
 
-class _Device(NamedTuple):
-    """What JAX computes on: its device, the name of that, and the threads of its pool on the host."""
-
-    device: Any
-    name: str
-    pool: int
-
-
-@cache
-def _device() -> _Device:
-    """JAX's default device: a GPU where it sees one. Its first use in a process creates JAX's clients.
-
-    The pool of threads has its size from then on: that of these variables, else all usable CPUs.
-    """
-    sizes = [os.environ[name] for name in ("PJRT_NPROC", "NPROC") if os.environ.get(name, "").isdecimal()]
-    # By default JAX takes three quarters of a GPU's memory at once, and leaves other libraries too little.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    device = jax.devices()[0]
-    on_cpu = device.platform == "cpu"
-    return _Device(
-        device, "CPU" if on_cpu else str(device.device_kind), max(1, int(sizes[0])) if sizes else usable_cpus()
-    )
-
-
-def _threads(wanted: int | None) -> int:
-    """The number of threads in effect where ``wanted`` are asked for.
-
-    Raises:
-        OptionError: that number cannot be had in this process any more.
-    """
-    pool = _device().pool
-    threads = pool if wanted is None else min(resolve(wanted), pool)
-    if _device().name != "CPU":
-        return 1
-    if 1 < threads < pool:
-        raise OptionError(
-            f"{threads} threads: JAX has had {pool} since it was first used in this process, and can use all or one; "
-            f"set the environment variable PJRT_NPROC={threads} before that, or --threads {threads} for a new process"
-        )
-    return threads
-
-
 def _logits(arrays: Any, images: Any) -> Any:
     """Z2 (c, m) of images in rows, (m, n)."""
     W1, b1, W2, b2 = arrays
-    return _matmul(W2, jax.nn.relu(_matmul(W1, images.T) + b1)) + b2
+    return matmul(W2, jax.nn.relu(matmul(W1, images.T) + b1)) + b2
 
 
 def _loss_and_hits(arrays: Any, images: Any, labels: Any) -> tuple[Any, Any]:
@@ -138,12 +91,6 @@ def _predict(arrays: Any, images: Any) -> Any:
     return _logits(arrays, images).argmax(axis=0)
 
 
-def _widen(images: Any, levels: Any) -> Any:
-    """Pixels from bytes to [0, 1]: looked up among the 256 values that there are. XLA compiles a division by 255, even
-    by a variable that is 255, to a product with its rounded inverse, which is off by the same in every image."""
-    return levels[images]
-
-
 class _Programs(NamedTuple):
     """The functions above, compiled."""
 
@@ -156,12 +103,11 @@ class _Programs(NamedTuple):
 @cache
 def _programs(alone: bool) -> _Programs:
     """For all threads of the pool, or for the calling one alone."""
-    options = {"xla_cpu_multi_thread_eigen": False} if alone else None
-    functions = (_train, _gradients, _predict, _widen)
-    return _Programs(*(jax.jit(function, compiler_options=options) for function in functions))
+    functions = (_train, _gradients, _predict, jax_device.widened)
+    return _Programs(*(jax_device.compiled(function, alone) for function in functions))
 
 
-class JaxTrainer(Trainer):
+class JaxTrainer(DeviceTrainer):
     """Holds the images in the workload's dtype in blocks (k, m, n), their labels (k, m), and the parameter arrays.
 
     Args:
@@ -169,8 +115,8 @@ class JaxTrainer(Trainer):
     """
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, block: int) -> None:
-        self._workload, self._threads = workload, threads
-        self._programs = _programs(alone=_device().name == "CPU" and threads == 1 < _device().pool)
+        super().__init__(workload, threads)
+        self._programs = _programs(jax_device.alone(threads))
         images, labels = dataset.train.images, dataset.train.labels
         self._count = len(labels)
         self._shape = -(-self._count // block), block
@@ -183,29 +129,8 @@ class JaxTrainer(Trainer):
             self.reset(parameters)
             jax.block_until_ready((self._blocks, self._labels, self._arrays))
 
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """With 64-bit types where the workload's dtype is one, whatever the process has set."""
-        with jax.enable_x64(self._workload.dtype == "float64"):
-            try:
-                yield
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                what = f"{self._workload.images:,} images in {self._workload.dtype}"
-                reason = f"{what} do not fit into the memory of the {_device().name}"
-                raise BackendUnavailable(JaxBackend.name, reason, "use fewer images (--train-size)") from error
-
-    def _placed(self, array: NDArray[Any], dtype: str) -> Any:
-        """A copy on the device: JAX would go on reading the caller's own memory where that is possible."""
-        return jax.device_put(np.array(array, dtype), _device().device)
-
-    def _scalar(self, value: float) -> Any:
-        return np.dtype(self._workload.dtype).type(value)
-
     def _widened(self, images: NDArray[np.uint8]) -> Any:
-        levels = np.arange(256, dtype=self._workload.dtype) / self._scalar(255)
-        return self._programs.widen(self._placed(images, "uint8"), levels)
+        return self._programs.widen(self._placed(images, "uint8"), self._levels())
 
     def advance(self, iterations: int) -> Metrics:
         rate, data = self._scalar(self._workload.learning_rate), (self._blocks, self._labels, self._scalar(self._count))
@@ -239,11 +164,8 @@ class JaxTrainer(Trainer):
     def describe(self) -> dict[str, Any]:
         blocks, images = self._shape
         return {
-            "device": _device().name,
-            "threads": self._threads,
-            "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__},
+            **super().describe(),
             "kernel": "one compiled loop, " + (f"{images:,} images at a time" if blocks > 1 else "all images at once"),
-            "skips": None,
             "bytes_read": 2 * self._blocks.nbytes,  # by W1 X and by dZ1 Xᵀ
         }
 
@@ -281,20 +203,27 @@ def _fastest_block(images: int, network: Network, dtype: DType, threads: int) ->
 class JaxBackend(Backend):
     """JAX's default device: a GPU where it sees one, else the CPU."""
 
-    name = "jax"
+    name = jax_device.NAME
 
     def availability(self) -> Availability:
-        return Availability(usable=True, version=jax.__version__, device=_device().name)
+        return Availability(usable=True, version=jax.__version__, device=jax_device.device().name)
+
+    def missing(self, workload: Workload) -> str | None:
+        return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Compile the loop, and find out how many images it should take at a time."""
-        if self.missing(workload) is None:
-            _fastest_block(workload.images, workload.network, workload.dtype, _threads(threads))
+        """Compile the loop; for the classic, find out how many images it should take at a time."""
+        number = jax_device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            compile_general(workload, number)
+        else:
+            _fastest_block(workload.images, workload.network, workload.dtype, number)
 
     def start(
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> JaxTrainer:
-        self.require(workload)
-        number = _threads(threads)
+    ) -> Trainer:
+        number = jax_device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            return GeneralJaxTrainer(workload, dataset, parameters, number)
         block = _fastest_block(workload.images, workload.network, workload.dtype, number)
         return JaxTrainer(workload, dataset, parameters, number, block)

@@ -17,11 +17,9 @@ of the classic on one thread of an AMD EPYC with AVX-512 (Zen 5), in ms:
 
 from __future__ import annotations
 
-import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -29,12 +27,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mnistbench.backends import torch_device
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.backends.torch_device import DeviceTrainer
+from mnistbench.backends.torch_general import GeneralTorchTrainer, fastest_way
 from mnistbench.datasets import Dataset, Split
 from mnistbench.errors import BackendUnavailable
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
-from mnistbench.threads import resolve
 from mnistbench.workload import DType, Network, Workload
 
 # Bytes of images up to which nothing is compiled: an iteration takes about a millisecond then, and compiling seconds.
@@ -42,9 +42,6 @@ _SMALL = 16 * 2**20
 
 # Images to predict at a time: bounds the memory that a prediction needs.
 _PREDICT_IMAGES = 65_536
-
-# The number of threads and the precision of products are the process's: trainers that set them take turns.
-_SETTINGS = threading.Lock()
 
 
 class Way(NamedTuple):
@@ -61,19 +58,6 @@ class Way(NamedTuple):
     def __str__(self) -> str:
         how = "compiled" if self.compiled else "operations in place"
         return f"{how}, images in {'rows' if self.rows else 'columns'}"
-
-
-@cache
-def _device() -> Any:
-    """The GPU where PyTorch sees one, else the CPU."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as of a driver too old for a GPU, which is then not used
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _device_name() -> str:
-    device = _device()
-    return "CPU" if device.type == "cpu" else str(torch.cuda.get_device_name(device))
 
 
 def _backward(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any) -> tuple[Any, ...]:
@@ -130,19 +114,19 @@ def _compiled(images: int, network: Network, dtype: DType, threads: int, rows: b
     return compiled
 
 
-class TorchTrainer(Trainer):
+class TorchTrainer(DeviceTrainer):
     """Holds X (n, m), in one of two orders, and Y one-hot (c, m) in the workload's dtype, and the parameter arrays."""
 
     def __init__(
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, way: Way, remark: str = ""
     ) -> None:
-        self._workload, self._threads, self._way, self._remark = workload, threads, way, remark
-        self._dtype, self._device = getattr(torch, workload.dtype), _device()
+        super().__init__(workload, threads)
+        self._way, self._remark = way, remark
         self._arrays: Any
         network, labels = workload.network, dataset.train.labels
         with self._computing():
             self._X = self._widened(dataset.train.images, way.rows)
-            self._labels = torch.from_numpy(np.array(labels, np.int64)).to(self._device)
+            self._labels = self._placed(labels, "int64")
             classes = torch.arange(network.outputs, device=self._device)[:, None]
             self._Y = (self._labels == classes).to(self._dtype)
             shapes = [(network.hidden[0], network.inputs), (network.outputs, network.hidden[0])]
@@ -155,30 +139,10 @@ class TorchTrainer(Trainer):
             self._graph = self._captured() if self._device.type == "cuda" else None
         self.reset(parameters)
 
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """On the threads asked for, float32 in float32 and not in TF32 or bfloat16, and without autograd."""
-        with _SETTINGS:
-            threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-            torch.set_num_threads(self._threads)
-            torch.set_float32_matmul_precision("highest")
-            try:
-                with torch.inference_mode():
-                    yield
-            except RuntimeError as error:
-                if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
-                    raise
-                what = f"{self._workload.images:,} images in {self._workload.dtype}"
-                reason = f"{what} do not fit into the memory of the {_device_name()}"
-                raise BackendUnavailable(TorchBackend.name, reason, "use fewer images (--train-size)") from error
-            finally:
-                torch.set_num_threads(threads)
-                torch.set_float32_matmul_precision(precision)
-
     def _widened(self, images: NDArray[np.uint8], rows: bool) -> Any:
-        """X (n, m) of images (m, n): moved as bytes. By a tensor, since dividing by a number multiplies on a GPU."""
-        X = torch.from_numpy(np.array(images)).to(self._device)
-        X = (X if rows else X.T.contiguous()).to(self._dtype).div_(X.new_full((1,), 255, dtype=self._dtype))
+        """X (n, m) of images (m, n): moved as bytes."""
+        X = self._placed(images, "uint8")
+        X = torch_device.widened(X if rows else X.T.contiguous(), self._dtype)
         return X.T if rows else X
 
     def _iterate(self) -> Any:
@@ -236,32 +200,20 @@ class TorchTrainer(Trainer):
 
     def describe(self) -> dict[str, Any]:
         return {
-            "device": _device_name(),
-            "threads": self._threads,
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            **super().describe(),
             "kernel": ("CUDA graph: " if self._graph else "") + str(self._way) + self._remark,
-            "skips": None,
             "bytes_read": 2 * self._X.nbytes,  # by W1 X and by dZ1 Xᵀ
         }
 
     def close(self) -> None:
         del self._X, self._labels, self._Y, self._arrays, self._step, self._graph
         self._Z2 = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        super().close()
 
 
 def _on_host(arrays: Any) -> Parameters:
     W1, b1, W2, b2 = (array.cpu().numpy().copy() for array in arrays)
     return Parameters([W1, W2], [b1, b2])
-
-
-def _threads(wanted: int | None) -> int:
-    """How many threads of the host to use; None for PyTorch's own choice."""
-    if _device().type == "cuda":
-        return 1
-    with _SETTINGS:  # else it may be what a trainer has set for a while
-        return int(torch.get_num_threads()) if wanted is None else resolve(wanted)
 
 
 @cache
@@ -299,20 +251,28 @@ def _fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple
 class TorchBackend(Backend):
     """PyTorch on a GPU where it sees one, else on the CPU."""
 
-    name = "torch"
+    name = torch_device.NAME
 
     def availability(self) -> Availability:
-        return Availability(usable=True, version=torch.__version__, device=_device_name())
+        return Availability(usable=True, version=torch.__version__, device=torch_device.device_name())
+
+    def missing(self, workload: Workload) -> str | None:
+        return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
         """Find out which way is the fastest, which compiles it."""
-        if self.missing(workload) is None:
-            _fastest(workload.images, workload.network, workload.dtype, _threads(threads))
+        number = torch_device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            fastest_way(workload, number)
+        else:
+            _fastest(workload.images, workload.network, workload.dtype, number)
 
     def start(
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> TorchTrainer:
-        self.require(workload)
-        number = _threads(threads)
+    ) -> Trainer:
+        number = torch_device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            general = fastest_way(workload, number, dataset.image_shape)
+            return GeneralTorchTrainer(workload, dataset, parameters, number, *general)
         way, remark = _fastest(workload.images, workload.network, workload.dtype, number)
         return TorchTrainer(workload, dataset, parameters, number, way, remark)

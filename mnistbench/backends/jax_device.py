@@ -1,0 +1,122 @@
+"""What JAX computes on, and with how many threads: for every trainer of the backend ``jax``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.backends.base import Trainer
+from mnistbench.errors import BackendUnavailable, OptionError
+from mnistbench.threads import resolve, usable_cpus
+from mnistbench.workload import Workload
+
+NAME = "jax"
+
+# float32 products in float32: on a GPU the default is TF32, whose operands are rounded to 10 bits.
+matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+class Device(NamedTuple):
+    """What JAX computes on: its device, the name of that, and the threads of its pool on the host."""
+
+    device: Any
+    name: str
+    pool: int
+
+
+@cache
+def device() -> Device:
+    """JAX's default device: a GPU where it sees one. Its first use in a process creates JAX's clients.
+
+    The pool of threads has its size from then on: that of these variables, else all usable CPUs.
+    """
+    sizes = [os.environ[name] for name in ("PJRT_NPROC", "NPROC") if os.environ.get(name, "").isdecimal()]
+    # By default JAX takes three quarters of a GPU's memory at once, and leaves other libraries too little.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    found = jax.devices()[0]
+    on_cpu = found.platform == "cpu"
+    return Device(found, "CPU" if on_cpu else str(found.device_kind), max(1, int(sizes[0])) if sizes else usable_cpus())
+
+
+def threads_in_effect(wanted: int | None) -> int:
+    """The number of threads in effect where ``wanted`` are asked for.
+
+    Raises:
+        OptionError: that number cannot be had in this process any more.
+    """
+    pool = device().pool
+    threads = pool if wanted is None else min(resolve(wanted), pool)
+    if device().name != "CPU":
+        return 1
+    if 1 < threads < pool:
+        raise OptionError(
+            f"{threads} threads: JAX has had {pool} since it was first used in this process, and can use all or one; "
+            f"set the environment variable PJRT_NPROC={threads} before that, or --threads {threads} for a new process"
+        )
+    return threads
+
+
+def alone(threads: int) -> bool:
+    """Whether the calling thread is to compute without the others of the pool."""
+    return device().name == "CPU" and threads == 1 < device().pool
+
+
+def compiled(function: Callable[..., Any], alone: bool) -> Callable[..., Any]:
+    """The function, compiled for all threads of the pool, or for the calling one alone."""
+    options = {"xla_cpu_multi_thread_eigen": False} if alone else None
+    program: Callable[..., Any] = jax.jit(function, compiler_options=options)
+    return program
+
+
+def widened(images: Any, levels: Any) -> Any:
+    """Pixels from bytes to [0, 1]: looked up among the 256 values that there are. XLA compiles a division by 255, even
+    by a variable that is 255, to a product with its rounded inverse, which is off by the same in every image."""
+    return levels[images]
+
+
+class DeviceTrainer(Trainer):
+    """A trainer of a workload on JAX's device; what its data and programs are, a subclass says."""
+
+    def __init__(self, workload: Workload, threads: int) -> None:
+        self._workload, self._threads = workload, threads
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """With 64-bit types where the workload's dtype is one, whatever the process has set."""
+        with jax.enable_x64(self._workload.dtype == "float64"):
+            try:
+                yield
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                what = f"{self._workload.images:,} images in {self._workload.dtype}"
+                reason = f"{what} do not fit into the memory of the {device().name}"
+                raise BackendUnavailable(NAME, reason, "use fewer images (--train-size)") from error
+
+    def _placed(self, array: NDArray[Any], dtype: str) -> Any:
+        """A copy on the device: JAX would go on reading the caller's own memory where that is possible."""
+        return jax.device_put(np.array(array, dtype), device().device)
+
+    def _scalar(self, value: float) -> Any:
+        return np.dtype(self._workload.dtype).type(value)
+
+    def _levels(self) -> Any:
+        """The 256 values of :func:`widened`."""
+        return np.arange(256, dtype=self._workload.dtype) / self._scalar(255)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "device": device().name,
+            "threads": self._threads,
+            "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__},
+            "skips": None,
+        }

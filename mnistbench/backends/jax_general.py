@@ -1,0 +1,332 @@
+"""Networks of any depth with every option of training, in JAX: the loss as it is written, its gradient by ``jax.grad``,
+and the iterations in one compiled loop, with the order of the images, the masks and the augmented images inside.
+
+Images lie in rows and what is computed of them in columns, as in :mod:`mnistbench.backends.jax`. Every batch has the
+same size: the last one of an epoch is filled up with images that do not count. What depends on an iteration's number
+other than through random words, the learning rate and the corrections of Adam's means, is computed on the host in
+float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistbench.backends import jax_device, jax_random
+from mnistbench.backends.base import Metrics
+from mnistbench.backends.jax_device import DeviceTrainer, matmul
+from mnistbench.datasets import Dataset, Split
+from mnistbench.general import LEAK
+from mnistbench.network import Parameters
+from mnistbench.recipe import Activation, Optimizer, Schedule
+from mnistbench.workload import Workload
+
+# The most iterations of one call of the compiled loop: the length of the table of their learning rates.
+_ITERATIONS = 512
+
+# Images to predict at a time: bounds the memory that a prediction needs.
+_PREDICT_IMAGES = 8_192
+
+
+class Task(NamedTuple):
+    """What a program is compiled for: the workload, but for what it is given as values, and (height, width)."""
+
+    workload: Workload
+    image_shape: tuple[int, int]
+
+
+class Data(NamedTuple):
+    """What a program is given and leaves as it is.
+
+    Attributes:
+        images: (m, n) uint8.
+        labels: (m,) int32.
+        levels: (256,), the values of a byte in [0, 1].
+        seed: (2,) uint32, the lowest word first.
+    """
+
+    images: Any
+    labels: Any
+    levels: Any
+    seed: Any
+
+
+class State(NamedTuple):
+    """Where training is.
+
+    Attributes:
+        order: (m,) int32, of the epoch of the last iteration.
+        arrays: W1, b1, W2, b2, ...
+        moments: for each moment of the optimizer a list of as many arrays.
+    """
+
+    order: Any
+    arrays: list[Any]
+    moments: list[list[Any]]
+
+
+class Batch(NamedTuple):
+    """What an iteration computes with: X (m, n); labels (m,), -1 for an image that does not count; how many do; and
+    for each hidden layer a mask (units, m) or None."""
+
+    X: Any
+    labels: Any
+    count: Any
+    masks: list[Any]
+
+
+def activate(Z: Any, activation: Activation) -> Any:
+    """f(Z), elementwise."""
+    if activation == "leaky-relu":
+        return jnp.where(Z > 0, Z, LEAK * Z)
+    return {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}[activation](Z)
+
+
+def logits(arrays: list[Any], X: Any, activation: Activation, masks: list[Any]) -> Any:
+    """Z_L (c, m) of images in rows, (m, n)."""
+    A = X.T
+    for W, b, mask in zip(arrays[:-2:2], arrays[1:-2:2], masks, strict=True):
+        A = activate(matmul(W, A) + b, activation)
+        if mask is not None:
+            A = A * mask
+    return matmul(arrays[-2], A) + arrays[-1]
+
+
+def objective(arrays: list[Any], batch: Batch, workload: Workload) -> tuple[Any, tuple[Any, Any]]:
+    """What is minimised: the mean cross-entropy, and the penalty of L2. Beside it the former alone, and the hits."""
+    Z = logits(arrays, batch.X, workload.network.activation, batch.masks)
+    one_hot = batch.labels == jnp.arange(Z.shape[0])[:, None]
+    loss = -jnp.where(one_hot, jax.nn.log_softmax(Z, axis=0), 0).sum() / batch.count
+    hits = (Z.argmax(axis=0) == batch.labels).sum(dtype="int32")
+    if not (l2 := workload.recipe.l2):
+        return loss, (loss, hits)
+    return loss + l2 / (2 * workload.images) * sum((W * W).sum() for W in arrays[::2]), (loss, hits)
+
+
+def next_order(task: Task, data: Data, order: Any, iteration: Any) -> Any:
+    """The order of an iteration's epoch, from that of the iteration before."""
+    epoch, batch = jnp.divmod(iteration, task.workload.iterations_per_epoch)
+    return jax.lax.cond(batch == 0, lambda: jax_random.shuffled(data.seed, epoch, task.workload.images), lambda: order)
+
+
+def next_batch(task: Task, data: Data, whole: Any, order: Any, iteration: Any) -> Batch:
+    """The batch of an iteration; ``whole`` is its X where that is the same in every one."""
+    workload, recipe = task.workload, task.workload.recipe
+    epoch, batch = jnp.divmod(iteration, workload.iterations_per_epoch)
+    if recipe.batch_size is None:
+        places, labels, count = jnp.arange(workload.images, dtype="int32"), data.labels, workload.images
+    else:
+        taken = batch * workload.batch_size + jnp.arange(workload.batch_size, dtype="int32")
+        places = order[jnp.minimum(taken, workload.images - 1)]
+        labels = jnp.where(taken < workload.images, data.labels[places], -1)
+        count = (taken < workload.images).sum().astype(workload.dtype)
+    X = whole
+    if X is None:
+        images = data.images if recipe.batch_size is None else data.images[places]
+        if change := recipe.augmentation:
+            images = jax_random.augmented(images, places, task.image_shape, change, data.seed, epoch)
+        X = jax_device.widened(images, data.levels)
+    rates = recipe.dropout_rates(len(workload.network.hidden))
+    masks = [
+        jax_random.kept(data.seed, epoch, layer, places, units, rate).astype(workload.dtype) * (1 / (1 - rate))
+        if rate
+        else None
+        for layer, (units, rate) in enumerate(zip(workload.network.hidden, rates, strict=True))
+    ]
+    return Batch(X, labels, count, masks)
+
+
+def whole_set(task: Task, data: Data) -> Any:
+    """X of all images, if every iteration's is that, or None."""
+    recipe = task.workload.recipe
+    fixed = recipe.batch_size is None and not recipe.augmentation
+    return jax_device.widened(data.images, data.levels) if fixed else None
+
+
+def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, moments: list[Any]) -> tuple[Any, ...]:
+    """One array after its update, and its moments; the formulas of :func:`mnistbench.general.update`."""
+    rate, step, correction = scalars
+    if optimizer.name == "gd":
+        return (p - rate * g,)
+    if optimizer.name in ("momentum", "nesterov"):
+        v = optimizer.momentum * moments[0] + g
+        return p - rate * (v if optimizer.name == "momentum" else g + optimizer.momentum * v), v
+    if optimizer.name == "rmsprop":
+        s = optimizer.rho * moments[0] + (1 - optimizer.rho) * (g * g)
+        return p - rate * g / (jnp.sqrt(s) + optimizer.epsilon), s
+    if optimizer.name == "adamw" and is_weight:
+        p = p * (1 - rate * optimizer.weight_decay)
+    v = optimizer.beta1 * moments[0] + (1 - optimizer.beta1) * g
+    s = optimizer.beta2 * moments[1] + (1 - optimizer.beta2) * (g * g)
+    return p - step * v / (jnp.sqrt(s) * correction + optimizer.epsilon), v, s
+
+
+def train(task: Task, count: Any, first: Any, scalars: Any, state: State, data: Data) -> tuple[State, Any, Any]:
+    """The state after ``count`` iterations from the number ``first``, and the loss and hits of the last one's batch.
+
+    Args:
+        scalars: (_ITERATIONS, 3), for each iteration the learning rate, the same corrected for Adam's first moment,
+            and the correction of the second.
+    """
+    whole, recipe = whole_set(task, data), task.workload.recipe
+
+    def iterate(i: Any, before: tuple[State, Any, Any]) -> tuple[State, Any, Any]:
+        (order, arrays, moments), _, _ = before
+        if recipe.batch_size is not None:
+            order = next_order(task, data, order, first + i)
+        batch = next_batch(task, data, whole, order, first + i)
+        gradients, (loss, hits) = jax.grad(objective, has_aux=True)(arrays, batch, task.workload)
+        after = [
+            moved(recipe.optimizer, place % 2 == 0, scalars[i], p, g, own)
+            for place, (p, g, *own) in enumerate(zip(arrays, gradients, *moments, strict=True))
+        ]
+        arrays, *moments = map(list, zip(*after, strict=True))
+        return State(order, arrays, moments), loss, hits
+
+    start = state, jnp.zeros((), task.workload.dtype), jnp.zeros((), "int32")
+    return jax.lax.fori_loop(0, count, iterate, start)  # type: ignore[no-any-return]
+
+
+def gradients(task: Task, iteration: Any, state: State, data: Data) -> Any:
+    """The gradients of an iteration's objective."""
+    order = state.order
+    if task.workload.recipe.batch_size is not None:
+        order = next_order(task, data, order, iteration)
+    batch = next_batch(task, data, whole_set(task, data), order, iteration)
+    return jax.grad(objective, has_aux=True)(state.arrays, batch, task.workload)[0]
+
+
+def predict(task: Task, arrays: list[Any], images: Any, levels: Any) -> Any:
+    """The most probable class (k,) of images (k, n)."""
+    network = task.workload.network
+    nothing = [None] * len(network.hidden)
+    return logits(arrays, jax_device.widened(images, levels), network.activation, nothing).argmax(axis=0)
+
+
+class Programs(NamedTuple):
+    """The functions above, compiled."""
+
+    train: Callable[..., Any]
+    gradients: Callable[..., Any]
+    predict: Callable[..., Any]
+
+
+@cache
+def _programs(task: Task, alone: bool) -> Programs:
+    return Programs(*(jax_device.compiled(partial(f, task), alone) for f in (train, gradients, predict)))
+
+
+def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
+    """What the programs depend on: the images' shape only where they are augmented."""
+    if not workload.recipe.augmentation:
+        image_shape = 1, workload.network.inputs
+    recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule())
+    return Task(replace(workload, name="custom", iterations=1, learning_rate=1.0, seed=0, recipe=recipe), image_shape)
+
+
+class GeneralJaxTrainer(DeviceTrainer):
+    """Holds the images as bytes, the labels, and where training is."""
+
+    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
+        super().__init__(workload, threads)
+        self._programs = _programs(_task(workload, dataset.image_shape), jax_device.alone(threads))
+        self._iteration = 0
+        self._state: State
+        words = [workload.seed & 0xFFFFFFFF, workload.seed >> 32 & 0xFFFFFFFF]
+        with self._computing():
+            self._data = Data(
+                self._placed(dataset.train.images, "uint8"),
+                self._placed(dataset.train.labels, "int32"),
+                self._placed(self._levels(), workload.dtype),
+                self._placed(np.array(words), "uint32"),
+            )
+            self.reset(parameters)
+            jax.block_until_ready((self._data, self._state))
+
+    def advance(self, iterations: int) -> Metrics:
+        end = self._iteration + iterations
+        with self._computing():
+            while self._iteration < end:
+                count = min(_ITERATIONS, end - self._iteration)
+                scalars = self._scalars(self._iteration, count)
+                done = self._programs.train(count, self._iteration, scalars, self._state, self._data)
+                self._state, loss, hits = jax.block_until_ready(done)
+                self._iteration += count
+        workload = self._workload
+        batch = (self._iteration - 1) % workload.iterations_per_epoch
+        images = min(workload.batch_size, workload.images - batch * workload.batch_size)
+        return Metrics(self._iteration - 1, float(loss), int(hits) / images)
+
+    def _scalars(self, first: int, count: int) -> NDArray[Any]:
+        """What :func:`train` is given of so many iterations."""
+        found = np.zeros((_ITERATIONS, 3))
+        for row, iteration in enumerate(range(first, first + count)):
+            rate = self._workload.rate(iteration)
+            corrections = self._workload.recipe.optimizer.bias_corrections(iteration + 1)
+            found[row] = rate, rate * corrections[0], corrections[1]
+        return found.astype(self._workload.dtype)
+
+    def reset(self, parameters: Parameters) -> None:
+        with self._computing():
+            arrays = [self._placed(array, self._workload.dtype) for _, array in parameters.named()]
+            zeros = [
+                [jnp.zeros_like(array) for array in arrays] for _ in range(self._workload.recipe.optimizer.moments)
+            ]
+            order = self._placed(np.arange(self._workload.images), "int32")
+            self._state = State(order, arrays, zeros)
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return _on_host(self._state.arrays)
+
+    def gradients(self) -> Parameters:
+        with self._computing():
+            return _on_host(self._programs.gradients(self._iteration, self._state, self._data))
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        labels = np.empty(len(images), np.int64)
+        with self._computing():
+            for first in range(0, len(images), _PREDICT_IMAGES):
+                part = slice(first, first + _PREDICT_IMAGES)
+                own = self._placed(images[part], "uint8")
+                labels[part] = self._programs.predict(self._state.arrays, own, self._data.levels)
+        return labels
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            **super().describe(),
+            "kernel": f"one compiled loop, {self._workload.batch_size:,} images at a time",
+            "bytes_read": self._bytes_read(),
+        }
+
+    def _bytes_read(self) -> int:
+        """The bytes of a batch, and X written, and read by W1 X and by dZ1 Xᵀ; what fills it up counts too."""
+        workload = self._workload
+        pixels = workload.batch_size * workload.network.inputs
+        return pixels * (1 + 2 * workload.itemsize)
+
+    def close(self) -> None:
+        del self._data, self._state
+
+
+def _on_host(arrays: Any) -> Parameters:
+    own = [np.array(array) for array in arrays]
+    return Parameters(own[::2], own[1::2])
+
+
+def compile_general(workload: Workload, threads: int) -> None:
+    """Compile the loop for this workload, on blank images, square ones where the number of pixels is a square."""
+    side = math.isqrt(workload.network.inputs)
+    shape = (side, side) if side * side == workload.network.inputs else (1, workload.network.inputs)
+    blank = Split(np.zeros((workload.images, workload.network.inputs), np.uint8), np.zeros(workload.images, np.int64))
+    dataset = Dataset("blank images", shape, workload.network.outputs, blank, blank, None)
+    with GeneralJaxTrainer(workload, dataset, Parameters.initial(workload.network, 0), threads) as trainer:
+        trainer.advance(1)

@@ -1,0 +1,311 @@
+"""Networks of any depth with every option of training, in PyTorch: the equations operation by operation, the optimizers
+of ``torch.optim``, and random bits compiled by ``torch.compile`` where that is faster.
+
+Images and all that is computed of them lie in rows. The gradients are the reference's formulas, since autograd's record
+took longer. On a CPU float32 products are oneDNN's where they are faster in a trial: the library that PyTorch's own
+compiler calls for networks that are not trained. PyTorch itself hands them to MKL, which on AMD's CPUs leaves AVX-512
+unused. Seconds of an epoch of 461 batches of 128 images, 784-800-10, Adam, on two threads of an AMD EPYC (Zen 5):
+
+    autograd                                         foreach 1.22    fused 1.04
+    autograd, the loss compiled                                            1.12
+    autograd, products of oneDNN                                           0.80
+    formulas                                                               0.93
+    formulas and optimizer in one compiled function                        0.92
+    formulas, products of oneDNN                                           0.63
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import leaky_relu_, linear
+
+from mnistbench import counter
+from mnistbench.backends import torch_device, torch_random
+from mnistbench.backends.base import Metrics
+from mnistbench.backends.torch_device import DeviceTrainer
+from mnistbench.datasets import Dataset, Split
+from mnistbench.errors import BackendUnavailable
+from mnistbench.general import LEAK
+from mnistbench.measurement.clock import timed
+from mnistbench.network import Parameters
+from mnistbench.recipe import Activation, Optimizer, Schedule
+from mnistbench.workload import DType, Workload
+
+# Random words of a batch up to which nothing is compiled: they take less than a millisecond, and compiling seconds.
+_SMALL = 16_384
+
+# Images to predict at a time: bounds the memory that a prediction needs.
+_PREDICT_IMAGES = 8_192
+
+
+class Way(NamedTuple):
+    """How an iteration is computed.
+
+    Attributes:
+        onednn: whether products are oneDNN's; else those that PyTorch chooses.
+        compiled: whether masks and augmented images are by one compiled function; else operation by operation.
+    """
+
+    onednn: bool = False
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        products = "products of oneDNN" if self.onednn else "operations in place"
+        return f"{products}, random bits compiled" if self.compiled else products
+
+
+def _onednn(X: Any, W: Any, b: Any = None) -> Any:
+    """X Wᵀ + b, float32 on a CPU."""
+    return torch.ops.mkldnn._linear_pointwise(X, W, b, "none", [], "")
+
+
+class _Formulas:
+    """Forward and backward for a network, with X Wᵀ + b by ``linear``."""
+
+    def __init__(self, activation: Activation, linear: Callable[..., Any]) -> None:
+        self._linear = linear
+        ops = torch.ops.aten
+        # In place; and the derivative's product with an error, from the activation's result.
+        self._activate, self._passed_back = {
+            "relu": (torch.relu_, lambda error, A: ops.threshold_backward(error, A, 0)),
+            "leaky-relu": (
+                lambda Z: leaky_relu_(Z, LEAK),
+                lambda error, A: ops.leaky_relu_backward(error, A, LEAK, True),
+            ),
+            "tanh": (torch.tanh_, ops.tanh_backward),
+            "sigmoid": (torch.sigmoid_, ops.sigmoid_backward),
+        }[activation]
+
+    def forward(self, weights: list[Any], biases: list[Any], X: Any, masks: list[Any]) -> tuple[list[Any], list[Any]]:
+        """f(Z_1), ..., f(Z_L-1), Z_L, and A_0, ..., A_L-1, which are the former with masks."""
+        found, As = [], [X]
+        for W, b, mask in zip(weights[:-1], biases[:-1], masks, strict=True):
+            found.append(self._activate(self._linear(As[-1], W, b)))
+            As.append(found[-1] if mask is None else found[-1] * mask)
+        found.append(self._linear(As[-1], weights[-1], biases[-1]))
+        return found, As
+
+    def backward(
+        self, weights: list[Any], found: list[Any], As: list[Any], Y: Any, masks: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """The gradients of weights and of biases, for one-hot Y (m, c), from what :meth:`forward` returned."""
+        dZ = torch.softmax(found[-1], 1).sub_(Y).div_(len(Y))
+        dW, db = [self._linear(dZ.T, As[-1].T)], [dZ.sum(0)]
+        for layer in reversed(range(len(masks))):
+            dA = self._linear(dZ, weights[layer + 1].T)
+            if masks[layer] is not None:
+                dA.mul_(masks[layer])
+            dZ = self._passed_back(dA, found[layer])
+            dW.insert(0, self._linear(dZ.T, As[layer].T))
+            db.insert(0, dZ.sum(0))
+        return dW, db
+
+
+def _optimizer(optimizer: Optimizer, weights: list[Any], biases: list[Any]) -> Any:
+    """PyTorch's optimizer of that name; the learning rate is set before each step."""
+    everything = [*weights, *biases]
+    if optimizer.name == "rmsprop":
+        return torch.optim.RMSprop(everything, alpha=optimizer.rho, eps=optimizer.epsilon)
+    if optimizer.name in ("adam", "adamw"):
+        constants = {"betas": (optimizer.beta1, optimizer.beta2), "eps": optimizer.epsilon, "fused": True}
+        if optimizer.name == "adam":
+            return torch.optim.Adam(everything, **constants)
+        groups = [{"params": weights, "weight_decay": optimizer.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, **constants)
+    momentum = 0.0 if optimizer.name == "gd" else optimizer.momentum
+    nesterov = optimizer.name == "nesterov" and momentum > 0
+    return torch.optim.SGD(everything, momentum=momentum, nesterov=nesterov, fused=True)
+
+
+class GeneralTorchTrainer(DeviceTrainer):
+    """Holds the images as bytes, labels as one-hot rows, weights (o, i), biases (o,), and the optimizer."""
+
+    def __init__(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, way: Way, remark: str = ""
+    ) -> None:
+        super().__init__(workload, threads)
+        self._way, self._remark = way, remark
+        self._formulas = _Formulas(workload.network.activation, _onednn if way.onednn else linear)
+        draw = torch_random.Draw.of(workload, dataset.image_shape)
+        self._drawn = (
+            (torch_random.compiled(draw, threads) if way.compiled else draw.function()) if draw.words else None
+        )
+        self._epoch, self._iteration = -1, 0
+        self._whole: Any = None
+        sizes, kind = workload.network.sizes, {"dtype": self._dtype, "device": self._device}
+        with self._computing():
+            self._images = self._placed(dataset.train.images, "uint8")
+            self._labels = self._placed(dataset.train.labels, "int64")
+            self._classes = torch.eye(workload.network.outputs, **kind)
+            self._weights = [torch.zeros(o, i, **kind) for i, o in pairwise(sizes)]
+            self._biases = [torch.zeros(o, **kind) for o in sizes[1:]]
+            self._optimizer = _optimizer(workload.recipe.optimizer, self._weights, self._biases)
+        self.reset(parameters)
+
+    def _enter(self, epoch: int) -> None:
+        """Find the epoch's order, whose start follows its end up to whole batches, and its key schedules."""
+        seed, images, size = self._workload.seed, self._workload.images, self._workload.batch_size
+        hidden = len(self._workload.network.hidden)
+        purposes = [counter.SHUFFLE, counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
+        schedules = [torch_random.schedule(seed, purpose, epoch) for purpose in purposes]
+        own = torch.tensor(schedules, dtype=torch.int32, device=self._device)
+        if self._workload.recipe.batch_size is None:
+            order = torch.arange(images, device=self._device)
+        else:
+            order = torch_random.shuffled(own[0], images)
+        self._order = torch.cat((order, order[: self._workload.iterations_per_epoch * size - images]))
+        self._epoch, self._schedules = epoch, own[1:]
+
+    def _batch(self, iteration: int) -> tuple[Any, Any, list[Any]]:
+        """X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""
+        workload, size = self._workload, self._workload.batch_size
+        epoch, batch = divmod(iteration, workload.iterations_per_epoch)
+        if epoch != self._epoch:
+            self._enter(epoch)
+        places = self._order[batch * size : (batch + 1) * size]
+        whole = workload.recipe.batch_size is None
+        X = self._images if whole else self._images[places]
+        masks: list[Any] = [None] * len(workload.network.hidden)
+        if self._drawn:
+            X, masks = self._drawn(X, places.int(), self._schedules)
+        if not whole or workload.recipe.augmentation:
+            X = torch_device.widened(X, self._dtype)
+        elif self._whole is None:
+            X = self._whole = torch_device.widened(X, self._dtype)
+        else:
+            X = self._whole
+        m = min(size, workload.images - batch * size)
+        return X[:m], self._labels[places[:m]], [mask if mask is None else mask[:m] for mask in masks]
+
+    def _backward(self, iteration: int) -> tuple[list[Any], list[Any], Any, Any]:
+        """The gradients of weights and of biases in an iteration; its logits and labels."""
+        X, labels, masks = self._batch(iteration)
+        found, As = self._formulas.forward(self._weights, self._biases, X, masks)
+        dW, db = self._formulas.backward(self._weights, found, As, self._classes[labels], masks)
+        if l2 := self._workload.recipe.l2:
+            for own, W in zip(dW, self._weights, strict=True):
+                own.add_(W, alpha=l2 / self._workload.images)
+        return dW, db, found[-1], labels
+
+    def advance(self, iterations: int) -> Metrics:
+        with self._computing():
+            for iteration in range(self._iteration, self._iteration + iterations):
+                dW, db, Z, labels = self._backward(iteration)
+                for own, gradient in zip((*self._weights, *self._biases), (*dW, *db), strict=True):
+                    own.grad = gradient
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self._workload.rate(iteration)
+                self._optimizer.step()
+            self._iteration += iterations
+            loss = torch.nn.functional.cross_entropy(Z.double(), labels).item()
+            hits = (Z.argmax(1) == labels).sum().item()
+        return Metrics(self._iteration - 1, loss, hits / len(labels))
+
+    def reset(self, parameters: Parameters) -> None:
+        with self._computing():
+            pairs = zip((*self._weights, *self._biases), (*parameters.weights, *parameters.biases), strict=True)
+            for own, value in pairs:
+                own.copy_(torch.from_numpy(np.array(value, self._workload.dtype)).reshape(own.shape))
+            self._optimizer.state.clear()
+        self._iteration = 0
+
+    def parameters(self) -> Parameters:
+        return _on_host(self._weights, self._biases)
+
+    def gradients(self) -> Parameters:
+        with self._computing():
+            dW, db, _Z, _labels = self._backward(self._iteration)
+            return _on_host(dW, db)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        labels = np.empty(len(images), np.int64)
+        nothing: list[Any] = [None] * len(self._workload.network.hidden)
+        with self._computing():
+            for first in range(0, len(images), _PREDICT_IMAGES):
+                part = slice(first, first + _PREDICT_IMAGES)
+                X = torch_device.widened(self._placed(images[part], "uint8"), self._dtype)
+                found, _As = self._formulas.forward(self._weights, self._biases, X, nothing)
+                labels[part] = found[-1].argmax(1).cpu().numpy()
+        return labels
+
+    def describe(self) -> dict[str, Any]:
+        workload = self._workload
+        fixed = workload.recipe.batch_size is None and not workload.recipe.augmentation
+        # W X and dZ Xᵀ read X; what is not the same in every iteration is read as bytes before.
+        each = 2 * workload.itemsize + (0 if fixed else 1)
+        return {
+            **super().describe(),
+            "kernel": f"{self._way}, {workload.batch_size:,} images at a time{self._remark}",
+            "bytes_read": each * workload.image_bytes,
+        }
+
+    def close(self) -> None:
+        del self._images, self._labels, self._weights, self._biases, self._optimizer, self._drawn
+        self._order = self._whole = None
+        super().close()
+
+
+def _on_host(weights: list[Any], biases: list[Any]) -> Parameters:
+    return Parameters(
+        [W.cpu().numpy().copy() for W in weights], [b.cpu().numpy().reshape(-1, 1).copy() for b in biases]
+    )
+
+
+def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] | None = None) -> tuple[Way, str]:
+    """The fastest way for the workload's batches, and a remark on what does not work here.
+
+    Args:
+        image_shape: (height, width); where it is not known yet, of square images if they can be.
+    """
+    if image_shape is None or not workload.recipe.augmentation:
+        side = math.isqrt(workload.network.inputs)
+        square = side * side == workload.network.inputs
+        image_shape = (side, side) if square else (1, workload.network.inputs)
+    recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule(), batch_size=workload.batch_size)
+    batch = Workload(workload.network, workload.batch_size, 1, dtype=workload.dtype, recipe=recipe)
+    return _fastest_way(batch, threads, image_shape)
+
+
+@cache
+def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> tuple[Way, str]:
+    """The same for a workload of one batch, found once in a process on white images.
+
+    What cannot be compiled, for want of a C++ compiler say, runs operation by operation.
+    """
+    images, network = workload.images, workload.network
+    white = Split(np.full((images, network.inputs), 255, np.uint8), np.zeros(images, np.int64))
+    dataset = Dataset("white images", image_shape, network.outputs, white, white, None)
+    parameters = Parameters.initial(network, 0)
+
+    def seconds(way: Way) -> float:
+        with GeneralTorchTrainer(workload, dataset, parameters, threads, way) as trainer:
+            trainer.advance(2)
+            return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
+
+    found, remark = {Way(): seconds(Way())}, ""
+    if has_onednn(workload.dtype):
+        found[Way(onednn=True)] = seconds(Way(onednn=True))
+    if torch_random.Draw.of(workload, image_shape).words > _SMALL:
+        way = min(found, key=found.__getitem__)._replace(compiled=True)
+        try:
+            found[way] = seconds(way)
+        except BackendUnavailable:
+            raise
+        except Exception as error:  # whatever a compiler's failure looks like
+            remark = f" (torch.compile failed: {type(error).__name__})"
+    return min(found, key=found.__getitem__), remark
+
+
+def has_onednn(dtype: DType) -> bool:
+    """Whether oneDNN's products can be called for: PyTorch is built with them on x86 and some ARM CPUs."""
+    on_cpu = torch_device.device().type == "cpu" and torch.backends.mkldnn.is_available()
+    return on_cpu and dtype == "float32" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
