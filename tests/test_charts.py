@@ -273,7 +273,7 @@ def test_lines_of_one_workload_say_who_trained_it() -> None:
 
 def test_an_error_of_0_is_drawn_at_the_least_that_can_be() -> None:
     rows = errors(["simard"], seeds=1)
-    rows["curve"] = [[{"epoch": 1, "seconds": 0.0, "test_error": 0.0}]]
+    rows["curve"] = pd.Series([[{"epoch": 1, "seconds": 0.0, "test_error": 0.0}]])
     assert_legible(charts.errors_over_time(rows))
 
 

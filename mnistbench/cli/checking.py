@@ -19,7 +19,7 @@ from rich.text import Text
 import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.common import Json, Seed, Threads, dtype_named, out, plain_table
-from mnistbench.workload import DTYPES
+from mnistbench.workload import DTYPES, PRESETS
 
 if TYPE_CHECKING:
     from mnistbench.agreement import Agreement
@@ -29,7 +29,7 @@ BackendNames = Annotated[
     list[str] | None, typer.Option("--backend", help="A backend; give it again for more. All available by default.")
 ]
 DTypeNames = Annotated[list[str] | None, typer.Option("--dtype", help="float32 or float64; both by default.")]
-WorkloadName = Annotated[str, typer.Option("--workload", help="A preset: classic, or smoke, which takes seconds, ...")]
+WorkloadName = Annotated[str, typer.Option("--workload", help=f"A preset: {', '.join(PRESETS)}.")]
 
 
 def verify(
