@@ -90,6 +90,7 @@ def row(
         **speed,
         "final": final,
         "history": [{"iteration": m.iteration, "loss": m.loss, "accuracy": m.accuracy} for m in agreement.history],
+        "errors": [{"iteration": k, "error": error} for k, error in agreement.errors],
         "agreement": {
             "passed": agreement.passed,
             "summary": agreement.summary(),

@@ -242,6 +242,14 @@ PRESETS: dict[str, Workload] = {
         Workload(Network((784, 10, 10)), images=41_000, name="classic"),
         # The same network, small enough to try every backend in seconds.
         Workload(Network((784, 10, 10)), images=2_000, iterations=50, name="smoke"),
+        # With several options at once: what goes beyond the classic, as small.
+        Workload(
+            Network((784, 40, 20, 10), "tanh"),
+            images=2_000,
+            learning_rate=1e-3,
+            name="smoke-deep",
+            recipe=Recipe("xavier", 1e-2, (0.1,), Optimizer("nesterov"), 128, Schedule("cosine"), Augmentation(1, 5)),
+        ).for_epochs(2),
         # Networks of a size that is used, for measuring: one epoch.
         _preset("wide", (800,), 59_000, 1, 1e-3, _adam()),
         _preset("deep", (500, 150), 59_000, 1, 1e-3, _adam()),

@@ -51,6 +51,22 @@ def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
     assert f"wrote {path}" in printed
 
 
+def test_beyond_the_classic_who_cannot_is_left_out_and_errors_are_drawn(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    only = ["--workload", "smoke-deep", "--dtype", "float32", "--threads", "1", "--rounds", 2, "--results", folder]
+    found = benchmarks(*only, "-k", "numpy or plain")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "numba-plain does not implement 2 hidden layers" in found.stdout
+    (row,) = results.load(stored(folder)[0].parent).to_dict("records")
+    assert (row["backend"], row["workload"], row["validated"]) == ("numpy", "smoke-deep", True), row["problem"]
+    assert [point["iteration"] for point in row["errors"]] == [0, 1, 2, 5, 10, 20, 32]
+    assert list(stored(folder)[0].parent.glob("smoke-deep-error-over-time.svg"))
+    assert report.stale(folder) == []
+    named = benchmarks(*only, "--backend", "numba-plain")
+    assert named.returncode != 0
+    assert "backend numba-plain does not implement 2 hidden layers; use --backend" in named.stdout
+
+
 def test_the_stored_file_names_no_path_of_this_machine(measured: tuple[Path, str]) -> None:
     text = stored(measured[0])[0].read_text(encoding="utf-8")
     for private in (str(ROOT), str(Path.home()), sys.prefix, str(measured[0])):

@@ -65,6 +65,9 @@ def row(backend: str, dtype: str, median: float, **changes: Any) -> dict[str, An
             {"iteration": i, "loss": 0.55 + 2.6 * math.exp(-i / 60), "accuracy": 0.85 - 0.743 * math.exp(-i / 100)}
             for i in iterations
         ],
+        "errors": [
+            {"iteration": i, "error": 0.02 + 0.9 / (1 + i / 5)} for i in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+        ],
         "agreement": [{"iteration": i, "error": error * i} for i in (1, 2, 5, 10, 20, 50, 100, 200, 500)],
         "tolerance": 1e-3 if dtype == "float32" else 1e-10,
         "accuracy": 0.848,
@@ -275,6 +278,17 @@ def test_an_error_of_0_is_drawn_at_the_least_that_can_be() -> None:
     rows = errors(["simard"], seeds=1)
     rows["curve"] = pd.Series([[{"epoch": 1, "seconds": 0.0, "test_error": 0.0}]])
     assert_legible(charts.errors_over_time(rows))
+
+
+def test_error_over_time_has_the_fastest_first_and_its_end_where_a_round_ended() -> None:
+    rows = frame(row("numba", "float32", 2.0), row("numpy", "float64", 20.0), row("torch", "float32", 8.0, errors=[]))
+    figure = charts.error_over_time(rows)
+    assert [line.get_xdata()[-1] for line in figure.axes[0].lines] == [2.0, 20.0]  # type: ignore[index]
+    assert "numba float32  2.00 s" in words(figure)
+    assert charts.has_errors(rows)
+    assert not charts.has_errors(rows[rows["backend"] == "torch"])
+    assert charts.error_over_time in charts.drawable(rows).values()
+    assert charts.error_over_time not in charts.drawable(rows.drop(columns="errors")).values()
 
 
 def test_the_title_says_the_workload_in_words() -> None:

@@ -57,7 +57,7 @@ def test_presets_carry_their_name_and_are_taken_in_a_dtype_and_seed(dtype: DType
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"^workload 'clasic': choose from classic, smoke, wide, "):
+    with pytest.raises(OptionError, match=r"^workload 'clasic': choose from classic, smoke, smoke-deep, wide, "):
         preset("clasic")
 
 

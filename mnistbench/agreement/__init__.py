@@ -164,6 +164,10 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, grad
         yield from _parameter_checks(own, state, dtype, trajectory)
         if state.iteration in gradient_stops:
             yield from _gradient_checks(trainer.gradients(), own, state.iteration, trajectory, dtype)
+        test = trajectory.dataset.test
+        if test is not None and trajectory.workload.beyond_classic:
+            wrong = trainer.predict(test.images) != test.labels
+            agreement.errors.append((state.iteration, float(np.mean(wrong))))
         if state is trajectory.states[-1]:
             yield from _prediction_checks(trainer, state, dtype, trajectory)
         # The metrics of iteration k describe the parameters after k updates, and the iteration makes one more.

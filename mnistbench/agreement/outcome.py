@@ -45,6 +45,8 @@ class Agreement:
     Attributes:
         checks: every comparison made, in order.
         history: the backend's own metrics on the way, at about fifty iterations.
+        errors: (iteration, error) the fraction of test images that the backend predicts wrongly on the way, at the
+            checkpoints; only beyond the classic, and where there are test images.
         failure: why the comparison could not be finished, else None.
     """
 
@@ -52,6 +54,7 @@ class Agreement:
     dtype: str
     checks: list[Check] = field(default_factory=list)
     history: list[Metrics] = field(default_factory=list)
+    errors: list[tuple[int, float]] = field(default_factory=list)
     failure: str | None = None
 
     @property

@@ -10,6 +10,7 @@ Columns of the rows, of which there is one for each backend and dtype:
     costs: seconds of import, load, compile and train from a cold start.
     speedup: over numpy float64, or NaN.
     history: a list of dictionaries with iteration, loss and accuracy.
+    errors: a list of dictionaries with iteration and error, of the test images; it may be absent or empty.
     agreement: a list of dictionaries with iteration and error, relative to the float64 reference.
     tolerance: the error that is tolerated at the end.
     speedup_low, speedup_high: an interval of the speedup, or NaN; they may be absent.
@@ -28,7 +29,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mnistbench.charts.costs import cold_start, training_time
-from mnistbench.charts.errors import errors_over_time
+from mnistbench.charts.errors import error_over_time, errors_over_time, has_errors
 from mnistbench.charts.heatmap import has_speedups, speedups
 from mnistbench.charts.history import history
 from mnistbench.charts.pictures import predictions, training_run
@@ -45,7 +46,9 @@ __all__ = [
     "cold_start",
     "digest",
     "drawable",
+    "error_over_time",
     "errors_over_time",
+    "has_errors",
     "has_speedups",
     "history",
     "learning",
@@ -67,6 +70,7 @@ CHARTS: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "learning": learning,
     "agreement": agreement,
     "roofline": roofline,
+    "error-over-time": error_over_time,
 }
 """The charts of one workload's results, by the name of their file."""
 
@@ -75,4 +79,5 @@ def drawable(rows: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]:
     """Those of :data:`CHARTS` that the rows have the columns for."""
     if rows.empty:
         return {}
-    return {name: chart for name, chart in CHARTS.items() if chart is not roofline or has_roofs(rows)}
+    needs = {roofline: has_roofs, error_over_time: has_errors}
+    return {name: chart for name, chart in CHARTS.items() if chart not in needs or needs[chart](rows)}

@@ -1,4 +1,4 @@
-"""The chart of test errors: how far down they come, against the seconds of training, beside the published ones."""
+"""Charts of test errors against the seconds of training: of the presets, beside the published ones, and of backends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
-from mnistbench.charts.page import GREY, MARGIN, SMALL, WIDTH, Page, clean, seconds, shortened, styled
-from mnistbench.charts.rows import Record, records
+from mnistbench.charts.page import GREY, MARGIN, SMALL, WIDTH, Page, clean, colours, seconds, shortened, styled
+from mnistbench.charts.rows import Record, provenance, records, task
 from mnistbench.charts.scales import Logarithmic
 
 # Hues of Okabe and Ito (2008): one for a network, paler where it is trained on images as they are.
@@ -23,8 +23,8 @@ _COLOURS = {
     "simard-elastic": "#009E73",
 }
 
-_LEAST_ERROR = 1e-4
-"""One image in 10,000: a logarithmic axis has no place for 0."""
+_LEAST_ERROR, _LEAST_SECONDS = 1e-4, 1e-6
+"""One image in 10,000, and a microsecond: a logarithmic axis has no place for 0."""
 
 
 @styled()
@@ -70,6 +70,56 @@ def errors_over_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     return page.figure
 
 
+def has_errors(rows: pd.DataFrame) -> bool:
+    """Whether :func:`error_over_time` has something to draw."""
+    return len(rows) > 0 and any(len(_points(row)) > 1 for row in records(rows))
+
+
+@styled()
+def error_over_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+    """The error on the test images along a timed workload over the seconds of training, both logarithmic.
+
+    A line for each backend and dtype. All compute the same numbers: the faster one's line is further left.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    measured = records(rows)
+    shown = sorted((row for row in measured if len(_points(row)) > 1), key=lambda row: float(row["median"]))
+    colour = colours(row["backend"] for row in shown)
+    curves = [
+        Curve(row["backend"], row["dtype"], colour[row["backend"]], *map(list, zip(*_points(row), strict=True)))
+        for row in shown
+    ]
+    texts = [f"{shortened(c.name, 1.7)} {clean(c.dtype)}  {seconds(c.x[-1])}" for c in curves]
+    height = panel_height(len(texts), 3.2)
+    note = f"The clock ran for whole rounds, and stood still for the test. {provenance(measured)[1]}"
+    page = Page(f"Test error: {task(rows)}", subtitle, height + 0.8, note)
+    page.text(MARGIN, page.top + 0.12, "error on the test images", weight="bold")
+    vertical = Logarithmic.of([y for c in curves for y in c.y], height, lambda e: f"{100 * e:g} %", upright=True)
+    left = MARGIN + vertical.room
+    width = WIDTH - left - label_width(texts)
+    axes = page.axes(left, page.top + 0.3, width, height)
+    vertical.vertical(axes)
+    Logarithmic.of([x for c in curves for x in c.x], width, lambda s: seconds(s, 1)).horizontal(axes)
+    axes.set_xlabel("seconds of training", size=SMALL, color=GREY)
+    for curve in curves:
+        axes.plot(curve.x, curve.y, linewidth=LINE, clip_on=False, **handle(curve, 4.0))
+    label_ends(page, axes, [End(c.x[-1], c.y[-1], text, handle(c)) for c, text in zip(curves, texts, strict=True)])
+    return page.figure
+
+
+def _points(row: Record) -> list[tuple[float, float]]:
+    """(seconds, error) after each iteration with a known error, but the start, for which the axis has no place."""
+    found = row.get("errors")
+    per_iteration = float(row["median"]) / row["iterations"]
+    return [
+        (max(_LEAST_SECONDS, point["iteration"] * per_iteration), max(_LEAST_ERROR, float(point["error"])))
+        for point in (found if isinstance(found, list) else [])
+        if point["iteration"] > 0
+    ]
+
+
 def _medians(rows: Sequence[Record]) -> list[Record]:
     """Of each workload, backend and dtype the run with the median error; the better of the two in the middle."""
     cases: dict[tuple[str, str, str], list[Record]] = {}
@@ -90,7 +140,7 @@ def _colour(workload: str) -> str:
 
 
 def _curve(row: Record) -> Curve:
-    x = [max(1e-6, float(point["seconds"])) for point in row["curve"]]
+    x = [max(_LEAST_SECONDS, float(point["seconds"])) for point in row["curve"]]
     y = [max(_LEAST_ERROR, float(point["test_error"])) for point in row["curve"]]
     return Curve(row["workload"], row["dtype"], _colour(row["workload"]), x, y)
 
