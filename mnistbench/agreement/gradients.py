@@ -24,10 +24,12 @@ _CANCEL = 1 / 8
 
 @dataclass(frozen=True)
 class _Hidden:
-    """The output of a hidden layer and its derivative, all (units, m); the images are like one, without error.
+    """The output of a hidden layer and its derivative, all (units, m); the images stand before the first.
 
     Attributes:
-        A, A_size: with dropout's mask.
+        A: with dropout's mask.
+        A_size: as a term of the next layer's Z, which further errors come to.
+        A_moves: by how much A may move with Z.
         slope, slope_size: f'(Z).
         jump: by how much another computation's f'(Z) may differ because its Z has the other sign; 0 where the sign is
             beyond doubt.
@@ -35,6 +37,7 @@ class _Hidden:
 
     A: Array
     A_size: Array
+    A_moves: Array
     slope: Array
     slope_size: Array
     jump: Array
@@ -84,7 +87,7 @@ def _forward(
 ) -> tuple[list[_Hidden], Array]:
     """The images and each hidden layer, and Z_size of the output. Z is a sum that may have cancelled."""
     X = As[0]
-    found = [_Hidden(X, X, X, X, X)]
+    found = [_Hidden(X, X, X, X, X, X)]
     for layer, (W, b) in enumerate(parameters.layers()):
         Z_size = np.abs(W) @ found[-1].A_size + np.abs(b)
         if layer == len(Zs) - 1:
@@ -98,7 +101,7 @@ def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activatio
     """A hidden layer. Of Z_size, ``terms`` is its own sum's; the rest is what errors of A before it add up to."""
     A = general.activate(Z, activation)
     slope = np.asarray(general.derivative(Z, activation), Z.dtype)
-    A_size = slope * (terms + _CANCEL * (Z_size - terms))
+    A_size, A_moves = slope * (terms + _CANCEL * (Z_size - terms)), slope * Z_size * _CANCEL
     slope_size = jump = np.zeros_like(Z)
     if activation in ("relu", "leaky-relu"):
         other_side = 1.0 if activation == "relu" else 1 - general.LEAK
@@ -106,10 +109,9 @@ def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activatio
     else:  # f and f' round too: tanh' = 1 - A A, sigmoid' = A - A A
         A_size = A_size + np.abs(A)
         bend, first = (2 * A, 1.0) if activation == "tanh" else (1 - 2 * A, A)
-        slope_size = np.abs(bend) * slope * Z_size * _CANCEL + first + A * A
-    if mask is not None:
-        A, A_size, slope, slope_size, jump = (values * mask for values in (A, A_size, slope, slope_size, jump))
-    return _Hidden(A, A_size, slope, slope_size, jump)
+        slope_size = np.abs(bend) * A_moves + first + A * A
+    hidden = (A, A_size, A_moves, slope, slope_size, jump)
+    return _Hidden(*(hidden if mask is None else (values * mask for values in hidden)))
 
 
 def _backward(
@@ -129,8 +131,9 @@ def _backward(
     biases: list[_Sums] = []
     for layer in reversed(range(len(hidden))):
         below, W = hidden[layer], parameters.weights[layer]
-        A_size = np.abs(below.A) + _CANCEL * below.A_size if layer > 0 else below.A
-        weights.insert(0, _Sums(dZ_size @ A_size.T, slack @ np.abs(below.A).T))
+        # The images are at least 0 and certain; copies of them would be large.
+        A, A_size = (np.abs(below.A), np.abs(below.A) + below.A_moves) if layer > 0 else (below.A, below.A)
+        weights.insert(0, _Sums(dZ_size @ A_size.T, slack @ A.T))
         biases.insert(0, _Sums(dZ_size.sum(axis=1, keepdims=True), slack.sum(axis=1, keepdims=True)))
         if layer > 0:
             dA = W.T @ dZ
