@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import mnistbench.backends as registry
+from mnistbench import threads
 from mnistbench.errors import MnistbenchError
 from mnistbench.files import require_writable
 from mnistbench.measurement import machine
-from mnistbench.workload import PRESETS
+from mnistbench.workload import PRESETS, preset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--rounds: at least 1 is needed")
     if config.getoption("--most-images") < 1_000:
         raise pytest.UsageError("--most-images: at least 1000 are needed, the smallest size")
+    try:
+        threads.limit(config.getoption("--threads"))  # before a backend loads NumPy
+        for name in config.getoption("--backend") or []:
+            registry.require(name).require(preset(config.getoption("--workload")))
+    except MnistbenchError as error:
+        raise pytest.UsageError(str(error)) from error
     try:
         require_writable(_folder(config) / "measurements.json")
     except MnistbenchError as error:

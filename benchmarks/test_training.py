@@ -53,9 +53,8 @@ def test_training(
 ) -> None:
     workload, threads = task.with_dtype(dtype), pytestconfig.getoption("--threads")
     backend = registry.get(backend_name)
-    if (option := backend.missing(workload)) and not pytestconfig.getoption("--backend"):
+    if option := backend.missing(workload):  # one that was named is refused before anything runs
         pytest.skip(f"{backend_name} does not implement {option}")
-    backend.require(workload)
     start = cold.measure(backend_name, workload, threads)
     backend.warm_up(workload, threads)
     with backend.start(workload, dataset, trajectory.initial, threads) as trainer:

@@ -64,7 +64,7 @@ def test_beyond_the_classic_who_cannot_is_left_out_and_errors_are_drawn(tmp_path
     assert report.stale(folder) == []
     named = benchmarks(*only, "--backend", "numba-plain")
     assert named.returncode != 0
-    assert "backend numba-plain does not implement 2 hidden layers; use --backend" in named.stdout
+    assert "backend numba-plain does not implement 2 hidden layers; use --backend" in named.stderr
 
 
 def test_the_stored_file_names_no_path_of_this_machine(measured: tuple[Path, str]) -> None:

@@ -39,7 +39,8 @@ from mnistbench.agreement.outcome import Agreement, Check, compared, same, whole
 from mnistbench.agreement.states import State, checkpoints, margins
 from mnistbench.agreement.trajectory import Trajectory, growth, switching, trajectory_k
 from mnistbench.backends import Backend, Metrics, Trainer
-from mnistbench.datasets import Dataset, Split, load_data
+from mnistbench.datasets import Dataset, Split
+from mnistbench.datasets.copies import load_images
 from mnistbench.network import Parameters
 from mnistbench.workload import DTYPES, DType, Workload, preset
 
@@ -117,7 +118,7 @@ def verify(
         chosen = [backend for backend in chosen if backend.missing(task) is None]
     for backend in chosen:
         backend.require(task)
-    dataset = load_data(seed=seed, train_size=task.images)
+    dataset = load_images(task.images, seed)
     trajectory = Trajectory(task, dataset)
     outcomes = []
     for backend in chosen:

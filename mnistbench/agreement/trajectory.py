@@ -53,7 +53,7 @@ class Trajectory:
     """The float64 reference's way through a workload, computed once for all backends and both dtypes."""
 
     def __init__(self, workload: Workload, dataset: Dataset) -> None:
-        self.workload = workload
+        self.workload = workload = workload.with_dtype("float64")
         self.initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
         self.dataset = dataset
         self.Y = dataset.train.labels
