@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,13 +13,18 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
+from mnistbench.backends.numpy import GeneralNumpyTrainer
 from mnistbench.errors import BackendUnavailable
-from mnistbench.workload import DType
+from mnistbench.general import Batch, Batches
+from mnistbench.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
+from mnistbench.workload import DType, Network, Workload
 from tests import builders
 from tests.builders import identical
 
 torch: Any = pytest.importorskip("torch")
 backend: Any = pytest.importorskip("mnistbench.backends.torch")
+general: Any = pytest.importorskip("mnistbench.backends.torch_general")
+torch_random: Any = pytest.importorskip("mnistbench.backends.torch_random")
 
 Way = backend.Way
 WAYS = [Way(rows, compiled) for rows in (False, True) for compiled in (False, True)]
@@ -187,3 +193,113 @@ def test_pixels_are_divided_exactly(dtype: DType) -> None:
         X = trainer._X.cpu().numpy()  # type: ignore[attr-defined]
     expected = np.arange(256, dtype=dtype) / np.asarray(255, dtype)
     assert X[0].tolist() == expected.tolist()
+
+
+BENT = Augmentation(shift=2, rotate=20.0, elastic=30.0)
+
+
+@pytest.fixture
+def general_task() -> tuple[Workload, Any]:
+    """Three epochs of two batches, the second one smaller, with words to draw for masks and for images; its data."""
+    data = replace(builders.dataset(37, 63, 5, ink=0.5), image_shape=(7, 9))
+    recipe = Recipe(dropout=(0.2, 0.5), batch_size=20, optimizer=Optimizer("adam"), augmentation=BENT, l2=1.0)
+    return Workload(Network((63, 9, 6, 5), "tanh"), 37, 6, 0.01, "float32", seed=3, recipe=recipe), data
+
+
+@pytest.mark.parametrize("way", [general.Way(), general.Way(onednn=True), general.Way(compiled=True)], ids=str)
+def test_every_way_of_a_general_trainer_follows_the_reference(general_task: tuple[Workload, Any], way: Any) -> None:
+    task, data = general_task
+    if way.compiled and not can_compile():
+        pytest.skip("torch.compile does not work here")
+    if way.onednn and not general.has_onednn(task.dtype):
+        pytest.skip("PyTorch is built without oneDNN's products")
+    initial = builders.initial(task)
+    with (
+        registry.get("numpy").start(task, data, initial) as reference,
+        general.GeneralTorchTrainer(task, data, initial, 2, way) as trainer,
+    ):
+        for _ in range(task.iterations):
+            expected, found = reference.advance(1), trainer.advance(1)
+            assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+            for (name, value), (_, wanted) in zip(
+                trainer.parameters().named(), reference.parameters().named(), strict=True
+            ):
+                assert value == pytest.approx(wanted, abs=1e-4), name
+        assert str(way) in trainer.describe()["kernel"]
+
+
+def test_compiled_random_bits_are_the_same() -> None:
+    if not can_compile():
+        pytest.skip("torch.compile does not work here")
+    draw = torch_random.Draw(20, (7, 9), BENT, (9, 6), (0.2, 0.5), "float64")
+    rng = np.random.default_rng(0)
+    device = torch_random.device()
+    images = torch.from_numpy(rng.integers(0, 256, (20, 63), dtype=np.uint8)).to(device)
+    places = torch.arange(20, dtype=torch.int32, device=device)
+    schedules = torch.from_numpy(rng.integers(-(2**31), 2**31, (4, 3)).astype(np.int32)).to(device)
+    with torch.inference_mode():
+        (own, masks), (expected, wanted) = (
+            function(images, places, schedules) for function in (torch_random.compiled(draw, 1), draw.function())
+        )
+    assert torch.equal(own, expected)
+    assert all(torch.equal(mask, other) for mask, other in zip(masks, wanted, strict=True))
+
+
+def test_random_bits_that_cannot_be_compiled_are_drawn_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, general_task: tuple[Workload, Any]
+) -> None:
+    def no_compiler(*arguments: Any) -> Any:
+        raise RuntimeError("no C++ compiler")
+
+    task, data = general_task
+    monkeypatch.setattr(general, "_SMALL", 0)
+    monkeypatch.setattr(torch_random, "compiled", no_compiler)
+    general._fastest_way.cache_clear()
+    try:
+        with registry.get("torch").start(task, data, builders.initial(task)) as trainer:
+            assert trainer.advance(3).iteration == 2
+            assert trainer.describe()["kernel"].endswith("(torch.compile failed: RuntimeError)")
+    finally:
+        general._fastest_way.cache_clear()
+
+
+def test_memory_that_a_general_trainer_has_not_is_one_line(general_task: tuple[Workload, Any]) -> None:
+    task, data = general_task
+    with registry.get("torch").start(task, data, builders.initial(task)) as trainer:
+        trainer._drawn = lambda *_: torch.empty(2**50)  # type: ignore[attr-defined]
+        with pytest.raises(BackendUnavailable, match="37 images in float32 do not fit into the memory of the"):
+            trainer.advance(1)
+
+
+def objective(arrays: list[Any], batch: Batch, task: Workload) -> Any:
+    """The loss of a batch and the penalty, as one would write them in PyTorch."""
+    activations = {
+        "relu": torch.relu,
+        "leaky-relu": lambda Z: torch.nn.functional.leaky_relu(Z, 0.01),
+        "tanh": torch.tanh,
+        "sigmoid": torch.sigmoid,
+    }
+    A = torch.from_numpy(batch.X.T.copy())
+    masks = batch.masks or [np.ones((units, 1)) for units in task.network.hidden]
+    for W, b, mask in zip(arrays[:-2:2], arrays[1:-2:2], masks, strict=True):
+        A = activations[task.network.activation](A @ W.T + b.T) * torch.from_numpy(mask).T
+    loss = torch.nn.functional.cross_entropy(A @ arrays[-2].T + arrays[-1].T, torch.from_numpy(batch.Y))
+    return loss + task.recipe.l2 / (2 * task.images) * sum((W**2).sum() for W in arrays[::2])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 4, 6)])
+@pytest.mark.parametrize("recipe", [{}, {"l2": 3.0}, {"dropout": (0.3,)}, {"batch_size": 16, "augmentation": BENT}])
+def test_the_reference_s_gradients_are_those_of_autograd(
+    activation: Any, hidden: tuple[int, ...], recipe: dict[str, Any]
+) -> None:
+    data = replace(builders.dataset(37, 63, 5, ink=0.5), image_shape=(7, 9))
+    task = Workload(Network((63, *hidden, 5), activation), 37, 4, 0.1, "float64", recipe=Recipe(**recipe))
+    batches = Batches(task, data.train.images, data.train.labels, data.image_shape)
+    trainer = GeneralNumpyTrainer(task, data, builders.initial(task), None)
+    for iteration in range(4):
+        arrays = [torch.from_numpy(array).requires_grad_() for _, array in trainer.parameters().named()]
+        objective(arrays, batches(iteration), task).backward()
+        for array, (name, gradient) in zip(arrays, trainer.gradients().named(), strict=True):
+            assert gradient == pytest.approx(array.grad.numpy(), rel=1e-9, abs=1e-12), name
+        trainer.advance(1)
