@@ -233,7 +233,8 @@ def _adam(augmentation: Augmentation | None = None, dropout: float = 0.0) -> Rec
 
 
 _DISTORTED = Augmentation(shift=2, rotate=10)
-_ELASTIC = Augmentation(shift=1, rotate=10, elastic=34, sigma=4)
+# Of 34/4 (theirs), 40/5, 38/6 and 50/6, alpha over sigma, this had the least error on 10,000 images held out.
+_ELASTIC = Augmentation(shift=1, rotate=10, elastic=38, sigma=6)
 
 PRESETS: dict[str, Workload] = {
     task.name: task
