@@ -306,7 +306,7 @@ class _Run:
             self._trainer.reset(parameters)
         dataset = self._dataset
         dev_accuracy, test_accuracy = (accuracy(self._trainer, split) for split in (dataset.dev, dataset.test))
-        final = self._final(parameters)
+        final, _ = final_score(self._trainer, self._workload, dataset.train)
         if not math.isfinite(final.loss):
             raise Diverged(updates - 1, self._workload.learning_rate)
         dev = self._dev(parameters) if any(report.dev_loss is not None for report in self._reports) else None
@@ -325,15 +325,6 @@ class _Run:
             description=self._trainer.describe(),
             snapshots=snapshots,
         )
-
-    def _final(self, parameters: Parameters) -> Score:
-        """Of all training images as they are."""
-        recipe = self._workload.recipe
-        if recipe.batch_size is not None or any(recipe.dropout) or recipe.augmentation:
-            return score(parameters, self._dataset.train, self._workload.network.activation)
-        # One iteration more than asked for, of which only the forward pass counts: it sees these parameters.
-        found = self._trainer.advance(1)
-        return Score(found.loss, found.accuracy)
 
     def _first_infinite(self, previous: Parameters, stop: int) -> int:
         """The first iteration before ``stop`` with an infinite or NaN loss or result, found one by one.
@@ -403,6 +394,18 @@ def load(
         costs.compile += first - statistics.median(later)
     trainer.reset(initial)
     return trainer, costs
+
+
+def final_score(trainer: Trainer, workload: Workload, split: Split) -> tuple[Score, Metrics]:
+    """Of all training images as they are, under the current parameters; and the iteration more that is run for it.
+
+    Where an iteration takes all images as they are, only its forward pass counts, which sees these parameters.
+    """
+    parameters, recipe = trainer.parameters(), workload.recipe
+    found = trainer.advance(1)
+    if recipe.batch_size is not None or any(recipe.dropout) or recipe.augmentation:
+        return score(parameters, split, workload.network.activation), found
+    return Score(found.loss, found.accuracy), found
 
 
 def _given(parameters: ParametersLike) -> Parameters:

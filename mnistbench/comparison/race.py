@@ -170,10 +170,11 @@ def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> N
     dataset = trajectory.dataset
     dev = training.accuracy(trainer, dataset.dev)
     test = training.accuracy(trainer, dataset.test)
-    last = trainer.advance(1)
+    train, last = training.final_score(trainer, comparison.workload, dataset.train)
+    contender.accuracy = train.accuracy
     contender.final = {
-        "loss": last.loss,
-        "train_accuracy": last.accuracy,
+        "loss": train.loss,
+        "train_accuracy": train.accuracy,
         "dev_accuracy": dev,
         "test_accuracy": test,
     }
