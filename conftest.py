@@ -17,6 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--backend", action="append", metavar="NAME", help="only this backend; may be given again")
     group.addoption("--dtype", action="append", choices=DTYPES, help="only this dtype; may be given again")
     group.addoption("--threads", type=int, metavar="N", help="threads of the CPU (default: all)")
+    group.addoption(
+        "--all-options", action="store_true", help="every option of training alone, and more combinations, everywhere"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

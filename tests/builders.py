@@ -22,12 +22,12 @@ def split(rng: np.random.Generator, images: int, pixels: int, labels: int, ink: 
 
 
 def dataset(
-    images: int, pixels: int, classes: int, *, ink: float = 0.2, labels: int | None = None, seed: int = 0
+    images: int, pixels: int, classes: int, *, ink: float = 0.2, labels: int | None = None, seed: int = 0, rows: int = 1
 ) -> Dataset:
     """A data set of so many training images and 23 of dev; only the first ``labels`` classes occur in it."""
     rng = np.random.default_rng(seed)
     train, dev = (split(rng, count, pixels, labels or classes, ink) for count in (images, 23))
-    return Dataset("random images", (1, pixels), classes, train, dev, None)
+    return Dataset("random images", (rows, pixels // rows), classes, train, dev, None)
 
 
 def workload(
@@ -39,7 +39,7 @@ def workload(
 
 def initial(task: Workload) -> Parameters:
     """The workload's initial parameters in its dtype."""
-    return Parameters.initial(task.network, task.seed).astype(task.dtype)
+    return Parameters.initial(task.network, task.seed, task.recipe.initializer).astype(task.dtype)
 
 
 def errors_document(name: str = "simard", seeds: int = 3, points: int = 20, seconds: float = 1.0) -> dict[str, Any]:

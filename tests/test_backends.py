@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -29,6 +28,7 @@ from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.errors import BackendUnavailable, UnknownBackend, UnsupportedWorkload
 from mnistbench.network import Array, Parameters
+from mnistbench.recipe import Recipe
 from mnistbench.workload import DType, Workload
 from tests import builders
 from tests.builders import identical
@@ -512,20 +512,35 @@ def test_leaving_a_trainer_lets_an_error_through(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("hidden", "option"), [((4, 3), "2 hidden layers"), ((), "0 hidden layers")])
-def test_other_numbers_of_hidden_layers_are_refused(
+def test_other_numbers_of_hidden_layers_are_trained_or_refused(
     backend: Backend, data: Dataset, dtype: DType, hidden: tuple[int, ...], option: str
 ) -> None:
     task = Workload(data.network(*hidden), len(data.train), dtype=dtype)
-    sizes = task.network.sizes
-    parameters = Parameters([np.zeros((o, i)) for i, o in pairwise(sizes)], [np.zeros((o, 1)) for o in sizes[1:]])
+    if backend.missing(task) is None:
+        with backend.start(task, data, builders.initial(task)) as trainer:
+            assert trainer.advance(2).iteration == 1
+            assert trainer.parameters().network == task.network
+        return
     with pytest.raises(UnsupportedWorkload) as caught:
-        backend.start(task, data, parameters)
+        backend.start(task, data, builders.initial(task))
     message = str(caught.value)
     assert message.startswith(f"backend {backend.name} does not implement {option}; ")
     assert message.isprintable()
     # It names who does: those that would not refuse it themselves.
     others = [name for name in registry.available() if registry.get(name).missing(task) is None]
-    assert message.endswith(f"use --backend {' or '.join(others)}" if others else "no backend does")
+    assert message.endswith(f"use --backend {' or '.join(others)}")
+
+
+@pytest.mark.parametrize("name", ["numba-plain", "cupy-plain"])
+def test_the_plain_backends_do_the_classic_only(name: str, task: Workload) -> None:
+    """They show the computation as it is written down, and nothing else."""
+    found = registry.availability(name)
+    if not found.usable:
+        pytest.skip(f"{name} is unavailable: {found.reason}")
+    plain = registry.get(name)
+    assert plain.missing(task) is None
+    assert plain.missing(replace(task, recipe=Recipe(l2=0.1))) == "L2 regularisation"
+    assert plain.missing(replace(task, network=replace(task.network, activation="tanh"))) == "the activation tanh"
 
 
 def test_available_backends_say_on_what_they_run(backend: Backend) -> None:

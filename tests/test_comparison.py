@@ -27,6 +27,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.errors import BackendUnavailable, OptionError, UnsupportedWorkload
 from mnistbench.measurement import machine, statistics
 from mnistbench.network import Parameters
+from mnistbench.recipe import Optimizer, Recipe
 from mnistbench.workload import Network, Workload
 from tests import builders
 
@@ -299,6 +300,29 @@ def test_everybody_runs_in_every_round_in_shuffled_order() -> None:
     assert [len(contender.samples) for contender in found.contenders] == [8, 8, 8]
     assert all(contender.problem is None for contender in found.contenders)
     assert all(contender.agreement.passed for contender in found.contenders)
+
+
+RECIPES = {
+    "two hidden layers": replace(TASK, network=Network((30, 6, 4, 5), "tanh")),
+    "no hidden layer": replace(TASK, network=Network((30, 5)), recipe=Recipe(optimizer=Optimizer("momentum"))),
+    "dropout": replace(TASK, network=Network((30, 6, 4, 5)), recipe=Recipe("he", dropout=(0.4,), batch_size=64)),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_any_network_races(name: str) -> None:
+    found = comparison.compare(["numpy", "numpy"], ["float32", "float64"], RECIPES[name], DATA, rounds=3)
+    assert [(contender.problem, len(contender.samples)) for contender in found.contenders] == [(None, 3)] * 4
+
+
+def test_units_change_places_in_every_round_unless_dropout_goes_by_them() -> None:
+    random = np.random.default_rng(0)
+    for name, task in RECIPES.items():
+        first, second = race._orders(task, random), race._orders(task, random)
+        assert [sorted(order) for order in first] == [list(range(size)) for size in task.network.sizes[:-1]]
+        assert (first[0] == second[0]).all(), "pixels"
+        moved = [(a != b).any() for a, b in zip(first[1:], second[1:], strict=True)]
+        assert moved == {"two hidden layers": [True, True], "no hidden layer": [], "dropout": [False, False]}[name]
 
 
 def test_the_same_in_a_process_of_its_own() -> None:

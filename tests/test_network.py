@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mnistbench import reference
+from mnistbench import general, reference
 from mnistbench.errors import MnistbenchError, ModelError
 from mnistbench.network import Array, Parameters, load_model, load_parameters, save_parameters
 from mnistbench.recipe import ACTIVATIONS, INITIALIZERS, Activation, Initializer
@@ -346,3 +346,16 @@ def test_a_file_without_an_activation_is_of_relu(tmp_path: Path) -> None:
     arrays: dict[str, Any] = dict(zeros(6, 4, 3).named())
     np.savez(tmp_path / "model.npz", image_shape=np.array([2, 3]), **arrays)
     assert load_model(tmp_path / "model.npz").activation == "relu"
+
+
+def test_units_in_another_order_are_the_same_network() -> None:
+    network, rng = Network((6, 5, 4, 3), "tanh"), np.random.default_rng(0)
+    parameters, X = Parameters.initial(network, 0), rng.random((6, 9))
+    orders = [rng.permutation(size) for size in (6, 5, 4)]
+    other = parameters.reordered(orders)
+    logits, found = (
+        general.forward(own, pixels, "tanh")[0][-1] for own, pixels in ((parameters, X), (other, X[orders[0]]))
+    )
+    np.testing.assert_allclose(found, logits, rtol=1e-13)
+    assert not identical(other, parameters)
+    assert identical(other.reordered([np.argsort(order) for order in orders]), parameters)
