@@ -31,7 +31,8 @@ Picture = tuple[str, "Callable[[pd.DataFrame], Figure]", pd.DataFrame]
 OPENING = "classic"
 """The workload whose table and chart open the project's README."""
 
-_BEGIN, _END = "<!-- results: begin, written by 'mnistbench charts' -->", "<!-- results: end -->"
+_BEGIN, _END = "<!-- {}: begin, written by 'mnistbench charts' -->", "<!-- {}: end -->"
+"""Between two such lines, README's sections "results" and "errors" are written."""
 
 
 def seconds(value: float) -> str:
@@ -149,9 +150,9 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def write(folder: Path) -> list[Path]:
-    """Draw every machine's charts, and write the folder's README.md and the results section of the one beside it.
+    """Draw every machine's charts, and write the folder's README.md and the sections of results in the one beside it.
 
-    A README.md beside the folder that has no such section, between its two markers, stays as it is.
+    A README.md beside the folder that has no such sections, between their two markers, stays as it is.
 
     Returns:
         the files written.
@@ -294,6 +295,7 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
     if all(device == "CPU" for device in devices):
         lines += ["", "No GPU rows have been measured yet; `benchmarks/gpu.sh` measures them where there is a GPU."]
     opening: tuple[str, list[str]] = ("", [])
+    errors: tuple[str, list[str]] = ("", [])
     for machine in _machines(folder):
         for workload, rows in _workloads(machine):
             table = [*as_markdown(rows), *_provenance(rows)]
@@ -304,8 +306,12 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
                 chart = f"![training time]({folder.name}/{machine.name}/{workload}-training-time.svg)"
                 opening = rows["date"].max(), [*table, "", chart]
         lines += [*_beyond(machine), *_errors(machine)]
+        for stem, _, rows in _picture_of_errors(machine):
+            if rows["date"].max() > errors[0]:
+                chart = f"![test errors]({folder.name}/{machine.name}/{stem}.svg)"
+                errors = rows["date"].max(), [*reproduction.as_markdown(rows), "", *_provenance(rows), "", chart]
     yield folder / "README.md", "\n".join(lines) + "\n"
-    yield from _opening(folder.resolve().parent / "README.md", opening[1])
+    yield from _sections(folder.resolve().parent / "README.md", {"results": opening[1], "errors": errors[1]})
 
 
 def _beyond(machine: Path) -> Iterator[str]:
@@ -344,10 +350,15 @@ def _provenance(rows: pd.DataFrame) -> list[str]:
     return [f"Measured until {rows['date'].max()[:10]} at {', '.join(commits)}, with {libraries}."]
 
 
-def _opening(readme: Path, lines: list[str]) -> Iterator[tuple[Path, str]]:
-    """``readme`` with the lines between its two markers, if it has them."""
+def _sections(readme: Path, sections: dict[str, list[str]]) -> Iterator[tuple[Path, str]]:
+    """``readme`` with each section's lines between its two markers, where it has them."""
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if begin and end:
-        yield readme, "\n".join([before + begin, *lines, end + after])
+    found = False
+    for name, lines in sections.items():
+        before, begin, rest = text.partition(_BEGIN.format(name))
+        _, end, after = rest.partition(_END.format(name))
+        if begin and end:
+            found = True
+            text = "\n".join([before + begin, *lines, end + after])
+    if found:
+        yield readme, text

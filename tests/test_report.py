@@ -288,6 +288,21 @@ def test_test_errors_have_a_table_and_a_chart_that_are_kept_up_to_date(project: 
     assert stale(project) == sorted(["results/README.md", *errors])
 
 
+def test_the_readme_has_a_section_of_test_errors_too(project: Path) -> None:
+    readme = project / "README.md"
+    begin, end = (line.replace("results:", "errors:") for line in (BEGIN, END))
+    readme.write_text(f"{readme.read_text(encoding='utf-8')}\n{begin}\n{end}\n", encoding="utf-8")
+    report.write(project / "results")
+    before = readme.read_text(encoding="utf-8")
+    builders.store_errors(project / "results" / MACHINE, "simard")
+    report.write(project / "results")
+    section = readme.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    assert "| simard |" in section
+    assert f"![test errors](results/{MACHINE}/test-errors.svg)" in section
+    assert readme.read_text(encoding="utf-8").partition(begin)[0] == before.partition(begin)[0]
+    assert stale(project) == []
+
+
 def test_test_errors_alone_are_drawn(tmp_path: Path) -> None:
     builders.store_errors(tmp_path / "results" / MACHINE)
     names = {path.name for path in report.write(tmp_path / "results")}
