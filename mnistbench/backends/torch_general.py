@@ -2,9 +2,9 @@
 of ``torch.optim``, and random bits compiled by ``torch.compile`` where that is faster.
 
 Images and all that is computed of them lie in rows. The gradients are the reference's formulas, since autograd takes
-longer. On a CPU, float32 products are oneDNN's where a trial finds them faster than those PyTorch chooses, MKL's: for 128
-images and 784-800, 437 against 203 GFLOP/s on two threads of an AMD EPYC with AVX-512 (Zen 5). Seconds of an epoch there,
-461 batches, 784-800-10, Adam; medians of five in two interleaved comparisons, the second one while others computed too:
+longer. On a CPU, float32 products are oneDNN's where a trial finds them faster than those PyTorch chooses, MKL's: for
+128 images and 784-800, 437 against 203 GFLOP/s on two threads of an AMD EPYC with AVX-512 (Zen 5). Seconds of an epoch
+there, 461 batches, 784-800-10, Adam: medians of five in two interleaved comparisons, the second one beside other work.
 
     products of    gradients    optimizer             first    second
     MKL            autograd     foreach                1.22
@@ -61,7 +61,7 @@ class Way(NamedTuple):
     compiled: bool = False
 
     def __str__(self) -> str:
-        products = "products of oneDNN" if self.onednn else "operations in place"
+        products = "products of oneDNN" if self.onednn else "products of PyTorch's choice"
         return f"{products}, random bits compiled" if self.compiled else products
 
 
