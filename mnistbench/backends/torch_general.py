@@ -1,17 +1,19 @@
 """Networks of any depth with every option of training, in PyTorch: the equations operation by operation, the optimizers
 of ``torch.optim``, and random bits compiled by ``torch.compile`` where that is faster.
 
-Images and all that is computed of them lie in rows. The gradients are the reference's formulas, since autograd's record
-took longer. On a CPU float32 products are oneDNN's where they are faster in a trial: the library that PyTorch's own
-compiler calls for networks that are not trained. PyTorch itself hands them to MKL, which on AMD's CPUs leaves AVX-512
-unused. Seconds of an epoch of 461 batches of 128 images, 784-800-10, Adam, on two threads of an AMD EPYC (Zen 5):
+Images and all that is computed of them lie in rows. The gradients are the reference's formulas, since autograd takes
+longer. On a CPU, float32 products are oneDNN's where a trial finds them faster than those PyTorch chooses, MKL's: for
+128 images and 784-800, 437 against 203 GFLOP/s on two threads of an AMD EPYC with AVX-512 (Zen 5). Seconds of an epoch
+there, 461 batches, 784-800-10, Adam: medians of five in two interleaved comparisons, the second one beside other work.
 
-    autograd                                         foreach 1.22    fused 1.04
-    autograd, the loss compiled                                            1.12
-    autograd, products of oneDNN                                           0.80
-    formulas                                                               0.93
-    formulas and optimizer in one compiled function                        0.92
-    formulas, products of oneDNN                                           0.63
+    products of    gradients    optimizer             first    second
+    MKL            autograd     foreach                1.22
+    MKL            autograd     fused                  1.04      1.23
+    MKL            autograd     fused; loss compiled   1.12
+    MKL            formulas     fused                  1.01
+    MKL            formulas     all in one compiled    0.92      0.93
+    oneDNN         autograd     fused                            0.80
+    oneDNN         formulas     fused                            0.73
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Way(NamedTuple):
     compiled: bool = False
 
     def __str__(self) -> str:
-        products = "products of oneDNN" if self.onednn else "operations in place"
+        products = "products of oneDNN" if self.onednn else "products of PyTorch's choice"
         return f"{products}, random bits compiled" if self.compiled else products
 
 
