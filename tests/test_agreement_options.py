@@ -28,6 +28,7 @@ from mnistbench.errors import UnsupportedWorkload
 from mnistbench.recipe import Optimizer, Recipe
 from mnistbench.workload import DTYPES, PRESETS, DType, Network, Workload
 from tests import options
+from tests.builders import identical
 from tests.wrong_training import ALL_OF_IT, FAULTS, InAnotherOrder, Steps
 
 BOTH = [pytest.param(dtype, id=dtype) for dtype in DTYPES]
@@ -77,6 +78,14 @@ def test_every_array_of_every_layer_is_compared() -> None:
     arrays = {f"{kind}{layer}" for layer in (1, 2, 3) for kind in ("W", "b", "dW", "db")}
     assert {check.quantity for check in outcome.checks} >= arrays
     assert [iteration for iteration, _ in outcome.trajectory()] == agreement.checkpoints(9)
+
+
+def test_the_reference_is_in_float64_whatever_the_workload_s_dtype() -> None:
+    for task in (options.task(), options.task(hidden=(7, 6), batch_size=16, dropout=(0.2,))):
+        single, double = (Trajectory(task.with_dtype(dtype), options.DATA) for dtype in DTYPES)
+        assert [state.loss for state in single.states] == [state.loss for state in double.states]
+        assert identical(single.states[-1].parameters, double.states[-1].parameters)
+        assert single.X.dtype == np.float64
 
 
 def test_parameters_in_float64_are_held_tight_in_every_example() -> None:

@@ -67,9 +67,11 @@ class Trajectory:
 
     @cached_property
     def batches(self) -> general.Batches:
-        """What each iteration computes with."""
+        """What each iteration computes with, in float64 whatever the workload's dtype."""
         train = self.dataset.train
-        return general.Batches(self.workload, train.images, train.labels, self.dataset.image_shape)
+        return general.Batches(
+            self.workload.with_dtype("float64"), train.images, train.labels, self.dataset.image_shape
+        )
 
     @property
     def X(self) -> Array:
@@ -92,7 +94,7 @@ class Trajectory:
         (state,) = (state for state in self.states if state.iteration == iteration)
         sizes = [float(np.abs(array).max()) for _, array in state.parameters.named()]
         pairs = zip(self.spread(iteration, dtype).parameters, sizes, strict=True)
-        return self.formula(iteration, dtype) + max(spread / size for spread, size in pairs if size)
+        return self.formula(iteration, dtype) + max((spread / size for spread, size in pairs if size), default=0.0)
 
     def formula(self, iteration: int, dtype: str) -> float:
         """The classic's part of it, which needs no twins."""
