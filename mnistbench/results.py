@@ -264,8 +264,9 @@ def load(folder: Path) -> pd.DataFrame:
     """Every row of every run stored in a machine's folder, oldest first.
 
     The columns are the row's own fields, and besides: ``dtype``, ``workload`` (its name), ``images``, ``iterations``,
-    ``samples``, ``median``, ``low``, ``high``, ``level``, ``noisy``, ``tolerance``, ``accuracy`` (train),
-    ``machine``, ``commit``, ``dirty``, ``commit_date`` (None where it is not known), ``date``, ``file``.
+    ``batch_size`` (None where an iteration takes all images), ``samples``, ``median``, ``low``, ``high``, ``level``,
+    ``noisy``, ``tolerance``, ``accuracy`` (train), ``machine``, ``commit``, ``dirty``, ``commit_date`` (None where it
+    is not known), ``date``, ``file``.
 
     Raises:
         MnistbenchError: a file is not what :func:`store` wrote.
@@ -299,6 +300,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
                 "workload": workload["name"],
                 "images": workload["images"],
                 "iterations": workload["iterations"],
+                "batch_size": workload.get("recipe", {}).get("batch_size"),
                 "samples": samples,
                 "median": middle.value,
                 "low": middle.low,

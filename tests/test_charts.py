@@ -378,6 +378,12 @@ def test_learning_labels_every_line_with_its_last_value() -> None:
         assert f"{name}  0.551" in said
 
 
+def test_learning_by_batches_says_so() -> None:
+    shown = words(charts.learning(frame(row("numpy", "float64", 2.0, batch_size=128))))
+    assert {"accuracy of a batch of 128", "loss of a batch of 128"} <= set(shown)
+    assert "loss of the training images" in words(charts.learning(normal()))
+
+
 def test_an_exact_zero_is_drawn_on_a_floor_that_says_so() -> None:
     figure = charts.agreement(normal())
     axes = figure.axes[0]

@@ -358,8 +358,8 @@ def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch:
 
 def test_an_error_of_another_process_comes_as_that_error() -> None:
     deep = Workload(Network((30, 4, 4, 5)), len(DATA.train), 2)
-    with pytest.raises(UnsupportedWorkload, match="backend numba does not implement 2 hidden layers"):
-        contenders.RemoteTrainer("numba", deep, DATA, builders.initial(TASK), None)
+    with pytest.raises(UnsupportedWorkload, match="backend numba-plain does not implement 2 hidden layers"):
+        contenders.RemoteTrainer("numba-plain", deep, DATA, builders.initial(TASK), None)
 
 
 def test_an_unavailable_backend_of_another_process_is_that_error() -> None:

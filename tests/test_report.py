@@ -51,6 +51,7 @@ def entry(backend: str, dtype: str, median: float, workload: str = "classic", **
         "peak_flops_per_second": 1e11,
         "final": {"loss": 0.5, "train_accuracy": 0.8475, "dev_accuracy": 0.8, "test_accuracy": 0.8},
         "history": [{"iteration": k, "loss": 2.5 / (k + 1), "accuracy": k / 1000} for k in (0, 100, 500)],
+        "errors": [{"iteration": k, "error": 0.9 / (k + 1)} for k in (0, 1, 10)],
         "agreement": {
             "passed": True,
             "summary": "W1 after 0 updates: 0.5 of its tolerance",

@@ -10,6 +10,7 @@ Columns of the rows, of which there is one for each backend and dtype:
     costs: seconds of import, load, compile and train from a cold start.
     speedup: over numpy float64, or NaN.
     history: a list of dictionaries with iteration, loss and accuracy.
+    batch_size: images of an iteration, or None for all of them; it may be absent.
     errors: a list of dictionaries with iteration and error, of the test images; it may be absent or empty.
     agreement: a list of dictionaries with iteration and error, relative to the float64 reference.
     tolerance: the error that is tolerated at the end.

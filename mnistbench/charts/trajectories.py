@@ -102,7 +102,7 @@ def _end(curve: Curve, text: str) -> End:
 
 @styled()
 def learning(rows: pd.DataFrame, subtitle: str = "") -> Figure:
-    """Accuracy and loss of the training images over the iterations, of every backend.
+    """Accuracy and loss of the iterations' images, all of them or a batch, over the iterations, of every backend.
 
     The lines should coincide: they are drawn as stripes in turns, on a pale band that is numpy float64 where
     that was measured and the first row where not.
@@ -129,7 +129,7 @@ def learning(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     iterations = Linear.iterations((x for _, curves in panels for curve in curves for x in curve.x), width)
     for i, (name, curves) in enumerate(panels):
         top = page.top + i * (panel + 0.6) + 0.3
-        page.text(MARGIN, top - 0.18, f"{name} of the training images", weight="bold")
+        page.text(MARGIN, top - 0.18, f"{name} of {_images(measured)}", weight="bold")
         axes = page.axes(left, top, width, panel)
         iterations.horizontal(axes)
         scales[i].vertical(axes)
@@ -140,6 +140,13 @@ def learning(rows: pd.DataFrame, subtitle: str = "") -> Figure:
         label_ends(page, axes, [_end(curve, text) for curve, text in zip(curves, texts[i], strict=True)])
     axes.set_xlabel("iteration", size=SMALL, color=GREY)
     return page.figure
+
+
+def _images(rows: Sequence[Record]) -> str:
+    """Whose loss and accuracy an iteration shows, in words."""
+    sizes = {row.get("batch_size") for row in rows}
+    (size,) = sizes if len(sizes) == 1 else (None,)
+    return "the training images" if not isinstance(size, int | float) or math.isnan(size) else f"a batch of {size:.0f}"
 
 
 def _reference(curves: Sequence[Curve]) -> Curve:
