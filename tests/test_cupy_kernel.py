@@ -5,6 +5,7 @@ The very source that CuPy compiles for a GPU trains small shapes here.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -261,7 +262,9 @@ def test_every_access_is_inside_an_array_and_aligned(
     for too_few in (0, plan.shared_bytes // 4 // 16 * 16):
         numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_groups, plan.chunk)
         command = [str(address_checker(plan)), *map(str, numbers), "0"]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        # As wide as they can be, so that nothing beyond an array's end is inside of another, such as a barrier.
+        wide = os.environ | {"ASAN_OPTIONS": "redzone=2048:max_redzone=2048"}
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=wide)
         assert (run.returncode == 0) == (too_few == 0), run.stderr[-2000:]
         assert ("heap-buffer-overflow" in run.stderr) == (too_few > 0)
 

@@ -130,7 +130,7 @@ def test_published_errors_are_of_presets_that_train_on_all_images() -> None:
         assert str(task.network) in published.method
         assert 0.005 < published.error < 0.05
         assert published.source.split()[-1] in ("1998", "2003")
-    assert preset("simard-elastic").recipe.augmentation.elastic == 34
+    assert preset("simard-elastic").recipe.augmentation.elastic > 0
 
 
 def test_presets_of_larger_networks_train_whole_epochs_in_batches() -> None:

@@ -74,7 +74,7 @@ class GeneralNumbaTrainer(Trainer):
             gradients=layout.aligned((total,), dtype),
             rule=rule_of(workload),
             keys=np.zeros((hidden, 2), np.uint32),
-            below=np.array([counter.drop_below(rate) if rate else 0 for rate in rates], np.int64),
+            below=np.array([counter.drop_below(rate) if rate else -1 for rate in rates], np.int64),
             scales=np.array([1 / (1 - rate) for rate in rates], dtype),
         )
         self._data = Data(
@@ -231,6 +231,6 @@ class GeneralNumbaTrainer(Trainer):
         for (inputs, units, _, first, last, _), true_inputs in table:
             parts = self._threads if first == 0 else 1
             padded = vector[first:last].reshape(parts, inputs, -1).swapaxes(0, 1).reshape(inputs, -1)
-            weights.append(np.ascontiguousarray(padded[:true_inputs, :units].T))
+            weights.append(padded[:true_inputs, :units].T.copy())
             biases.append(vector[last : last + units, None].copy())
         return Parameters(weights, biases)

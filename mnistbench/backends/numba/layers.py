@@ -13,9 +13,10 @@ units), the units of a row being neighbours. Threads share the work of a block i
    is complete, the optimizer moves it, so that gradients never go to memory. Stage 1 of the next block follows at once.
 
 A thread's weights of the first layer lie together and stay in its cache. In fours, since what is loaded is then used
-four times: of MNIST's pixels 19 % are not zero, 40 % are not in one of four images, and 24 % not in one of four
-neighbours, but loading a row anew for every one takes longer than that. Where few pixels are zero, the first layer
-too is a BLAS product; the trainer decides.
+four times. Of MNIST's pixels 19 % are not zero, in any of four images 39 %, and of four neighbours 28 %, but to load a
+row anew for every one took 253 µs for 400 units of 128 images, and 213 for their gradients; fours take 168 and 111
+(on one thread of an AMD EPYC, Zen 5, in float32). Where few pixels are zero, the first layer too is a BLAS product; the
+trainer decides.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Net(NamedTuple):
         gradients: (total,) sums over images; used where they are not moved at once.
         rule: the optimizer's.
         keys: (layers - 1, 2) of each hidden layer's dropout in this epoch.
-        below: (layers - 1,) of 2³² words, those below leave a unit out.
+        below: (layers - 1,) of 2³² words, those below leave a unit out; -1 where a layer has no dropout.
         scales: (layers - 1,) the factor of a unit that stays.
     """
 
@@ -296,7 +297,7 @@ def activate(net: Net, room: Room, layer: int, image: int, place: int, first: in
             e = math.exp(-abs(z))
             A[i] = (one if z >= nothing else e) / (one + e)
             D[i] = A[i] * (one - A[i])
-    if net.below[layer] > 0:
+    if net.below[layer] >= 0:
         keep(net.keys[layer], place, first, last, net.below[layer], net.scales[layer], kept)
         for i in range(len(A)):
             A[i] *= kept[i]
