@@ -28,8 +28,12 @@ from mnistbench.workload import Workload
 BLOCK = 256
 """Images of a block at most: what is computed of them, some 2 MB for 800 units in float32, stays near the cores."""
 
-DENSE_FROM = 0.7
-"""The fraction of pixels that are not zero from which on the first layer is a BLAS product."""
+DENSE_FROM = 1.0
+"""The fraction of pixels that are not zero from which on the first layer is a BLAS product: where none is to skip.
+
+Batches of 128, 784-800-10, Adam, float32, on an AMD EPYC (Zen 5): with 19 % not zero an iteration took 0.33 of what it
+took with BLAS, with 67 % 0.59 and with 95 % 0.63; where OpenBLAS was told to use AVX-512, 0.50, 0.84 and 0.92.
+"""
 
 PREDICT_AT_ONCE = 8192
 """Images predicted at a time: bounds the memory that a wide network's activations need."""
