@@ -21,8 +21,9 @@ class Rule(NamedTuple):
     Attributes:
         optimizer: its place among OPTIMIZERS.
         l2: lambda / n.
-        keep: how much of the first moment stays: momentum, rho, or beta1.
-        keep_square: how much of the second: beta2.
+        keep, take: how much of the first moment stays, momentum, rho, or beta1, and 1 less that, of which float32 would
+            lose half the digits: 1 - 0.999 is off by 1e-5.
+        keep_square, take_square: the same of the second, beta2.
         epsilon: what is added to a divisor.
         decay: how much of the learning rate a weight is shrunk by.
     """
@@ -30,7 +31,9 @@ class Rule(NamedTuple):
     optimizer: int
     l2: Any
     keep: Any
+    take: Any
     keep_square: Any
+    take_square: Any
     epsilon: Any
     decay: Any
 
@@ -81,15 +84,15 @@ def move(
     elif rule.optimizer == _RMSPROP:
         for i in range(count):
             gradient = g[i] * rates.mean + l2 * p[i]
-            v[i] = rule.keep * v[i] + (one - rule.keep) * (gradient * gradient)
+            v[i] = rule.keep * v[i] + rule.take * (gradient * gradient)
             p[i] -= rates.rate * gradient / (math.sqrt(v[i]) + rule.epsilon)
     else:
         shrunk = one - rates.rate * rule.decay if rule.optimizer == _ADAMW and is_weight else one
         step = rates.rate * rates.first
         for i in range(count):
             gradient = g[i] * rates.mean + l2 * p[i]
-            v[i] = rule.keep * v[i] + (one - rule.keep) * gradient
-            s[i] = rule.keep_square * s[i] + (one - rule.keep_square) * (gradient * gradient)
+            v[i] = rule.keep * v[i] + rule.take * gradient
+            s[i] = rule.keep_square * s[i] + rule.take_square * (gradient * gradient)
             p[i] = p[i] * shrunk - step * v[i] / (math.sqrt(s[i]) * rates.second + rule.epsilon)
 
 
@@ -97,10 +100,13 @@ def rule_of(workload: Workload) -> Rule:
     """The rule of a workload's recipe."""
     recipe, optimizer = workload.recipe, workload.recipe.optimizer
     keep = {"momentum": optimizer.momentum, "nesterov": optimizer.momentum, "rmsprop": optimizer.rho}
+    first = keep.get(optimizer.name, optimizer.beta1)
     values = (
         recipe.l2 / workload.images,
-        keep.get(optimizer.name, optimizer.beta1),
+        first,
+        1 - first,
         optimizer.beta2,
+        1 - optimizer.beta2,
         optimizer.epsilon,
         optimizer.weight_decay,
     )
