@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mnistbench import augmentation, counter
 from mnistbench.backends.base import Trainer
-from mnistbench.backends.numba import NumbaBackend, blas, chance, warp
+from mnistbench.backends.numba import NumbaBackend, blas, chance, updates, warp
 from mnistbench.backends.numba import general as own_general
 from mnistbench.backends.numba.cache import entry_point
 from mnistbench.backends.numpy import NumpyBackend
@@ -241,6 +241,12 @@ def test_products_of_parts_of_matrices(dtype: DType, left_transposed: bool, righ
     expected[:rows, :columns] = left @ right + 0.5 * c[:rows, :columns]
     _multiply(a, left_transposed, b, right_transposed, c, (rows, inner, columns), 0.5)
     np.testing.assert_allclose(c, expected, rtol=1e-6)
+
+
+def test_what_a_moment_takes_is_not_off_by_half_of_float32s_digits() -> None:
+    rule = updates.rule_of(task(data(), (7,), Recipe(optimizer=Optimizer("adam")), "float32"))
+    assert (rule.take, rule.take_square) == (np.float32(1 - 0.9), np.float32(1 - 0.999))
+    assert rule.take_square != np.float32(1) - rule.keep_square
 
 
 def test_few_tiles_and_little_padding() -> None:

@@ -9,8 +9,9 @@ units), the units of a row being neighbours. Threads share the work of a block i
    added to accumulators in registers. Then its pixels: for every four neighbours a list of the images where they are
    not all zero.
 3. *other layers*, each its images, forwards and backwards: nobody has to wait in between.
-4. *gradients*, each its units of the first layer and its rows of the other weights: and as soon as a row's gradient
-   is complete, the optimizer moves it, so that gradients never go to memory. Stage 1 of the next block follows at once.
+4. *gradients*, each its units of the first layer and its rows of the other weights. In the first layer the optimizer
+   moves four rows as soon as their gradients are complete, which are then still in the nearest cache. Stage 1 of the
+   next block follows at once.
 
 A thread's weights of the first layer lie together and stay in its cache. In fours, since what is loaded is then used
 four times. Of MNIST's pixels 19 % are not zero, in any of four images 39 %, and of four neighbours 28 %, but to load a
