@@ -8,7 +8,7 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench import threads
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.workload import DTYPES
 
 

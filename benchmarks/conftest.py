@@ -14,7 +14,7 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench import threads
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable
 from mnistbench.measurement import machine
 from mnistbench.workload import PRESETS, preset

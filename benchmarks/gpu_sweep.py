@@ -19,7 +19,7 @@ import numpy as np
 
 import mnistbench.backends as registry
 from mnistbench.datasets import Dataset, Split, load_data
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.clock import timed

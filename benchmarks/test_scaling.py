@@ -25,7 +25,7 @@ from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import machine
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.cold import ColdStart

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mnistbench.datasets import Dataset as Dataset
     from mnistbench.datasets import Split as Split
     from mnistbench.datasets import load_data as load_data
-    from mnistbench.errors import MnistbenchError as MnistbenchError
+    from mnistbench.exceptions import MnistbenchError as MnistbenchError
     from mnistbench.network import Parameters as Parameters
     from mnistbench.network import load_model as load_model
     from mnistbench.network import load_parameters as load_parameters

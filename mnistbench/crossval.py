@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets import DEV_SIZE, Dataset, Split
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.training import Report, TrainingResult, train_workload
 from mnistbench.workload import Workload
 

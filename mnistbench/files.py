@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

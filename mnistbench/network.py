@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mnistbench.errors import ModelError
+from mnistbench.exceptions import ModelError
 from mnistbench.files import write_atomically
 from mnistbench.recipe import ACTIVATIONS, Activation, Initializer
 from mnistbench.reference import Array as Array

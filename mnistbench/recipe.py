@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 
 Activation = Literal["relu", "leaky-relu", "tanh", "sigmoid"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mnistbench import charts, reproduction, results
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement.statistics import NOISY_SPREAD
 from mnistbench.workload import PRESETS

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistbench.errors import MnistbenchError, OptionError
+from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.files import require_writable, write_text
 from mnistbench.workload import PUBLISHED, DType, Workload, preset
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.cold import ColdStart

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 
 # OpenMP, the BLAS libraries that NumPy is built with (OpenBLAS, MKL, Apple's Accelerate), Numba's pool, and JAX's.
 _VARIABLES = (

@@ -14,8 +14,8 @@ import numpy as np
 import mnistbench.backends as registry
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import Diverged, ModelError, OptionError
 from mnistbench.evaluation import Score, score
+from mnistbench.exceptions import Diverged, ModelError, OptionError
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.network import Array, Parameters
 from mnistbench.recipe import Activation, Recipe

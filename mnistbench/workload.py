@@ -10,7 +10,7 @@ import operator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.recipe import ACTIVATIONS, Activation, Augmentation, Optimizer, Recipe, Schedule
 
 DType = Literal["float32", "float64"]

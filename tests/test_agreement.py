@@ -22,7 +22,7 @@ from mnistbench.agreement import Agreement, Check, Trajectory, check, checkpoint
 from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split, load_data
-from mnistbench.errors import BackendUnavailable, OptionError, UnknownBackend
+from mnistbench.exceptions import BackendUnavailable, OptionError, UnknownBackend
 from mnistbench.network import Array, Parameters
 from mnistbench.workload import DTYPES, DType, Workload, preset
 

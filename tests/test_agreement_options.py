@@ -24,7 +24,7 @@ from mnistbench.agreement import (
     verify,
 )
 from mnistbench.backends.numpy import GeneralNumpyTrainer
-from mnistbench.errors import UnsupportedWorkload
+from mnistbench.exceptions import UnsupportedWorkload
 from mnistbench.recipe import Optimizer, Recipe
 from mnistbench.workload import DTYPES, PRESETS, DType, Network, Workload
 from tests import options

@@ -26,7 +26,7 @@ from mnistbench import reference
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split, load_data
-from mnistbench.errors import BackendUnavailable, UnknownBackend, UnsupportedWorkload
+from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
 from mnistbench.network import Array, Parameters
 from mnistbench.recipe import Recipe
 from mnistbench.workload import DType, Workload

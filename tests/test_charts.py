@@ -27,7 +27,7 @@ from PIL import Image
 
 from mnistbench import charts, reproduction
 from mnistbench.charts import page, storage
-from mnistbench.errors import DataError, MnistbenchError
+from mnistbench.exceptions import DataError, MnistbenchError
 from mnistbench.workload import PUBLISHED
 from tests import builders
 

@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 
 from mnistbench import charts
 from mnistbench.charts import page, scales
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 from tests.test_charts import MACHINE, assert_legible, frame, row, words
 
 FLOPS = 41_000 * 31_960

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mnistbench.cli.options import TrainingOptions
-from mnistbench.errors import DataError, OptionError
+from mnistbench.exceptions import DataError, OptionError
 from mnistbench.recipe import Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.workload import PUBLISHED, Network, Workload, preset
 from tests import builders

@@ -24,7 +24,7 @@ from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.comparison import Comparison, contenders, race, storing
 from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
-from mnistbench.errors import BackendUnavailable, OptionError, UnsupportedWorkload
+from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
 from mnistbench.measurement import machine, statistics
 from mnistbench.network import Parameters
 from mnistbench.recipe import Optimizer, Recipe

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.datasets.copies import enlarged, load_images, moved
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from tests import builders
 
 

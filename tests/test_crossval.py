@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mnistbench import evaluation, training
 from mnistbench.crossval import CrossValidation, cross_validate, fold_of_each
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.recipe import Optimizer, Recipe
 from mnistbench.training import Report
 from mnistbench.workload import Workload

@@ -17,7 +17,7 @@ import mnistbench.backends as registry
 from mnistbench.agreement import Trajectory, check, verify
 from mnistbench.backends import Availability, Backend, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.network import Parameters
 from mnistbench.workload import DType, Workload
 from tests import builders

@@ -15,7 +15,7 @@ import pytest
 import mnistbench.backends as registry
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset
-from mnistbench.errors import BackendUnavailable, UnsupportedWorkload
+from mnistbench.exceptions import BackendUnavailable, UnsupportedWorkload
 from mnistbench.network import Parameters
 from mnistbench.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
 from mnistbench.workload import DType, Network, Workload

@@ -16,7 +16,7 @@ import mnistbench.backends as registry
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, Split, load_data
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.network import Parameters
 from mnistbench.workload import DType, Network, Workload
 from tests import builders

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable, write_atomically, write_text
 
 

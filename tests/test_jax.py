@@ -13,7 +13,7 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
-from mnistbench.errors import BackendUnavailable, OptionError
+from mnistbench.exceptions import BackendUnavailable, OptionError
 from mnistbench.workload import DType, Workload
 from tests import builders
 from tests.builders import identical
@@ -130,7 +130,7 @@ def python(program: str, **environment: str) -> str:
 
 THREADS = """
 import sys, mnistbench.backends as registry
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from tests import builders
 data = builders.dataset(37, 13, 5)
 task = builders.workload(data)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import ThreadpoolController
 
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.measurement import kernels, limits, machine, overview, probes
 from mnistbench.measurement.probes import Probe
 from mnistbench.measurement.rates import Blas, GpuLimits, Level, Limits

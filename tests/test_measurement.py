@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import cold, machine
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.statistics import NOISY_SPREAD, median

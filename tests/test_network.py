@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mnistbench import general, reference
-from mnistbench.errors import MnistbenchError, ModelError
+from mnistbench.exceptions import MnistbenchError, ModelError
 from mnistbench.network import Array, Parameters, load_model, load_parameters, save_parameters
 from mnistbench.recipe import ACTIVATIONS, INITIALIZERS, Activation, Initializer
 from mnistbench.workload import Network

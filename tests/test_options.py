@@ -8,7 +8,7 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Trajectory, check
-from mnistbench.errors import UnsupportedWorkload
+from mnistbench.exceptions import UnsupportedWorkload
 from mnistbench.workload import DType, Workload
 from tests import builders, options
 

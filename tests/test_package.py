@@ -19,7 +19,7 @@ LIGHT = [
     "mnistbench.backends",
     "mnistbench.backends.base",
     "mnistbench.cli",
-    "mnistbench.errors",
+    "mnistbench.exceptions",
     "mnistbench.files",
     "mnistbench.measurement.rates",
     "mnistbench.recipe",

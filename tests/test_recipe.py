@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.recipe import (
     ACTIVATIONS,
     INITIALIZERS,

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnistbench import charts, report, results
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from tests import builders
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from mnistbench.agreement import Agreement, Check, Trajectory
 from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import limits, statistics
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.cold import ColdStart

@@ -12,7 +12,7 @@ pytest.importorskip("pytest_benchmark")
 import mnistbench.backends as registry
 from benchmarks import test_scaling as benchmark
 from mnistbench.backends.numpy import NumpyBackend
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.workload import Network, Workload
 
 GIB = 2**30

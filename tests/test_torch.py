@@ -14,7 +14,7 @@ import pytest
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends.numpy import GeneralNumpyTrainer
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.general import Batch, Batches
 from mnistbench.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
 from mnistbench.workload import DType, Network, Workload

@@ -18,7 +18,14 @@ from mnistbench import general, reference, training
 from mnistbench.backends import Backend, Metrics
 from mnistbench.backends.numpy import GeneralNumpyTrainer, NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import BackendUnavailable, Diverged, ModelError, OptionError, UnknownBackend, UnsupportedWorkload
+from mnistbench.exceptions import (
+    BackendUnavailable,
+    Diverged,
+    ModelError,
+    OptionError,
+    UnknownBackend,
+    UnsupportedWorkload,
+)
 from mnistbench.network import Array, Parameters
 from mnistbench.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.training import Report, TrainingResult, train_workload

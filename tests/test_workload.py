@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnistbench import reference
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.recipe import Recipe
 from mnistbench.workload import PRESETS, PUBLISHED, DType, Network, Workload, preset, variant
 

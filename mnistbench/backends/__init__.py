@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
-from mnistbench.errors import BackendUnavailable, UnknownBackend
+from mnistbench.exceptions import BackendUnavailable, UnknownBackend
 
 __all__ = [
     "Availability",

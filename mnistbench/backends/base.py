@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mnistbench.errors import UnsupportedWorkload
+from mnistbench.exceptions import UnsupportedWorkload
 
 if TYPE_CHECKING:
     import numpy as np

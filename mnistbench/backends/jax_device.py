@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Trainer
-from mnistbench.errors import BackendUnavailable, OptionError
+from mnistbench.exceptions import BackendUnavailable, OptionError
 from mnistbench.threads import resolve, usable_cpus
 from mnistbench.workload import Workload
 

@@ -32,7 +32,7 @@ from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.backends.torch_device import DeviceTrainer
 from mnistbench.backends.torch_general import GeneralTorchTrainer, fastest_way
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
 from mnistbench.workload import DType, Network, Workload

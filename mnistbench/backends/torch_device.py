@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Trainer
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.threads import resolve
 from mnistbench.workload import Workload
 

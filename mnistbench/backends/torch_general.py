@@ -35,7 +35,7 @@ from mnistbench.backends import torch_device, torch_random
 from mnistbench.backends.base import Metrics
 from mnistbench.backends.torch_device import DeviceTrainer
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.general import LEAK
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters

@@ -30,7 +30,7 @@ from mnistbench.charts.page import (
     text_width,
 )
 from mnistbench.charts.rows import Record, provenance, records, setting
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 # Slower than the reference is orange, faster is blue, and as fast is white: hues that the colour-blind tell apart.
 _COLOURS = LinearSegmentedColormap.from_list("speedup", ["#D55E00", "#F6C79A", "#FFFFFF", "#7FB6D9", "#0072B2"])

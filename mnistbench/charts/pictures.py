@@ -31,7 +31,7 @@ from mnistbench.charts.page import (
     styled,
     text_width,
 )
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 Array = NDArray[np.floating[Any]]
 

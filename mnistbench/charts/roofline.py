@@ -39,7 +39,7 @@ from mnistbench.charts.page import (
 )
 from mnistbench.charts.rows import Record, provenance, records, task
 from mnistbench.charts.scales import Logarithmic
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 SKIPS = "†"
 """Marks a rate that counts operations which the backend leaves out."""

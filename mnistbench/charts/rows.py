@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 Record = dict[str, Any]
 

@@ -28,7 +28,7 @@ from mnistbench.charts.page import (
 )
 from mnistbench.charts.rows import Record, provenance, records
 from mnistbench.charts.scales import Logarithmic
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 Axis = Literal["images", "hidden", "threads"]
 AXES: tuple[Axis, ...] = get_args(Axis)

@@ -33,7 +33,7 @@ from mnistbench.charts.page import (
     thinned,
 )
 from mnistbench.charts.rows import Record, provenance, records, task
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 _STRIPE = 8.0  # points of a line that are one backend's, before the next one's turn
 

@@ -17,7 +17,7 @@ from mnistbench.cli.common import complain
 from mnistbench.cli.predicting import predict
 from mnistbench.cli.showing import backends, charts, machine
 from mnistbench.cli.training import crossval, errors, train
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 
 
 class _Commands(TyperGroup):

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.workload import DTYPES, DType
 
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)

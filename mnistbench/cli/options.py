@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mnistbench.cli.common import Data, Seed, Threads, dtype_named
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.recipe import (
     ACTIVATIONS,
     DISTORTIONS,

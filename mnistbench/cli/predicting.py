@@ -27,7 +27,7 @@ def predict(
 
     from mnistbench import charts, evaluation
     from mnistbench.datasets import load_data
-    from mnistbench.errors import ModelError
+    from mnistbench.exceptions import ModelError
     from mnistbench.files import require_writable
     from mnistbench.network import load_model
 

@@ -11,7 +11,7 @@ import typer
 import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.common import Json, Results, Threads, out, plain_table, require_picture
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 
 
 def backends(as_json: Json = False) -> None:

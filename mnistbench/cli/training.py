@@ -21,7 +21,7 @@ from mnistbench.cli.printing import (
     reporting,
     training_record,
 )
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 from mnistbench.workload import PUBLISHED, DType
 
 if TYPE_CHECKING:

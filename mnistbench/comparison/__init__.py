@@ -19,7 +19,7 @@ from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Trainer
 from mnistbench.comparison import contenders as ways
 from mnistbench.datasets import Dataset
-from mnistbench.errors import MnistbenchError, OptionError
+from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.measurement import noise
 from mnistbench.measurement.statistics import Ratio, different, paired_ratio
 from mnistbench.network import Parameters

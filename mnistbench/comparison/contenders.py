@@ -25,11 +25,11 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 import mnistbench.backends as registry
-from mnistbench import errors
+from mnistbench import exceptions
 from mnistbench import threads as thread_limits
 from mnistbench.backends import Metrics, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.errors import BackendUnavailable, MnistbenchError
+from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
 from mnistbench.workload import Workload
@@ -208,7 +208,7 @@ class _Raised:
         return cls("MnistbenchError", (in_words(error),))
 
     def rebuilt(self) -> Exception:
-        error: Exception = getattr(errors, self.kind)(*self.arguments)
+        error: Exception = getattr(exceptions, self.kind)(*self.arguments)
         return error
 
 

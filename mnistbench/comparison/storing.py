@@ -7,7 +7,7 @@ from typing import Any
 
 from mnistbench import files, report, results
 from mnistbench.comparison import Comparison, Contender
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import cold, machine
 
 

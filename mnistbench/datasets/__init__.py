@@ -16,7 +16,7 @@ from mnistbench.datasets.content import printable
 from mnistbench.datasets.idx import read_folder
 from mnistbench.datasets.kaggle import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
 from mnistbench.datasets.kaggle import read_csv
-from mnistbench.errors import DataError, OptionError
+from mnistbench.exceptions import DataError, OptionError
 from mnistbench.workload import Network
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 __all__ = ["decompressed", "printable"]
 

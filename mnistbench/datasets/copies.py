@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets import DEV_SIZE, Dataset, Split, load_data
-from mnistbench.errors import OptionError
+from mnistbench.exceptions import OptionError
 
 LABELLED = 60_000
 """Images of the embedded MNIST that are not its test set."""

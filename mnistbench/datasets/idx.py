@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import decompressed, printable
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import decompressed, printable
-from mnistbench.errors import DataError
+from mnistbench.exceptions import DataError
 
 __all__ = ["COLUMNS", "IMAGE_SHAPE", "LARGEST_LABEL", "read_csv"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import mnistbench.backends as registry
 from mnistbench import threads as thread_limits
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement.clock import Costs
 from mnistbench.workload import Workload
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import platformdirs
 
-from mnistbench.errors import MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, probes
 from mnistbench.measurement.rates import GpuLimits, Level, Limits

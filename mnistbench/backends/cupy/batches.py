@@ -11,7 +11,7 @@ from mnistbench import counter
 from mnistbench.augmentation import tables
 from mnistbench.backends.cupy.kernels import Kernels
 from mnistbench.datasets import Dataset
-from mnistbench.errors import BackendUnavailable
+from mnistbench.exceptions import BackendUnavailable
 from mnistbench.workload import Workload
 
 Key = tuple[np.uint32, np.uint32]

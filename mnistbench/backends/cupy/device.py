@@ -22,7 +22,7 @@ from cupy.cuda import runtime
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.cupy import layout
 from mnistbench.datasets import Dataset, Split
-from mnistbench.errors import BackendUnavailable, MnistbenchError
+from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.network import Parameters
 from mnistbench.workload import Workload
 
