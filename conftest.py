@@ -9,7 +9,7 @@ import pytest
 import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.workload import DTYPES
+from mnistbench.task.workload import DTYPES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ from mnistbench import threads
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable
 from mnistbench.measurement import machine
-from mnistbench.workload import PRESETS, preset
+from mnistbench.task.workload import PRESETS, preset
 
 if TYPE_CHECKING:
     import pandas as pd

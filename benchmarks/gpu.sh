@@ -49,8 +49,8 @@ for dtype in ("float32", "float64"):
     mnistbench.train(data, backend="cupy", iterations=2, dtype=dtype)
 from mnistbench import backends
 from mnistbench.network import Parameters
-from mnistbench.recipe import Augmentation, Optimizer, Recipe
-from mnistbench.workload import Network, Workload
+from mnistbench.task.recipe import Augmentation, Optimizer, Recipe
+from mnistbench.task.workload import Network, Workload
 recipe = Recipe(l2=1, dropout=(0.5,), optimizer=Optimizer("adamw"), batch_size=2000, augmentation=Augmentation(2, 9, 34))
 for dtype in ("float32", "float64"):
     workload = Workload(Network((784, 31, 9, 10), "tanh"), 3000, dtype=dtype, recipe=recipe)

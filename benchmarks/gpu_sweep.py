@@ -24,7 +24,7 @@ from mnistbench.files import write_text
 from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
-from mnistbench.workload import Network, Workload
+from mnistbench.task.workload import Network, Workload
 
 IMAGES = (10_000, 41_000, 100_000, 1_000_000, 8_000_000)
 HIDDEN = (2, 10, 32, 64, 128, 256)

@@ -29,8 +29,8 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import machine
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.cold import ColdStart
+from mnistbench.task.workload import DType, Network, Workload, preset
 from mnistbench.threads import resolve
-from mnistbench.workload import DType, Network, Workload, preset
 
 IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
 HIDDEN = (10, 32, 64, 128, 256, 512)

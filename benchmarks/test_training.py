@@ -17,7 +17,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
 from mnistbench.measurement import cold
 from mnistbench.measurement.clock import timed
-from mnistbench.workload import DType, Workload, preset
+from mnistbench.task.workload import DType, Workload, preset
 
 # Rounds without --rounds: as many as fit the seconds, and at least two, which show whether they differ.
 _SECONDS = 10.0

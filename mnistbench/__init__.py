@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from mnistbench.network import load_model as load_model
     from mnistbench.network import load_parameters as load_parameters
     from mnistbench.network import save_parameters as save_parameters
-    from mnistbench.recipe import Augmentation as Augmentation
-    from mnistbench.recipe import Optimizer as Optimizer
-    from mnistbench.recipe import Recipe as Recipe
-    from mnistbench.recipe import Schedule as Schedule
+    from mnistbench.task.recipe import Augmentation as Augmentation
+    from mnistbench.task.recipe import Optimizer as Optimizer
+    from mnistbench.task.recipe import Recipe as Recipe
+    from mnistbench.task.recipe import Schedule as Schedule
+    from mnistbench.task.workload import Network as Network
+    from mnistbench.task.workload import Workload as Workload
+    from mnistbench.task.workload import preset as preset
     from mnistbench.training import TrainingResult as TrainingResult
     from mnistbench.training import train as train
     from mnistbench.training import train_workload as train_workload
-    from mnistbench.workload import Network as Network
-    from mnistbench.workload import Workload as Workload
-    from mnistbench.workload import preset as preset
 
     def backends() -> dict[str, Availability]:
         """Every registered backend's name, and whether it can run here (see :mod:`mnistbench.backends`)."""
@@ -46,23 +46,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Augmentation": "recipe",
+    "Augmentation": "task.recipe",
     "Dataset": "datasets",
-    "MnistbenchError": "errors",
-    "Network": "workload",
-    "Optimizer": "recipe",
+    "MnistbenchError": "exceptions",
+    "Network": "task.workload",
+    "Optimizer": "task.recipe",
     "Parameters": "network",
-    "Recipe": "recipe",
-    "Schedule": "recipe",
+    "Recipe": "task.recipe",
+    "Schedule": "task.recipe",
     "Split": "datasets",
     "TrainingResult": "training",
-    "Workload": "workload",
+    "Workload": "task.workload",
     "compare": "comparison",
     "cross_validate": "crossval",
     "load_data": "datasets",
     "load_model": "network",
     "load_parameters": "network",
-    "preset": "workload",
+    "preset": "task.workload",
     "save_parameters": "network",
     "train": "training",
     "train_workload": "training",

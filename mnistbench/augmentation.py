@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench import counter
-from mnistbench.recipe import Augmentation
+from mnistbench.task.recipe import Augmentation
 
 ANGLES = 1024
 """How many different angles there are, evenly spread."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mnistbench import general, reference
 from mnistbench.datasets import Split
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import Activation
+from mnistbench.task.recipe import Activation
 
 _IMAGES = 8_192
 """So many at a time: bounds the memory that a wide network's activations need."""

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from mnistbench import counter, reference
 from mnistbench.augmentation import augmented
 from mnistbench.network import Parameters
-from mnistbench.recipe import Activation, Optimizer
 from mnistbench.reference import Array, Labels
-from mnistbench.workload import Workload
+from mnistbench.task.recipe import Activation, Optimizer
+from mnistbench.task.workload import Workload
 
 LEAK = 0.01
 """The slope of leaky ReLU below 0 (Maas, Hannun and Ng 2013)."""

@@ -14,9 +14,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from mnistbench.exceptions import ModelError
 from mnistbench.files import write_atomically
-from mnistbench.recipe import ACTIVATIONS, Activation, Initializer
 from mnistbench.reference import Array as Array
-from mnistbench.workload import Network
+from mnistbench.task.recipe import ACTIVATIONS, Activation, Initializer
+from mnistbench.task.workload import Network
 
 
 @dataclass(frozen=True)

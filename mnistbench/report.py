@@ -18,7 +18,7 @@ from mnistbench import charts, reproduction, results
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement.statistics import NOISY_SPREAD
-from mnistbench.workload import PRESETS
+from mnistbench.task.workload import PRESETS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

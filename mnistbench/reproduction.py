@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.files import require_writable, write_text
-from mnistbench.workload import PUBLISHED, DType, Workload, preset
+from mnistbench.task.workload import PUBLISHED, DType, Workload, preset
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,7 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.cold import ColdStart
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,8 +18,8 @@ from mnistbench.evaluation import Score, score
 from mnistbench.exceptions import Diverged, ModelError, OptionError
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import Activation, Recipe
-from mnistbench.workload import DType, Workload
+from mnistbench.task.recipe import Activation, Recipe
+from mnistbench.task.workload import DType, Workload
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ import numpy as np
 from mnistbench import reproduction
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Parameters
-from mnistbench.workload import PUBLISHED, DType, Workload, preset
+from mnistbench.task.workload import PUBLISHED, DType, Workload, preset
 
 
 def split(rng: np.random.Generator, images: int, pixels: int, labels: int, ink: float) -> Split:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mnistbench.recipe import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.recipe import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import DType, Network, Workload
 from tests import builders
 
 DATA = builders.dataset(37, 35, 5, ink=0.5, rows=5)

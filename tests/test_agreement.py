@@ -24,7 +24,7 @@ from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnknownBackend
 from mnistbench.network import Array, Parameters
-from mnistbench.workload import DTYPES, DType, Workload, preset
+from mnistbench.task.workload import DTYPES, DType, Workload, preset
 
 Four = tuple[Array, Array, Array, Array]
 

@@ -25,8 +25,8 @@ from mnistbench.agreement import (
 )
 from mnistbench.backends.numpy import GeneralNumpyTrainer
 from mnistbench.exceptions import UnsupportedWorkload
-from mnistbench.recipe import Optimizer, Recipe
-from mnistbench.workload import DTYPES, PRESETS, DType, Network, Workload
+from mnistbench.task.recipe import Optimizer, Recipe
+from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
 from tests import options
 from tests.builders import identical
 from tests.wrong_training import ALL_OF_IT, FAULTS, InAnotherOrder, Steps

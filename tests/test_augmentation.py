@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from mnistbench import augmentation, counter
 from mnistbench.augmentation import augmented, tables
-from mnistbench.recipe import Augmentation
+from mnistbench.task.recipe import Augmentation
 
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 changes = st.builds(Augmentation, st.integers(0, 64), st.floats(0, 180), st.floats(0, 500), st.floats(0.5, 16))

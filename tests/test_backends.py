@@ -28,8 +28,8 @@ from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import Recipe
-from mnistbench.workload import DType, Workload
+from mnistbench.task.recipe import Recipe
+from mnistbench.task.workload import DType, Workload
 from tests import builders
 from tests.builders import identical
 

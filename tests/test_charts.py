@@ -28,7 +28,7 @@ from PIL import Image
 from mnistbench import charts, reproduction
 from mnistbench.charts import page, storage
 from mnistbench.exceptions import DataError, MnistbenchError
-from mnistbench.workload import PUBLISHED
+from mnistbench.task.workload import PUBLISHED
 from tests import builders
 
 MACHINE = "Intel Xeon Processor, 2 cores, 8 GiB"

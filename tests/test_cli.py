@@ -31,8 +31,8 @@ from mnistbench.datasets.kaggle import COLUMNS
 from mnistbench.measurement import limits
 from mnistbench.measurement.rates import Blas, Level, Limits
 from mnistbench.network import Parameters, load_model, load_parameters, save_parameters
+from mnistbench.task.workload import PRESETS, Network
 from mnistbench.threads import usable_cpus
-from mnistbench.workload import PRESETS, Network
 from tests.test_report import document, entry
 
 _LIMITS = [

@@ -9,8 +9,8 @@ import pytest
 
 from mnistbench.cli.options import TrainingOptions
 from mnistbench.exceptions import DataError, OptionError
-from mnistbench.recipe import Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.workload import PUBLISHED, Network, Workload, preset
+from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import PUBLISHED, Network, Workload, preset
 from tests import builders
 
 DATA = builders.dataset(60, 20, 3)

@@ -27,8 +27,8 @@ from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
 from mnistbench.measurement import machine, statistics
 from mnistbench.network import Parameters
-from mnistbench.recipe import Optimizer, Recipe
-from mnistbench.workload import Network, Workload
+from mnistbench.task.recipe import Optimizer, Recipe
+from mnistbench.task.workload import Network, Workload
 from tests import builders
 
 DATA = builders.dataset(200, 30, 5)

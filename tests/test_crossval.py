@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from mnistbench import evaluation, training
 from mnistbench.crossval import CrossValidation, cross_validate, fold_of_each
 from mnistbench.exceptions import OptionError
-from mnistbench.recipe import Optimizer, Recipe
+from mnistbench.task.recipe import Optimizer, Recipe
+from mnistbench.task.workload import Workload
 from mnistbench.training import Report
-from mnistbench.workload import Workload
 from tests import builders
 
 DATA = builders.dataset(40, 12, 3, ink=0.9)  # and 23 of dev

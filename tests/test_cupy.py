@@ -19,7 +19,7 @@ from mnistbench.backends import Availability, Backend, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Workload
+from mnistbench.task.workload import DType, Workload
 from tests import builders
 from tests.builders import identical
 

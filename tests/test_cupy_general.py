@@ -17,8 +17,8 @@ from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, UnsupportedWorkload
 from mnistbench.network import Parameters
-from mnistbench.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
+from mnistbench.task.workload import DType, Network, Workload
 from tests import builders
 from tests.builders import identical
 from tests.cuda.host import StandIn, needs_compiler

@@ -15,8 +15,8 @@ from mnistbench import counter, general
 from mnistbench.backends import Backend
 from mnistbench.backends.cupy import flat
 from mnistbench.datasets import Dataset, load_data
-from mnistbench.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe
+from mnistbench.task.workload import DType, Network, Workload
 from tests.cuda import host
 from tests.cuda.host import needs_compiler
 from tests.cuda.nvrtc import compile_for_gpu

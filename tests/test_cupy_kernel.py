@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mnistbench import reference
 from mnistbench.backends.cupy import layout
 from mnistbench.network import Parameters
-from mnistbench.workload import DTYPES, PRESETS, DType, Network, Workload
+from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
 from tests.cuda import host
 from tests.cuda.host import needs_compiler
 

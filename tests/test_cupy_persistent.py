@@ -18,7 +18,7 @@ from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.workload import DType, Network, Workload
 from tests import builders
 from tests.builders import identical
 from tests.cuda.host import StandIn, needs_compiler

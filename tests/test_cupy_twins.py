@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import mnistbench.backends as registry
 from mnistbench.backends.cupy import layout
-from mnistbench.workload import DType
+from mnistbench.task.workload import DType
 from tests.cuda import host
 from tests.cuda.host import needs_compiler
 from tests.cuda.nvrtc import compile_for_gpu

@@ -9,8 +9,8 @@ import pytest
 
 from mnistbench import evaluation, general, reference
 from mnistbench.network import Parameters
-from mnistbench.recipe import ACTIVATIONS
-from mnistbench.workload import Network
+from mnistbench.task.recipe import ACTIVATIONS
+from mnistbench.task.workload import Network
 from tests import builders
 
 

@@ -16,8 +16,8 @@ from mnistbench import general, reference
 from mnistbench.augmentation import augmented
 from mnistbench.general import Batches, State
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import ACTIVATIONS, OPTIMIZERS, Activation, Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.workload import DTYPES, DType, Network, Workload
+from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Activation, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import DTYPES, DType, Network, Workload
 from tests import builders, options
 from tests.builders import identical
 

@@ -14,8 +14,8 @@ from mnistbench import augmentation, counter
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
-from mnistbench.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.workload import Network, Workload
+from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import Network, Workload
 from tests import builders
 from tests.builders import identical
 

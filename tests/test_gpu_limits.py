@@ -17,7 +17,7 @@ import pytest
 
 from mnistbench.measurement import limits, machine
 from mnistbench.measurement.rates import GpuLimits
-from mnistbench.workload import DTYPES
+from mnistbench.task.workload import DTYPES
 from tests.cuda.host import needs_compiler
 from tests.cuda.nvrtc import nvrtc, nvrtc_build
 

@@ -14,7 +14,7 @@ import pytest
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.exceptions import BackendUnavailable, OptionError
-from mnistbench.workload import DType, Workload
+from mnistbench.task.workload import DType, Workload
 from tests import builders
 from tests.builders import identical
 

@@ -21,8 +21,8 @@ from mnistbench.exceptions import OptionError
 from mnistbench.measurement import kernels, limits, machine, overview, probes
 from mnistbench.measurement.probes import Probe
 from mnistbench.measurement.rates import Blas, GpuLimits, Level, Limits
+from mnistbench.task.workload import DTYPES
 from mnistbench.threads import usable_cpus
-from mnistbench.workload import DTYPES
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 

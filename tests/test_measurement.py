@@ -25,8 +25,8 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import cold, machine
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.statistics import NOISY_SPREAD, median
+from mnistbench.task.workload import Workload, preset
 from mnistbench.threads import usable_cpus
-from mnistbench.workload import Workload, preset
 
 # Statistics
 

@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as hnp
 from mnistbench import general, reference
 from mnistbench.exceptions import MnistbenchError, ModelError
 from mnistbench.network import Array, Parameters, load_model, load_parameters, save_parameters
-from mnistbench.recipe import ACTIVATIONS, INITIALIZERS, Activation, Initializer
-from mnistbench.workload import Network
+from mnistbench.task.recipe import ACTIVATIONS, INITIALIZERS, Activation, Initializer
+from mnistbench.task.workload import Network
 from tests.builders import identical
 
 

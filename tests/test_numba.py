@@ -28,7 +28,7 @@ from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend, kernels, layout, ordering, prepare, sync, trainer, vector
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.workload import DType, Network, Workload
 
 DTYPES: tuple[DType, ...] = ("float32", "float64")
 

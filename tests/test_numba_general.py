@@ -20,8 +20,8 @@ from mnistbench.backends.numba.cache import entry_point
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Parameters
-from mnistbench.recipe import Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import DType, Network, Workload
 from tests.builders import identical, initial, split
 
 HEIGHT, WIDTH, CLASSES = 9, 11, 5

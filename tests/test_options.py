@@ -9,7 +9,7 @@ import pytest
 import mnistbench.backends as registry
 from mnistbench.agreement import Trajectory, check
 from mnistbench.exceptions import UnsupportedWorkload
-from mnistbench.workload import DType, Workload
+from mnistbench.task.workload import DType, Workload
 from tests import builders, options
 
 COMPILE_EACH = ("jax",)

@@ -22,9 +22,9 @@ LIGHT = [
     "mnistbench.exceptions",
     "mnistbench.files",
     "mnistbench.measurement.rates",
-    "mnistbench.recipe",
+    "mnistbench.task.recipe",
     "mnistbench.threads",
-    "mnistbench.workload",
+    "mnistbench.task.workload",
 ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnistbench.exceptions import OptionError
-from mnistbench.recipe import (
+from mnistbench.task.recipe import (
     ACTIVATIONS,
     INITIALIZERS,
     OPTIMIZERS,
@@ -22,7 +22,7 @@ from mnistbench.recipe import (
     Recipe,
     Schedule,
 )
-from mnistbench.workload import Network, Workload
+from mnistbench.task.workload import Network, Workload
 
 below_one = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-12, 1e3)

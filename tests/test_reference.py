@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mnistbench import reference
 from mnistbench.datasets import Dataset
 from mnistbench.reference import Array, Labels
-from mnistbench.workload import DType
+from mnistbench.task.workload import DType
 
 sizes = st.integers(1, 6)
 seeds = st.integers(0, 2**32 - 1)

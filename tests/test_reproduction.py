@@ -13,8 +13,8 @@ from mnistbench import reproduction
 from mnistbench.datasets.copies import load_images
 from mnistbench.evaluation import score
 from mnistbench.exceptions import MnistbenchError, OptionError
+from mnistbench.task.workload import PRESETS, Network, preset
 from mnistbench.training import train_workload
-from mnistbench.workload import PRESETS, Network, preset
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from mnistbench.measurement import limits, statistics
 from mnistbench.measurement.clock import Costs, timed
 from mnistbench.measurement.cold import ColdStart
 from mnistbench.measurement.rates import GpuLimits, Level, Limits
-from mnistbench.workload import DTYPES, DType, Workload, preset
+from mnistbench.task.workload import DTYPES, DType, Workload, preset
 
 PEAK = 1e9
 """What a thread of the machine of these tests can do, in floating-point operations a second."""

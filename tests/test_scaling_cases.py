@@ -13,7 +13,7 @@ import mnistbench.backends as registry
 from benchmarks import test_scaling as benchmark
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.exceptions import OptionError
-from mnistbench.workload import Network, Workload
+from mnistbench.task.workload import Network, Workload
 
 GIB = 2**30
 

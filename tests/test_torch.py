@@ -16,8 +16,8 @@ from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends.numpy import GeneralNumpyTrainer
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.general import Batch, Batches
-from mnistbench.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
+from mnistbench.task.workload import DType, Network, Workload
 from tests import builders
 from tests.builders import identical
 

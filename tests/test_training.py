@@ -27,9 +27,9 @@ from mnistbench.exceptions import (
     UnsupportedWorkload,
 )
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import DTYPES, Network, Workload
 from mnistbench.training import Report, TrainingResult, train_workload
-from mnistbench.workload import DTYPES, Network, Workload
 
 IMAGE_SHAPE, CLASSES = (4, 5), 3
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mnistbench import reference
 from mnistbench.exceptions import OptionError
-from mnistbench.recipe import Recipe
-from mnistbench.workload import PRESETS, PUBLISHED, DType, Network, Workload, preset, variant
+from mnistbench.task.recipe import Recipe
+from mnistbench.task.workload import PRESETS, PUBLISHED, DType, Network, Workload, preset, variant
 
 sizes = st.integers(1, 12)
 

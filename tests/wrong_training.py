@@ -15,8 +15,8 @@ from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import GeneralNumpyTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.workload import DTYPES, DType, Workload
+from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import DTYPES, DType, Workload
 from tests import options
 
 

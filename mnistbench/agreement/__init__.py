@@ -42,7 +42,7 @@ from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.datasets.copies import load_images
 from mnistbench.network import Parameters
-from mnistbench.workload import DTYPES, DType, Workload, preset
+from mnistbench.task.workload import DTYPES, DType, Workload, preset
 
 __all__ = [
     "Agreement",

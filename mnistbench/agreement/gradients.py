@@ -12,8 +12,8 @@ import numpy as np
 
 from mnistbench import general, reference
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import Activation
-from mnistbench.workload import Workload
+from mnistbench.task.recipe import Activation
+from mnistbench.task.workload import Workload
 
 K = 32.0
 """Four times the worst seen on MNIST, 7: of plain sums over 4,000 images one after the other."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from mnistbench import general, reference
 from mnistbench.network import Array, Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 
 @dataclass(frozen=True)

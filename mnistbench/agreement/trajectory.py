@@ -12,7 +12,7 @@ from mnistbench.agreement.states import along, checkpoints
 from mnistbench.agreement.twins import ALLOWED, Spread, Twins, trained
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Array, Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 
 def trajectory_k(iteration: int) -> float:

@@ -15,8 +15,8 @@ from mnistbench import general, reference
 from mnistbench.agreement.states import State, margins
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Array, Parameters
-from mnistbench.recipe import Activation
-from mnistbench.workload import Workload
+from mnistbench.task.recipe import Activation
+from mnistbench.task.workload import Workload
 
 NOISE_K = 32.0
 """Before every iteration each parameter of a twin is moved by up to so many eps of itself, at random."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mnistbench.datasets import Dataset
     from mnistbench.network import Parameters
-    from mnistbench.workload import Workload
+    from mnistbench.task.workload import Workload
 
 
 @dataclass(frozen=True)

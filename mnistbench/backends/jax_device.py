@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mnistbench.backends.base import Trainer
 from mnistbench.exceptions import BackendUnavailable, OptionError
+from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve, usable_cpus
-from mnistbench.workload import Workload
 
 NAME = "jax"
 

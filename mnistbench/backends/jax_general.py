@@ -26,8 +26,8 @@ from mnistbench.backends.jax_device import DeviceTrainer, matmul
 from mnistbench.datasets import Dataset, Split
 from mnistbench.general import LEAK
 from mnistbench.network import Parameters
-from mnistbench.recipe import Activation, Optimizer, Schedule
-from mnistbench.workload import Workload
+from mnistbench.task.recipe import Activation, Optimizer, Schedule
+from mnistbench.task.workload import Workload
 
 # The most iterations of one call of the compiled loop: the length of the table of their learning rates.
 _ITERATIONS = 512

@@ -15,7 +15,7 @@ import numpy as np
 from mnistbench import augmentation, counter
 from mnistbench.augmentation import Tables
 from mnistbench.backends.jax_device import matmul
-from mnistbench.recipe import Augmentation
+from mnistbench.task.recipe import Augmentation
 
 
 def threefry(key: Any, first: Any, second: Any) -> tuple[Any, Any]:

@@ -20,8 +20,8 @@ from mnistbench import general, reference
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Array, Parameters
+from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
-from mnistbench.workload import Workload
 
 # BLAS has one limit for the whole process: trainers that set it take turns, or one would restore another's.
 _LIMIT = threading.Lock()

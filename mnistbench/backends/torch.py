@@ -35,7 +35,7 @@ from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Network, Workload
+from mnistbench.task.workload import DType, Network, Workload
 
 # Bytes of images up to which nothing is compiled: an iteration takes about a millisecond then, and compiling seconds.
 _SMALL = 16 * 2**20

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mnistbench.backends.base import Trainer
 from mnistbench.exceptions import BackendUnavailable
+from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
-from mnistbench.workload import Workload
 
 NAME = "torch"
 

@@ -39,8 +39,8 @@ from mnistbench.exceptions import BackendUnavailable
 from mnistbench.general import LEAK
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
-from mnistbench.recipe import Activation, Optimizer, Schedule
-from mnistbench.workload import DType, Workload
+from mnistbench.task.recipe import Activation, Optimizer, Schedule
+from mnistbench.task.workload import DType, Workload
 
 # Random words of a batch up to which nothing is compiled: they take less than a millisecond, and compiling seconds.
 _SMALL = 16_384

@@ -18,8 +18,8 @@ import torch
 from mnistbench import augmentation, counter
 from mnistbench.augmentation import Tables
 from mnistbench.backends.torch_device import device
-from mnistbench.recipe import Augmentation
-from mnistbench.workload import DType, Workload
+from mnistbench.task.recipe import Augmentation
+from mnistbench.task.workload import DType, Workload
 
 _SIGN = -(2**31)
 """Added to a word, it makes the order of int32 that of uint32."""

@@ -19,7 +19,7 @@ from rich.text import Text
 import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.common import Json, Seed, Threads, dtype_named, out, plain_table
-from mnistbench.workload import DTYPES, PRESETS
+from mnistbench.task.workload import DTYPES, PRESETS
 
 if TYPE_CHECKING:
     from mnistbench.agreement import Agreement
@@ -123,7 +123,7 @@ def compare(
     from mnistbench.comparison.contenders import available_elsewhere
     from mnistbench.comparison.table import table
     from mnistbench.datasets.copies import load_images
-    from mnistbench.workload import variant
+    from mnistbench.task.workload import variant
 
     task = variant(workload, seed, images, hidden, iterations)
     if results is not None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnistbench.exceptions import OptionError
-from mnistbench.workload import DTYPES, DType
+from mnistbench.task.workload import DTYPES, DType
 
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 

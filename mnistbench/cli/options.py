@@ -16,7 +16,7 @@ import typer
 
 from mnistbench.cli.common import Data, Seed, Threads, dtype_named
 from mnistbench.exceptions import OptionError
-from mnistbench.recipe import (
+from mnistbench.task.recipe import (
     ACTIVATIONS,
     DISTORTIONS,
     INITIALIZERS,
@@ -27,7 +27,7 @@ from mnistbench.recipe import (
     Recipe,
     Schedule,
 )
-from mnistbench.workload import PRESETS, PUBLISHED, Network, Published, Workload, preset
+from mnistbench.task.workload import PRESETS, PUBLISHED, Network, Published, Workload, preset
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset

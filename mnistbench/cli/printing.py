@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mnistbench.cli.common import out, plain_table
-from mnistbench.workload import Published, Workload
+from mnistbench.task.workload import Published, Workload
 
 if TYPE_CHECKING:
     from mnistbench.crossval import CrossValidation

@@ -22,7 +22,7 @@ from mnistbench.cli.printing import (
     training_record,
 )
 from mnistbench.exceptions import OptionError
-from mnistbench.workload import PUBLISHED, DType
+from mnistbench.task.workload import PUBLISHED, DType
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset

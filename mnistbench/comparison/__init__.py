@@ -23,7 +23,7 @@ from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.measurement import noise
 from mnistbench.measurement.statistics import Ratio, different, paired_ratio
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Workload
+from mnistbench.task.workload import DType, Workload
 
 BASELINE = "numpy"
 """What others are compared with, unless somebody chooses, or it does not take part."""

@@ -32,7 +32,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.measurement.clock import timed
 from mnistbench.network import Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 _ENDING = 1.0  # seconds that a process gets to end by itself
 

@@ -31,7 +31,7 @@ from mnistbench.comparison import Comparison, Contender, Progress
 from mnistbench.comparison import contenders as ways
 from mnistbench.measurement import noise
 from mnistbench.measurement.clock import timed
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 Racing = Sequence[tuple[Contender, Trainer]]
 

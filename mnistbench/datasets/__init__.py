@@ -17,7 +17,7 @@ from mnistbench.datasets.idx import read_folder
 from mnistbench.datasets.kaggle import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
 from mnistbench.datasets.kaggle import read_csv
 from mnistbench.exceptions import DataError, OptionError
-from mnistbench.workload import Network
+from mnistbench.task.workload import Network
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

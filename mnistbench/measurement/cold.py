@@ -13,7 +13,7 @@ import mnistbench.backends as registry
 from mnistbench import threads as thread_limits
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement.clock import Costs
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 # Compiling longer than this is worth asking what it costs the next process, which finds the result on disk.
 _WORTH_CACHING = 0.05

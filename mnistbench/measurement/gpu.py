@@ -15,7 +15,7 @@ import cupy as cp
 import numpy as np
 
 from mnistbench.measurement.rates import GpuLimits, Level
-from mnistbench.workload import DTYPES, DType
+from mnistbench.task.workload import DTYPES, DType
 
 CHAINS = 8
 """Multiply-adds of a thread that do not wait for each other; with the other threads of a multiprocessor far more than

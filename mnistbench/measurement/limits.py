@@ -22,8 +22,8 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, probes
 from mnistbench.measurement.rates import GpuLimits, Level, Limits
+from mnistbench.task.workload import DTYPES
 from mnistbench.threads import resolve, usable_cpus
-from mnistbench.workload import DTYPES
 
 METHOD = 1
 """Raised when the same machine would be measured to be another."""

@@ -18,8 +18,8 @@ from threadpoolctl import ThreadpoolController
 
 from mnistbench.measurement import kernels, machine
 from mnistbench.measurement.rates import QUIET, Blas
+from mnistbench.task.workload import DTYPES, DType
 from mnistbench.threads import usable_cpus
-from mnistbench.workload import DTYPES, DType
 
 _ROUND = 0.01
 """Seconds that a round takes at least, once its work has been doubled often enough: starting its threads is below 1 %

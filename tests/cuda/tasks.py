@@ -13,8 +13,8 @@ from mnistbench.backends import Backend, Trainer
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
-from mnistbench.recipe import ACTIVATIONS, OPTIMIZERS, Activation, Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.workload import Network, Workload
+from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Activation, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import Network, Workload
 from tests import builders
 
 IMAGES, HEIGHT, WIDTH, CLASSES = 37, 5, 7, 5

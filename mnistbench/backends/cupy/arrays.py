@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 # Images to predict at a time: bounds the device memory that a prediction needs.
 _PREDICT_IMAGES = 65_536

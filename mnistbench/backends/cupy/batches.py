@@ -12,7 +12,7 @@ from mnistbench.augmentation import tables
 from mnistbench.backends.cupy.kernels import Kernels
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 Key = tuple[np.uint32, np.uint32]
 

@@ -24,7 +24,7 @@ from mnistbench.backends.cupy import layout
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.network import Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 _NEEDS = "needs an NVIDIA GPU, and a driver for at least the CUDA version CuPy was built for (see nvidia-smi)"
 _LIBRARIES = "CUDA's libraries come with pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"

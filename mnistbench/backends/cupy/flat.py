@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mnistbench.general import LEAK
 from mnistbench.network import Parameters
-from mnistbench.workload import Network, Workload
+from mnistbench.task.workload import Network, Workload
 
 
 def source() -> str:

@@ -23,7 +23,7 @@ from mnistbench.backends.cupy.device import Stopwatch, facts, properties, refusa
 from mnistbench.backends.cupy.kernels import Kernels
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 # Images to predict at a time: bounds the device memory that a wide network's activations need.
 _PREDICT_IMAGES = 16_384

@@ -9,7 +9,7 @@ import cupy as cp
 import numpy as np
 
 from mnistbench.backends.cupy import flat
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 THREADS = 256
 """Of a block."""

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.network import Parameters
-from mnistbench.workload import DType, Workload
+from mnistbench.task.workload import DType, Workload
 
 BLOCK = 4
 """Images of a group, and pixels of a quad: a block is a group by a quad, 16 bytes."""

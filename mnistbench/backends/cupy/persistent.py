@@ -23,7 +23,7 @@ from mnistbench.backends.cupy.general import GeneralTrainer
 from mnistbench.backends.cupy.plain import KERNEL, PlainTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 # Images to pack at a time: bounds the device memory that packing needs. A whole number of groups.
 _PACK_IMAGES = 262_144

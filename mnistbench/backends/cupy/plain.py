@@ -18,7 +18,7 @@ from mnistbench.backends.cupy.arrays import ArrayTrainer, forward
 from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, refusal
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
-from mnistbench.workload import Workload
+from mnistbench.task.workload import Workload
 
 KERNEL = "CuPy array operations, cuBLAS products"
 

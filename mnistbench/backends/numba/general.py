@@ -22,8 +22,8 @@ from mnistbench.backends.numba.warp import keys, scratch, warp
 from mnistbench.backends.numba.workers import run_workers
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
-from mnistbench.recipe import ACTIVATIONS
-from mnistbench.workload import Workload
+from mnistbench.task.recipe import ACTIVATIONS
+from mnistbench.task.workload import Workload
 
 BLOCK = 256
 """Images of a block at most: what is computed of them, some 2 MB for 800 units in float32, stays near the cores."""

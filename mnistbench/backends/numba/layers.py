@@ -35,8 +35,8 @@ from mnistbench.backends.numba.updates import Rates, Rule, move
 from mnistbench.backends.numba.vector import fma_loads, head, index, loads, repeat, splat, store, tail, zero
 from mnistbench.backends.numba.warp import Warp, warped
 from mnistbench.general import LEAK
-from mnistbench.recipe import ACTIVATIONS
 from mnistbench.reference import Array
+from mnistbench.task.recipe import ACTIVATIONS
 
 ZERO: Any = np.int64(0)
 """A literal 0 is a type of its own to Numba: what is called with it, too, would be compiled once more."""

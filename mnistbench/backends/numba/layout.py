@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mnistbench.backends.numba.kernels import Sizes, Tile
 from mnistbench.network import Array, Parameters
-from mnistbench.workload import DType, Network
+from mnistbench.task.workload import DType, Network
 
 CACHE_LINE = 64
 """Bytes. Arrays of vectors begin at one, so that no vector lies in two."""

@@ -21,8 +21,8 @@ from mnistbench import reference
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.network import Parameters
+from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
-from mnistbench.workload import Workload
 
 # Unlike fastmath=True this keeps NaN and infinity as they are, so that a diverging run is noticed.
 _REORDER = {"reassoc", "contract", "nsz"}

@@ -18,8 +18,8 @@ from mnistbench.backends.numba.prepare import prepare
 from mnistbench.backends.numba.workers import run_workers
 from mnistbench.datasets import Dataset, Split
 from mnistbench.network import Parameters
+from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
-from mnistbench.workload import Workload
 
 _PREDICT_AT_ONCE = 8192
 """Images predicted at a time: bounds the memory to some 50 MB for MNIST in float64."""

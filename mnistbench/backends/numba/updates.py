@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnistbench.backends.numba.cache import kernel
-from mnistbench.recipe import OPTIMIZERS
 from mnistbench.reference import Array
-from mnistbench.workload import Workload
+from mnistbench.task.recipe import OPTIMIZERS
+from mnistbench.task.workload import Workload
 
 _GD, _MOMENTUM, _NESTEROV, _RMSPROP, _ADAM, _ADAMW = range(len(OPTIMIZERS))
 

@@ -12,7 +12,7 @@ from mnistbench.augmentation import ANGLE_BITS, BEND_BITS, FIELD_BITS, TURN_BITS
 from mnistbench.backends.numba.cache import kernel
 from mnistbench.backends.numba.chance import threefry
 from mnistbench.backends.numba.vector import fma_loads, head, repeat, splat, store, tail, zero
-from mnistbench.recipe import Augmentation
+from mnistbench.task.recipe import Augmentation
 
 u32, i32, f32 = np.uint32, np.int32, np.float32
 

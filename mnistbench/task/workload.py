@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from mnistbench.exceptions import OptionError
-from mnistbench.recipe import ACTIVATIONS, Activation, Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.recipe import ACTIVATIONS, Activation, Augmentation, Optimizer, Recipe, Schedule
 
 DType = Literal["float32", "float64"]
 DTYPES: tuple[DType, ...] = get_args(DType)

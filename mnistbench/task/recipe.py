@@ -1,6 +1,6 @@
 """How a network is trained, beyond its sizes: every option, its values, and its default, which is the classic's.
 
-Like :mod:`mnistbench.workload` this loads no array library. What the options compute is in
+Like :mod:`mnistbench.task.workload` this loads no array library. What the options compute is in
 :mod:`mnistbench.general`, line by line in NumPy.
 """
 

@@ -1,0 +1,1 @@
+"""What is trained: networks, workloads, recipes and presets. Loads no array library."""
