@@ -48,7 +48,7 @@ data = mnistbench.load_data(train_size=3000)
 for dtype in ("float32", "float64"):
     mnistbench.train(data, backend="cupy", iterations=2, dtype=dtype)
 from mnistbench import backends
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
 recipe = Recipe(l2=1, dropout=(0.5,), optimizer=Optimizer("adamw"), batch_size=2000, augmentation=Augmentation(2, 9, 34))

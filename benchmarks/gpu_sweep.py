@@ -23,7 +23,7 @@ from mnistbench.exceptions import BackendUnavailable
 from mnistbench.files import write_text
 from mnistbench.measurement import machine, statistics
 from mnistbench.measurement.clock import timed
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Network, Workload
 
 IMAGES = (10_000, 41_000, 100_000, 1_000_000, 8_000_000)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from mnistbench.datasets import Split as Split
     from mnistbench.datasets import load_data as load_data
     from mnistbench.exceptions import MnistbenchError as MnistbenchError
-    from mnistbench.network import Parameters as Parameters
-    from mnistbench.network import load_model as load_model
-    from mnistbench.network import load_parameters as load_parameters
-    from mnistbench.network import save_parameters as save_parameters
+    from mnistbench.reference.parameters import Parameters as Parameters
+    from mnistbench.reference.parameters import load_model as load_model
+    from mnistbench.reference.parameters import load_parameters as load_parameters
+    from mnistbench.reference.parameters import save_parameters as save_parameters
     from mnistbench.task.recipe import Augmentation as Augmentation
     from mnistbench.task.recipe import Optimizer as Optimizer
     from mnistbench.task.recipe import Recipe as Recipe
@@ -51,7 +51,7 @@ _HOME = {
     "MnistbenchError": "exceptions",
     "Network": "task.workload",
     "Optimizer": "task.recipe",
-    "Parameters": "network",
+    "Parameters": "reference.parameters",
     "Recipe": "task.recipe",
     "Schedule": "task.recipe",
     "Split": "datasets",
@@ -60,10 +60,10 @@ _HOME = {
     "compare": "comparison",
     "cross_validate": "crossval",
     "load_data": "datasets",
-    "load_model": "network",
-    "load_parameters": "network",
+    "load_model": "reference.parameters",
+    "load_parameters": "reference.parameters",
     "preset": "task.workload",
-    "save_parameters": "network",
+    "save_parameters": "reference.parameters",
     "train": "training",
     "train_workload": "training",
     "verify": "agreement",

@@ -77,9 +77,9 @@ def measure(
 def _train(workload: Workload, backend: str, threads: int | None, progress: Progress | None) -> dict[str, Any]:
     """A run of one seed, as JSON values."""
     from mnistbench.datasets.copies import load_images
-    from mnistbench.evaluation import score
     from mnistbench.measurement import machine
-    from mnistbench.network import Parameters
+    from mnistbench.reference.evaluation import score
+    from mnistbench.reference.parameters import Parameters
     from mnistbench.training import train_workload
 
     dataset = load_images(workload.images, workload.seed)

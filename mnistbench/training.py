@@ -14,10 +14,10 @@ import numpy as np
 import mnistbench.backends as registry
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split
-from mnistbench.evaluation import Score, score
 from mnistbench.exceptions import Diverged, ModelError, OptionError
 from mnistbench.measurement.clock import Costs, timed
-from mnistbench.network import Array, Parameters
+from mnistbench.reference.evaluation import Score, score
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation, Recipe
 from mnistbench.task.workload import DType, Workload
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mnistbench import reproduction
 from mnistbench.datasets import Dataset, Split
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import PUBLISHED, DType, Workload, preset
 
 

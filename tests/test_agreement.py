@@ -23,7 +23,7 @@ from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnknownBackend
-from mnistbench.network import Array, Parameters
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import DTYPES, DType, Workload, preset
 
 Four = tuple[Array, Array, Array, Array]

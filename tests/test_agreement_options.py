@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import mnistbench.backends as registry
-from mnistbench import agreement, general, reference
+from mnistbench import agreement, reference
 from mnistbench.agreement import (
     Agreement,
     Trajectory,
@@ -20,11 +20,12 @@ from mnistbench.agreement import (
     check_metrics,
     check_round,
     check_trainer,
-    gradients,
+    rounding,
     verify,
 )
 from mnistbench.backends.numpy import GeneralNumpyTrainer
 from mnistbench.exceptions import UnsupportedWorkload
+from mnistbench.reference import mlp
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
 from tests import options
@@ -142,7 +143,7 @@ def test_gradients_of_the_classic_have_the_tolerances_written_out_for_one_hidden
         sizes = dZ1 @ X.T, dZ1.sum(axis=1, keepdims=True), dW2, dZ2.sum(axis=1, keepdims=True)
         switched = np.abs(W2.T @ (A2 - ideal)) * (np.abs(Z1) <= 32 * eps * Z1_size)
         slacks = switched @ X.T, switched.sum(axis=1, keepdims=True), 0.0, 0.0
-        found, allowed = gradients.tolerances(task, own, batch, dtype, growth=3.0)
+        found, allowed = rounding.tolerances(task, own, batch, dtype, growth=3.0)
         for (_, own_allowed), (_, gradient), size, slack in zip(
             allowed.named(), found.named(), sizes, slacks, strict=True
         ):
@@ -154,14 +155,14 @@ def test_units_whose_sign_rounding_decides_are_allowed_for_through_all_layers(ac
     """A pre-activation of 0 in the second of three hidden layers, on one side in one computation."""
     task = options.task(hidden=(6, 4, 5), activation=activation)
     own, batch = trajectory(task).fresh(), trajectory(task).batches(0)
-    Zs, _ = general.forward(own, batch.X, activation)
+    Zs, _ = mlp.forward(own, batch.X, activation)
     own.biases[1][2] -= Zs[1][2, 7]
     other = own.astype(np.float64)
     other.biases[1][2] += 1e-14
-    sides = [general.forward(values, batch.X, activation)[0][1][2, 7] > 0 for values in (own, other)]
+    sides = [mlp.forward(values, batch.X, activation)[0][1][2, 7] > 0 for values in (own, other)]
     assert sides == [False, True]
-    expected, allowed = gradients.tolerances(task, own, batch, "float64", growth=1.0)
-    found = general.gradients(task, other, batch)
+    expected, allowed = rounding.tolerances(task, own, batch, "float64", growth=1.0)
+    found = mlp.gradients(task, other, batch)
     differences = []
     for (_, value), (_, wanted), (name, room) in zip(found.named(), expected.named(), allowed.named(), strict=True):
         difference = np.abs(value - wanted)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mnistbench import augmentation, counter
-from mnistbench.augmentation import augmented, tables
+from mnistbench.reference import augmentation, counter
+from mnistbench.reference.augmentation import augmented, tables
 from mnistbench.task.recipe import Augmentation
 
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 20))

@@ -27,7 +27,7 @@ from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
-from mnistbench.network import Array, Parameters
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Recipe
 from mnistbench.task.workload import DType, Workload
 from tests import builders

@@ -30,7 +30,7 @@ from mnistbench.datasets.idx import FILE_NAMES
 from mnistbench.datasets.kaggle import COLUMNS
 from mnistbench.measurement import limits
 from mnistbench.measurement.rates import Blas, Level, Limits
-from mnistbench.network import Parameters, load_model, load_parameters, save_parameters
+from mnistbench.reference.parameters import Parameters, load_model, load_parameters, save_parameters
 from mnistbench.task.workload import PRESETS, Network
 from mnistbench.threads import usable_cpus
 from tests.test_report import document, entry

@@ -26,7 +26,7 @@ from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
 from mnistbench.measurement import machine, statistics
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
 from tests import builders

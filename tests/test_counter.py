@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench import counter
+from mnistbench.reference import counter
 
 ONES = 0xFFFFFFFF
 seeds = st.integers(0, 2**64 - 1)

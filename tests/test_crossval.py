@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench import evaluation, training
+from mnistbench import training
 from mnistbench.crossval import CrossValidation, cross_validate, fold_of_each
 from mnistbench.exceptions import OptionError
+from mnistbench.reference import evaluation
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Workload
 from mnistbench.training import Report

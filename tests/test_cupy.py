@@ -18,7 +18,7 @@ from mnistbench.agreement import Trajectory, check, verify
 from mnistbench.backends import Availability, Backend, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 from tests import builders
 from tests.builders import identical

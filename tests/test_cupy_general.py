@@ -16,7 +16,7 @@ import mnistbench.backends as registry
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, UnsupportedWorkload
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
 from mnistbench.task.workload import DType, Network, Workload
 from tests import builders

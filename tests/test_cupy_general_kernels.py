@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistbench import counter, general
 from mnistbench.backends import Backend
 from mnistbench.backends.cupy import flat
 from mnistbench.datasets import Dataset, load_data
+from mnistbench.reference import counter, mlp
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe
 from mnistbench.task.workload import DType, Network, Workload
 from tests.cuda import host
@@ -23,11 +23,11 @@ from tests.cuda.nvrtc import compile_for_gpu
 from tests.cuda.tasks import ALL_CHANGES, TASKS, compare, data, on_gpu, started, task
 
 
-def on_device(backend: Backend, workload: Workload, dataset: Dataset) -> tuple[Any, general.Batches]:
+def on_device(backend: Backend, workload: Workload, dataset: Dataset) -> tuple[Any, mlp.Batches]:
     """The backend's batches, with which kernels they were made, and NumPy's."""
     trainer: Any = started(backend, workload, dataset)
     train = dataset.train
-    return trainer, general.Batches(workload, train.images, train.labels, dataset.image_shape)
+    return trainer, mlp.Batches(workload, train.images, train.labels, dataset.image_shape)
 
 
 def compare_batches(backend: Backend, workload: Workload, dataset: Dataset) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mnistbench import reference
 from mnistbench.backends.cupy import layout
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
 from tests.cuda import host
 from tests.cuda.host import needs_compiler

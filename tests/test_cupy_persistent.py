@@ -17,7 +17,7 @@ from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
 from tests import builders
 from tests.builders import identical

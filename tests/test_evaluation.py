@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistbench import evaluation, general, reference
-from mnistbench.network import Parameters
+from mnistbench import reference
+from mnistbench.reference import evaluation, mlp
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import ACTIVATIONS
 from mnistbench.task.workload import Network
 from tests import builders
@@ -20,7 +21,7 @@ def test_scores_and_predictions(activation: Any, at_once: int, monkeypatch: pyte
     monkeypatch.setattr(evaluation, "_IMAGES", at_once)
     data = builders.dataset(40, 12, 4).train
     parameters = Parameters.initial(Network((12, 6, 5, 4)), 1)
-    Zs, As = general.forward(parameters, reference.scale_images(data.images, "float64"), activation)
+    Zs, As = mlp.forward(parameters, reference.scale_images(data.images, "float64"), activation)
     found = evaluation.score(parameters, data, activation)
     labels = reference.get_predictions(As[-1])
     assert found.loss == pytest.approx(reference.cross_entropy(Zs[-1], data.labels), rel=1e-12)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench import general, reference
-from mnistbench.augmentation import augmented
-from mnistbench.general import Batches, State
-from mnistbench.network import Array, Parameters
+from mnistbench import reference
+from mnistbench.reference import mlp
+from mnistbench.reference.augmentation import augmented
+from mnistbench.reference.mlp import Batches, State
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Activation, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DTYPES, DType, Network, Workload
 from tests import builders, options
@@ -54,13 +55,13 @@ def test_the_classic_has_the_reference_s_bits(
         Z1, A1, Z2, A2 = reference.forward_prop(W1, b1, W2, b2, X)
         dW1, db1, dW2, db2 = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
         W1, b1, W2, b2 = reference.update_params(W1, b1, W2, b2, dW1, db1, dW2, db2, task.learning_rate)
-        found = general.gradients(task, state.parameters, every(state.iteration))
+        found = mlp.gradients(task, state.parameters, every(state.iteration))
         assert identical(found, Parameters([dW1, dW2], [db1, db2]))
-        step = general.iterate(task, every, state)
+        step = mlp.iterate(task, every, state)
         assert [Z.tobytes() for Z in step.Zs] == [Z1.tobytes(), Z2.tobytes()]
         state = step.after
         assert identical(state.parameters, Parameters([W1, W2], [b1, b2]))
-    predicted = general.predict(state.parameters, X, "relu")
+    predicted = mlp.predict(state.parameters, X, "relu")
     assert np.array_equal(predicted, reference.make_predictions(X, W1, b1, W2, b2))
 
 
@@ -77,10 +78,10 @@ def test_activations_at_any_value_and_in_their_dtype(activation: Activation, pre
         "tanh": math.tanh,
         "sigmoid": lambda z: 1 / (1 + math.exp(-z)) if z > -700 else math.exp(max(z, -1000)),
     }[activation]
-    found, eps = general.activate(Z, activation), float(np.finfo(precision).eps)
+    found, eps = mlp.activate(Z, activation), float(np.finfo(precision).eps)
     assert found.dtype == Z.dtype
     np.testing.assert_allclose(found[0], [expected(float(z)) for z in Z[0]], rtol=4 * eps)
-    slopes = general.derivative(Z, activation)
+    slopes = mlp.derivative(Z, activation)
     assert slopes.dtype in (Z.dtype, np.bool_)
     beside = [(expected(float(z) + 1e-6) - expected(float(z) - 1e-6)) / 2e-6 for z in Z[0, 2:7]]
     kink = activation in ("relu", "leaky-relu")
@@ -124,11 +125,11 @@ def test_gradients_are_finite_differences_of_the_objective(case: str, iteration:
     own = Parameters.initial(task.network, task.seed)
 
     def objective() -> float:
-        Zs, _ = general.forward(own, batch.X, task.network.activation, batch.masks)
+        Zs, _ = mlp.forward(own, batch.X, task.network.activation, batch.masks)
         squares = sum(float((W**2).sum()) for W in own.weights)
         return reference.cross_entropy(Zs[-1], batch.Y) + task.recipe.l2 / (2 * 9) * squares
 
-    found = general.gradients(task, own, batch)
+    found = mlp.gradients(task, own, batch)
     for (name, array), (_, gradient) in zip(own.named(), found.named(), strict=True):
         for place in np.ndindex(array.shape):
             kept = array[place]
@@ -145,10 +146,10 @@ def test_without_dropout_and_penalty_there_is_no_trace_of_them() -> None:
     batch = batches(task)(0)
     assert batch.masks is None
     own = builders.initial(task)
-    Zs, As = general.forward(own, batch.X, "relu")
-    assert identical(general.gradients(task, own, batch), general.backward(own, Zs, As, batch.Y, "relu"))
+    Zs, As = mlp.forward(own, batch.X, "relu")
+    assert identical(mlp.gradients(task, own, batch), mlp.backward(own, Zs, As, batch.Y, "relu"))
     ones: list[Array] = [np.ones((units, 37)) for units in (7, 6)]
-    assert identical(general.gradients(task, own, replace(batch, masks=ones)), general.gradients(task, own, batch))
+    assert identical(mlp.gradients(task, own, replace(batch, masks=ones)), mlp.gradients(task, own, batch))
 
 
 # Batches
@@ -238,7 +239,7 @@ def test_dropout_is_not_in_predictions() -> None:
     task = options.task(dropout=(0.5,))
     own, X = builders.initial(task), reference.scale_images(options.DATA.dev.images)
     W1, b1, W2, b2 = (array for _, array in own.named())
-    assert np.array_equal(general.predict(own, X, "relu"), reference.make_predictions(X, W1, b1, W2, b2))
+    assert np.array_equal(mlp.predict(own, X, "relu"), reference.make_predictions(X, W1, b1, W2, b2))
 
 
 # Optimizers
@@ -259,7 +260,7 @@ def optimized(optimizer: Optimizer, **more: Any) -> Parameters:
     state = State.start(Parameters([np.ones((3, 2))], [np.ones((3, 1))]), optimizer)
     assert len(state.moments) == optimizer.moments
     for step in range(STEPS):
-        state = general.update(task, state, gradients_of(step))
+        state = mlp.update(task, state, gradients_of(step))
     assert state.iteration == STEPS
     return state.parameters
 
@@ -342,7 +343,7 @@ def test_everything_stays_in_the_dtype_and_what_it_came_from_as_it_was(name: Any
     before = State.start(builders.initial(task), task.recipe.optimizer)
     state, every = before, batches(task)
     for _ in range(3):
-        step = general.iterate(task, every, state)
+        step = mlp.iterate(task, every, state)
         state = step.after
     for values in (state.parameters, *state.moments):
         assert {array.dtype for _, array in values.named()} == {np.dtype(np.float32)}
@@ -367,6 +368,6 @@ def test_training_with_everything_learns(name: Any) -> None:
     every = Batches(task, train.images, labels, options.DATA.image_shape)
     state = State.start(builders.initial(task), task.recipe.optimizer)
     for _ in range(250):
-        state = general.iterate(task, every, state).after
+        state = mlp.iterate(task, every, state).after
     X = reference.scale_images(train.images)
-    assert reference.get_accuracy(general.predict(state.parameters, X, "tanh"), labels) > 0.9
+    assert reference.get_accuracy(mlp.predict(state.parameters, X, "tanh"), labels) > 0.9

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench import augmentation, counter
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference import augmentation, counter
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import Network, Workload
 from tests import builders

@@ -12,7 +12,7 @@ import mnistbench.backends as registry
 from benchmarks import gpu_sweep
 from mnistbench.backends import Availability
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 
 
 class ZeroTrainer(NumpyTrainer):

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mnistbench import general, reference
+from mnistbench import reference
 from mnistbench.exceptions import MnistbenchError, ModelError
-from mnistbench.network import Array, Parameters, load_model, load_parameters, save_parameters
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters, load_model, load_parameters, save_parameters
 from mnistbench.task.recipe import ACTIVATIONS, INITIALIZERS, Activation, Initializer
 from mnistbench.task.workload import Network
 from tests.builders import identical
@@ -354,7 +355,7 @@ def test_units_in_another_order_are_the_same_network() -> None:
     orders = [rng.permutation(size) for size in (6, 5, 4)]
     other = parameters.reordered(orders)
     logits, found = (
-        general.forward(own, pixels, "tanh")[0][-1] for own, pixels in ((parameters, X), (other, X[orders[0]]))
+        mlp.forward(own, pixels, "tanh")[0][-1] for own, pixels in ((parameters, X), (other, X[orders[0]]))
     )
     np.testing.assert_allclose(found, logits, rtol=1e-13)
     assert not identical(other, parameters)

@@ -27,7 +27,7 @@ from mnistbench import reference
 from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend, kernels, layout, ordering, prepare, sync, trainer, vector
 from mnistbench.datasets import Dataset, Split
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
 
 DTYPES: tuple[DType, ...] = ("float32", "float64")

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnistbench import augmentation, counter
 from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend, blas, chance, updates, warp
 from mnistbench.backends.numba import general as own_general
 from mnistbench.backends.numba.cache import entry_point
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset, Split
-from mnistbench.network import Parameters
+from mnistbench.reference import augmentation, counter
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DType, Network, Workload
 from tests.builders import identical, initial, split

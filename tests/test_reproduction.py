@@ -11,8 +11,8 @@ import pytest
 
 from mnistbench import reproduction
 from mnistbench.datasets.copies import load_images
-from mnistbench.evaluation import score
 from mnistbench.exceptions import MnistbenchError, OptionError
+from mnistbench.reference.evaluation import score
 from mnistbench.task.workload import PRESETS, Network, preset
 from mnistbench.training import train_workload
 

@@ -15,7 +15,7 @@ import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends.numpy import GeneralNumpyTrainer
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.general import Batch, Batches
+from mnistbench.reference.mlp import Batch, Batches
 from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
 from mnistbench.task.workload import DType, Network, Workload
 from tests import builders

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mnistbench.backends as registry
-from mnistbench import general, reference, training
+from mnistbench import reference, training
 from mnistbench.backends import Backend, Metrics
 from mnistbench.backends.numpy import GeneralNumpyTrainer, NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split
@@ -26,7 +26,8 @@ from mnistbench.exceptions import (
     UnknownBackend,
     UnsupportedWorkload,
 )
-from mnistbench.network import Array, Parameters
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DTYPES, Network, Workload
 from mnistbench.training import Report, TrainingResult, train_workload
@@ -382,16 +383,16 @@ BY_EPOCHS: dict[str, Any] = {"iterations": None, "epochs": 4, "learning_rate": 0
 def by_general(workload: Workload, iterations: int) -> Parameters:
     """The parameters after so many iterations, by the equations."""
     drawn = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer).astype(workload.dtype)
-    state = general.State.start(drawn, workload.recipe.optimizer)
-    batches = general.Batches(workload, DATASET.train.images, DATASET.train.labels, IMAGE_SHAPE)
+    state = mlp.State.start(drawn, workload.recipe.optimizer)
+    batches = mlp.Batches(workload, DATASET.train.images, DATASET.train.labels, IMAGE_SHAPE)
     for _ in range(iterations):
-        state = general.iterate(workload, batches, state).after
+        state = mlp.iterate(workload, batches, state).after
     return state.parameters
 
 
 def scored(parameters: Parameters, part: Split, activation: Any = "relu") -> tuple[Any, float]:
     X = reference.scale_images(part.images, parameters.weights[0].dtype)
-    Zs, As = general.forward(parameters, X, activation)
+    Zs, As = mlp.forward(parameters, X, activation)
     right = reference.get_accuracy(reference.get_predictions(As[-1]), part.labels)
     return pytest.approx(reference.cross_entropy(Zs[-1], part.labels), rel=1e-6), right
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnistbench import augmentation, counter, general, reference
+from mnistbench import reference
 from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import GeneralNumpyTrainer
 from mnistbench.datasets import Dataset
-from mnistbench.network import Array, Parameters
+from mnistbench.reference import augmentation, counter, mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DTYPES, DType, Workload
 from tests import options
@@ -31,12 +32,12 @@ class InAnotherOrder(GeneralNumpyTrainer):
         self._own = self._batches
         self._batches = self.batch  # type: ignore[assignment]
 
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         own = self._own(iteration)
         pixels, *units = self._orders
         X, Y = own.X[pixels][:, ::-1].copy(), own.Y[::-1]
         masks = own.masks and [mask[order][:, ::-1] for mask, order in zip(own.masks, units, strict=True)]
-        return general.Batch(X, Y, masks)
+        return mlp.Batch(X, Y, masks)
 
     def reset(self, parameters: Parameters) -> None:
         super().reset(parameters.reordered(self._orders))
@@ -57,7 +58,7 @@ class Steps(GeneralNumpyTrainer):
     def advance(self, iterations: int) -> Metrics:
         for _ in range(iterations):
             batch = self.batch(self._state.iteration)
-            found = general.forward(self._state.parameters, batch.X, self.activation, batch.masks)
+            found = mlp.forward(self._state.parameters, batch.X, self.activation, batch.masks)
             metrics = self.metrics(batch, found[0][-1])
             self._state = self.update(self.gradient(batch))
         return metrics
@@ -69,16 +70,16 @@ class Steps(GeneralNumpyTrainer):
     def activation(self) -> Any:
         return self._workload.network.activation
 
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         return self._batches(iteration)
 
-    def gradient(self, batch: general.Batch) -> Parameters:
-        return general.gradients(self._workload, self._state.parameters, batch)
+    def gradient(self, batch: mlp.Batch) -> Parameters:
+        return mlp.gradients(self._workload, self._state.parameters, batch)
 
-    def update(self, gradient: Parameters) -> general.State:
-        return general.update(self._workload, self._state, gradient)
+    def update(self, gradient: Parameters) -> mlp.State:
+        return mlp.update(self._workload, self._state, gradient)
 
-    def metrics(self, batch: general.Batch, logits: Array) -> Metrics:
+    def metrics(self, batch: mlp.Batch, logits: Array) -> Metrics:
         hits = reference.get_accuracy(reference.get_predictions(logits), batch.Y)
         return Metrics(self._state.iteration, reference.cross_entropy(logits, batch.Y), hits)
 
@@ -128,12 +129,12 @@ class OtherWorkload(Steps):
 class OtherDerivative(Steps):
     """The forward pass is right."""
 
-    def gradient(self, batch: general.Batch) -> Parameters:
-        found = Zs, As = general.forward(self._state.parameters, batch.X, self.activation, batch.masks)
+    def gradient(self, batch: mlp.Batch) -> Parameters:
+        found = Zs, As = mlp.forward(self._state.parameters, batch.X, self.activation, batch.masks)
         masked = {id(Z): A for Z, A in zip(Zs, As[1:], strict=True)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(general, "derivative", lambda Z, _: self.derivative(Z, masked[id(Z)]))
-            return general.gradients(self._workload, self._state.parameters, batch, found)
+            patch.setattr(mlp, "derivative", lambda Z, _: self.derivative(Z, masked[id(Z)]))
+            return mlp.gradients(self._workload, self._state.parameters, batch, found)
 
     def derivative(self, Z: Array, masked: Array) -> Array:
         raise NotImplementedError
@@ -150,7 +151,7 @@ class DerivativeOfWhatWasKept(OtherDerivative):
 @fault(activation="sigmoid")
 class SigmoidHasTanhsDerivative(OtherDerivative):
     def derivative(self, Z: Array, masked: Array) -> Array:
-        return 1 - general.activate(Z, "sigmoid") ** 2
+        return 1 - mlp.activate(Z, "sigmoid") ** 2
 
 
 @fault(activation="leaky-relu")
@@ -167,7 +168,7 @@ class NoLeak(OtherWorkload):
 
 @fault()
 class MiddleLayerFrozen(Steps):
-    def update(self, gradient: Parameters) -> general.State:
+    def update(self, gradient: Parameters) -> mlp.State:
         moved = super().update(gradient)
         moved.parameters.weights[1] = self._state.parameters.weights[1]
         return moved
@@ -186,14 +187,14 @@ class L2Forgotten(OtherWorkload):
 class L2OverTheBatch(Steps):
     """lambda / m for the m images of the batch."""
 
-    def gradient(self, batch: general.Batch) -> Parameters:
+    def gradient(self, batch: mlp.Batch) -> Parameters:
         task = replace(self._workload, images=batch.Y.size)
-        return general.gradients(task, self._state.parameters, batch)
+        return mlp.gradients(task, self._state.parameters, batch)
 
 
 @fault()
 class L2OfBiasesToo(Steps):
-    def gradient(self, batch: general.Batch) -> Parameters:
+    def gradient(self, batch: mlp.Batch) -> Parameters:
         own = super().gradient(batch)
         scale = self._workload.recipe.l2 / self._workload.images
         pairs = zip(own.biases, self._state.parameters.biases, strict=True)
@@ -212,7 +213,7 @@ class L2Doubled(OtherWorkload):
 
 
 class OtherMasks(Steps):
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         own = super().batch(iteration)
         assert own.masks
         return replace(own, masks=[self.mask(mask, layer, iteration) for layer, mask in enumerate(own.masks)])
@@ -275,7 +276,7 @@ class MasksByIteration(OtherMasks):
 
 @fault(hidden=(6, 6), dropout=(0.3, 0.3))
 class OneMaskForAllLayers(Steps):
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         own = super().batch(iteration)
         assert own.masks
         return replace(own, masks=own.masks[:1] * 2)
@@ -283,10 +284,10 @@ class OneMaskForAllLayers(Steps):
 
 @fault()
 class MasksForwardOnly(Steps):
-    def gradient(self, batch: general.Batch) -> Parameters:
+    def gradient(self, batch: mlp.Batch) -> Parameters:
         own = self._state.parameters
-        found = general.forward(own, batch.X, self.activation, batch.masks)
-        return general.gradients(self._workload, own, replace(batch, masks=None), found)
+        found = mlp.forward(own, batch.X, self.activation, batch.masks)
+        return mlp.gradients(self._workload, own, replace(batch, masks=None), found)
 
 
 @fault()
@@ -298,14 +299,14 @@ class DropoutInPredictions(Steps):
             for layer, units in enumerate(self._workload.network.hidden)
         ]
         masks = [mask.astype(X.dtype) for mask in kept]
-        return reference.get_predictions(general.forward(self._state.parameters, X, self.activation, masks)[0][-1])
+        return reference.get_predictions(mlp.forward(self._state.parameters, X, self.activation, masks)[0][-1])
 
 
 # Batches
 
 
 class OtherOrder(Steps):
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(counter, "shuffled", self.shuffled)
             return super().batch(iteration)
@@ -345,18 +346,18 @@ class ShuffledWithAnotherSeed(OtherOrder):
 class LastBatchOverTheFullSize(Steps):
     """Its sum is divided by the batch size."""
 
-    def gradient(self, batch: general.Batch) -> Parameters:
-        own = general.gradients(replace(self._workload, recipe=Recipe()), self._state.parameters, batch)
+    def gradient(self, batch: mlp.Batch) -> Parameters:
+        own = mlp.gradients(replace(self._workload, recipe=Recipe()), self._state.parameters, batch)
         scale = batch.Y.size / self._workload.batch_size
         scaled = Parameters([scale * dW for dW in own.weights], [scale * db for db in own.biases])
-        return general.with_penalty(scaled, self._state.parameters, self._workload.recipe.l2, self._workload.images)
+        return mlp.with_penalty(scaled, self._state.parameters, self._workload.recipe.l2, self._workload.images)
 
 
 @fault()
 class LastBatchDropped(Steps):
     """The next epoch begins one iteration early."""
 
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         full = self._workload.images // self._workload.batch_size
         epoch, place = divmod(iteration, full)
         return super().batch(epoch * self._workload.iterations_per_epoch + place)
@@ -364,25 +365,25 @@ class LastBatchDropped(Steps):
 
 @fault()
 class MetricsOfAllImages(Steps):
-    def metrics(self, batch: general.Batch, logits: Array) -> Metrics:
+    def metrics(self, batch: mlp.Batch, logits: Array) -> Metrics:
         X = reference.scale_images(options.DATA.train.images, self._workload.dtype)
-        Zs, _ = general.forward(self._state.parameters, X, self.activation)
+        Zs, _ = mlp.forward(self._state.parameters, X, self.activation)
         return super().metrics(replace(batch, Y=options.DATA.train.labels), Zs[-1])
 
 
 @fault()
 class MetricsWithoutDropout(Steps):
-    def metrics(self, batch: general.Batch, logits: Array) -> Metrics:
-        return super().metrics(batch, general.forward(self._state.parameters, batch.X, self.activation)[0][-1])
+    def metrics(self, batch: mlp.Batch, logits: Array) -> Metrics:
+        return super().metrics(batch, mlp.forward(self._state.parameters, batch.X, self.activation)[0][-1])
 
 
 # Augmentation
 
 
 class OtherImages(Steps):
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(general, "augmented", self.augmented)
+            patch.setattr(mlp, "augmented", self.augmented)
             return super().batch(iteration)
 
     def augmented(
@@ -443,7 +444,7 @@ class OneGrayLevelOff(OtherImages):
 
 @fault(schedule=Schedule("cosine"))
 class RateOfTheNextIteration(Steps):
-    def update(self, gradient: Parameters) -> general.State:
+    def update(self, gradient: Parameters) -> mlp.State:
         rate = self.rate()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Workload, "rate", lambda *_: rate)
@@ -479,9 +480,9 @@ class CosineOverOneIterationMore(RateOfTheNextIteration):
 class OtherFormula(Steps):
     """Moves one array after the other, as :func:`general.update` does."""
 
-    def update(self, gradient: Parameters) -> general.State:
+    def update(self, gradient: Parameters) -> mlp.State:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(general, "_moved", self.moved)
+            patch.setattr(mlp, "_moved", self.moved)
             return super().update(gradient)
 
     def moved(
@@ -569,7 +570,7 @@ class BiasesDecayToo(OtherFormula):
         return MOVED(workload, iteration, True, p, g, moments)
 
 
-MOVED = general._moved
+MOVED = mlp._moved
 
 
 @fault(optimizer=Optimizer("adamw"))
@@ -659,7 +660,7 @@ class KeepsItsEpoch(Steps):
 
     before = 0
 
-    def batch(self, iteration: int) -> general.Batch:
+    def batch(self, iteration: int) -> mlp.Batch:
         return super().batch(self.before + iteration)
 
     def reset(self, parameters: Parameters) -> None:

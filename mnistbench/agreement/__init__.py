@@ -33,15 +33,16 @@ from dataclasses import replace
 import numpy as np
 
 import mnistbench.backends as registry
-from mnistbench import general, reference
-from mnistbench.agreement import gradients as of_gradients
+from mnistbench import reference
+from mnistbench.agreement import rounding
+from mnistbench.agreement.checkpoints import State, checkpoints, margins
 from mnistbench.agreement.outcome import Agreement, Check, compared, same, whole_number
-from mnistbench.agreement.states import State, checkpoints, margins
 from mnistbench.agreement.trajectory import Trajectory, growth, switching, trajectory_k
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.datasets.copies import load_images
-from mnistbench.network import Parameters
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DTYPES, DType, Workload, preset
 
 __all__ = [
@@ -189,7 +190,7 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, grad
 def _metrics_checks(metrics: Metrics, state: State, dtype: str, trajectory: Trajectory) -> Iterator[Check]:
     yield whole_number("iteration", state.iteration, metrics.iteration, state.iteration)
     eps = float(np.finfo(dtype).eps)
-    tolerance = growth(trajectory.workload.batch_size) * of_gradients.K * eps * (state.logit_size + state.loss)
+    tolerance = growth(trajectory.workload.batch_size) * rounding.K * eps * (state.logit_size + state.loss)
     if state.iteration > 0:
         tolerance += switching(trajectory.workload, eps) * state.logit_size / 8
     tolerance += trajectory.spread(state.iteration, dtype).mean_margin
@@ -215,7 +216,7 @@ def _gradient_checks(
     """The gradients against the reference's at the same parameters."""
     batch = trajectory.batches(iteration)
     scale = growth(batch.Y.size)
-    expected, allowed = of_gradients.tolerances(trajectory.workload, own.astype(np.float64), batch, dtype, scale)
+    expected, allowed = rounding.tolerances(trajectory.workload, own.astype(np.float64), batch, dtype, scale)
     for (name, value), (_, gradient), (_, tolerance) in zip(
         found.named(), expected.named(), allowed.named(), strict=True
     ):
@@ -230,7 +231,7 @@ def _prediction_checks(trainer: Trainer, state: State, dtype: str, trajectory: T
     activation = trajectory.workload.network.activation
     wrong = 0
     for split in splits:
-        logits = general.forward(state.parameters, reference.scale_images(split.images), activation)[0][-1]
+        logits = mlp.forward(state.parameters, reference.scale_images(split.images), activation)[0][-1]
         predicted = trainer.predict(split.images)
         if predicted.shape != split.labels.shape:
             raise ValueError(f"predictions have shape {predicted.shape}, not {split.labels.shape}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mnistbench.backends import Metrics
-from mnistbench.network import Array, Parameters
+from mnistbench.reference.parameters import Array, Parameters
 
 
 @dataclass(frozen=True)

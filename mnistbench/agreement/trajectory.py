@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from mnistbench import general
-from mnistbench.agreement.states import along, checkpoints
+from mnistbench.agreement.checkpoints import along, checkpoints
 from mnistbench.agreement.twins import ALLOWED, Spread, Twins, trained
 from mnistbench.datasets import Dataset, Split
-from mnistbench.network import Array, Parameters
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import Workload
 
 
@@ -66,12 +66,10 @@ class Trajectory:
         self._twins: dict[str, Twins] = {}
 
     @cached_property
-    def batches(self) -> general.Batches:
+    def batches(self) -> mlp.Batches:
         """What each iteration computes with, in float64 whatever the workload's dtype."""
         train = self.dataset.train
-        return general.Batches(
-            self.workload.with_dtype("float64"), train.images, train.labels, self.dataset.image_shape
-        )
+        return mlp.Batches(self.workload.with_dtype("float64"), train.images, train.labels, self.dataset.image_shape)
 
     @property
     def X(self) -> Array:

@@ -11,10 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from mnistbench import general, reference
-from mnistbench.agreement.states import State, margins
+from mnistbench import reference
+from mnistbench.agreement.checkpoints import State, margins
 from mnistbench.datasets import Dataset, Split
-from mnistbench.network import Array, Parameters
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation
 from mnistbench.task.workload import Workload
 
@@ -75,16 +76,16 @@ class Twins:
     def margin(self, split: Split, expected: Array, activation: Activation) -> float:
         """The largest difference of an image's margin, in the end, from ``expected`` (m,)."""
         X = reference.scale_images(split.images, self.last[0].weights[0].dtype)
-        found = [general.forward(own, X, activation)[0][-1] for own in self.last]
+        found = [mlp.forward(own, X, activation)[0][-1] for own in self.last]
         return max(_margin(margins(logits), expected)[0] for logits in found)
 
 
 def trained(workload: Workload, dataset: Dataset, initial: Parameters, states: Mapping[int, State]) -> Twins:
     """The twins of a training in the workload's dtype, beside the reference's states by iteration."""
     train = dataset.train
-    batches = general.Batches(workload, train.images, train.labels, dataset.image_shape)
+    batches = mlp.Batches(workload, train.images, train.labels, dataset.image_shape)
     noises = [np.random.default_rng(place) for place in range(TWINS)]
-    start = general.State.start(initial.astype(workload.dtype), workload.recipe.optimizer)
+    start = mlp.State.start(initial.astype(workload.dtype), workload.recipe.optimizer)
     twins = [start] * TWINS
     spreads: dict[int, Spread] = {}
     spread = Spread((0.0,) * 2 * len(initial.weights), 0.0, 0.0)
@@ -92,7 +93,7 @@ def trained(workload: Workload, dataset: Dataset, initial: Parameters, states: M
         for iteration in range(workload.iterations + 1):
             batch = batches(iteration)
             off = [_moved(twin, noise) for twin, noise in zip(twins, noises, strict=True)]
-            steps = [general.iterate(workload, partial(_always, batch), twin) for twin in off]
+            steps = [mlp.iterate(workload, partial(_always, batch), twin) for twin in off]
             if iteration in states:
                 for twin, step in zip(off, steps, strict=True):
                     spread = spread | _spread(twin.parameters, step.Zs[-1], states[iteration])
@@ -101,11 +102,11 @@ def trained(workload: Workload, dataset: Dataset, initial: Parameters, states: M
     return Twins(spreads, [twin.parameters for twin in off])
 
 
-def _always(batch: general.Batch, iteration: int) -> general.Batch:
+def _always(batch: mlp.Batch, iteration: int) -> mlp.Batch:
     return batch
 
 
-def _moved(state: general.State, noise: np.random.Generator) -> general.State:
+def _moved(state: mlp.State, noise: np.random.Generator) -> mlp.State:
     """With every parameter off."""
 
     def moved(arrays: list[Array]) -> Iterator[Array]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mnistbench.datasets import Dataset
-    from mnistbench.network import Parameters
+    from mnistbench.reference.parameters import Parameters
     from mnistbench.task.workload import Workload
 
 

@@ -24,8 +24,8 @@ from mnistbench.backends import jax_device, jax_random
 from mnistbench.backends.base import Metrics
 from mnistbench.backends.jax_device import DeviceTrainer, matmul
 from mnistbench.datasets import Dataset, Split
-from mnistbench.general import LEAK
-from mnistbench.network import Parameters
+from mnistbench.reference.mlp import LEAK
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import Workload
 
@@ -152,7 +152,7 @@ def whole_set(task: Task, data: Data) -> Any:
 
 
 def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, moments: list[Any]) -> tuple[Any, ...]:
-    """One array after its update, and its moments; the formulas of :func:`mnistbench.general.update`."""
+    """One array after its update, and its moments; the formulas of :func:`mnistbench.reference.mlp.update`."""
     rate, step, correction = scalars
     if optimizer.name == "gd":
         return (p - rate * g,)

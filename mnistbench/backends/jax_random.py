@@ -1,4 +1,5 @@
-"""What :mod:`mnistbench.counter` and :mod:`mnistbench.augmentation` compute, in JAX: the same bits, on the device.
+"""What :mod:`mnistbench.reference.counter` and :mod:`mnistbench.reference.augmentation` compute, in JAX: the same
+bits, on the device.
 
 Functions of arrays that a compiled program calls. Words are uint32, places and positions int32; nothing here depends
 on whether JAX has 64-bit types.
@@ -12,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mnistbench import augmentation, counter
-from mnistbench.augmentation import Tables
 from mnistbench.backends.jax_device import matmul
+from mnistbench.reference import augmentation, counter
+from mnistbench.reference.augmentation import Tables
 from mnistbench.task.recipe import Augmentation
 
 

@@ -1,5 +1,5 @@
 """The reference's own functions, float64 as they stand, or float32: on all images at once, or, for what goes beyond the
-classic, those of :mod:`mnistbench.general` on each iteration's batch.
+classic, those of :mod:`mnistbench.reference.mlp` on each iteration's batch.
 
 NumPy hands the matrix products to a BLAS library, which runs them on several threads; everything else is a pass
 over an array on one.
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from mnistbench import general, reference
+from mnistbench import reference
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.network import Array, Parameters
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 
@@ -123,14 +124,14 @@ class GeneralNumpyTrainer(Trainer):
         self._workload = workload
         self._blas = _Blas(threads)
         images = np.ascontiguousarray(dataset.train.images)
-        self._batches = general.Batches(workload, images, dataset.train.labels, dataset.image_shape)
-        self._state: general.State
+        self._batches = mlp.Batches(workload, images, dataset.train.labels, dataset.image_shape)
+        self._state: mlp.State
         self.reset(parameters)
 
     def advance(self, iterations: int) -> Metrics:
         with self._blas.computing():
             for _ in range(iterations):
-                step = general.iterate(self._workload, self._batches, self._state)
+                step = mlp.iterate(self._workload, self._batches, self._state)
                 self._state = step.after
             return Metrics(
                 iteration=self._state.iteration - 1,
@@ -140,7 +141,7 @@ class GeneralNumpyTrainer(Trainer):
 
     def reset(self, parameters: Parameters) -> None:
         own = parameters.astype(self._workload.dtype)
-        self._state = general.State.start(own, self._workload.recipe.optimizer)
+        self._state = mlp.State.start(own, self._workload.recipe.optimizer)
 
     def parameters(self) -> Parameters:
         return self._state.parameters.astype(self._workload.dtype)
@@ -148,14 +149,14 @@ class GeneralNumpyTrainer(Trainer):
     def gradients(self) -> Parameters:
         with self._blas.computing():
             batch = self._batches(self._state.iteration)
-            return general.gradients(self._workload, self._state.parameters, batch)
+            return mlp.gradients(self._workload, self._state.parameters, batch)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         labels = np.empty(len(images), np.int64)
         with self._blas.computing():
             for first in range(0, len(images), _PREDICT_IMAGES):
                 X = reference.scale_images(images[first : first + _PREDICT_IMAGES], self._workload.dtype)
-                found = general.predict(self._state.parameters, X, self._workload.network.activation)
+                found = mlp.predict(self._state.parameters, X, self._workload.network.activation)
                 labels[first : first + _PREDICT_IMAGES] = found
         return labels
 

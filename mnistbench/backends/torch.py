@@ -34,7 +34,7 @@ from mnistbench.backends.torch_general import GeneralTorchTrainer, fastest_way
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.measurement.clock import timed
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
 
 # Bytes of images up to which nothing is compiled: an iteration takes about a millisecond then, and compiling seconds.

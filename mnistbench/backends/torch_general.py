@@ -30,15 +30,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import leaky_relu_, linear
 
-from mnistbench import counter
 from mnistbench.backends import torch_device, torch_random
 from mnistbench.backends.base import Metrics
 from mnistbench.backends.torch_device import DeviceTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.general import LEAK
 from mnistbench.measurement.clock import timed
-from mnistbench.network import Parameters
+from mnistbench.reference import counter
+from mnistbench.reference.mlp import LEAK
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import DType, Workload
 

@@ -1,4 +1,5 @@
-"""What :mod:`mnistbench.counter` and :mod:`mnistbench.augmentation` compute, in PyTorch: the same bits, on the device.
+"""What :mod:`mnistbench.reference.counter` and :mod:`mnistbench.reference.augmentation` compute, in PyTorch: the same
+bits, on the device.
 
 PyTorch has hardly an operation for uint32, so words are int32 of the same bits: sums are modulo 2³² all the same, and
 of a shift to the right the bits that the sign filled are masked out. Images lie in rows.
@@ -15,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mnistbench import augmentation, counter
-from mnistbench.augmentation import Tables
 from mnistbench.backends.torch_device import device
+from mnistbench.reference import augmentation, counter
+from mnistbench.reference.augmentation import Tables
 from mnistbench.task.recipe import Augmentation
 from mnistbench.task.workload import DType, Workload
 
@@ -66,7 +67,7 @@ def kept(schedule: Any, places: Any, units: int, rate: float) -> Any:
 
 
 def tables(change: Augmentation, image_shape: tuple[int, int]) -> Tables:
-    """:func:`mnistbench.augmentation.tables` on the device, the smoothing in float32."""
+    """:func:`mnistbench.reference.augmentation.tables` on the device, the smoothing in float32."""
     host = augmentation.tables(change, image_shape)
     cosines, sines, rows, columns = (torch.from_numpy(values.copy()).to(device()) for values in host[1:5])
     return Tables(host.shift, cosines, sines, rows.float(), columns.float(), host.bend)

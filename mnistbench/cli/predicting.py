@@ -25,11 +25,12 @@ def predict(
     """
     import numpy as np
 
-    from mnistbench import charts, evaluation
+    from mnistbench import charts
     from mnistbench.datasets import load_data
     from mnistbench.exceptions import ModelError
     from mnistbench.files import require_writable
-    from mnistbench.network import load_model
+    from mnistbench.reference import evaluation
+    from mnistbench.reference.parameters import load_model
 
     require_picture(plot)
     require_writable(plot)

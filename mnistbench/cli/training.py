@@ -77,7 +77,7 @@ def train(
 def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Path | None) -> list[Path]:
     """Save and draw what was asked for; the files."""
     if save:
-        from mnistbench.network import save_parameters
+        from mnistbench.reference.parameters import save_parameters
 
         save_parameters(save, result.parameters, dataset.image_shape, result.workload.network.activation)
     if plot:

@@ -22,7 +22,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.measurement import noise
 from mnistbench.measurement.statistics import Ratio, different, paired_ratio
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 
 BASELINE = "numpy"

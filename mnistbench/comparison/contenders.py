@@ -31,7 +31,7 @@ from mnistbench.backends import Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.measurement.clock import timed
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 _ENDING = 1.0  # seconds that a process gets to end by itself

@@ -1,7 +1,7 @@
 """How a network is trained, beyond its sizes: every option, its values, and its default, which is the classic's.
 
 Like :mod:`mnistbench.task.workload` this loads no array library. What the options compute is in
-:mod:`mnistbench.general`, line by line in NumPy.
+:mod:`mnistbench.reference.mlp`, line by line in NumPy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _require(fine: bool, what: str, value: float, must: str) -> None:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How gradients move the parameters; :func:`mnistbench.general.update` has the formulas.
+    """How gradients move the parameters; :func:`mnistbench.reference.mlp.update` has the formulas.
 
     Attributes:
         name: gd (plain gradient descent), momentum (Polyak 1964), nesterov (as in Sutskever et al. 2013), rmsprop
@@ -114,7 +114,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What every image goes through anew in every epoch; :mod:`mnistbench.augmentation` says how.
+    """What every image goes through anew in every epoch; :mod:`mnistbench.reference.augmentation` says how.
 
     Attributes:
         shift: up to so many whole pixels to each side.

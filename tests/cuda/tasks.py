@@ -12,7 +12,7 @@ import mnistbench.backends as registry
 from mnistbench.backends import Backend, Trainer
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Activation, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import Network, Workload
 from tests import builders

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 # Images to predict at a time: bounds the device memory that a prediction needs.

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import cupy as cp
 import numpy as np
 
-from mnistbench import counter
-from mnistbench.augmentation import tables
 from mnistbench.backends.cupy.kernels import Kernels
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
+from mnistbench.reference import counter
+from mnistbench.reference.augmentation import tables
 from mnistbench.task.workload import Workload
 
 Key = tuple[np.uint32, np.uint32]

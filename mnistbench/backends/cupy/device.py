@@ -23,7 +23,7 @@ from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.cupy import layout
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 _NEEDS = "needs an NVIDIA GPU, and a driver for at least the CUDA version CuPy was built for (see nvidia-smi)"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.general import LEAK
-from mnistbench.network import Parameters
+from mnistbench.reference.mlp import LEAK
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Network, Workload
 
 

@@ -1,6 +1,7 @@
 """Networks of any depth with every option of training: cuBLAS's products, CuPy's sums, and kernels for all else.
 
-The equations are those of :mod:`mnistbench.general`, with one row for one image. The host only launches: data, order,
+The equations are those of :mod:`mnistbench.reference.mlp`, with one row for one image. The host only launches: data,
+order,
 masks, parameters and moments stay on the device until asked for.
 """
 
@@ -14,7 +15,6 @@ import cupy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench import counter
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.backends.cupy import flat
 from mnistbench.backends.cupy.arrays import scale
@@ -22,7 +22,8 @@ from mnistbench.backends.cupy.batches import Batches
 from mnistbench.backends.cupy.device import Stopwatch, facts, properties, refusal
 from mnistbench.backends.cupy.kernels import Kernels
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference import counter
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 # Images to predict at a time: bounds the device memory that a wide network's activations need.

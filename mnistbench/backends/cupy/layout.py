@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 
 BLOCK = 4

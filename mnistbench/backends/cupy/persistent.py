@@ -22,7 +22,7 @@ from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, prope
 from mnistbench.backends.cupy.general import GeneralTrainer
 from mnistbench.backends.cupy.plain import KERNEL, PlainTrainer
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 # Images to pack at a time: bounds the device memory that packing needs. A whole number of groups.

@@ -17,7 +17,7 @@ from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.backends.cupy.arrays import ArrayTrainer, forward
 from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, refusal
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 KERNEL = "CuPy array operations, cuBLAS products"

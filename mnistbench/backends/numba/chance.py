@@ -1,4 +1,5 @@
-"""The counter-based random numbers of :mod:`mnistbench.counter`, and what is decided by them, in compiled code."""
+"""The counter-based random numbers of :mod:`mnistbench.reference.counter`, and what is decided by them, in compiled
+code."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba.cache import entry_point, kernel
-from mnistbench.counter import PARITY
+from mnistbench.reference.counter import PARITY
 
 u32 = np.uint32
 _PARITY = np.uint32(PARITY)
@@ -34,7 +35,7 @@ def _four_rounds(x: Any, y: Any, first: Any, second: Any, third: Any, fourth: An
 
 @kernel
 def threefry(key0: Any, key1: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    """:func:`mnistbench.counter.threefry` of one counter; all are uint32."""
+    """:func:`mnistbench.reference.counter.threefry` of one counter; all are uint32."""
     key2 = u32(u32(key0 ^ key1) ^ _PARITY)
     x, y = u32(x + key0), u32(y + key1)
     x, y = _four_rounds(x, y, 13, 15, 26, 6)
@@ -56,7 +57,7 @@ _DIGIT = 11
 
 @entry_point
 def shuffle(key: NDArray[np.uint32], order: NDArray[np.int64]) -> None:
-    """Write :func:`mnistbench.counter.shuffled` of the epoch with this key (2,) to ``order``.
+    """Write :func:`mnistbench.reference.counter.shuffled` of the epoch with this key (2,) to ``order``.
 
     The places are sorted by their words digit by digit, from the lowest; what is equal stays in order.
     """
@@ -95,7 +96,7 @@ def keep(
 
     Args:
         key: (2,), of the layer's dropout in this epoch.
-        below: a unit whose word is below this is left out; as :func:`mnistbench.counter.drop_below`.
+        below: a unit whose word is below this is left out; as :func:`mnistbench.reference.counter.drop_below`.
         kept: written to from 0; with room for one unit more.
     """
     key0, key1, image, limit = key[0], key[1], u32(place), u32(below)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from mnistbench import counter, general, reference
+from mnistbench import reference
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.backends.numba import layout, sync
 from mnistbench.backends.numba.chance import shuffle
@@ -21,7 +21,8 @@ from mnistbench.backends.numba.updates import rule_of
 from mnistbench.backends.numba.warp import keys, scratch, warp
 from mnistbench.backends.numba.workers import run_workers
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference import counter, mlp
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import ACTIVATIONS
 from mnistbench.task.workload import Workload
 
@@ -158,14 +159,14 @@ class GeneralNumbaTrainer(Trainer):
         epoch_images = np.diff(self._starts)
         images = epoch_images[self._iteration % self._workload.iterations_per_epoch]
         mean = self._from_layout(self._net.gradients / self._net.gradients.dtype.type(images))
-        return general.with_penalty(mean, self.parameters(), self._workload.recipe.l2, self._workload.images)
+        return mlp.with_penalty(mean, self.parameters(), self._workload.recipe.l2, self._workload.images)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         parameters, activation = self.parameters(), self._workload.network.activation
         labels = np.empty(len(images), np.int64)
         for first in range(0, len(images), PREDICT_AT_ONCE):
             X = reference.scale_images(images[first : first + PREDICT_AT_ONCE], self._workload.dtype)
-            labels[first : first + PREDICT_AT_ONCE] = general.predict(parameters, X, activation)
+            labels[first : first + PREDICT_AT_ONCE] = mlp.predict(parameters, X, activation)
         return labels
 
     def describe(self) -> dict[str, Any]:

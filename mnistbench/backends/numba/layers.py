@@ -34,8 +34,8 @@ from mnistbench.backends.numba.chance import keep
 from mnistbench.backends.numba.updates import Rates, Rule, move
 from mnistbench.backends.numba.vector import fma_loads, head, index, loads, repeat, splat, store, tail, zero
 from mnistbench.backends.numba.warp import Warp, warped
-from mnistbench.general import LEAK
 from mnistbench.reference import Array
+from mnistbench.reference.mlp import LEAK
 from mnistbench.task.recipe import ACTIVATIONS
 
 ZERO: Any = np.int64(0)

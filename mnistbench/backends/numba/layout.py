@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba.kernels import Sizes, Tile
-from mnistbench.network import Array, Parameters
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import DType, Network
 
 CACHE_LINE = 64

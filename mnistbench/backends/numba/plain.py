@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mnistbench import reference
 from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 

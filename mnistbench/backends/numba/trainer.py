@@ -17,7 +17,7 @@ from mnistbench.backends.numba.kernels import HITS, LOSS, SPILL, run
 from mnistbench.backends.numba.prepare import prepare
 from mnistbench.backends.numba.workers import run_workers
 from mnistbench.datasets import Dataset, Split
-from mnistbench.network import Parameters
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 

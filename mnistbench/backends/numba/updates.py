@@ -1,4 +1,4 @@
-"""The optimizers' formulas (:func:`mnistbench.general.update`) for a run of neighbouring parameters."""
+"""The optimizers' formulas (:func:`mnistbench.reference.mlp.update`) for a run of neighbouring parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The augmentation of :mod:`mnistbench.augmentation`, image by image, in compiled code."""
+"""The augmentation of :mod:`mnistbench.reference.augmentation`, image by image, in compiled code."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench import augmentation, counter
-from mnistbench.augmentation import ANGLE_BITS, BEND_BITS, FIELD_BITS, TURN_BITS
 from mnistbench.backends.numba.cache import kernel
 from mnistbench.backends.numba.chance import threefry
 from mnistbench.backends.numba.vector import fma_loads, head, repeat, splat, store, tail, zero
+from mnistbench.reference import augmentation, counter
+from mnistbench.reference.augmentation import ANGLE_BITS, BEND_BITS, FIELD_BITS, TURN_BITS
 from mnistbench.task.recipe import Augmentation
 
 u32, i32, f32 = np.uint32, np.int32, np.float32
 
 
 class Warp(NamedTuple):
-    """The tables of :class:`mnistbench.augmentation.Tables`, for one image shape.
+    """The tables of :class:`mnistbench.reference.augmentation.Tables`, for one image shape.
 
     Attributes:
         changes: whether anything is changed at all.

@@ -1,6 +1,6 @@
 // What networks of any depth need on a GPU besides matrix products and sums: their inputs, what is random in them, all
-// that is elementwise, and the optimizer. The equations are those of mnistbench/general.py, the random numbers those of
-// mnistbench/counter.py, the arithmetic of augmentation that of mnistbench/augmentation.py, to the bit.
+// that is elementwise, and the optimizer. The equations are those of mnistbench/reference/mlp.py, the random numbers those of
+// mnistbench/reference/counter.py, the arithmetic of augmentation that of mnistbench/reference/augmentation.py, to the bit.
 //
 // The host defines, as macros:
 //

@@ -8,7 +8,8 @@ multiplied by alpha. Between pixels the value is interpolated bilinearly, and ou
 
 Everything is computed in integers of 32 bits, so that every backend gets exactly the same images, bytes again, in
 every dtype. Positions are in 1/256 pixel. The smoothing is two matrix products of whole numbers below 2²⁴, which
-are exact in float32 too, in any order. The random words (:mod:`mnistbench.counter`), by purpose, for each image:
+are exact in float32 too, in any order. The random words (:mod:`mnistbench.reference.counter`), by purpose, for each
+image:
 
     PLACE, unit 0          first word: half of it for the rows' shift, half for the columns'; second: the angle
     ELASTIC, unit p        the top byte of each word: displacement of pixel p in rows and in columns
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench import counter
+from mnistbench.reference import counter
 from mnistbench.task.recipe import Augmentation
 
 ANGLES = 1024

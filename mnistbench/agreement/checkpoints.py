@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnistbench import general, reference
-from mnistbench.network import Array, Parameters
+from mnistbench import reference
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import Workload
 
 
@@ -38,13 +39,11 @@ def checkpoints(iterations: int) -> list[int]:
     return [0, *(k for k in series if k < iterations), iterations]
 
 
-def along(
-    workload: Workload, batches: general.Batches, parameters: Parameters, stops: Collection[int]
-) -> Iterator[State]:
+def along(workload: Workload, batches: mlp.Batches, parameters: Parameters, stops: Collection[int]) -> Iterator[State]:
     """The states of a training from ``parameters`` at ``stops``, in the dtype of the workload."""
-    state = general.State.start(parameters, workload.recipe.optimizer)
+    state = mlp.State.start(parameters, workload.recipe.optimizer)
     for iteration in range(workload.iterations + 1):
-        step = general.iterate(workload, batches, state)
+        step = mlp.iterate(workload, batches, state)
         if iteration in stops:
             logits, Y = step.Zs[-1], step.batch.Y
             yield State(

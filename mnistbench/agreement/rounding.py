@@ -1,6 +1,7 @@
 """How far rounding may move a gradient: the sizes of the terms that it is computed from, layer by layer.
 
-The names are those of :mod:`mnistbench.general`; "size" is in units of k * eps, and belongs to the array before it.
+The names are those of :mod:`mnistbench.reference.mlp`; "size" is in units of k * eps, and belongs to the array before
+it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mnistbench import general, reference
-from mnistbench.network import Array, Parameters
+from mnistbench import reference
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation
 from mnistbench.task.workload import Workload
 
@@ -51,7 +53,7 @@ class _Sums(NamedTuple):
 
 
 def tolerances(
-    workload: Workload, parameters: Parameters, batch: general.Batch, dtype: str, growth: float
+    workload: Workload, parameters: Parameters, batch: mlp.Batch, dtype: str, growth: float
 ) -> tuple[Parameters, Parameters]:
     """The float64 gradients of a batch, and how far a computation in ``dtype`` at the same parameters may be off.
 
@@ -61,8 +63,8 @@ def tolerances(
     eps = float(np.finfo(dtype).eps)
     m = batch.Y.size
     activation = workload.network.activation
-    Zs, As = found = general.forward(parameters, batch.X, activation, batch.masks)
-    expected = general.gradients(workload, parameters, batch, found)
+    Zs, As = found = mlp.forward(parameters, batch.X, activation, batch.masks)
+    expected = mlp.gradients(workload, parameters, batch, found)
     hidden, output_size = _forward(parameters, Zs, As, batch.masks, activation, K * eps)
     weights, biases = _backward(parameters, As[-1], output_size, hidden, batch, dtype)
 
@@ -99,12 +101,12 @@ def _forward(
 
 def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activation: Activation, k: float) -> _Hidden:
     """A hidden layer. Of Z_size, ``terms`` is its own sum's; the rest is what errors of A before it add up to."""
-    A = general.activate(Z, activation)
-    slope = np.asarray(general.derivative(Z, activation), Z.dtype)
+    A = mlp.activate(Z, activation)
+    slope = np.asarray(mlp.derivative(Z, activation), Z.dtype)
     A_size, A_moves = slope * (terms + _CANCEL * (Z_size - terms)), slope * Z_size * _CANCEL
     slope_size = jump = np.zeros_like(Z)
     if activation in ("relu", "leaky-relu"):
-        other_side = 1.0 if activation == "relu" else 1 - general.LEAK
+        other_side = 1.0 if activation == "relu" else 1 - mlp.LEAK
         jump = other_side * (np.abs(Z) <= k * Z_size)
     else:  # f and f' round too: tanh' = 1 - A A, sigmoid' = A - A A
         A_size = A_size + np.abs(A)
@@ -115,7 +117,7 @@ def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activatio
 
 
 def _backward(
-    parameters: Parameters, A: Array, Z_size: Array, hidden: list[_Hidden], batch: general.Batch, dtype: str
+    parameters: Parameters, A: Array, Z_size: Array, hidden: list[_Hidden], batch: mlp.Batch, dtype: str
 ) -> tuple[list[_Sums], list[_Sums]]:
     """The sums of every layer's weights and biases, from the output's A and Z_size.
 

@@ -13,7 +13,7 @@ images plus lambda / 2n times the sum of the squared weights.
 
 An iteration takes the next batch of the epoch's order, its images as that epoch's augmentation has them, computes its
 gradients, and lets the optimizer move the parameters. Shuffles, masks and augmentations are functions of the seed, the
-epoch, the image and the unit (:mod:`mnistbench.counter`).
+epoch, the image and the unit (:mod:`mnistbench.reference.counter`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench import counter, reference
-from mnistbench.augmentation import augmented
-from mnistbench.network import Parameters
-from mnistbench.reference import Array, Labels
+from mnistbench import reference
+from mnistbench.reference import Array, Labels, counter
+from mnistbench.reference.augmentation import augmented
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer
 from mnistbench.task.workload import Workload
 

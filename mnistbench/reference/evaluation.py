@@ -1,4 +1,5 @@
-"""How good parameters are, computed on the host by :mod:`mnistbench.general`: nothing of it belongs to training."""
+"""How good parameters are, computed on the host by :mod:`mnistbench.reference.mlp`: nothing of it belongs to
+training."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench import general, reference
+from mnistbench import reference
 from mnistbench.datasets import Split
-from mnistbench.network import Array, Parameters
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation
 
 _IMAGES = 8_192
@@ -49,5 +51,5 @@ def _logits(parameters: Parameters, images: NDArray[np.uint8], activation: Activ
         part = slice(first, first + _IMAGES)
         X = reference.scale_images(images[part], parameters.weights[0].dtype)
         with np.errstate(over="ignore", invalid="ignore"):
-            Zs, _ = general.forward(parameters, X, activation)
+            Zs, _ = mlp.forward(parameters, X, activation)
         yield part, Zs[-1]
