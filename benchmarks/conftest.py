@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench import threads
+from mnistbench import machine, threads
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable
-from mnistbench.measurement import machine
 from mnistbench.task.workload import PRESETS, preset
 
 if TYPE_CHECKING:

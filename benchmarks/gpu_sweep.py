@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 import mnistbench.backends as registry
+from mnistbench import machine
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.files import write_text
-from mnistbench.measurement import machine, statistics
-from mnistbench.measurement.clock import timed
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Network, Workload
+from mnistbench.timing import statistics
+from mnistbench.timing.clock import timed
 
 IMAGES = (10_000, 41_000, 100_000, 1_000_000, 8_000_000)
 HIDDEN = (2, 10, 32, 64, 128, 256)

@@ -20,17 +20,17 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
-from mnistbench import results, training
+from mnistbench import machine, results
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.measurement import machine
-from mnistbench.measurement.clock import Costs, timed
-from mnistbench.measurement.cold import ColdStart
 from mnistbench.task.workload import DType, Network, Workload, preset
 from mnistbench.threads import resolve
+from mnistbench.timing.clock import Costs, timed
+from mnistbench.training import loop
+from mnistbench.training.cold import ColdStart
 
 IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
 HIDDEN = (10, 32, 64, 128, 256, 512)
@@ -238,8 +238,8 @@ def row(
 ) -> dict[str, Any]:
     """A row of the results; what a cold process pays is not measured for it, and is not in it."""
     final = {
-        "dev_accuracy": training.accuracy(trainer, reference.dataset.dev),
-        "test_accuracy": training.accuracy(trainer, reference.dataset.test) if reference.dataset.test else None,
+        "dev_accuracy": loop.accuracy(trainer, reference.dataset.dev),
+        "test_accuracy": loop.accuracy(trainer, reference.dataset.test) if reference.dataset.test else None,
     }
     last = trainer.advance(1)
     final |= {"loss": last.loss, "train_accuracy": last.accuracy}

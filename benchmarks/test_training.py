@@ -11,13 +11,13 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
-from mnistbench import results, training
+from mnistbench import results
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
 from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
-from mnistbench.measurement import cold
-from mnistbench.measurement.clock import timed
 from mnistbench.task.workload import DType, Workload, preset
+from mnistbench.timing.clock import timed
+from mnistbench.training import cold, loop
 
 # Rounds without --rounds: as many as fit the seconds, and at least two, which show whether they differ.
 _SECONDS = 10.0
@@ -73,10 +73,10 @@ def test_training(
         )
         agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory))
         final = {
-            "dev_accuracy": training.accuracy(trainer, dataset.dev),
-            "test_accuracy": training.accuracy(trainer, dataset.test),
+            "dev_accuracy": loop.accuracy(trainer, dataset.dev),
+            "test_accuracy": loop.accuracy(trainer, dataset.test),
         }
-        train, _ = training.final_score(trainer, workload, dataset.train)
+        train, _ = loop.final_score(trainer, workload, dataset.train)
         final |= {"loss": train.loss, "train_accuracy": train.accuracy}
         if benchmark.stats:
             benchmark.extra_info.update(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mnistbench.agreement import verify as verify
     from mnistbench.backends import Availability
     from mnistbench.comparison import compare as compare
-    from mnistbench.crossval import cross_validate as cross_validate
     from mnistbench.datasets import Dataset as Dataset
     from mnistbench.datasets import Split as Split
     from mnistbench.datasets import load_data as load_data
@@ -35,9 +34,10 @@ if TYPE_CHECKING:
     from mnistbench.task.workload import Network as Network
     from mnistbench.task.workload import Workload as Workload
     from mnistbench.task.workload import preset as preset
-    from mnistbench.training import TrainingResult as TrainingResult
-    from mnistbench.training import train as train
-    from mnistbench.training import train_workload as train_workload
+    from mnistbench.training.crossval import cross_validate as cross_validate
+    from mnistbench.training.loop import TrainingResult as TrainingResult
+    from mnistbench.training.loop import train as train
+    from mnistbench.training.loop import train_workload as train_workload
 
     def backends() -> dict[str, Availability]:
         """Every registered backend's name, and whether it can run here (see :mod:`mnistbench.backends`)."""
@@ -55,17 +55,17 @@ _HOME = {
     "Recipe": "task.recipe",
     "Schedule": "task.recipe",
     "Split": "datasets",
-    "TrainingResult": "training",
+    "TrainingResult": "training.loop",
     "Workload": "task.workload",
     "compare": "comparison",
-    "cross_validate": "crossval",
+    "cross_validate": "training.crossval",
     "load_data": "datasets",
     "load_model": "reference.parameters",
     "load_parameters": "reference.parameters",
     "preset": "task.workload",
     "save_parameters": "reference.parameters",
-    "train": "training",
-    "train_workload": "training",
+    "train": "training.loop",
+    "train_workload": "training.loop",
     "verify": "agreement",
 }
 

@@ -17,8 +17,8 @@ import pandas as pd
 from mnistbench import charts, reproduction, results
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.measurement.statistics import NOISY_SPREAD
 from mnistbench.task.workload import PRESETS
+from mnistbench.timing.statistics import NOISY_SPREAD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

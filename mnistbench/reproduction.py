@@ -21,7 +21,7 @@ from mnistbench.task.workload import PUBLISHED, DType, Workload, preset
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mnistbench.training import Report
+    from mnistbench.training.loop import Report
 
 SCHEMA = 1
 """Raised when a file's fields change their meaning."""
@@ -63,7 +63,7 @@ def measure(
         OptionError: no error of it is published.
         MnistbenchError: the backend cannot do it, or the file cannot be read or written.
     """
-    from mnistbench.measurement import machine
+    from mnistbench import machine
 
     require(name)
     path = folder / machine.folder_name() / f"{_PREFIX}{name}.json"
@@ -76,11 +76,11 @@ def measure(
 
 def _train(workload: Workload, backend: str, threads: int | None, progress: Progress | None) -> dict[str, Any]:
     """A run of one seed, as JSON values."""
+    from mnistbench import machine
     from mnistbench.datasets.copies import load_images
-    from mnistbench.measurement import machine
     from mnistbench.reference.evaluation import score
     from mnistbench.reference.parameters import Parameters
-    from mnistbench.training import train_workload
+    from mnistbench.training.loop import train_workload
 
     dataset = load_images(workload.images, workload.seed)
     assert dataset.test is not None, "MNIST has a test set"
@@ -124,7 +124,7 @@ def _task(workload: Workload) -> dict[str, Any]:
 
 def _store(path: Path, name: str, run: dict[str, Any]) -> None:
     """Write a run to the file, in the place of an older one."""
-    from mnistbench.measurement import machine
+    from mnistbench import machine
 
     published, task = PUBLISHED[name], _task(preset(name))
     stored = _read(path) if path.exists() else {}

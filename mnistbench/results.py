@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mnistbench.backends as registry
+from mnistbench import machine
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.measurement import machine, statistics
-from mnistbench.measurement.cold import ColdStart
 from mnistbench.task.workload import Workload
+from mnistbench.timing import statistics
+from mnistbench.training.cold import ColdStart
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mnistbench.measurement.rates import Limits, Rates
+    from mnistbench.machine.rates import Limits, Rates
 
 SCHEMA = 1
 """Raised when a row's fields change their meaning."""
@@ -115,7 +116,7 @@ def _beside_limits(
 
     Before a row is found too fast, the limits are measured again: it may be they that were measured in a bad moment.
     """
-    from mnistbench.measurement import limits  # which loads Numba; reading rows needs none
+    from mnistbench.machine import limits  # which loads Numba; reading rows needs none
 
     told = description.get("bytes_read")
     bytes_read = workload.image_bytes if told is None else told

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mnistbench import report, results
-from mnistbench.measurement import machine
+from mnistbench import machine, report, results
 
 pytest.importorskip("pytest_benchmark")
 

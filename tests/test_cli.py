@@ -28,8 +28,8 @@ from mnistbench.agreement import Agreement, Check
 from mnistbench.cli import app
 from mnistbench.datasets.idx import FILE_NAMES
 from mnistbench.datasets.kaggle import COLUMNS
-from mnistbench.measurement import limits
-from mnistbench.measurement.rates import Blas, Level, Limits
+from mnistbench.machine import limits
+from mnistbench.machine.rates import Blas, Level, Limits
 from mnistbench.reference.parameters import Parameters, load_model, load_parameters, save_parameters
 from mnistbench.task.workload import PRESETS, Network
 from mnistbench.threads import usable_cpus
@@ -660,7 +660,7 @@ def test_an_unwritable_file_is_known_before_training(data: Path, monkeypatch: py
     def trained(*arguments: object, **options: object) -> None:
         raise AssertionError("trained for nothing")
 
-    monkeypatch.setattr("mnistbench.training.train_workload", trained)
+    monkeypatch.setattr("mnistbench.training.loop.train_workload", trained)
     monkeypatch.setattr("mnistbench.datasets.load_data", trained)
     Path("file").write_text("no folder")
     for options in (["--save", "file/model.npz"], ["--plot", "file/run.png"], ["--plot", "run.pdf"]):

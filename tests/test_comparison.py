@@ -18,17 +18,17 @@ import pytest
 from rich.console import Console
 
 import mnistbench.backends as registry
-from mnistbench import comparison, report, results
+from mnistbench import comparison, machine, report, results
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.comparison import Comparison, contenders, race, storing
 from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
-from mnistbench.measurement import machine, statistics
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
+from mnistbench.timing import statistics
 from tests import builders
 
 DATA = builders.dataset(200, 30, 5)
@@ -524,8 +524,8 @@ def test_statistics_are_those_of_pytest_benchmark(rounds: int) -> None:
 
 
 def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnistbench.measurement import cold
-    from mnistbench.measurement.clock import Costs
+    from mnistbench.timing.clock import Costs
+    from mnistbench.training import cold
 
     monkeypatch.setattr(cold, "measure", lambda *_: cold.ColdStart(Costs(1, 1, 1, 1), None, None))
     found = compare("numpy", "ReturnsEarly", "Honest", rounds=3)

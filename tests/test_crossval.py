@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench import training
-from mnistbench.crossval import CrossValidation, cross_validate, fold_of_each
 from mnistbench.exceptions import OptionError
 from mnistbench.reference import evaluation
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Workload
-from mnistbench.training import Report
+from mnistbench.training import loop
+from mnistbench.training.crossval import CrossValidation, cross_validate, fold_of_each
+from mnistbench.training.loop import Report
 from tests import builders
 
 DATA = builders.dataset(40, 12, 3, ink=0.9)  # and 23 of dev
@@ -57,9 +57,9 @@ def test_each_fold_is_judged_by_who_was_not_trained_on_it(monkeypatch: pytest.Mo
 
     def spied(workload: Workload, dataset: object, *arguments: object, **options: object) -> object:
         seen.append(dataset)
-        return training.train_workload(workload, dataset, *arguments, **options)  # type: ignore[arg-type]
+        return loop.train_workload(workload, dataset, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("mnistbench.crossval.train_workload", spied)
+    monkeypatch.setattr("mnistbench.training.crossval.train_workload", spied)
     found = cross_validate(TASK, DATA, "numpy", 4, threads=1)
     everything = np.concatenate([DATA.train.images, DATA.dev.images])
     tested = np.concatenate([part.test.images for part in seen])  # type: ignore[attr-defined]

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistbench.measurement import limits, machine
-from mnistbench.measurement.rates import GpuLimits
+from mnistbench import machine
+from mnistbench.machine import limits
+from mnistbench.machine.rates import GpuLimits
 from mnistbench.task.workload import DTYPES
 from tests.cuda.host import needs_compiler
 from tests.cuda.nvrtc import nvrtc, nvrtc_build
 
 SOURCE = Path(machine.__file__).with_name("limits.cu")
-GPU = "mnistbench.measurement.gpu"
+GPU = "mnistbench.machine.gpu"
 
 # What a thread of the GPU knows, and one after the other of them.
 _ON_THE_CPU = """
@@ -179,7 +180,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 def forget() -> None:
     """The module that was imported with the stand-in."""
     sys.modules.pop(GPU, None)
-    vars(sys.modules["mnistbench.measurement"]).pop("gpu", None)
+    vars(sys.modules["mnistbench.machine"]).pop("gpu", None)
 
 
 def test_the_rates_are_of_the_work_that_was_launched(device: Device) -> None:

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import ThreadpoolController
 
+from mnistbench import machine
 from mnistbench.exceptions import OptionError
-from mnistbench.measurement import kernels, limits, machine, overview, probes
-from mnistbench.measurement.probes import Probe
-from mnistbench.measurement.rates import Blas, GpuLimits, Level, Limits
+from mnistbench.machine import kernels, limits, overview, probes
+from mnistbench.machine.probes import Probe
+from mnistbench.machine.rates import Blas, GpuLimits, Level, Limits
 from mnistbench.task.workload import DTYPES
 from mnistbench.threads import usable_cpus
 
@@ -116,7 +117,7 @@ def test_the_best_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         return took, 0.95 * took * threads
 
     monkeypatch.setattr(probes, "_round", a_round)
-    monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("mnistbench.machine.probes.time.perf_counter", lambda: next(clock))
     two = {"a": Probe(lambda thread, units: "a", 6.0), "b": Probe(lambda thread, units: "b", 8.0)}
     found = probes.best_rates(two, 3, 2.5)
     assert {name: rate.value for name, rate in found.items()} == {"a": 6.0 / 0.5, "b": 8.0 / 4.0}
@@ -146,7 +147,7 @@ def test_other_processes_are_noticed(
 
     monkeypatch.setattr(probes, "usable_cpus", lambda: cpus)
     monkeypatch.setattr(probes, "_round", a_round)
-    monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: float(len(done)))
+    monkeypatch.setattr("mnistbench.machine.probes.time.perf_counter", lambda: float(len(done)))
     found = probes.best_rates({"": Probe(lambda thread, units: None, 1.0)}, 2, 2.0, busy)
     assert len(done) == 1 + rounds
     assert found[""].share == pytest.approx(share)
@@ -162,7 +163,7 @@ def test_rounds_become_long_enough(seconds_per_unit: float, monkeypatch: pytest.
         return took[-1], took[-1]
 
     monkeypatch.setattr(probes, "_round", a_round)
-    monkeypatch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: sum(took))
+    monkeypatch.setattr("mnistbench.machine.probes.time.perf_counter", lambda: sum(took))
     found = probes.best_rates({"": Probe(lambda thread, units: None, 1.0)}, 1, 9.0)
     assert took[-1] >= probes._ROUND
     assert took[-1] <= max(2 * probes._ROUND, seconds_per_unit) + 1e-3
@@ -174,7 +175,7 @@ def test_all_threads_do_their_part(threads: int, rounds: int) -> None:
     done: list[tuple[int, int]] = []
     clock = iter(float(second) for second in range(1000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnistbench.measurement.probes.time.perf_counter", lambda: next(clock))
+        patch.setattr("mnistbench.machine.probes.time.perf_counter", lambda: next(clock))
         patch.setattr(probes, "QUIET", 0.0)
         probe = Probe(lambda thread, units: done.append((thread, units)), 1.0)
         # A round has two looks at the clock, and there is one more after it.
@@ -187,7 +188,7 @@ def test_all_threads_do_their_part(threads: int, rounds: int) -> None:
 def test_the_peak_counts_what_was_computed(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 operations for each chain, lane, step and thread."""
     steps = []
-    monkeypatch.setattr("mnistbench.measurement.probes.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("mnistbench.machine.probes.platform.machine", lambda: "x86_64")
     monkeypatch.setattr(kernels, "has_multiply_add", lambda: True)
     monkeypatch.setattr(kernels, "run_chains", lambda value, count: steps.append((value.dtype.name, count)))
     found = probes.arithmetic(threads)
@@ -202,7 +203,7 @@ def test_the_peak_counts_what_was_computed(threads: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("processor", "fused"), [("arm64", True), ("x86_64", False)])
 def test_where_multiply_adds_are_not_the_limit(processor: str, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnistbench.measurement.probes.platform.machine", lambda: processor)
+    monkeypatch.setattr("mnistbench.machine.probes.platform.machine", lambda: processor)
     monkeypatch.setattr(kernels, "has_multiply_add", lambda: fused)
     assert probes.arithmetic(1) == {}
 
@@ -266,7 +267,7 @@ def test_a_product_is_on_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append((left.dtype.name, [pool["num_threads"] for pool in blas.info()]))
 
     monkeypatch.setattr(probes, "_PRODUCT_SIZE", 24)
-    monkeypatch.setattr("mnistbench.measurement.probes.np.matmul", spy)
+    monkeypatch.setattr("mnistbench.machine.probes.np.matmul", spy)
     for dtype in DTYPES:
         probe = probes.product(dtype, 1)
         probe.work(0, 2)

@@ -21,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mnistbench import machine
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.measurement import cold, machine
-from mnistbench.measurement.clock import Costs, timed
-from mnistbench.measurement.statistics import NOISY_SPREAD, median
 from mnistbench.task.workload import Workload, preset
 from mnistbench.threads import usable_cpus
+from mnistbench.timing.clock import Costs, timed
+from mnistbench.timing.statistics import NOISY_SPREAD, median
+from mnistbench.training import cold
 
 # Statistics
 
@@ -118,7 +119,7 @@ def test_costs_add_up() -> None:
 
 def test_the_clock_times_the_call_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([100.0, 103.5])
-    monkeypatch.setattr("mnistbench.measurement.clock.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("mnistbench.timing.clock.time.perf_counter", lambda: next(ticks))
     assert timed(lambda: "result") == ("result", 3.5)
 
 

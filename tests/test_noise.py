@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mnistbench.measurement import noise
-from mnistbench.measurement.statistics import different, paired_ratio
+from mnistbench.timing import noise
+from mnistbench.timing.statistics import different, paired_ratio
 
 GOOD = [1.0, 1.01, 1.02, 1.03, 1.04]
 
@@ -39,7 +39,7 @@ def test_timings(samples: list[float], warnings: list[str]) -> None:
 def test_own_work_is_not_another_process_s(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [(100.0, 10.0, 1.0), (110.0, 19.0, 1.5)]
     monkeypatch.setattr(noise, "_cpu_seconds", lambda: seconds.pop(0))
-    monkeypatch.setattr("mnistbench.measurement.noise.time.perf_counter", lambda: 5.0 * (2 - len(seconds)))
+    monkeypatch.setattr("mnistbench.timing.noise.time.perf_counter", lambda: 5.0 * (2 - len(seconds)))
     with noise.Watch() as watch:
         pass
     assert watch.others == pytest.approx(0.1)

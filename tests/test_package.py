@@ -21,7 +21,7 @@ LIGHT = [
     "mnistbench.cli",
     "mnistbench.exceptions",
     "mnistbench.files",
-    "mnistbench.measurement.rates",
+    "mnistbench.machine.rates",
     "mnistbench.task.recipe",
     "mnistbench.threads",
     "mnistbench.task.workload",

@@ -14,7 +14,7 @@ from mnistbench.datasets.copies import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.evaluation import score
 from mnistbench.task.workload import PRESETS, Network, preset
-from mnistbench.training import train_workload
+from mnistbench.training.loop import train_workload
 
 
 @pytest.fixture(autouse=True)

@@ -21,11 +21,12 @@ from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.measurement import limits, statistics
-from mnistbench.measurement.clock import Costs, timed
-from mnistbench.measurement.cold import ColdStart
-from mnistbench.measurement.rates import GpuLimits, Level, Limits
+from mnistbench.machine import limits
+from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.task.workload import DTYPES, DType, Workload, preset
+from mnistbench.timing import statistics
+from mnistbench.timing.clock import Costs, timed
+from mnistbench.training.cold import ColdStart
 
 PEAK = 1e9
 """What a thread of the machine of these tests can do, in floating-point operations a second."""

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mnistbench.backends as registry
-from mnistbench import reference, training
+from mnistbench import reference
 from mnistbench.backends import Backend, Metrics
 from mnistbench.backends.numpy import GeneralNumpyTrainer, NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split
@@ -30,7 +30,8 @@ from mnistbench.reference import mlp
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DTYPES, Network, Workload
-from mnistbench.training import Report, TrainingResult, train_workload
+from mnistbench.training import loop
+from mnistbench.training.loop import Report, TrainingResult, train_workload
 
 IMAGE_SHAPE, CLASSES = (4, 5), 3
 
@@ -47,7 +48,7 @@ DATASET = Dataset("noise", IMAGE_SHAPE, CLASSES, split(40, 1), split(15, 2), spl
 
 
 def train(dataset: Dataset = DATASET, backend: str = "numpy", **options: Any) -> TrainingResult:
-    return training.train(dataset, backend, **{"iterations": 25, "hidden": 4, "threads": 1, **options})
+    return loop.train(dataset, backend, **{"iterations": 25, "hidden": 4, "threads": 1, **options})
 
 
 def by_hand(iterations: int, alpha: float, dtype: Any, parameters: Parameters | None = None) -> list[dict[str, Any]]:
@@ -286,7 +287,7 @@ def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
         metrics: Metrics = honest(self, iterations)
         return metrics
 
-    monkeypatch.setattr("mnistbench.measurement.clock.time.perf_counter", lambda: now)
+    monkeypatch.setattr("mnistbench.timing.clock.time.perf_counter", lambda: now)
     monkeypatch.setattr(type(backend), "start", started)
     monkeypatch.setattr(type(backend), "warm_up", warmed)
     monkeypatch.setattr(trainer_class, "advance", advanced)

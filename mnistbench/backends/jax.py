@@ -30,9 +30,9 @@ from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
 from mnistbench.backends.jax_device import DeviceTrainer, matmul
 from mnistbench.backends.jax_general import GeneralJaxTrainer, compile_general
 from mnistbench.datasets import Dataset, Split
-from mnistbench.measurement.clock import timed
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
+from mnistbench.timing.clock import timed
 
 # Images of a block, about, and bytes of images up to which all of them are taken at once without a trial.
 _BLOCK = 2048

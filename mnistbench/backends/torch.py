@@ -33,9 +33,9 @@ from mnistbench.backends.torch_device import DeviceTrainer
 from mnistbench.backends.torch_general import GeneralTorchTrainer, fastest_way
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.measurement.clock import timed
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
+from mnistbench.timing.clock import timed
 
 # Bytes of images up to which nothing is compiled: an iteration takes about a millisecond then, and compiling seconds.
 _SMALL = 16 * 2**20

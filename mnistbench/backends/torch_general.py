@@ -35,12 +35,12 @@ from mnistbench.backends.base import Metrics
 from mnistbench.backends.torch_device import DeviceTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.measurement.clock import timed
 from mnistbench.reference import counter
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import DType, Workload
+from mnistbench.timing.clock import timed
 
 # Random words of a batch up to which nothing is compiled: they take less than a millisecond, and compiling seconds.
 _SMALL = 16_384

@@ -16,7 +16,7 @@ Columns of the rows, of which there is one for each backend and dtype:
     tolerance: the error that is tolerated at the end.
     speedup_low, speedup_high: an interval of the speedup, or NaN; they may be absent.
     dense_flops, bytes_read: of an iteration; flops_per_second: the rate; limits: what the machine can do at best,
-        as :class:`mnistbench.measurement.limits.Limits` describes it; skips: which work is left out, in words, or
+        as :class:`mnistbench.machine.limits.Limits` describes it; skips: which work is left out, in words, or
         None. Only the roofline needs them, and it leaves out rows that lack them.
 
 The attribute ``images`` of the DataFrame, where it is set, is the number of training images.

@@ -13,8 +13,8 @@ from mnistbench.cli.common import out, plain_table
 from mnistbench.task.workload import Published, Workload
 
 if TYPE_CHECKING:
-    from mnistbench.crossval import CrossValidation
-    from mnistbench.training import Report, TrainingResult
+    from mnistbench.training.crossval import CrossValidation
+    from mnistbench.training.loop import Report, TrainingResult
 
 Reporter = Callable[["Report"], None]
 
@@ -164,7 +164,7 @@ def crossval_record(found: CrossValidation) -> dict[str, Any]:
 
 def training_record(result: TrainingResult, published: Published | None) -> dict[str, Any]:
     """The run as JSON values."""
-    from mnistbench.measurement import machine
+    from mnistbench import machine
 
     return {
         "backend": result.backend,

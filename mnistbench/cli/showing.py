@@ -37,7 +37,7 @@ def machine(
 ) -> None:
     """Show this machine and the rates that no computation on it can exceed: measured once, then kept."""
     threads.limit(threads_)
-    from mnistbench.measurement import limits, overview
+    from mnistbench.machine import limits, overview
 
     with out.status("measuring the machine's limits ..."):
         found = limits.limits(threads_, again)

@@ -26,7 +26,7 @@ from mnistbench.task.workload import PUBLISHED, DType
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
-    from mnistbench.training import Report, TrainingResult
+    from mnistbench.training.loop import Report, TrainingResult
 
 
 @taking_training_options
@@ -45,8 +45,8 @@ def train(
     threads.limit(options.threads)
     registry.require(options.backend)
 
-    from mnistbench import training
     from mnistbench.files import require_writable
+    from mnistbench.training import loop
 
     options.check()
     if plot:
@@ -56,7 +56,7 @@ def train(
     dataset = options.load()
     workload = options.task(dataset)
     with reporting(workload, quiet=as_json) as report:
-        result = training.train_workload(
+        result = loop.train_workload(
             workload,
             dataset,
             options.backend,
@@ -108,8 +108,8 @@ def crossval(
     threads.limit(options.threads)
     registry.require(options.backend)
 
-    from mnistbench.crossval import cross_validate
     from mnistbench.datasets import DEV_SIZE
+    from mnistbench.training.crossval import cross_validate
 
     options.check()
     if options.dev_size is not None and options.patience is None:

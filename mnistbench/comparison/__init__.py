@@ -20,10 +20,10 @@ from mnistbench.backends import Trainer
 from mnistbench.comparison import contenders as ways
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
-from mnistbench.measurement import noise
-from mnistbench.measurement.statistics import Ratio, different, paired_ratio
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
+from mnistbench.timing import noise
+from mnistbench.timing.statistics import Ratio, different, paired_ratio
 
 BASELINE = "numpy"
 """What others are compared with, unless somebody chooses, or it does not take part."""
@@ -99,7 +99,7 @@ class Comparison:
 
     def different(self, contender: Contender) -> bool | None:
         """Whether the times of a contender and its baseline differ by more than chance (see
-        :func:`~mnistbench.measurement.statistics.different`); None where nothing can be said."""
+        :func:`~mnistbench.timing.statistics.different`); None where nothing can be said."""
         pairs = self.pairs(contender)
         return None if pairs is None else different(*pairs)
 

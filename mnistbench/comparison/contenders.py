@@ -30,9 +30,9 @@ from mnistbench import threads as thread_limits
 from mnistbench.backends import Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
-from mnistbench.measurement.clock import timed
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
+from mnistbench.timing.clock import timed
 
 _ENDING = 1.0  # seconds that a process gets to end by itself
 

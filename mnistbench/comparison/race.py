@@ -24,14 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench import results, training
+from mnistbench import results
 from mnistbench.agreement import Check, Trajectory, check_metrics, check_round, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.comparison import Comparison, Contender, Progress
 from mnistbench.comparison import contenders as ways
-from mnistbench.measurement import noise
-from mnistbench.measurement.clock import timed
 from mnistbench.task.workload import Workload
+from mnistbench.timing import noise
+from mnistbench.timing.clock import timed
+from mnistbench.training import loop
 
 Racing = Sequence[tuple[Contender, Trainer]]
 
@@ -168,9 +169,9 @@ def _outside_of_the_clock(samples: Sequence[float], asides: _Asides) -> str | No
 def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> None:
     trajectory = _trajectory(comparison)
     dataset = trajectory.dataset
-    dev = training.accuracy(trainer, dataset.dev)
-    test = training.accuracy(trainer, dataset.test)
-    train, last = training.final_score(trainer, comparison.workload, dataset.train)
+    dev = loop.accuracy(trainer, dataset.dev)
+    test = loop.accuracy(trainer, dataset.test)
+    train, last = loop.final_score(trainer, comparison.workload, dataset.train)
     contender.accuracy = train.accuracy
     contender.final = {
         "loss": train.loss,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mnistbench import files, report, results
+from mnistbench import files, machine, report, results
 from mnistbench.comparison import Comparison, Contender
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.measurement import cold, machine
+from mnistbench.training import cold
 
 
 def record(comparison: Comparison) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mnistbench.measurement import limits, machine
-from mnistbench.measurement.rates import Limits, Rates
+from mnistbench import machine
+from mnistbench.machine import limits
+from mnistbench.machine.rates import Limits, Rates
 
 WORTH_A_WARNING = 0.7
 """A matrix product below this fraction of the multiply-add peak is slower than a library that knows the processor."""

@@ -14,7 +14,7 @@ from typing import Any
 import cupy as cp
 import numpy as np
 
-from mnistbench.measurement.rates import GpuLimits, Level
+from mnistbench.machine.rates import GpuLimits, Level
 from mnistbench.task.workload import DTYPES, DType
 
 CHAINS = 8

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mnistbench.datasets import DEV_SIZE, Dataset, Split
 from mnistbench.exceptions import OptionError
 from mnistbench.task.workload import Workload
-from mnistbench.training import Report, TrainingResult, train_workload
+from mnistbench.training.loop import Report, TrainingResult, train_workload
 
 
 @dataclass(frozen=True)

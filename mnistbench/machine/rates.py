@@ -1,6 +1,6 @@
 """What a machine can do at best, as values: rates of arithmetic and of reading, and their JSON.
 
-:mod:`mnistbench.measurement.limits` measures them. Reading them back, from a row or a file, loads no array library.
+:mod:`mnistbench.machine.limits` measures them. Reading them back, from a row or a file, loads no array library.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import mnistbench.backends as registry
 from mnistbench import threads as thread_limits
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.measurement.clock import Costs
 from mnistbench.task.workload import Workload
+from mnistbench.timing.clock import Costs
 
 # Compiling longer than this is worth asking what it costs the next process, which finds the result on disk.
 _WORTH_CACHING = 0.05
@@ -78,13 +78,13 @@ def child() -> None:
         thread_limits.limit(options["threads"])
         registry.require(options["backend"])  # before NumPy is loaded, so that its import is in the backend's
 
-        from mnistbench import training
+        from mnistbench import machine
         from mnistbench.datasets.copies import load_images
-        from mnistbench.measurement import machine
+        from mnistbench.training import loop
 
         workload = replace(Workload.from_description(options["workload"]), iterations=1)
         images = load_images(workload.images, workload.seed)
-        result = training.train_workload(workload, images, options["backend"], threads=options["threads"])
+        result = loop.train_workload(workload, images, options["backend"], threads=options["threads"])
     except MnistbenchError as error:
         sys.exit(str(error))
     print(json.dumps({"costs": result.costs.as_dict(), "peak_memory_bytes": machine.peak_memory()}))

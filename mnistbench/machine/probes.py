@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from mnistbench.measurement import kernels, machine
-from mnistbench.measurement.rates import QUIET, Blas
+from mnistbench import machine
+from mnistbench.machine import kernels
+from mnistbench.machine.rates import QUIET, Blas
 from mnistbench.task.workload import DTYPES, DType
 from mnistbench.threads import usable_cpus
 

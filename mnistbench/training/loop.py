@@ -15,11 +15,11 @@ import mnistbench.backends as registry
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import Diverged, ModelError, OptionError
-from mnistbench.measurement.clock import Costs, timed
 from mnistbench.reference.evaluation import Score, score
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation, Recipe
 from mnistbench.task.workload import DType, Workload
+from mnistbench.timing.clock import Costs, timed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,10 +18,11 @@ from typing import Any
 
 import platformdirs
 
+from mnistbench import machine
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.measurement import machine, probes
-from mnistbench.measurement.rates import GpuLimits, Level, Limits
+from mnistbench.machine import probes
+from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.task.workload import DTYPES
 from mnistbench.threads import resolve, usable_cpus
 
@@ -127,7 +128,7 @@ def _gpu() -> GpuLimits | None:
     if machine.gpu_name() is None:
         return None
     try:
-        from mnistbench.measurement import gpu
+        from mnistbench.machine import gpu
 
         return gpu.measure()
     except Exception:  # no CuPy, or one that cannot run here: its errors have no base class of their own

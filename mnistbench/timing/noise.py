@@ -17,7 +17,7 @@ from typing import Self
 
 import psutil
 
-from mnistbench.measurement.statistics import median
+from mnistbench.timing.statistics import median
 
 OUTLIER = 0.50
 """A timing further than this fraction of the median from the median is an outlier."""

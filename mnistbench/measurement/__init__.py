@@ -1,1 +1,0 @@
-"""The clock, the machine's description, its limits, and statistics of repeated measurements."""

@@ -1,0 +1,1 @@
+"""The clock, statistics of repeated measurements, and what makes them doubtful."""

@@ -1,0 +1,1 @@
+"""Training from start to end: one run, cross-validation, and what a cold process pays."""
