@@ -84,7 +84,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path = Path(config.option.benchmark_json)
     if not path.exists() or not path.stat().st_size:
         return
-    from mnistbench import report, results
+    from mnistbench.results import report, storage
 
     document = json.loads(path.read_text(encoding="utf-8"))
     # A case that was interrupted after its rounds has no row.
@@ -93,7 +93,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     workloads = dict.fromkeys(entry["extra_info"]["workload"]["name"] for entry in document["benchmarks"])
     name = f"{'-'.join(workloads)}_{document['commit_info']['id'][:7]}"
-    stored = results.store(_folder(config), name, document)
+    stored = storage.store(_folder(config), name, document)
     config.stash[_written] = [stored, *report.write(stored.parents[1])]
     if path.parent == config.stash.get(_temporary, None):
         shutil.rmtree(path.parent)
@@ -103,14 +103,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     _left_out(terminalreporter)
     if not (written := config.stash.get(_written, [])):
         return
-    from mnistbench import report, results
+    from mnistbench.results import report, storage
 
-    rows = results.load(written[0].parent)
+    rows = storage.load(written[0].parent)
     rows = rows[rows["file"] == written[0].name]
     for workload in rows["workload"].unique():
         terminalreporter.section(f"{workload} workload, {rows['machine'].iloc[0]}")
-        scaled = workload == results.SCALING
-        lines = _scaling(results.scaling(rows)) if scaled else report.as_text(results.latest(rows, workload))
+        scaled = workload == storage.SCALING
+        lines = _scaling(storage.scaling(rows)) if scaled else report.as_text(storage.latest(rows, workload))
         for line in lines:
             terminalreporter.write_line(line)
     terminalreporter.write_line("")
@@ -138,7 +138,7 @@ def _left_out(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _scaling(rows: pd.DataFrame) -> Iterator[str]:
     """A line for each case."""
-    from mnistbench import report
+    from mnistbench.results import report
 
     for row in rows.to_dict("records"):
         per_iteration = [report.seconds(row[name] / row["iterations"]) for name in ("median", "low", "high")]

@@ -20,12 +20,13 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
-from mnistbench import machine, results
+from mnistbench import machine
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.results import storage
 from mnistbench.task.workload import DType, Network, Workload, preset
 from mnistbench.threads import resolve
 from mnistbench.timing.clock import Costs, timed
@@ -133,7 +134,7 @@ def dataset(images: int) -> Dataset:
 def trajectory(images: int, hidden: int) -> Trajectory:
     """The reference's first iterations; its images, 8 bytes a pixel, are not kept."""
     data = dataset(images)
-    task = Workload(data.network(hidden), images, _COMPARED, dtype="float64", name=results.SCALING)
+    task = Workload(data.network(hidden), images, _COMPARED, dtype="float64", name=storage.SCALING)
     found = Trajectory(task, data)
     found.free_images()
     return found
@@ -183,7 +184,7 @@ def test_scaling(
         agreement = compare(trainer, backend_name, dtype, reference)
         iteration = settle(trainer)
         paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
-        task = replace(workload, iterations=round_length(iteration), name=results.SCALING)
+        task = replace(workload, iterations=round_length(iteration), name=storage.SCALING)
         # What pytest-benchmark compares with earlier runs must be the same in all of this.
         benchmark.name = f"{task.name}-{case}-{backend_name}-{dtype}-{task.iterations}-iterations"
         benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
@@ -249,7 +250,7 @@ def row(
         agreement, checks=[*agreement.checks, *again.checks], failure=agreement.failure or again.failure
     )
     start = ColdStart(Costs(load=loading), None, None)
-    found = results.row(task, description, start, samples, agreement, reference, final)
+    found = storage.row(task, description, start, samples, agreement, reference, final)
     found["costs"] = {name: found["costs"][name] for name in ("load", "train")}
     found["agreement"]["tolerance"] = reference.drift(_COMPARED, task.dtype)
     found["compared"] = f"{_COMPARED} iterations, before and after the timing: all but the gradients"

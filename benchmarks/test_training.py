@@ -11,10 +11,10 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
-from mnistbench import results
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
 from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
+from mnistbench.results import storage
 from mnistbench.task.workload import DType, Workload, preset
 from mnistbench.timing.clock import timed
 from mnistbench.training import cold, loop
@@ -62,8 +62,8 @@ def test_training(
         fitting = int(_SECONDS / _settle(trainer, workload))
         rounds = pytestconfig.getoption("--rounds") or max(_FEWEST, min(_MOST, fitting))
         # What pytest-benchmark compares with earlier runs must be the same in all of this.
-        benchmark.name = results.case_name(workload, backend_name, trainer.describe())
-        benchmark.fullname = results.case_fullname(benchmark.name)
+        benchmark.name = storage.case_name(workload, backend_name, trainer.describe())
+        benchmark.fullname = storage.case_fullname(benchmark.name)
         benchmark.group = dtype
         metrics = benchmark.pedantic(  # type: ignore[no-untyped-call]
             trainer.advance,
@@ -80,7 +80,7 @@ def test_training(
         final |= {"loss": train.loss, "train_accuracy": train.accuracy}
         if benchmark.stats:
             benchmark.extra_info.update(
-                results.row(
+                storage.row(
                     workload, trainer.describe(), start, benchmark.stats.stats.data, agreement, trajectory, final
                 )
             )

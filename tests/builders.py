@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mnistbench import reproduction
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
+from mnistbench.results import reproduction
 from mnistbench.task.workload import PUBLISHED, DType, Workload, preset
 
 
@@ -43,7 +43,7 @@ def initial(task: Workload) -> Parameters:
 
 
 def errors_document(name: str = "simard", seeds: int = 3, points: int = 20, seconds: float = 1.0) -> dict[str, Any]:
-    """A stored file of test errors of a preset, as :mod:`mnistbench.reproduction` has it."""
+    """A stored file of test errors of a preset, as :mod:`mnistbench.results.reproduction` has it."""
     published = PUBLISHED[name]
     runs = []
     for seed in range(seeds):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mnistbench import machine, report, results
+from mnistbench import machine
+from mnistbench.results import report, storage
 
 pytest.importorskip("pytest_benchmark")
 
@@ -39,7 +40,7 @@ def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
     folder, printed = measured
     (path,) = stored(folder)
     assert path.name.startswith("0001_smoke_")
-    (row,) = results.load(path.parent).to_dict("records")
+    (row,) = storage.load(path.parent).to_dict("records")
     assert (row["backend"], row["dtype"], row["workload"]) == ("numpy", "float64", "smoke")
     assert row["validated"] is True, row["problem"]
     assert len(row["samples"]) == 3
@@ -56,7 +57,7 @@ def test_beyond_the_classic_who_cannot_is_left_out_and_errors_are_drawn(tmp_path
     found = benchmarks(*only, "-k", "numpy or plain")
     assert found.returncode == 0, found.stdout + found.stderr
     assert "numba-plain does not implement 2 hidden layers" in found.stdout
-    (row,) = results.load(stored(folder)[0].parent).to_dict("records")
+    (row,) = storage.load(stored(folder)[0].parent).to_dict("records")
     assert (row["backend"], row["workload"], row["validated"]) == ("numpy", "smoke-deep", True), row["problem"]
     assert [point["iteration"] for point in row["errors"]] == [0, 1, 2, 5, 10, 20, 32]
     assert list(stored(folder)[0].parent.glob("smoke-deep-error-over-time.svg"))
@@ -88,7 +89,7 @@ def test_the_gate_can_fail(measured: tuple[Path, str], tmp_path: Path) -> None:
     stats["data"] = [value / 1e6 for value in stats["data"]]
     for name in ("min", "max", "mean", "median", "stddev", "q1", "q3", "iqr", "ld15iqr", "hd15iqr", "total"):
         stats[name] /= 1e6
-    earlier = results.store(folder, "smoke_earlier", document)
+    earlier = storage.store(folder, "smoke_earlier", document)
     gate = ["--benchmark-compare", "0001", "--benchmark-compare-fail", "median:5%"]
     found = benchmarks(*ONE_CASE, "--rounds", 1, "--results", tmp_path / "results", *gate)
     assert found.returncode != 0, found.stdout
@@ -135,9 +136,9 @@ def test_the_scaling_is_measured_stored_and_drawn(scaled: tuple[Path, str]) -> N
     folder, printed = scaled
     (path,) = stored(folder)
     assert path.name.startswith("0001_scaling_")
-    rows = results.load(path.parent)
-    assert results.latest(rows, "classic").empty
-    found = results.scaling(rows)
+    rows = storage.load(path.parent)
+    assert storage.latest(rows, "classic").empty
+    found = storage.scaling(rows)
     assert found["hidden"].tolist() == [10, 32, 64, 128, 256, 512]
     assert set(found["images"]) == {1_000}
     assert found["axes"].tolist() == [["images", "hidden", "threads"], *[["hidden"]] * 5]
@@ -163,7 +164,7 @@ def test_cases_beyond_the_budget_are_named(tmp_path: Path) -> None:
     found = benchmarks(*options, "--budget", 0, "--results", tmp_path / "results", what="test_scaling.py")
     assert found.returncode == 0, found.stdout + found.stderr
     (path,) = stored(tmp_path / "results")
-    assert results.load(path.parent)["images"].tolist() == [1_000], "of the first case nothing was known"
+    assert storage.load(path.parent)["images"].tolist() == [1_000], "of the first case nothing was known"
     left_out = [line for line in found.stdout.splitlines() if "--budget" in line and not line.startswith("SKIPPED")]
     assert len(left_out) == 6
     assert left_out[-1].startswith("10000-images-512-hidden-1-threads-numpy-float32: would take about ")

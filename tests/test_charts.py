@@ -25,9 +25,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from mnistbench import charts, reproduction
+from mnistbench import charts
 from mnistbench.charts import page, storage
 from mnistbench.exceptions import DataError, MnistbenchError
+from mnistbench.results import reproduction
 from mnistbench.task.workload import PUBLISHED
 from tests import builders
 

@@ -23,14 +23,15 @@ from typer.testing import CliRunner
 
 import mnistbench
 import mnistbench.backends as registry
-from mnistbench import agreement, results
+from mnistbench import agreement
 from mnistbench.agreement import Agreement, Check
 from mnistbench.cli import app
+from mnistbench.datasets.csv import COLUMNS
 from mnistbench.datasets.idx import FILE_NAMES
-from mnistbench.datasets.kaggle import COLUMNS
 from mnistbench.machine import limits
 from mnistbench.machine.rates import Blas, Level, Limits
 from mnistbench.reference.parameters import Parameters, load_model, load_parameters, save_parameters
+from mnistbench.results import storage
 from mnistbench.task.workload import PRESETS, Network
 from mnistbench.threads import usable_cpus
 from tests.test_report import document, entry
@@ -549,7 +550,7 @@ def stored_results(folder: Path) -> Path:
     """A folder of results with one classic row, of numba in float32."""
     measured = entry("numba", "float32", 1.0)
     measured["stats"]["data"] = [1.0, 1.25, 1.5]
-    results.store(folder / "machine", "classic_0123456", document(measured))
+    storage.store(folder / "machine", "classic_0123456", document(measured))
     return folder
 
 

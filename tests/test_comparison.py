@@ -18,14 +18,15 @@ import pytest
 from rich.console import Console
 
 import mnistbench.backends as registry
-from mnistbench import comparison, machine, report, results
+from mnistbench import comparison, machine
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
-from mnistbench.comparison import Comparison, contenders, race, storing
+from mnistbench.comparison import Comparison, processes, race, storing
 from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
 from mnistbench.reference.parameters import Parameters
+from mnistbench.results import report, storage
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
 from mnistbench.timing import statistics
@@ -260,13 +261,13 @@ def test_a_cheat_has_no_result_and_the_others_do(kind: type[Honest]) -> None:
 @pytest.mark.usefixtures("fakes")
 def test_a_rate_above_the_machine_s_peak_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of one contender runs too slowly by far."""
-    real = contenders.timed_round
+    real = processes.timed_round
 
-    def slow_clock(trainer: Trainer, iterations: int) -> contenders.Round:
+    def slow_clock(trainer: Trainer, iterations: int) -> processes.Round:
         found = real(trainer, iterations)
         return replace(found, seconds=found.seconds / (1 if type(trainer) is Honest else 1e6), late=0.0)
 
-    monkeypatch.setattr(contenders, "timed_round", slow_clock)
+    monkeypatch.setattr(processes, "timed_round", slow_clock)
     monkeypatch.setattr(race, "PREPARING_FLOOR", 1.0)
     numpy, honest = compare("numpy", "Honest").contenders
     assert numpy.problem is not None
@@ -334,12 +335,12 @@ def test_the_same_in_a_process_of_its_own() -> None:
 
 
 def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainers: list[contenders.RemoteTrainer] = []
-    start = contenders.start
+    trainers: list[processes.RemoteTrainer] = []
+    start = processes.start
 
     def remember(*arguments: Any) -> Trainer:
         trainer = start(*arguments)
-        assert isinstance(trainer, contenders.RemoteTrainer)
+        assert isinstance(trainer, processes.RemoteTrainer)
         trainers.append(trainer)
         return trainer
 
@@ -348,7 +349,7 @@ def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch:
             trainers[0]._process.kill()
             trainers[0]._process.join()
 
-    monkeypatch.setattr(contenders, "start", remember)
+    monkeypatch.setattr(processes, "start", remember)
     found = compare("numpy", "numba", isolate=True, progress=kill)
     assert found.contenders[0].problem is not None
     assert found.contenders[0].problem.startswith("the process of backend numpy ended unexpectedly")
@@ -359,19 +360,19 @@ def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch:
 def test_an_error_of_another_process_comes_as_that_error() -> None:
     deep = Workload(Network((30, 4, 4, 5)), len(DATA.train), 2)
     with pytest.raises(UnsupportedWorkload, match="backend numba-plain does not implement 2 hidden layers"):
-        contenders.RemoteTrainer("numba-plain", deep, DATA, builders.initial(TASK), None)
+        processes.RemoteTrainer("numba-plain", deep, DATA, builders.initial(TASK), None)
 
 
 def test_an_unavailable_backend_of_another_process_is_that_error() -> None:
     if registry.availability("cupy").usable:
         pytest.skip("there is a GPU")
     with pytest.raises(BackendUnavailable, match="backend cupy is unavailable: ") as found:
-        contenders.RemoteTrainer("cupy", TASK, DATA, builders.initial(TASK), None)
+        processes.RemoteTrainer("cupy", TASK, DATA, builders.initial(TASK), None)
     assert found.value.fix
 
 
 def test_another_process_knows_who_is_available() -> None:
-    assert contenders.available_elsewhere() == registry.available()
+    assert processes.available_elsewhere() == registry.available()
 
 
 @pytest.mark.parametrize("first", ["libiomp", "libgomp"])
@@ -491,7 +492,7 @@ def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]
 def test_the_rows_are_stored_with_paired_speedups(stored: tuple[Path, dict[str, Any]]) -> None:
     folder, printed = stored
     (path,) = (folder / machine.folder_name()).glob("0001_smoke_*.json")
-    rows = results.latest(results.load(path.parent), "smoke")
+    rows = storage.latest(storage.load(path.parent), "smoke")
     assert list(rows["dtype"]) == ["float32", "float64"]
     assert rows["validated"].all(), list(rows["problem"])
     assert list(rows["samples"]) == [contender["seconds"] for contender in printed["contenders"]]
@@ -519,7 +520,7 @@ def test_statistics_are_those_of_pytest_benchmark(rounds: int) -> None:
     for value in samples:
         stats.update(value)
     expected = stats.as_dict()
-    found = results._stats(samples)
+    found = storage._stats(samples)
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
@@ -531,7 +532,7 @@ def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch
     found = compare("numpy", "ReturnsEarly", "Honest", rounds=3)
     found.workload = replace(found.workload, name="smoke")
     storing.store(found, tmp_path, None)
-    rows = results.load(tmp_path / machine.folder_name())
+    rows = storage.load(tmp_path / machine.folder_name())
     assert list(rows["validated"]) == [True, False, True]
     assert rows["problem"].iloc[1].startswith("advance returned before its work was done")
 

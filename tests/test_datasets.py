@@ -25,8 +25,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from mnistbench.datasets import DEV_SIZE, EMBEDDED, EMBEDDED_TRAIN_SIZE, Dataset, Split, load_data
+from mnistbench.datasets.csv import CHUNK_LINES, COLUMNS, read_csv
 from mnistbench.datasets.idx import FILE_NAMES, read_folder, read_idx
-from mnistbench.datasets.kaggle import CHUNK_LINES, COLUMNS, read_csv
 from mnistbench.exceptions import DataError, OptionError
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILE_NAMES

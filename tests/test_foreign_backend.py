@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mnistbench
-from mnistbench import results
+from mnistbench.results import storage
 
 pytest.importorskip("hatchling")
 
@@ -71,7 +71,7 @@ def test_it_is_measured_and_drawn(site: Path, tmp_path: Path) -> None:
     run = python(site, "-m", "pytest", ROOT / "benchmarks", "-p", "no:cacheprovider", *options)
     assert run.returncode == 0, run.stdout + run.stderr
     (stored,) = tmp_path.glob("*/0001_smoke_*.json")
-    rows = results.load(stored.parent)
+    rows = storage.load(stored.parent)
     assert rows[["backend", "dtype"]].to_numpy().tolist() == [["blocks", "float32"], ["blocks", "float64"]]
     assert rows["validated"].all()
     assert list(stored.parent.glob("smoke-*.svg"))

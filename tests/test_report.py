@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mnistbench import charts, report, results
+from mnistbench import charts
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.results import report, storage
 from tests import builders
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def entry(backend: str, dtype: str, median: float, workload: str = "classic", **
     """An entry of a pytest-benchmark file, with a row of ours."""
     samples = [median * factor for factor in (1.0, 0.98, 1.01, 0.99, 1.03)]
     row = {
-        "schema": results.SCHEMA,
+        "schema": storage.SCHEMA,
         "backend": backend,
         "workload": {"name": workload, "dtype": dtype, "images": 41_000, "iterations": 500},
         "device": "CPU",
@@ -90,8 +91,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         entry("numba", "float32", 1.0),
         entry("cupy", "float32", 0.01, **NO_RESULT),
     )
-    results.store(folder, "classic_0123456", document(*measured))
-    results.store(folder, "smoke_0123456", document(entry("numpy", "float32", 0.2, "smoke", **NO_RESULT)))
+    storage.store(folder, "classic_0123456", document(*measured))
+    storage.store(folder, "smoke_0123456", document(entry("numpy", "float32", 0.2, "smoke", **NO_RESULT)))
     (project / "README.md").write_text(f"# Title\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n", encoding="utf-8")
     report.write(project / "results")
     return project
@@ -135,7 +136,7 @@ def test_a_changed_timing_makes_all_that_shows_it_stale(project: Path) -> None:
 
 
 def test_a_new_run_makes_its_workload_stale(project: Path) -> None:
-    results.store(
+    storage.store(
         project / "results" / MACHINE, "smoke_0123456", document(entry("numba", "float32", 0.1, "smoke"), day=2)
     )
     new = [path.replace("classic", "smoke") for path in ALL_CHARTS]
@@ -219,18 +220,18 @@ def test_a_damaged_file_is_an_error(project: Path) -> None:
 
 def test_older_rows_have_no_roofline_and_are_not_stale_without_it(tmp_path: Path) -> None:
     older: dict[str, Any] = {"bytes_read": None, "limits": None}
-    results.store(tmp_path / "r" / "m", "classic_0", document(entry("numpy", "float64", 20.0, **older)))
+    storage.store(tmp_path / "r" / "m", "classic_0", document(entry("numpy", "float64", 20.0, **older)))
     written = report.write(tmp_path / "r")
     assert not any("roofline" in path.name for path in written)
     assert len(written) == 2 * (len(charts.CHARTS) - 1) + 3
     assert report.stale(tmp_path / "r") == []
     assert "roofline" not in (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
-    results.store(tmp_path / "r" / "m", "classic_1", document(entry("numba", "float64", 2.0), day=2))
+    storage.store(tmp_path / "r" / "m", "classic_1", document(entry("numba", "float64", 2.0), day=2))
     assert "classic-roofline.svg" in {path.name for path in report.stale(tmp_path / "r")}
 
 
 def test_without_a_reference_there_are_no_speedups(tmp_path: Path) -> None:
-    results.store(tmp_path / "r" / "m", "classic_0", document(entry("numba", "float64", 2.0)))
+    storage.store(tmp_path / "r" / "m", "classic_0", document(entry("numba", "float64", 2.0)))
     assert not any("speedups" in path.name for path in report.write(tmp_path / "r"))
     assert report.stale(tmp_path / "r") == []
 
@@ -238,7 +239,7 @@ def test_without_a_reference_there_are_no_speedups(tmp_path: Path) -> None:
 def size(images: int, axes: list[str], hidden: int = 10, **changes: Any) -> dict[str, Any]:
     """An entry of the scaling benchmark."""
     sizes = {"axes": axes, "hidden": hidden, "allowed_threads": 2, "compared": "5 iterations"}
-    found = entry("numba", "float32", images / 1e6 * hidden, results.SCALING, **sizes | changes)
+    found = entry("numba", "float32", images / 1e6 * hidden, storage.SCALING, **sizes | changes)
     found["extra_info"]["workload"]["images"] = images
     return found
 
@@ -247,7 +248,7 @@ def test_scaling_rows_have_charts_of_their_own_and_are_in_no_other(project: Path
     folder = project / "results" / MACHINE
     before = {path: path.read_bytes() for path in folder.glob("classic-*")}
     rows = [size(1_000, ["images"]), size(10_000, ["images", "hidden"]), size(10_000, ["hidden"], 64)]
-    results.store(folder, "scaling_0", document(*rows, size(10**9, ["images"], **NO_RESULT), day=3))
+    storage.store(folder, "scaling_0", document(*rows, size(10**9, ["images"], **NO_RESULT), day=3))
     new = [f"results/{MACHINE}/scaling-{axis}.{kind}" for axis in ("images", "hidden") for kind in ("svg", "png")]
     assert stale(project) == sorted([*new, "results/README.md"])
     report.write(project / "results")
@@ -259,13 +260,13 @@ def test_scaling_rows_have_charts_of_their_own_and_are_in_no_other(project: Path
     assert "Scaling: measured until 2025-03-03 at 0123456" in text
     assert text.count("| numba | float32 |") == 1, "its rows are in no table"
     # A later row of one size makes the charts stale that it is in, or may be in.
-    results.store(folder, "scaling_1", document(size(1_000, ["images"]), day=4))
+    storage.store(folder, "scaling_1", document(size(1_000, ["images"]), day=4))
     assert stale(project) == sorted([*new, "results/README.md"])
 
 
 def test_scaling_rows_alone_are_drawn(tmp_path: Path) -> None:
     rows = [size(n, ["images"]) for n in (1_000, 2_000)]
-    results.store(tmp_path / "r" / "m", "scaling_0", document(*rows))
+    storage.store(tmp_path / "r" / "m", "scaling_0", document(*rows))
     names = {path.name for path in report.write(tmp_path / "r")}
     assert names == {"README.md", "scaling-images.svg", "scaling-images.png"}
     assert report.stale(tmp_path / "r") == []
@@ -313,12 +314,12 @@ def test_test_errors_alone_are_drawn(tmp_path: Path) -> None:
 
 def test_a_history_has_all_validated_rows_of_all_machines(project: Path) -> None:
     folder = project / "results"
-    results.store(
+    storage.store(
         folder / "other", "classic_0", document(entry("numba", "float64", 3.0), entry("numba", "float32", 2.0))
     )
-    results.store(folder / MACHINE, "classic_1", document(entry("numba", "float32", 0.9), day=2))
-    results.store(folder / MACHINE, "classic_2", document(entry("numba", "float32", 0.1, **NO_RESULT), day=3))
-    results.store(folder / MACHINE, "scaling_3", document(size(1_000, ["images"])))
+    storage.store(folder / MACHINE, "classic_1", document(entry("numba", "float32", 0.9), day=2))
+    storage.store(folder / MACHINE, "classic_2", document(entry("numba", "float32", 0.1, **NO_RESULT), day=3))
+    storage.store(folder / MACHINE, "scaling_3", document(size(1_000, ["images"])))
     rows = report.history(folder, "numba", "classic")
     assert sorted(rows["median"]) == [0.9, 1.0, 2.0, 3.0]
     assert report.spread(rows) == pytest.approx((0.05, 0.05))
@@ -334,7 +335,7 @@ def test_a_history_has_all_validated_rows_of_all_machines(project: Path) -> None
 def test_the_spread_is_of_rows_with_several_rounds(tmp_path: Path) -> None:
     noisy, single = entry("numba", "float32", 2.0), entry("numba", "float64", 2.0)
     noisy["stats"]["data"], single["stats"]["data"] = [1.0, 2.0, 4.0], [2.0]
-    results.store(tmp_path / "m", "classic_0", document(noisy, single))
+    storage.store(tmp_path / "m", "classic_0", document(noisy, single))
     rows = report.history(tmp_path, "numba", "classic")
     assert report.spread(rows) == (1.5, 1.5)
     assert report.spread(rows[rows["dtype"] == "float64"]) is None
@@ -374,8 +375,8 @@ def test_the_lines_of_what_is_no_result_show_no_speed(written: Path) -> None:
 
 def table(*entries: dict[str, Any], **options: Any) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        results.store(Path(folder), "classic_0", document(*entries, **options))
-        return [*report.as_text(results.latest(results.load(Path(folder)), "classic"))]
+        storage.store(Path(folder), "classic_0", document(*entries, **options))
+        return [*report.as_text(storage.latest(storage.load(Path(folder)), "classic"))]
 
 
 def test_the_table_for_a_terminal() -> None:
@@ -432,7 +433,7 @@ def test_the_table_in_markdown(written: Path) -> None:
 
 
 def test_uncommitted_changes_are_said(tmp_path: Path) -> None:
-    results.store(tmp_path / "m", "smoke_0", document(entry("numpy", "float64", 1.0, "smoke", **NO_RESULT), dirty=True))
+    storage.store(tmp_path / "m", "smoke_0", document(entry("numpy", "float64", 1.0, "smoke", **NO_RESULT), dirty=True))
     report.write(tmp_path)
     assert "0123456 with uncommitted changes" in (tmp_path / "README.md").read_text(encoding="utf-8")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mnistbench import reproduction
 from mnistbench.datasets.copies import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.evaluation import score
+from mnistbench.results import reproduction
 from mnistbench.task.workload import PRESETS, Network, preset
 from mnistbench.training.loop import train_workload
 

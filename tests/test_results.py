@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench import results
 from mnistbench.agreement import Agreement, Check, Trajectory
 from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import NumpyTrainer
@@ -23,6 +22,7 @@ from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
+from mnistbench.results import storage
 from mnistbench.task.workload import DTYPES, DType, Workload, preset
 from mnistbench.timing import statistics
 from mnistbench.timing.clock import Costs, timed
@@ -69,7 +69,7 @@ def row(
     """A row as a benchmark makes it."""
     found = {"device": "CPU", "threads": 2, "kernel": "BLAS", "skips": None, "versions": {"numpy": "2.0"}}
     history = [Metrics(0, 2.5, 0.125), Metrics(10, 1.5, 0.75)]
-    return results.row(
+    return storage.row(
         TRAJECTORY.workload.with_dtype(dtype),
         found | description,
         ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, 10**8),
@@ -94,8 +94,8 @@ def document(*rows: dict[str, Any], samples: tuple[float, ...] = (0.5, 0.4, 0.6)
 
 def test_what_is_stored_is_what_is_read(tmp_path: Path) -> None:
     own = row()
-    path = results.store(tmp_path, "classic_0123456", document(own))
-    (found,) = results.load(tmp_path).to_dict("records")
+    path = storage.store(tmp_path, "classic_0123456", document(own))
+    (found,) = storage.load(tmp_path).to_dict("records")
     unchanged = set(own) - {"workload", "agreement"}
     assert {key: found[key] for key in unchanged} == {key: own[key] for key in unchanged}
     middle = statistics.median([0.5, 0.4, 0.6])
@@ -233,7 +233,7 @@ def test_a_trainer_that_does_nothing_is_too_fast(unknown: str | None, monkeypatc
     problems = []
     for skipped in (None, "everything"):
         trainer.skipped = skipped
-        found = results.row(
+        found = storage.row(
             classic,
             trainer.describe(),
             ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, None),
@@ -274,11 +274,11 @@ def test_rows_without_limits_are_read_beside_those_with(tmp_path: Path) -> None:
     """As they were stored before there were any."""
     new = ("bytes_read", "bytes_per_second", "fraction_of_bandwidth", "limits")
     old = {name: value for name, value in row("numba").items() if name not in new}
-    results.store(tmp_path, "classic_a", document(old, samples=(2.0,)))
-    (alone,) = results.load(tmp_path).to_dict("records")
+    storage.store(tmp_path, "classic_a", document(old, samples=(2.0,)))
+    (alone,) = storage.load(tmp_path).to_dict("records")
     assert not set(new) & set(alone)
-    results.store(tmp_path, "classic_b", document(row(), samples=(8.0,), day=2))
-    numpy, numba = results.latest(results.load(tmp_path), "classic").to_dict("records")
+    storage.store(tmp_path, "classic_b", document(row(), samples=(8.0,), day=2))
+    numpy, numba = storage.latest(storage.load(tmp_path), "classic").to_dict("records")
     assert numba["speedup"] == 4
     assert math.isnan(numba["fraction_of_bandwidth"])
     assert numpy["limits"]["threads"] == 2
@@ -286,18 +286,18 @@ def test_rows_without_limits_are_read_beside_those_with(tmp_path: Path) -> None:
 
 def test_files_are_numbered(tmp_path: Path) -> None:
     folder = tmp_path / "machine"
-    names = [results.store(folder, "smoke_0123456", document()).name for _ in range(3)]
+    names = [storage.store(folder, "smoke_0123456", document()).name for _ in range(3)]
     assert names == [f"000{k}_smoke_0123456.json" for k in (1, 2, 3)]
     (folder / names[0]).unlink()
     (folder / "0041_classic_abcdef0.json").write_text("{}")
     (folder / "notes.json").write_text("{}")
-    assert results.store(folder, "classic_0123456", document()).name == "0042_classic_0123456.json"
+    assert storage.store(folder, "classic_0123456", document()).name == "0042_classic_0123456.json"
 
 
 def test_nothing_stored_is_an_empty_table(tmp_path: Path) -> None:
-    rows = results.load(tmp_path / "nowhere")
+    rows = storage.load(tmp_path / "nowhere")
     assert rows.empty
-    assert results.latest(rows, "classic").empty
+    assert storage.latest(rows, "classic").empty
 
 
 @pytest.mark.parametrize(
@@ -309,8 +309,8 @@ def test_nothing_stored_is_an_empty_table(tmp_path: Path) -> None:
         "null",
         "{}",
         '{"benchmarks": 5}',
-        json.dumps({"benchmarks": [{"extra_info": {"schema": results.SCHEMA}}]}),
-        json.dumps(document({"schema": results.SCHEMA})),
+        json.dumps({"benchmarks": [{"extra_info": {"schema": storage.SCHEMA}}]}),
+        json.dumps(document({"schema": storage.SCHEMA})),
         json.dumps({**document(row()), "machine_info": {}}),
         json.dumps(document(row(), samples=())),
         json.dumps(document(row()))[:-40],
@@ -318,38 +318,38 @@ def test_nothing_stored_is_an_empty_table(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, content: str | bytes) -> None:
-    results.store(tmp_path, "classic_0123456", document(row()))
+    storage.store(tmp_path, "classic_0123456", document(row()))
     path = tmp_path / "0002_classic_0123456.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(MnistbenchError) as caught:
-        results.load(tmp_path)
+        storage.load(tmp_path)
     message = str(caught.value)
     assert message.startswith(f"{path}: not a file of measurements")
     assert message.isprintable()
 
 
 def test_benchmarks_of_others_are_passed_over(tmp_path: Path) -> None:
-    results.store(tmp_path, "classic_0123456", document({"note": "mine"}, row()))
-    assert results.load(tmp_path)["backend"].tolist() == ["numpy"]
+    storage.store(tmp_path, "classic_0123456", document({"note": "mine"}, row()))
+    assert storage.load(tmp_path)["backend"].tolist() == ["numpy"]
 
 
 def test_the_latest_of_each_backend_and_dtype_counts(tmp_path: Path) -> None:
-    results.store(tmp_path, "classic_a", document(row(), row("numba"), row("numba", "float32"), samples=(8.0,)))
-    results.store(tmp_path, "classic_b", document(row("numba"), samples=(2.0,), day=2))
-    results.store(tmp_path, "classic_c", document(row("numba"), samples=(4.0,), day=3))
-    found = results.latest(results.load(tmp_path), "classic")
+    storage.store(tmp_path, "classic_a", document(row(), row("numba"), row("numba", "float32"), samples=(8.0,)))
+    storage.store(tmp_path, "classic_b", document(row("numba"), samples=(2.0,), day=2))
+    storage.store(tmp_path, "classic_c", document(row("numba"), samples=(4.0,), day=3))
+    found = storage.latest(storage.load(tmp_path), "classic")
     medians = {(r["backend"], r["dtype"]): r["median"] for r in found.to_dict("records")}
     assert medians == {("numpy", "float64"): 8.0, ("numba", "float32"): 8.0, ("numba", "float64"): 4.0}
     assert found.attrs["images"] == 30
     assert [*found.index] == [0, 1, 2]
-    assert results.latest(results.load(tmp_path), "smoke").empty
+    assert storage.latest(storage.load(tmp_path), "smoke").empty
 
 
 def test_threads_and_devices_are_kept_apart(tmp_path: Path) -> None:
     one, two = row("numpy", threads=1), row("numpy", threads=2)
-    results.store(tmp_path, "classic_a", document(row("numba", threads=1), one, samples=(8.0,)))
-    results.store(tmp_path, "classic_b", document(two, row("cupy", "float32", device="Some GPU"), samples=(4.0,)))
-    found = results.latest(results.load(tmp_path), "classic").to_dict("records")
+    storage.store(tmp_path, "classic_a", document(row("numba", threads=1), one, samples=(8.0,)))
+    storage.store(tmp_path, "classic_b", document(two, row("cupy", "float32", device="Some GPU"), samples=(4.0,)))
+    found = storage.latest(storage.load(tmp_path), "classic").to_dict("records")
     assert [(r["backend"], r["threads"], r["speedup"]) for r in found] == [
         ("numpy", 1, 1.0),
         ("numpy", 2, 1.0),
@@ -359,39 +359,39 @@ def test_threads_and_devices_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_a_later_run_that_is_no_result_replaces_an_earlier_one(tmp_path: Path) -> None:
-    results.store(tmp_path, "classic_a", document(row()))
-    results.store(tmp_path, "classic_b", document(row(checks=()), day=2))
-    (found,) = results.latest(results.load(tmp_path), "classic").to_dict("records")
+    storage.store(tmp_path, "classic_a", document(row()))
+    storage.store(tmp_path, "classic_b", document(row(checks=()), day=2))
+    (found,) = storage.latest(storage.load(tmp_path), "classic").to_dict("records")
     assert found["validated"] is False
 
 
 def test_the_speedup_is_over_numpy_in_float64(tmp_path: Path) -> None:
-    results.store(tmp_path, "classic_a", document(row(), samples=(12.0,)))
-    results.store(tmp_path, "classic_b", document(row("numba", "float32"), row("numba"), samples=(3.0,)))
-    found = results.latest(results.load(tmp_path), "classic")
+    storage.store(tmp_path, "classic_a", document(row(), samples=(12.0,)))
+    storage.store(tmp_path, "classic_b", document(row("numba", "float32"), row("numba"), samples=(3.0,)))
+    found = storage.latest(storage.load(tmp_path), "classic")
     speedups = {(r["backend"], r["dtype"]): r["speedup"] for r in found.to_dict("records")}
     assert speedups == {("numpy", "float64"): 1.0, ("numba", "float32"): 4.0, ("numba", "float64"): 4.0}
 
 
 @pytest.mark.parametrize("baseline", [row("numpy", "float32"), row(checks=())])
 def test_without_a_valid_baseline_there_is_no_speedup(tmp_path: Path, baseline: dict[str, Any]) -> None:
-    results.store(tmp_path, "classic_a", document(baseline, row("numba")))
-    assert results.latest(results.load(tmp_path), "classic")["speedup"].isna().all()
+    storage.store(tmp_path, "classic_a", document(baseline, row("numba")))
+    assert storage.latest(storage.load(tmp_path), "classic")["speedup"].isna().all()
 
 
 def sized(images: int, hidden: int = 4, threads: int = 2, **fields: Any) -> dict[str, Any]:
     """A row of the scaling benchmark."""
     found = row("numba", "float32") | {"hidden": hidden, "allowed_threads": threads, "axes": ["images"], **fields}
-    return found | {"workload": {**found["workload"], "name": results.SCALING, "images": images}}
+    return found | {"workload": {**found["workload"], "name": storage.SCALING, "images": images}}
 
 
 def test_scaling_rows_are_apart_from_all_others(tmp_path: Path) -> None:
-    results.store(tmp_path, "scaling_a", document(row("numba", "float32"), sized(10), sized(20), samples=(4.0,)))
-    results.store(tmp_path, "scaling_b", document(sized(10), sized(10, hidden=8), sized(10, threads=1), samples=(2.0,)))
-    rows = results.load(tmp_path)
-    (classic,) = results.latest(rows, "classic").to_dict("records")
+    storage.store(tmp_path, "scaling_a", document(row("numba", "float32"), sized(10), sized(20), samples=(4.0,)))
+    storage.store(tmp_path, "scaling_b", document(sized(10), sized(10, hidden=8), sized(10, threads=1), samples=(2.0,)))
+    rows = storage.load(tmp_path)
+    (classic,) = storage.latest(rows, "classic").to_dict("records")
     assert (classic["images"], classic["median"]) == (30, 4.0)
-    found = results.scaling(rows).to_dict("records")
+    found = storage.scaling(rows).to_dict("records")
     assert [(r["images"], r["hidden"], r["allowed_threads"], r["median"]) for r in found] == [
         (20, 4, 2, 4.0),
         (10, 4, 2, 2.0),
@@ -402,24 +402,24 @@ def test_scaling_rows_are_apart_from_all_others(tmp_path: Path) -> None:
 
 
 def test_without_scaling_rows_there_are_none(tmp_path: Path) -> None:
-    assert results.scaling(results.load(tmp_path)).empty
-    results.store(tmp_path, "classic_a", document(row()))
-    assert results.scaling(results.load(tmp_path)).empty
+    assert storage.scaling(storage.load(tmp_path)).empty
+    storage.store(tmp_path, "classic_a", document(row()))
+    assert storage.scaling(storage.load(tmp_path)).empty
 
 
 @pytest.mark.parametrize("commit", [{}, {"time": None}, {"time": "2025-02-01T10:00:00+00:00"}])
 def test_the_date_of_a_commit_is_read_where_it_is_known(tmp_path: Path, commit: dict[str, Any]) -> None:
     content = document(row())
     content["commit_info"] |= commit
-    results.store(tmp_path, "classic_a", content)
-    assert results.load(tmp_path)["commit_date"].tolist() == [commit.get("time")]
+    storage.store(tmp_path, "classic_a", content)
+    assert storage.load(tmp_path)["commit_date"].tolist() == [commit.get("time")]
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20))
 def test_every_round_is_kept(samples: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(limits, "limits", lambda threads, again: small(threads, peak=math.inf))
-        results.store(Path(folder), "classic_a", document(row(samples=tuple(samples)), samples=tuple(samples)))
-        (found,) = results.load(Path(folder)).to_dict("records")
+        storage.store(Path(folder), "classic_a", document(row(samples=tuple(samples)), samples=tuple(samples)))
+        (found,) = storage.load(Path(folder)).to_dict("records")
     assert found["samples"] == samples
     assert found["costs"]["train"] == found["median"]

@@ -1,7 +1,7 @@
 """Figures from measured rows, training histories and predictions.
 
 Every function returns a matplotlib figure and leaves matplotlib as it was: no pyplot, no backend chosen, the
-user's style untouched. The charts of results take the rows of :mod:`mnistbench.results`, validated.
+user's style untouched. The charts of results take the rows of :mod:`mnistbench.results.storage`, validated.
 
 Columns of the rows, of which there is one for each backend and dtype:
     backend, dtype, workload, device, machine: words.
@@ -30,7 +30,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mnistbench.charts.costs import cold_start, training_time
-from mnistbench.charts.errors import error_over_time, errors_over_time, has_errors
+from mnistbench.charts.error_curves import error_over_time, errors_over_time, has_errors
 from mnistbench.charts.heatmap import has_speedups, speedups
 from mnistbench.charts.history import history
 from mnistbench.charts.pictures import predictions, training_run

@@ -120,7 +120,7 @@ def compare(
     dtypes = [dtype_named(name) for name in dtype or ["float32"]]
     from mnistbench import comparison
     from mnistbench.comparison import storing
-    from mnistbench.comparison.contenders import available_elsewhere
+    from mnistbench.comparison.processes import available_elsewhere
     from mnistbench.comparison.table import table
     from mnistbench.datasets.copies import load_images
     from mnistbench.task.workload import variant

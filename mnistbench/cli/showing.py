@@ -63,7 +63,7 @@ def charts(
     output: Annotated[Path | None, typer.Option(help="The .svg or .png file; history.svg by default.")] = None,
 ) -> None:
     """Draw the charts and the tables of the stored measurements anew, also in a README.md beside their folder."""
-    from mnistbench import report
+    from mnistbench.results import report
 
     if history:
         _draw_history(results, backend or "numba", workload or "classic", output or Path("history.svg"), check)
@@ -81,8 +81,9 @@ def charts(
 
 
 def _draw_history(results: Path, backend: str, workload: str, output: Path, check: bool) -> None:
-    from mnistbench import charts, report
+    from mnistbench import charts
     from mnistbench.files import require_writable
+    from mnistbench.results import report
 
     if check:
         raise OptionError("--check: not with --history, which is drawn on demand and never stale")

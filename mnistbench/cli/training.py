@@ -146,7 +146,7 @@ def errors(
     threads.limit(threads_)
     registry.require(backend)
 
-    from mnistbench import report, reproduction
+    from mnistbench.results import report, reproduction
 
     precision = dtype_named(dtype)
     if seeds < 1:
@@ -162,7 +162,7 @@ def errors(
 
 def _measure_errors(name: str, seeds: int, backend: str, dtype: DType, threads_: int | None, results: Path) -> Path:
     """Train one preset from every seed; the file it is stored in."""
-    from mnistbench import reproduction
+    from mnistbench.results import reproduction
 
     with following(quiet=False) as say:
 

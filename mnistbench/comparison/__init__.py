@@ -17,7 +17,7 @@ from typing import Any
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Trainer
-from mnistbench.comparison import contenders as ways
+from mnistbench.comparison import processes as ways
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.parameters import Parameters

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench import results
 from mnistbench.agreement import Check, Trajectory, check_metrics, check_round, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.comparison import Comparison, Contender, Progress
-from mnistbench.comparison import contenders as ways
+from mnistbench.comparison import processes as ways
+from mnistbench.results import storage
 from mnistbench.task.workload import Workload
 from mnistbench.timing import noise
 from mnistbench.timing.clock import timed
@@ -189,4 +189,4 @@ def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> N
         contender.description["gpu"] = gpu
     task = comparison.workload.with_dtype(contender.dtype)
     if contender.problem is None:
-        contender.problem = results.impossible(task, contender.description, statistics.median(contender.samples))
+        contender.problem = storage.impossible(task, contender.description, statistics.median(contender.samples))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mnistbench import files, machine, report, results
+from mnistbench import files, machine
 from mnistbench.comparison import Comparison, Contender
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.results import report, storage
 from mnistbench.training import cold
 
 
@@ -71,9 +72,9 @@ def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Pat
                 failures.append(error)
     written = []
     if entries:
-        document = results.document(entries)
+        document = storage.document(entries)
         name = f"{comparison.workload.name}_{document['commit_info']['id'][:7]}"
-        written = [results.store(folder / machine.folder_name(), name, document), *report.write(folder)]
+        written = [storage.store(folder / machine.folder_name(), name, document), *report.write(folder)]
     if failures:
         raise failures[0]
     return written
@@ -82,7 +83,7 @@ def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Pat
 def _row(contender: Contender, comparison: Comparison, threads: int | None) -> dict[str, Any]:
     assert comparison.trajectory is not None, "the reference comes before the race"
     workload = comparison.workload.with_dtype(contender.dtype)
-    return results.row(
+    return storage.row(
         workload,
         contender.description,
         cold.measure(contender.backend, workload, threads),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnistbench.comparison import Comparison, Contender, fraction
-from mnistbench.report import seconds, times
+from mnistbench.results.report import seconds, times
 from mnistbench.timing.statistics import different, median, paired_ratio
 
 _HEADINGS = ("", "time", "", "times as fast", "", "accuracy", "agreement")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import printable
+from mnistbench.datasets.csv import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
+from mnistbench.datasets.csv import read_csv
 from mnistbench.datasets.idx import read_folder
-from mnistbench.datasets.kaggle import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
-from mnistbench.datasets.kaggle import read_csv
 from mnistbench.exceptions import DataError, OptionError
 from mnistbench.task.workload import Network
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mnistbench import charts, reproduction, results
+from mnistbench import charts
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
+from mnistbench.results import reproduction, storage
 from mnistbench.task.workload import PRESETS
 from mnistbench.timing.statistics import NOISY_SPREAD
 
@@ -193,10 +194,10 @@ def history(folder: Path, backend: str, workload: str) -> pd.DataFrame:
     Raises:
         MnistbenchError: there are none, the workload has rows of many sizes, or a file is damaged.
     """
-    if workload == results.SCALING:
+    if workload == storage.SCALING:
         raise MnistbenchError(f"workload {workload}: its rows are of many sizes, and have no history in one line")
-    rows = [row for machine in _machines(folder) for row in results.load(machine).to_dict("records")]
-    valid = [row for row in rows if row["validated"] and row["workload"] != results.SCALING]
+    rows = [row for machine in _machines(folder) for row in storage.load(machine).to_dict("records")]
+    valid = [row for row in rows if row["validated"] and row["workload"] != storage.SCALING]
     chosen = [row for row in valid if (row["backend"], row["workload"]) == (backend, workload)]
     if not chosen:
         others = ", ".join(sorted({f"{row['backend']} on {row['workload']}" for row in valid})) or "of nothing"
@@ -224,9 +225,9 @@ def _machines(folder: Path) -> list[Path]:
 
 def _workloads(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each workload measured on a machine, presets first, and the latest rows of it."""
-    rows = results.load(machine)
+    rows = storage.load(machine)
     for workload in dict.fromkeys([*PRESETS, *rows["workload"]]) if len(rows) else ():
-        if workload != results.SCALING and len(chosen := results.latest(rows, workload)):
+        if workload != storage.SCALING and len(chosen := storage.latest(rows, workload)):
             yield workload, chosen
 
 
@@ -249,7 +250,7 @@ def _pictures_beyond(machine: Path) -> Iterator[Picture]:
     every = pd.DataFrame([row for _, rows in _workloads(machine) for row in rows.to_dict("records")])
     if len(every) and charts.has_speedups(_validated(every)):
         yield "speedups", charts.speedups, every
-    rows = results.scaling(results.load(machine))
+    rows = storage.scaling(storage.load(machine))
     for axis in charts.scaling_axes(_validated(rows)) if len(rows) else ():
         yield f"scaling-{axis}", partial(charts.scaling, axis=axis), rows
 
@@ -291,7 +292,7 @@ def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
         "Written by `mnistbench charts` from the JSON files in the folders; see the project's README",
     ]
     lines += ["for what is measured and how."]
-    devices = [device for machine in _machines(folder) for device in results.load(machine).get("device", [])]
+    devices = [device for machine in _machines(folder) for device in storage.load(machine).get("device", [])]
     if all(device == "CPU" for device in devices):
         lines += ["", "No GPU rows have been measured yet; `benchmarks/gpu.sh` measures them where there is a GPU."]
     opening: tuple[str, list[str]] = ("", [])
