@@ -226,9 +226,9 @@ class JaxDraws:
     def __init__(self, seed: int, epoch: int) -> None:
         import jax
 
-        from mnistbench.backends import jax_random
+        from mnistbench.backends.jax import random
 
-        self._jax, self._random = jax, jax_random
+        self._jax, self._random = jax, random
         self._seed = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
         self._epoch = np.int32(epoch)
 
@@ -263,10 +263,10 @@ class TorchDraws:
     def __init__(self, seed: int, epoch: int) -> None:
         import torch
 
-        from mnistbench.backends import torch_device, torch_random
+        from mnistbench.backends.torch import device, random
 
-        self._torch, self._random, self._seed, self._epoch = torch, torch_random, seed, epoch
-        self._device = torch_device.device()
+        self._torch, self._random, self._seed, self._epoch = torch, random, seed, epoch
+        self._device = device.device()
 
     def _placed(self, array: Any) -> Any:
         return self._torch.from_numpy(array).to(self._device)

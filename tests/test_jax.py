@@ -19,8 +19,8 @@ from tests import builders
 from tests.builders import identical
 
 jax: Any = pytest.importorskip("jax")
-backend: Any = pytest.importorskip("mnistbench.backends.jax")
-jax_device: Any = pytest.importorskip("mnistbench.backends.jax_device")
+backend: Any = pytest.importorskip("mnistbench.backends.jax.classic")
+jax_device: Any = pytest.importorskip("mnistbench.backends.jax.device")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_the_size_of_a_block_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(backend.JaxTrainer, "__init__", note)
     monkeypatch.setattr(backend, "_SMALL", 0)
     monkeypatch.setattr(backend, "_BLOCK", 20)
-    backend._fastest_block.cache_clear()
+    backend.fastest_block.cache_clear()
     try:
         chosen = registry.get("jax")
         chosen.warm_up(trajectory.workload)
@@ -75,7 +75,7 @@ def test_the_size_of_a_block_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, 
         with chosen.start(trajectory.workload, trajectory.dataset, trajectory.initial):
             assert seen[2:] in ([67], [23])
     finally:
-        backend._fastest_block.cache_clear()
+        backend.fastest_block.cache_clear()
 
 
 def test_a_float64_trainer_leaves_the_process_as_it_was(trajectory: Trajectory) -> None:

@@ -22,9 +22,9 @@ from tests import builders
 from tests.builders import identical
 
 torch: Any = pytest.importorskip("torch")
-backend: Any = pytest.importorskip("mnistbench.backends.torch")
-general: Any = pytest.importorskip("mnistbench.backends.torch_general")
-torch_random: Any = pytest.importorskip("mnistbench.backends.torch_random")
+backend: Any = pytest.importorskip("mnistbench.backends.torch.classic")
+general: Any = pytest.importorskip("mnistbench.backends.torch.mlp")
+torch_random: Any = pytest.importorskip("mnistbench.backends.torch.random")
 
 Way = backend.Way
 WAYS = [Way(rows, compiled) for rows in (False, True) for compiled in (False, True)]
@@ -40,9 +40,9 @@ def trajectory() -> Trajectory:
 def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every workload is large enough for a trial, and none has had one."""
     monkeypatch.setattr(backend, "_SMALL", 0)
-    backend._fastest.cache_clear()
+    backend.fastest.cache_clear()
     yield
-    backend._fastest.cache_clear()
+    backend.fastest.cache_clear()
 
 
 @cache
@@ -98,7 +98,7 @@ def test_the_fastest_way_is_found_once(anew: None, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(backend, "TorchTrainer", Timed)
     task = trajectory.workload
     for _ in range(2):
-        way, remark = backend._fastest(task.images, task.network, task.dtype, 2)
+        way, remark = backend.fastest(task.images, task.network, task.dtype, 2)
         assert (way, remark) == (Way(True, True), "")
     assert sorted(tried) == sorted(WAYS)
 
@@ -216,7 +216,7 @@ def test_every_way_of_a_general_trainer_follows_the_reference(general_task: tupl
     initial = builders.initial(task)
     with (
         registry.get("numpy").start(task, data, initial) as reference,
-        general.GeneralTorchTrainer(task, data, initial, 2, way) as trainer,
+        general.TorchMlpTrainer(task, data, initial, 2, way) as trainer,
     ):
         for _ in range(task.iterations):
             expected, found = reference.advance(1), trainer.advance(1)

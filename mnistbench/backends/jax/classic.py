@@ -25,10 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends import jax_device
-from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
-from mnistbench.backends.jax_device import DeviceTrainer, matmul
-from mnistbench.backends.jax_general import GeneralJaxTrainer, compile_general
+from mnistbench.backends.base import Metrics
+from mnistbench.backends.jax import device
+from mnistbench.backends.jax.device import DeviceTrainer, matmul
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
@@ -103,8 +102,8 @@ class _Programs(NamedTuple):
 @cache
 def _programs(alone: bool) -> _Programs:
     """For all threads of the pool, or for the calling one alone."""
-    functions = (_train, _gradients, _predict, jax_device.widened)
-    return _Programs(*(jax_device.compiled(function, alone) for function in functions))
+    functions = (_train, _gradients, _predict, device.widened)
+    return _Programs(*(device.compiled(function, alone) for function in functions))
 
 
 class JaxTrainer(DeviceTrainer):
@@ -116,7 +115,7 @@ class JaxTrainer(DeviceTrainer):
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, block: int) -> None:
         super().__init__(workload, threads)
-        self._programs = _programs(jax_device.alone(threads))
+        self._programs = _programs(device.alone(threads))
         images, labels = dataset.train.images, dataset.train.labels
         self._count = len(labels)
         self._shape = -(-self._count // block), block
@@ -179,7 +178,7 @@ def _on_host(arrays: Any) -> Parameters:
 
 
 @cache
-def _fastest_block(images: int, network: Network, dtype: DType, threads: int) -> int:
+def fastest_block(images: int, network: Network, dtype: DType, threads: int) -> int:
     """How many images to take at a time: measured once in a process, on white images, and compiled by it.
 
     A workload whose images fit the caches whole has no choice; it is only compiled.
@@ -198,32 +197,3 @@ def _fastest_block(images: int, network: Network, dtype: DType, threads: int) ->
     if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:
         sizes.append(-(-images // round(images / _BLOCK)))  # so that the last block is nearly full
     return min(sizes, key=seconds)
-
-
-class JaxBackend(Backend):
-    """JAX's default device: a GPU where it sees one, else the CPU."""
-
-    name = jax_device.NAME
-
-    def availability(self) -> Availability:
-        return Availability(usable=True, version=jax.__version__, device=jax_device.device().name)
-
-    def missing(self, workload: Workload) -> str | None:
-        return None
-
-    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Compile the loop; for the classic, find out how many images it should take at a time."""
-        number = jax_device.threads_in_effect(threads)
-        if workload.beyond_classic:
-            compile_general(workload, number)
-        else:
-            _fastest_block(workload.images, workload.network, workload.dtype, number)
-
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
-        number = jax_device.threads_in_effect(threads)
-        if workload.beyond_classic:
-            return GeneralJaxTrainer(workload, dataset, parameters, number)
-        block = _fastest_block(workload.images, workload.network, workload.dtype, number)
-        return JaxTrainer(workload, dataset, parameters, number, block)

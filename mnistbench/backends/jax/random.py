@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mnistbench.backends.jax_device import matmul
+from mnistbench.backends.jax.device import matmul
 from mnistbench.reference import augmentation, counter
 from mnistbench.reference.augmentation import Tables
 from mnistbench.task.recipe import Augmentation

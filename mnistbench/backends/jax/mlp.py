@@ -1,7 +1,8 @@
 """Networks of any depth with every option of training, in JAX: the loss as it is written, its gradient by ``jax.grad``,
 and the iterations in one compiled loop, with the order of the images, the masks and the augmented images inside.
 
-Images lie in rows and what is computed of them in columns, as in :mod:`mnistbench.backends.jax`. Every batch has the
+Images lie in rows and what is computed of them in columns, as in :mod:`mnistbench.backends.jax.classic`. Every batch
+has the
 same size: the last one of an epoch is filled up with images that do not count. What depends on an iteration's number
 other than through random words, the learning rate and the corrections of Adam's means, is computed on the host in
 float64.
@@ -20,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends import jax_device, jax_random
 from mnistbench.backends.base import Metrics
-from mnistbench.backends.jax_device import DeviceTrainer, matmul
+from mnistbench.backends.jax import device, random
+from mnistbench.backends.jax.device import DeviceTrainer, matmul
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
@@ -114,7 +115,7 @@ def objective(arrays: list[Any], batch: Batch, workload: Workload) -> tuple[Any,
 def next_order(task: Task, data: Data, order: Any, iteration: Any) -> Any:
     """The order of an iteration's epoch, from that of the iteration before."""
     epoch, batch = jnp.divmod(iteration, task.workload.iterations_per_epoch)
-    return jax.lax.cond(batch == 0, lambda: jax_random.shuffled(data.seed, epoch, task.workload.images), lambda: order)
+    return jax.lax.cond(batch == 0, lambda: random.shuffled(data.seed, epoch, task.workload.images), lambda: order)
 
 
 def next_batch(task: Task, data: Data, whole: Any, order: Any, iteration: Any) -> Batch:
@@ -132,11 +133,11 @@ def next_batch(task: Task, data: Data, whole: Any, order: Any, iteration: Any) -
     if X is None:
         images = data.images if recipe.batch_size is None else data.images[places]
         if change := recipe.augmentation:
-            images = jax_random.augmented(images, places, task.image_shape, change, data.seed, epoch)
-        X = jax_device.widened(images, data.levels)
+            images = random.augmented(images, places, task.image_shape, change, data.seed, epoch)
+        X = device.widened(images, data.levels)
     rates = recipe.dropout_rates(len(workload.network.hidden))
     masks = [
-        jax_random.kept(data.seed, epoch, layer, places, units, rate).astype(workload.dtype) * (1 / (1 - rate))
+        random.kept(data.seed, epoch, layer, places, units, rate).astype(workload.dtype) * (1 / (1 - rate))
         if rate
         else None
         for layer, (units, rate) in enumerate(zip(workload.network.hidden, rates, strict=True))
@@ -148,7 +149,7 @@ def whole_set(task: Task, data: Data) -> Any:
     """X of all images, if every iteration's is that, or None."""
     recipe = task.workload.recipe
     fixed = recipe.batch_size is None and not recipe.augmentation
-    return jax_device.widened(data.images, data.levels) if fixed else None
+    return device.widened(data.images, data.levels) if fixed else None
 
 
 def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, moments: list[Any]) -> tuple[Any, ...]:
@@ -208,7 +209,7 @@ def predict(task: Task, arrays: list[Any], images: Any, levels: Any) -> Any:
     """The most probable class (k,) of images (k, n)."""
     network = task.workload.network
     nothing = [None] * len(network.hidden)
-    return logits(arrays, jax_device.widened(images, levels), network.activation, nothing).argmax(axis=0)
+    return logits(arrays, device.widened(images, levels), network.activation, nothing).argmax(axis=0)
 
 
 class Programs(NamedTuple):
@@ -221,7 +222,7 @@ class Programs(NamedTuple):
 
 @cache
 def _programs(task: Task, alone: bool) -> Programs:
-    return Programs(*(jax_device.compiled(partial(f, task), alone) for f in (train, gradients, predict)))
+    return Programs(*(device.compiled(partial(f, task), alone) for f in (train, gradients, predict)))
 
 
 def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
@@ -232,12 +233,12 @@ def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
     return Task(replace(workload, name="custom", iterations=1, learning_rate=1.0, seed=0, recipe=recipe), image_shape)
 
 
-class GeneralJaxTrainer(DeviceTrainer):
+class JaxMlpTrainer(DeviceTrainer):
     """Holds the images as bytes, the labels, and where training is."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload, threads)
-        self._programs = _programs(_task(workload, dataset.image_shape), jax_device.alone(threads))
+        self._programs = _programs(_task(workload, dataset.image_shape), device.alone(threads))
         self._iteration = 0
         self._state: State
         words = [workload.seed & 0xFFFFFFFF, workload.seed >> 32 & 0xFFFFFFFF]
@@ -322,11 +323,11 @@ def _on_host(arrays: Any) -> Parameters:
     return Parameters(own[::2], own[1::2])
 
 
-def compile_general(workload: Workload, threads: int) -> None:
+def compile_mlp(workload: Workload, threads: int) -> None:
     """Compile the loop for this workload, on blank images, square ones where the number of pixels is a square."""
     side = math.isqrt(workload.network.inputs)
     shape = (side, side) if side * side == workload.network.inputs else (1, workload.network.inputs)
     blank = Split(np.zeros((workload.images, workload.network.inputs), np.uint8), np.zeros(workload.images, np.int64))
     dataset = Dataset("blank images", shape, workload.network.outputs, blank, blank, None)
-    with GeneralJaxTrainer(workload, dataset, Parameters.initial(workload.network, 0), threads) as trainer:
+    with JaxMlpTrainer(workload, dataset, Parameters.initial(workload.network, 0), threads) as trainer:
         trainer.advance(1)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mnistbench.backends.torch_device import device
+from mnistbench.backends.torch.device import device
 from mnistbench.reference import augmentation, counter
 from mnistbench.reference.augmentation import Tables
 from mnistbench.task.recipe import Augmentation

@@ -30,9 +30,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import leaky_relu_, linear
 
-from mnistbench.backends import torch_device, torch_random
 from mnistbench.backends.base import Metrics
-from mnistbench.backends.torch_device import DeviceTrainer
+from mnistbench.backends.torch import device, random
+from mnistbench.backends.torch.device import DeviceTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference import counter
@@ -128,7 +128,7 @@ def _optimizer(optimizer: Optimizer, weights: list[Any], biases: list[Any]) -> A
     return torch.optim.SGD(everything, momentum=momentum, nesterov=nesterov, fused=True)
 
 
-class GeneralTorchTrainer(DeviceTrainer):
+class TorchMlpTrainer(DeviceTrainer):
     """Holds the images as bytes, labels as one-hot rows, weights (o, i), biases (o,), and the optimizer."""
 
     def __init__(
@@ -137,10 +137,8 @@ class GeneralTorchTrainer(DeviceTrainer):
         super().__init__(workload, threads)
         self._way, self._remark = way, remark
         self._formulas = _Formulas(workload.network.activation, _onednn if way.onednn else linear)
-        draw = torch_random.Draw.of(workload, dataset.image_shape)
-        self._drawn = (
-            (torch_random.compiled(draw, threads) if way.compiled else draw.function()) if draw.words else None
-        )
+        draw = random.Draw.of(workload, dataset.image_shape)
+        self._drawn = (random.compiled(draw, threads) if way.compiled else draw.function()) if draw.words else None
         self._epoch, self._iteration = -1, 0
         self._whole: Any = None
         sizes, kind = workload.network.sizes, {"dtype": self._dtype, "device": self._device}
@@ -158,12 +156,12 @@ class GeneralTorchTrainer(DeviceTrainer):
         seed, images, size = self._workload.seed, self._workload.images, self._workload.batch_size
         hidden = len(self._workload.network.hidden)
         purposes = [counter.SHUFFLE, counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
-        schedules = [torch_random.schedule(seed, purpose, epoch) for purpose in purposes]
+        schedules = [random.schedule(seed, purpose, epoch) for purpose in purposes]
         own = torch.tensor(schedules, dtype=torch.int32, device=self._device)
         if self._workload.recipe.batch_size is None:
             order = torch.arange(images, device=self._device)
         else:
-            order = torch_random.shuffled(own[0], images)
+            order = random.shuffled(own[0], images)
         self._order = torch.cat((order, order[: self._workload.iterations_per_epoch * size - images]))
         self._epoch, self._schedules = epoch, own[1:]
 
@@ -180,9 +178,9 @@ class GeneralTorchTrainer(DeviceTrainer):
         if self._drawn:
             X, masks = self._drawn(X, places.int(), self._schedules)
         if not whole or workload.recipe.augmentation:
-            X = torch_device.widened(X, self._dtype)
+            X = device.widened(X, self._dtype)
         elif self._whole is None:
-            X = self._whole = torch_device.widened(X, self._dtype)
+            X = self._whole = device.widened(X, self._dtype)
         else:
             X = self._whole
         m = min(size, workload.images - batch * size)
@@ -234,7 +232,7 @@ class GeneralTorchTrainer(DeviceTrainer):
         with self._computing():
             for first in range(0, len(images), _PREDICT_IMAGES):
                 part = slice(first, first + _PREDICT_IMAGES)
-                X = torch_device.widened(self._placed(images[part], "uint8"), self._dtype)
+                X = device.widened(self._placed(images[part], "uint8"), self._dtype)
                 found, _As = self._formulas.forward(self._weights, self._biases, X, nothing)
                 labels[part] = found[-1].argmax(1).cpu().numpy()
         return labels
@@ -289,14 +287,14 @@ def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int])
     parameters = Parameters.initial(network, 0)
 
     def seconds(way: Way) -> float:
-        with GeneralTorchTrainer(workload, dataset, parameters, threads, way) as trainer:
+        with TorchMlpTrainer(workload, dataset, parameters, threads, way) as trainer:
             trainer.advance(2)
             return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
 
     found, remark = {Way(): seconds(Way())}, ""
     if has_onednn(workload.dtype):
         found[Way(onednn=True)] = seconds(Way(onednn=True))
-    if torch_random.Draw.of(workload, image_shape).words > _SMALL:
+    if random.Draw.of(workload, image_shape).words > _SMALL:
         way = min(found, key=found.__getitem__)._replace(compiled=True)
         try:
             found[way] = seconds(way)
@@ -309,5 +307,5 @@ def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int])
 
 def has_onednn(dtype: DType) -> bool:
     """Whether oneDNN's products can be called for: PyTorch is built with them on x86 and some ARM CPUs."""
-    on_cpu = torch_device.device().type == "cpu" and torch.backends.mkldnn.is_available()
+    on_cpu = device.device().type == "cpu" and torch.backends.mkldnn.is_available()
     return on_cpu and dtype == "float32" and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -27,10 +27,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistbench.backends import torch_device
-from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
-from mnistbench.backends.torch_device import DeviceTrainer
-from mnistbench.backends.torch_general import GeneralTorchTrainer, fastest_way
+from mnistbench.backends.base import Metrics
+from mnistbench.backends.torch import device
+from mnistbench.backends.torch.device import DeviceTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference.parameters import Parameters
@@ -142,7 +141,7 @@ class TorchTrainer(DeviceTrainer):
     def _widened(self, images: NDArray[np.uint8], rows: bool) -> Any:
         """X (n, m) of images (m, n): moved as bytes."""
         X = self._placed(images, "uint8")
-        X = torch_device.widened(X if rows else X.T.contiguous(), self._dtype)
+        X = device.widened(X if rows else X.T.contiguous(), self._dtype)
         return X.T if rows else X
 
     def _iterate(self) -> Any:
@@ -217,7 +216,7 @@ def _on_host(arrays: Any) -> Parameters:
 
 
 @cache
-def _fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str]:
+def fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str]:
     """The fastest way, found once in a process on white images, and a remark on those that do not work here.
 
     What cannot be compiled, for want of a C++ compiler say, runs operation by operation.
@@ -246,33 +245,3 @@ def _fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple
                 raise
             remark = f" (torch.compile failed: {type(error).__name__})"
     return min(found, key=found.__getitem__), remark
-
-
-class TorchBackend(Backend):
-    """PyTorch on a GPU where it sees one, else on the CPU."""
-
-    name = torch_device.NAME
-
-    def availability(self) -> Availability:
-        return Availability(usable=True, version=torch.__version__, device=torch_device.device_name())
-
-    def missing(self, workload: Workload) -> str | None:
-        return None
-
-    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Find out which way is the fastest, which compiles it."""
-        number = torch_device.threads_in_effect(threads)
-        if workload.beyond_classic:
-            fastest_way(workload, number)
-        else:
-            _fastest(workload.images, workload.network, workload.dtype, number)
-
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
-        number = torch_device.threads_in_effect(threads)
-        if workload.beyond_classic:
-            general = fastest_way(workload, number, dataset.image_shape)
-            return GeneralTorchTrainer(workload, dataset, parameters, number, *general)
-        way, remark = _fastest(workload.images, workload.network, workload.dtype, number)
-        return TorchTrainer(workload, dataset, parameters, number, way, remark)

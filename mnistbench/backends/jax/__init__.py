@@ -1,0 +1,42 @@
+"""JAX: the loss as it is written, its gradient by ``jax.grad``, all iterations in one compiled loop."""
+
+from __future__ import annotations
+
+import jax
+
+from mnistbench.backends.base import Availability, Backend, Trainer
+from mnistbench.backends.jax import device
+from mnistbench.backends.jax.classic import JaxTrainer, fastest_block
+from mnistbench.backends.jax.mlp import JaxMlpTrainer, compile_mlp
+from mnistbench.datasets import Dataset
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.workload import Workload
+
+
+class JaxBackend(Backend):
+    """JAX's default device: a GPU where it sees one, else the CPU."""
+
+    name = device.NAME
+
+    def availability(self) -> Availability:
+        return Availability(usable=True, version=jax.__version__, device=device.device().name)
+
+    def missing(self, workload: Workload) -> str | None:
+        return None
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        """Compile the loop; for the classic, find out how many images it should take at a time."""
+        number = device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            compile_mlp(workload, number)
+        else:
+            fastest_block(workload.images, workload.network, workload.dtype, number)
+
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> Trainer:
+        number = device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            return JaxMlpTrainer(workload, dataset, parameters, number)
+        block = fastest_block(workload.images, workload.network, workload.dtype, number)
+        return JaxTrainer(workload, dataset, parameters, number, block)

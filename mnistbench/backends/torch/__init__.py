@@ -1,0 +1,43 @@
+"""PyTorch: the equations operation by operation, or compiled by ``torch.compile``; on a GPU as a CUDA graph."""
+
+from __future__ import annotations
+
+import torch
+
+from mnistbench.backends.base import Availability, Backend, Trainer
+from mnistbench.backends.torch import device
+from mnistbench.backends.torch.classic import TorchTrainer, fastest
+from mnistbench.backends.torch.mlp import TorchMlpTrainer, fastest_way
+from mnistbench.datasets import Dataset
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.workload import Workload
+
+
+class TorchBackend(Backend):
+    """PyTorch on a GPU where it sees one, else on the CPU."""
+
+    name = device.NAME
+
+    def availability(self) -> Availability:
+        return Availability(usable=True, version=torch.__version__, device=device.device_name())
+
+    def missing(self, workload: Workload) -> str | None:
+        return None
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        """Find out which way is the fastest, which compiles it."""
+        number = device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            fastest_way(workload, number)
+        else:
+            fastest(workload.images, workload.network, workload.dtype, number)
+
+    def start(
+        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+    ) -> Trainer:
+        number = device.threads_in_effect(threads)
+        if workload.beyond_classic:
+            general = fastest_way(workload, number, dataset.image_shape)
+            return TorchMlpTrainer(workload, dataset, parameters, number, *general)
+        way, remark = fastest(workload.images, workload.network, workload.dtype, number)
+        return TorchTrainer(workload, dataset, parameters, number, way, remark)
