@@ -42,7 +42,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     found = StandIn()
     for name, module in (("cupy", found), ("cupy.cuda", found.cuda)):
         monkeypatch.setitem(sys.modules, name, module)
-    names = ("device", "plain", "kernels", "batches", "general", "persistent")
+    names = ("device", "plain", "classic.trainer", "mlp.kernels", "mlp.batches", "mlp.trainer", "backend")
     modules = [f"mnistbench.backends.cupy.{name}" for name in names]
     for name in modules:
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -54,6 +54,6 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 @pytest.fixture
 def cupy_backend(cupy: StandIn, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """CuPy's backend on the stand-in, in blocks of few threads: each of them is one of the CPU's."""
-    monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.kernels"), "THREADS", 8)
-    found: Backend = importlib.import_module("mnistbench.backends.cupy.persistent").CupyBackend()
+    monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.kernels"), "THREADS", 8)
+    found: Backend = importlib.import_module("mnistbench.backends.cupy.backend").CupyBackend()
     return found

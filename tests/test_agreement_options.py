@@ -23,7 +23,7 @@ from mnistbench.agreement import (
     rounding,
     verify,
 )
-from mnistbench.backends.numpy import GeneralNumpyTrainer
+from mnistbench.backends.numpy import NumpyMlpTrainer
 from mnistbench.exceptions import UnsupportedWorkload
 from mnistbench.reference import mlp
 from mnistbench.task.recipe import Optimizer, Recipe
@@ -47,7 +47,7 @@ def trajectory(task: Workload) -> Trajectory:
     return Trajectory(task, options.DATA)
 
 
-def compared(trainer: type[GeneralNumpyTrainer], task: Workload, dtype: DType) -> Agreement:
+def compared(trainer: type[NumpyMlpTrainer], task: Workload, dtype: DType) -> Agreement:
     expected = trajectory(task)
     with trainer(task.with_dtype(dtype), options.DATA, expected.fresh(), 1) as started:
         return check_trainer(started, Agreement(trainer.__name__, dtype), expected)
@@ -57,9 +57,9 @@ EXAMPLES = {**options.alone(), **{f"combination {n}": task for n, task in enumer
 
 
 @pytest.mark.parametrize("precision", BOTH)
-@pytest.mark.parametrize("trainer", [GeneralNumpyTrainer, Steps, InAnotherOrder])
+@pytest.mark.parametrize("trainer", [NumpyMlpTrainer, Steps, InAnotherOrder])
 @pytest.mark.parametrize("case", EXAMPLES)
-def test_the_honest_trainer_agrees(trainer: type[GeneralNumpyTrainer], case: str, precision: DType) -> None:
+def test_the_honest_trainer_agrees(trainer: type[NumpyMlpTrainer], case: str, precision: DType) -> None:
     outcome = compared(trainer, EXAMPLES[case], precision)
     assert outcome.passed, outcome.summary()
 
@@ -68,14 +68,14 @@ def test_the_honest_trainer_agrees(trainer: type[GeneralNumpyTrainer], case: str
     ("trainer", "precision"),
     [pytest.param(t, d, id=f"{t.__name__}-{d}") for t, (_, dtypes) in FAULTS.items() for d in dtypes],
 )
-def test_a_wrong_trainer_is_rejected(trainer: type[GeneralNumpyTrainer], precision: DType) -> None:
+def test_a_wrong_trainer_is_rejected(trainer: type[NumpyMlpTrainer], precision: DType) -> None:
     outcome = compared(trainer, FAULTS[trainer][0], precision)
     assert outcome.failure is None
     assert not outcome.passed
 
 
 def test_every_array_of_every_layer_is_compared() -> None:
-    outcome = compared(GeneralNumpyTrainer, options.task(hidden=(7, 6)), "float64")
+    outcome = compared(NumpyMlpTrainer, options.task(hidden=(7, 6)), "float64")
     arrays = {f"{kind}{layer}" for layer in (1, 2, 3) for kind in ("W", "b", "dW", "db")}
     assert {check.quantity for check in outcome.checks} >= arrays
     assert [iteration for iteration, _ in outcome.trajectory()] == agreement.checkpoints(9)
@@ -115,7 +115,7 @@ def test_the_twins_are_computed_once_and_the_classic_has_none() -> None:
 def test_one_round_alone() -> None:
     task = options.task(**{**ALL_OF_IT, "learning_rate": 0.01})
     expected = trajectory(task)
-    with GeneralNumpyTrainer(task, options.DATA, expected.fresh(), 1) as trainer:
+    with NumpyMlpTrainer(task, options.DATA, expected.fresh(), 1) as trainer:
         metrics = trainer.advance(task.iterations)
         assert all(c.passed for c in check_round(trainer.parameters(), metrics, "float64", expected))
         for wrong in ({"iteration": 0}, {"loss": metrics.loss * (1 + 1e-9)}, {"accuracy": metrics.accuracy + 1 / 5}):

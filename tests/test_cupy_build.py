@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mnistbench.backends.cupy import layout
+from mnistbench.backends.cupy.classic import layout
 from tests.cuda.nvrtc import compile_for_gpu, nvrtc, nvrtc_build
 from tests.test_cupy_kernel import CLASSIC, HOPPER, TURING, VERSIONS, macros
 

@@ -71,7 +71,7 @@ def test_many_images_are_predicted_in_parts(cupy_backend: Backend, monkeypatch: 
     images = np.random.default_rng(0).integers(0, 256, (50, HEIGHT * WIDTH), dtype=np.uint8)
     with started(cupy_backend, task(dropout=(0.5,))) as trainer:
         whole = trainer.predict(images)
-        monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.general"), "_PREDICT_IMAGES", 20)
+        monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.trainer"), "_PREDICT_IMAGES", 20)
         assert trainer.predict(images).tolist() == whole.tolist()
         assert trainer.predict(images[:0]).shape == (0,)
     assert len(set(whole.tolist())) > 1

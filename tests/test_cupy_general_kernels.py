@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mnistbench.backends import Backend
-from mnistbench.backends.cupy import flat
+from mnistbench.backends.cupy.mlp import flat
 from mnistbench.datasets import Dataset, load_data
 from mnistbench.reference import counter, mlp
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe

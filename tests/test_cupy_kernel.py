@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnistbench import reference
-from mnistbench.backends.cupy import layout
+from mnistbench.backends.cupy.classic import layout
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
 from tests.cuda import host

@@ -24,9 +24,9 @@ from tests.builders import identical
 from tests.cuda.host import StandIn, needs_compiler
 
 
-def backend(name: str = "persistent") -> Backend:
+def backend(name: str = "backend") -> Backend:
     module: Any = importlib.import_module(f"mnistbench.backends.cupy.{name}")
-    found: Backend = module.CupyBackend() if name == "persistent" else module.CupyPlainBackend()
+    found: Backend = module.CupyBackend() if name == "backend" else module.CupyPlainBackend()
     return found
 
 
@@ -126,21 +126,21 @@ def test_the_plain_backend_is_measured_by_the_same_clock(dtype: DType) -> None:
     assert (said["gpu"]["device_seconds"], said["gpu"]["device_iterations"]) == (0.002, 3)
 
 
-@pytest.mark.parametrize("name", ["persistent", "plain"])
+@pytest.mark.parametrize("name", ["backend", "plain"])
 def test_what_does_not_fit_is_refused_in_one_line(cupy: StandIn, dtype: DType, name: str) -> None:
-    cupy.limit = 500 if name == "persistent" else 100  # bytes: the first there has room for some arrays
+    cupy.limit = 500 if name == "backend" else 100  # bytes: the first there has room for some arrays
     workload, dataset = task(dtype)
     with pytest.raises(BackendUnavailable) as caught:
         backend(name).start(workload, dataset, Parameters.initial(workload.network, 0))
     assert caught.value.reason == f"37 images in {dtype} do not fit into the GPU's memory: 1.0 of 2.0 GiB are free"
     assert caught.value.fix == "use fewer images (--train-size)"
-    assert (len(cupy._arrays) > 1) == (name == "persistent")
+    assert (len(cupy._arrays) > 1) == (name == "backend")
     assert cupy.held_when_freed == [0]
 
 
 @needs_compiler
 @pytest.mark.parametrize("method", ["advance", "gradients", "predict"])
-@pytest.mark.parametrize("name", ["persistent", "plain"])
+@pytest.mark.parametrize("name", ["backend", "plain"])
 def test_memory_that_runs_out_later_is_said_in_the_same_line(
     cupy: StandIn, monkeypatch: pytest.MonkeyPatch, name: str, method: str
 ) -> None:
@@ -150,7 +150,7 @@ def test_memory_that_runs_out_later_is_said_in_the_same_line(
         raise cupy.cuda.memory.OutOfMemoryError
 
     with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
-        if method == "advance" and name == "persistent":  # which allocates nothing; the launch may still
+        if method == "advance" and name == "backend":  # which allocates nothing; the launch may still
             monkeypatch.setattr(trainer, "_kernel", full)
         else:
             for function in ("maximum", "empty", "empty_like"):
@@ -182,7 +182,8 @@ def test_what_cupy_needs_and_does_not_find_is_said_in_one_line(cupy: StandIn, dt
         assert caught.value.reason == " ".join(str(cause).split())
         assert caught.value.fix is not None
         assert "pip install 'mnistbench[cuda12]'" in caught.value.fix
-        sys.modules.pop("mnistbench.backends.cupy.persistent")  # which keeps compiled modules
+        for kept in ("backend", "classic.trainer"):  # which keep compiled modules
+            sys.modules.pop(f"mnistbench.backends.cupy.{kept}")
 
 
 def test_a_driver_that_is_too_old_is_named(cupy: StandIn) -> None:
@@ -218,7 +219,7 @@ def test_clocks_that_were_held_down_are_noticed(answer: str, throttled: str | No
 @needs_compiler
 @pytest.mark.usefixtures("cupy")
 @pytest.mark.parametrize("unknown", ["nothing", "clocks_event_reasons", "clocks_throttle_reasons"])
-@pytest.mark.parametrize("name", ["persistent", "plain"])
+@pytest.mark.parametrize("name", ["backend", "plain"])
 def test_clocks_are_read_while_the_gpu_works_whatever_the_driver_calls_them(
     name: str, unknown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +249,7 @@ def test_clocks_are_read_while_the_gpu_works_whatever_the_driver_calls_them(
 
 @needs_compiler
 @pytest.mark.usefixtures("cupy")
-@pytest.mark.parametrize("name", ["persistent", "plain"])
+@pytest.mark.parametrize("name", ["backend", "plain"])
 def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DType) -> None:
     workload, dataset = task(dtype)
     with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
@@ -266,7 +267,7 @@ def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DTyp
 def test_both_ways_of_multiplying_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (found := registry.availability("cupy")).usable:
         pytest.skip(f"cupy is unavailable: {found.reason}")
-    persistent: Any = importlib.import_module("mnistbench.backends.cupy.persistent")
+    persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
     plan = persistent.layout.plan
 
     def chosen(workload: Workload, pixels: int, device: Any) -> Any:

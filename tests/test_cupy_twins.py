@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mnistbench.backends as registry
-from mnistbench.backends.cupy import layout
+from mnistbench.backends.cupy.classic import layout
 from mnistbench.task.workload import DType
 from tests.cuda import host
 from tests.cuda.host import needs_compiler

@@ -25,7 +25,10 @@ from numpy.typing import NDArray
 import mnistbench
 from mnistbench import reference
 from mnistbench.backends.base import Trainer
-from mnistbench.backends.numba import NumbaBackend, kernels, layout, ordering, prepare, sync, trainer, vector
+from mnistbench.backends.numba import NumbaBackend
+from mnistbench.backends.numba.classic import kernels, layout, ordering, prepare, trainer
+from mnistbench.backends.numba.simd import sync, vector
+from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
@@ -430,12 +433,12 @@ def test_tiles_of_many_units_are_large_and_waste_little(units: int, largest: int
 def test_layout_there_and_back() -> None:
     network = Network((9, 23, 17))
     parameters = Parameters.initial(network, 0)
-    for host in (layout.Host("a", 64, 32), layout.Host("b", 16, 16)):
+    for host in (Host("a", 64, 32), Host("b", 16, 16)):
         tile = layout.choose_tile(host, network, "float64")
         sizes = layout.choose_sizes(network, tile, "float64")
-        array = layout.aligned((sizes.total,), "float64")
+        array = aligned((sizes.total,), "float64")
         layout.to_layout(parameters, tile, sizes, array)
-        assert array.ctypes.data % layout.CACHE_LINE == 0
+        assert array.ctypes.data % CACHE_LINE == 0
         assert_same(layout.from_layout(array, tile, sizes, network), parameters)
 
 
@@ -564,9 +567,9 @@ def test_a_barrier_that_is_abandoned_lets_go() -> None:
 
 # The disk cache, in processes of its own.
 
-INNER = "from mnistbench.backends.numba.cache import kernel\n\n@kernel\ndef factor():\n    return 2\n"
+INNER = "from mnistbench.backends.numba.simd.cache import kernel\n\n@kernel\ndef factor():\n    return 2\n"
 OUTER = """
-from mnistbench.backends.numba.cache import entry_point
+from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.backends.numba.inner import factor
 
 @entry_point

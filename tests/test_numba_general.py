@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Trainer
-from mnistbench.backends.numba import NumbaBackend, blas, chance, updates, warp
-from mnistbench.backends.numba import general as own_general
-from mnistbench.backends.numba.cache import entry_point
+from mnistbench.backends.numba import NumbaBackend
+from mnistbench.backends.numba.mlp import blas, random, updates, warp
+from mnistbench.backends.numba.mlp import trainer as own_general
+from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference import augmentation, counter
@@ -172,7 +173,7 @@ def test_a_trainer_keeps_copies() -> None:
 @pytest.mark.parametrize("images", [1, 2, 70, 5000])
 def test_shuffles_are_the_references(images: int) -> None:
     order = np.empty(images, np.int64)
-    chance.shuffle(np.array(counter.key(2**40 + 7, counter.SHUFFLE, 3), np.uint32), order)
+    random.shuffle(np.array(counter.key(2**40 + 7, counter.SHUFFLE, 3), np.uint32), order)
     np.testing.assert_array_equal(order, counter.shuffled(2**40 + 7, 3, images))
 
 
@@ -181,7 +182,7 @@ def _keep_all(
     key: NDArray[np.uint32], places: NDArray[np.int64], first: int, last: int, below: int, kept: NDArray[Any]
 ) -> None:
     for i in range(len(places)):
-        chance.keep(key, places[i], first, last, below, kept.dtype.type(1), kept[i])
+        random.keep(key, places[i], first, last, below, kept.dtype.type(1), kept[i])
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.5, 1 - 2**-40])

@@ -13,7 +13,7 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
-from mnistbench.backends.numpy import GeneralNumpyTrainer
+from mnistbench.backends.numpy import NumpyMlpTrainer
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference.mlp import Batch, Batches
 from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
@@ -296,7 +296,7 @@ def test_the_reference_s_gradients_are_those_of_autograd(
     data = replace(builders.dataset(37, 63, 5, ink=0.5), image_shape=(7, 9))
     task = Workload(Network((63, *hidden, 5), activation), 37, 4, 0.1, "float64", recipe=Recipe(**recipe))
     batches = Batches(task, data.train.images, data.train.labels, data.image_shape)
-    trainer = GeneralNumpyTrainer(task, data, builders.initial(task), None)
+    trainer = NumpyMlpTrainer(task, data, builders.initial(task), None)
     for iteration in range(4):
         arrays = [torch.from_numpy(array).requires_grad_() for _, array in trainer.parameters().named()]
         objective(arrays, batches(iteration), task).backward()

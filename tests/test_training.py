@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import mnistbench.backends as registry
 from mnistbench import reference
 from mnistbench.backends import Backend, Metrics
-from mnistbench.backends.numpy import GeneralNumpyTrainer, NumpyBackend, NumpyTrainer
+from mnistbench.backends.numpy import NumpyBackend, NumpyMlpTrainer, NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import (
     BackendUnavailable,
@@ -514,7 +514,7 @@ def test_a_workload_that_does_not_fit_the_data_is_refused() -> None:
 def test_divergence_with_batches_names_the_iteration(bad: int, every: int | None, optimizer: Any) -> None:
     """Also where the optimizer's memory, and the place in an epoch, decide which iteration it is."""
 
-    class BreaksDown(GeneralNumpyTrainer):
+    class BreaksDown(NumpyMlpTrainer):
         def advance(self, iterations: int) -> Metrics:
             for _ in range(iterations):
                 metrics = super().advance(1)
@@ -524,7 +524,7 @@ def test_divergence_with_batches_names_the_iteration(bad: int, every: int | None
 
     recipe = replace(BATCHES, optimizer=Optimizer(optimizer))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnistbench.backends.numpy.GeneralNumpyTrainer", BreaksDown)
+        patch.setattr("mnistbench.backends.numpy.NumpyMlpTrainer", BreaksDown)
         with pytest.raises(Diverged) as caught:
             train(**BY_EPOCHS | {"recipe": recipe}, every=every)
     assert caught.value.iteration == bad

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mnistbench import reference
 from mnistbench.backends import Metrics
-from mnistbench.backends.numpy import GeneralNumpyTrainer
+from mnistbench.backends.numpy import NumpyMlpTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference import augmentation, counter, mlp
 from mnistbench.reference.parameters import Array, Parameters
@@ -21,7 +21,7 @@ from mnistbench.task.workload import DTYPES, DType, Workload
 from tests import options
 
 
-class InAnotherOrder(GeneralNumpyTrainer):
+class InAnotherOrder(NumpyMlpTrainer):
     """The honest computation with its images, pixels and units in another order: other sums, other rounding."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
@@ -52,7 +52,7 @@ class InAnotherOrder(GeneralNumpyTrainer):
         return super().predict(images[:, self._orders[0]])
 
 
-class Steps(GeneralNumpyTrainer):
+class Steps(NumpyMlpTrainer):
     """The honest computation, cut into the steps that a fault replaces."""
 
     def advance(self, iterations: int) -> Metrics:
@@ -85,7 +85,7 @@ class Steps(GeneralNumpyTrainer):
 
 
 # Every fault, the options that it is one of, and the dtypes in which it is large enough.
-FAULTS: dict[type[GeneralNumpyTrainer], tuple[Workload, tuple[DType, ...]]] = {}
+FAULTS: dict[type[NumpyMlpTrainer], tuple[Workload, tuple[DType, ...]]] = {}
 
 ALL_OF_IT: dict[str, Any] = {
     "hidden": (8, 6),
@@ -101,8 +101,8 @@ ALL_OF_IT: dict[str, Any] = {
 """What an implementation with every option does, unless a fault says otherwise."""
 
 
-def fault(*dtypes: DType, **changes: Any) -> Callable[[type[GeneralNumpyTrainer]], type[GeneralNumpyTrainer]]:
-    def register(trainer: type[GeneralNumpyTrainer]) -> type[GeneralNumpyTrainer]:
+def fault(*dtypes: DType, **changes: Any) -> Callable[[type[NumpyMlpTrainer]], type[NumpyMlpTrainer]]:
+    def register(trainer: type[NumpyMlpTrainer]) -> type[NumpyMlpTrainer]:
         FAULTS[trainer] = options.task(**{**ALL_OF_IT, "learning_rate": 0.01, **changes}), dtypes or DTYPES
         return trainer
 

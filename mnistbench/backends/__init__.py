@@ -39,7 +39,7 @@ _BUILT_IN = {
     "numpy": "mnistbench.backends.numpy:NumpyBackend",
     "numba": "mnistbench.backends.numba:NumbaBackend",
     "numba-plain": "mnistbench.backends.numba.plain:NumbaPlainBackend",
-    "cupy": "mnistbench.backends.cupy.persistent:CupyBackend",
+    "cupy": "mnistbench.backends.cupy.backend:CupyBackend",
     "cupy-plain": "mnistbench.backends.cupy.plain:CupyPlainBackend",
     "jax": "mnistbench.backends.jax:JaxBackend",
     "torch": "mnistbench.backends.torch:TorchBackend",

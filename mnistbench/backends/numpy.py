@@ -117,7 +117,7 @@ class NumpyTrainer(Trainer):
         return {**self._blas.describe(), "bytes_read": 2 * self._X.nbytes}  # by W1 X and by dZ1 Xᵀ
 
 
-class GeneralNumpyTrainer(Trainer):
+class NumpyMlpTrainer(Trainer):
     """Holds the images as bytes, and where training is: parameters and moments in the workload's dtype."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
@@ -182,5 +182,5 @@ class NumpyBackend(Backend):
         self.require(workload)
         number = None if threads is None else resolve(threads)
         if workload.beyond_classic:
-            return GeneralNumpyTrainer(workload, dataset, parameters, number)
+            return NumpyMlpTrainer(workload, dataset, parameters, number)
         return NumpyTrainer(workload, dataset, parameters, number)

@@ -20,7 +20,7 @@ import numpy as np
 from cupy.cuda import runtime
 
 from mnistbench.backends.base import Availability, Backend, Trainer
-from mnistbench.backends.cupy import layout
+from mnistbench.backends.cupy.classic import layout
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.reference.parameters import Parameters

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Metrics, Trainer
-from mnistbench.backends.cupy import flat
 from mnistbench.backends.cupy.arrays import scale
-from mnistbench.backends.cupy.batches import Batches
 from mnistbench.backends.cupy.device import Stopwatch, facts, properties, refusal
-from mnistbench.backends.cupy.kernels import Kernels
+from mnistbench.backends.cupy.mlp import flat
+from mnistbench.backends.cupy.mlp.batches import Batches
+from mnistbench.backends.cupy.mlp.kernels import Kernels
 from mnistbench.datasets import Dataset
 from mnistbench.reference import counter
 from mnistbench.reference.parameters import Parameters
@@ -30,7 +30,7 @@ from mnistbench.task.workload import Workload
 _PREDICT_IMAGES = 16_384
 
 
-class GeneralTrainer(Trainer):
+class MlpTrainer(Trainer):
     """Holds what :class:`Batches` does, labels, parameters, gradients and moments as flat arrays, and for each layer
     Z and A (m, units) of a batch, on the current CUDA device.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.numba import sync
+from mnistbench.backends.numba.simd import sync
 
 
 def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.int64]) -> None:

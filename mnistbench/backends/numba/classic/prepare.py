@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.numba.ordering import order_lot
-from mnistbench.backends.numba.packing import Packed, count_chunks, pack
+from mnistbench.backends.numba.classic.ordering import order_lot
+from mnistbench.backends.numba.classic.packing import Packed, count_chunks, pack
+from mnistbench.backends.numba.pixels import fraction_used
 
 LOT = 65_536
 """Images ordered together, about. More are ordered lot by lot: that bounds the memory, and gives threads work."""
@@ -23,19 +24,11 @@ Measured with the classic's images, their digits grown pixel by pixel: ordering 
 iterations at 0.32 to 0.57, in 190 at 0.69, in 260 at 0.80, in 640 at 0.88, and in 3,000 at 0.97.
 """
 
-_SAMPLE = 1000
-"""Images from which that fraction is estimated, evenly spread."""
-
 
 def _on_threads(threads: int, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
     """function(*a) for each of the argument tuples, on so many threads, in order."""
     with ThreadPoolExecutor(threads) as pool:
         return [future.result() for future in [pool.submit(function, *a) for a in arguments]]
-
-
-def fraction_used(images: NDArray[np.uint8]) -> float:
-    """The fraction of pixels that are not zero, from a sample of the images."""
-    return float(np.mean(images[:: max(1, len(images) // _SAMPLE)] != 0))
 
 
 def order_images(

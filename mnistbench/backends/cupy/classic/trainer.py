@@ -6,7 +6,6 @@ operations take over where a workload does not suit it. What goes beyond the cla
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -16,11 +15,9 @@ from cupy.cuda import driver
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Metrics, Trainer
-from mnistbench.backends.cupy import layout
 from mnistbench.backends.cupy.arrays import predict
-from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, properties, refusal
-from mnistbench.backends.cupy.general import GeneralTrainer
-from mnistbench.backends.cupy.plain import KERNEL, PlainTrainer
+from mnistbench.backends.cupy.classic import layout
+from mnistbench.backends.cupy.device import Stopwatch, facts, refusal
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -146,40 +143,17 @@ def _module(matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
     return cp.RawModule(code=layout.source(matrix_units), options=options, enable_cooperative_groups=True)
 
 
-def _kernel(plan: layout.Plan, device: layout.Device) -> Any:
+def compiled(plan: layout.Plan, device: layout.Device) -> Any:
     """The kernel, allowed all of a block's shared memory: trainers of other plans may share it."""
     kernel = _module(plan.matrix_units, tuple(plan.macros.items())).get_function("gradient_descent")
     kernel.max_dynamic_shared_size_bytes = device.shared_bytes
     return kernel
 
 
-def _blocks_at_once(kernel: Any, plan: layout.Plan, device: layout.Device) -> int:
+def blocks_at_once(kernel: Any, plan: layout.Plan, device: layout.Device) -> int:
     """How many of the plan's blocks the device runs at the same time, as the driver sees it.
 
     CuPy launches no more than that, with a warning only, and the blocks that are left out would leave no metrics.
     """
     blocks = driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, plan.threads, plan.shared_bytes)
     return int(blocks) * device.multiprocessors
-
-
-class CupyBackend(CudaBackend):
-    """One persistent launch on the current CUDA device, or for what goes beyond the classic some for each layer."""
-
-    name = "cupy"
-
-    def missing(self, workload: Workload) -> str | None:
-        return None
-
-    def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
-        if workload.beyond_classic:
-            return GeneralTrainer(self.name, workload, dataset, parameters)
-        kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
-        device = properties()
-        workload = replace(workload, images=len(dataset.train))  # warming up has fewer than the workload
-        plan = layout.plan(workload, kept.size, device)
-        if isinstance(plan, layout.Plan):
-            kernel = _kernel(plan, device)
-            if (at_once := _blocks_at_once(kernel, plan, device)) >= plan.blocks:
-                return PersistentTrainer(self.name, plan, kernel, kept, workload, dataset, parameters)
-            plan = f"of its {plan.blocks} blocks {at_once} can run at once"
-        return PlainTrainer(self.name, workload, dataset, parameters, f"{KERNEL}; not persistent: {plan}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import llvmlite
@@ -11,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench import reference
-from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
-from mnistbench.backends.numba import layout, sync
-from mnistbench.backends.numba.kernels import HITS, LOSS, SPILL, run
-from mnistbench.backends.numba.prepare import prepare
-from mnistbench.backends.numba.workers import run_workers
-from mnistbench.datasets import Dataset, Split
+from mnistbench.backends.base import Metrics, Trainer
+from mnistbench.backends.numba.classic import layout
+from mnistbench.backends.numba.classic.kernels import HITS, LOSS, SPILL, run
+from mnistbench.backends.numba.classic.prepare import prepare
+from mnistbench.backends.numba.simd import sync
+from mnistbench.backends.numba.simd.host import CACHE_LINE, aligned, host
+from mnistbench.backends.numba.simd.workers import run_workers
+from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
-from mnistbench.threads import resolve
 
 _PREDICT_AT_ONCE = 8192
 """Images predicted at a time: bounds the memory to some 50 MB for MNIST in float64."""
@@ -30,7 +30,7 @@ class NumbaTrainer(Trainer):
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         self._workload = workload
-        self._host = layout.host()
+        self._host = host()
         self._tile = layout.choose_tile(self._host, workload.network, workload.dtype)
         self._sizes = sizes = layout.choose_sizes(workload.network, self._tile, workload.dtype)
         self._images = len(dataset.train)
@@ -40,14 +40,14 @@ class NumbaTrainer(Trainer):
         images = np.ascontiguousarray(dataset.train.images)
         shape = dataset.image_shape if images.shape[1] == dataset.pixels else (1, images.shape[1])
         self._packed = prepare(images, dataset.train.labels, shape, lanes, self._threads, sizes.pairs)
-        self._parameters = layout.aligned((sizes.total,), workload.dtype)
+        self._parameters = aligned((sizes.total,), workload.dtype)
         # Lane sums are added in whole vectors, of up to 2 * lanes values.
-        row = -(-(sizes.total + 2 * lanes) // layout.CACHE_LINE) * layout.CACHE_LINE
-        self._gradients = layout.aligned((self._threads, row), workload.dtype)
+        row = -(-(sizes.total + 2 * lanes) // CACHE_LINE) * CACHE_LINE
+        self._gradients = aligned((self._threads, row), workload.dtype)
         block = (self._threads, sizes.pairs * 2 * lanes)
-        self._Z1 = layout.aligned((block[0], block[1] * sizes.hidden), workload.dtype)
-        self._Z2 = layout.aligned((block[0], block[1] * sizes.classes), workload.dtype)
-        self._scores = layout.aligned((self._threads, SPILL + 4 * lanes), "float64")
+        self._Z1 = aligned((block[0], block[1] * sizes.hidden), workload.dtype)
+        self._Z2 = aligned((block[0], block[1] * sizes.classes), workload.dtype)
+        self._scores = aligned((self._threads, SPILL + 4 * lanes), "float64")
         self.reset(parameters)
 
     def advance(self, iterations: int) -> Metrics:
@@ -136,33 +136,3 @@ class NumbaTrainer(Trainer):
         finally:
             if learn:
                 self._iteration += int(control[sync.DONE])
-
-
-class NumbaBackend(Backend):
-    """Pure Numba, in vector registers: see :mod:`mnistbench.backends.numba.kernels`."""
-
-    name = "numba"
-
-    def availability(self) -> Availability:
-        return Availability(usable=True, version=numba.__version__, device="CPU")
-
-    def missing(self, workload: Workload) -> str | None:
-        return None
-
-    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Compile the kernels for the workload's network and dtype, or load them from the disk cache."""
-        images = np.zeros((1, workload.network.inputs), np.uint8)
-        split = Split(images, np.zeros(1, np.int64))
-        dataset = Dataset("", (1, workload.network.inputs), workload.network.outputs, split, split, None)
-        parameters = Parameters.initial(workload.network, workload.seed)
-        self.start(replace(workload, images=1), dataset, parameters, 1).advance(1)
-
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
-        self.require(workload)
-        if workload.beyond_classic:
-            from mnistbench.backends.numba.general import GeneralNumbaTrainer  # which loads SciPy's BLAS
-
-            return GeneralNumbaTrainer(workload, dataset, parameters, resolve(threads))
-        return NumbaTrainer(workload, dataset, parameters, resolve(threads))

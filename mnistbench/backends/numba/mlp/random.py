@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.numba.cache import entry_point, kernel
+from mnistbench.backends.numba.simd.cache import entry_point, kernel
 from mnistbench.reference.counter import PARITY
 
 u32 = np.uint32

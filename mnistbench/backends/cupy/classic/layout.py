@@ -231,7 +231,7 @@ def working_bytes(sizes: Plan, chunk: int) -> int:
 
 def source(matrix_units: bool) -> str:
     """The kernel's CUDA source: its three files as one, with their names for the compiler's messages."""
-    folder = resources.files(__package__) / "kernel"
+    folder = resources.files("mnistbench.backends.cupy") / "kernel"
     names = ("common.cuh", "matrix_units.cuh" if matrix_units else "multiply_add.cuh", "gradient_descent.cu")
     return "".join(f'#line 1 "{name}"\n{(folder / name).read_text(encoding="utf-8")}' for name in names)
 

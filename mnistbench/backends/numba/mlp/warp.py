@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.numba.cache import kernel
-from mnistbench.backends.numba.chance import threefry
-from mnistbench.backends.numba.vector import fma_loads, head, repeat, splat, store, tail, zero
+from mnistbench.backends.numba.mlp.random import threefry
+from mnistbench.backends.numba.simd.cache import kernel
+from mnistbench.backends.numba.simd.vector import fma_loads, head, repeat, splat, store, tail, zero
 from mnistbench.reference import augmentation, counter
 from mnistbench.reference.augmentation import ANGLE_BITS, BEND_BITS, FIELD_BITS, TURN_BITS
 from mnistbench.task.recipe import Augmentation

@@ -19,8 +19,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from mnistbench.backends.numba.cache import kernel
-from mnistbench.backends.numba.vector import call_intrinsic, intrinsic
+from mnistbench.backends.numba.simd.cache import kernel
+from mnistbench.backends.numba.simd.vector import call_intrinsic, intrinsic
 
 # Places in the array that the workers and the main thread share. Each has a cache line of its own (128 bytes, since
 # CPUs fetch lines in pairs), so that a worker that waits for one does not slow down who writes another.

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mnistbench.backends.numba import sync
-from mnistbench.backends.numba.cache import entry_point, kernel
-from mnistbench.backends.numba.packing import NO_IMAGE, Packed
-from mnistbench.backends.numba.vector import (
+from mnistbench.backends.numba.classic.packing import NO_IMAGE, Packed
+from mnistbench.backends.numba.simd import sync
+from mnistbench.backends.numba.simd.cache import entry_point, kernel
+from mnistbench.backends.numba.simd.vector import (
     add_lane_sums,
     as_doubles,
     exp,
@@ -349,7 +349,7 @@ def run(
         Z1: scratch for a block: Z1, then dZ1, as [hidden tile][pair][hidden unit of the tile][2 * lanes].
         Z2: scratch for a block: Z2, then dZ2, as [pair][class][2 * lanes].
         scores: the loss and hits of the last iteration's forward pass; see LOSS.
-        control: what the threads share; see :mod:`~mnistbench.backends.numba.sync`.
+        control: what the threads share; see :mod:`~mnistbench.backends.numba.simd.sync`.
     """
     threads = len(gradients)
     gradient = gradients[thread]

@@ -4,7 +4,7 @@ Numba compiles scalar loops and leaves it to LLVM to find vectors in them. This 
 vectors it means. LLVM has vectors of any length as first-class values, so each operation here is one or two LLVM
 instructions; LLVM then cuts them to the registers of the host: ``<16 x float>`` is one AVX-512 register, two of
 AVX2, four of NEON or SSE. A kernel written with them is portable, and correct everywhere; how many lanes are fast
-is chosen in :mod:`mnistbench.backends.numba.layout`.
+is chosen in :mod:`mnistbench.backends.numba.classic.layout`.
 
 Three ideas carry it:
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mnistbench.backends.numba.cache import kernel
+from mnistbench.backends.numba.simd.cache import kernel
 from mnistbench.reference import Array
 from mnistbench.task.recipe import OPTIMIZERS
 from mnistbench.task.workload import Workload

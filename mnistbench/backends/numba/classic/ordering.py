@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnistbench.backends.numba.cache import entry_point, kernel, reassociating_kernel
-from mnistbench.backends.numba.vector import count_bits
+from mnistbench.backends.numba.simd.cache import entry_point, kernel, reassociating_kernel
+from mnistbench.backends.numba.simd.vector import count_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

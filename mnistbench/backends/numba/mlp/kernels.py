@@ -27,13 +27,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.numba import sync
-from mnistbench.backends.numba.blas import product
-from mnistbench.backends.numba.cache import entry_point, kernel
-from mnistbench.backends.numba.chance import keep
-from mnistbench.backends.numba.updates import Rates, Rule, move
-from mnistbench.backends.numba.vector import fma_loads, head, index, loads, repeat, splat, store, tail, zero
-from mnistbench.backends.numba.warp import Warp, warped
+from mnistbench.backends.numba.mlp.blas import product
+from mnistbench.backends.numba.mlp.random import keep
+from mnistbench.backends.numba.mlp.updates import Rates, Rule, move
+from mnistbench.backends.numba.mlp.warp import Warp, warped
+from mnistbench.backends.numba.simd import sync
+from mnistbench.backends.numba.simd.cache import entry_point, kernel
+from mnistbench.backends.numba.simd.vector import fma_loads, head, index, loads, repeat, splat, store, tail, zero
 from mnistbench.reference import Array
 from mnistbench.reference.mlp import LEAK
 from mnistbench.task.recipe import ACTIVATIONS
@@ -468,7 +468,7 @@ def run(
         bounds: where each of the epoch's batches begins in its order, and where the last one ends.
         learn: whether to move the parameters; else the gradients of one iteration are left.
         numbers: (iterations, 3) the fields of Rates but the last.
-        control: what the threads share; see :mod:`~mnistbench.backends.numba.sync`.
+        control: what the threads share; see :mod:`~mnistbench.backends.numba.simd.sync`.
     """
     room_for = room.inks.shape[1]
     scores = room.scores[thread]

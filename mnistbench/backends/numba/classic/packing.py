@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mnistbench.backends.numba.cache import entry_point, kernel
+from mnistbench.backends.numba.simd.cache import entry_point, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cupy as cp
 import numpy as np
 
-from mnistbench.backends.cupy.kernels import Kernels
+from mnistbench.backends.cupy.mlp.kernels import Kernels
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference import counter

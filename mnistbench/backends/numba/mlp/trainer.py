@@ -1,4 +1,4 @@
-"""The trainer for everything beyond the classic: see :mod:`mnistbench.backends.numba.layers` for what it runs."""
+"""The trainer for everything beyond the classic: see :mod:`mnistbench.backends.numba.mlp.kernels` for what it runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from threadpoolctl import ThreadpoolController
 
 from mnistbench import reference
 from mnistbench.backends.base import Metrics, Trainer
-from mnistbench.backends.numba import layout, sync
-from mnistbench.backends.numba.chance import shuffle
-from mnistbench.backends.numba.layers import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
-from mnistbench.backends.numba.prepare import fraction_used
-from mnistbench.backends.numba.updates import rule_of
-from mnistbench.backends.numba.warp import keys, scratch, warp
-from mnistbench.backends.numba.workers import run_workers
+from mnistbench.backends.numba.mlp.kernels import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
+from mnistbench.backends.numba.mlp.random import shuffle
+from mnistbench.backends.numba.mlp.updates import rule_of
+from mnistbench.backends.numba.mlp.warp import keys, scratch, warp
+from mnistbench.backends.numba.pixels import fraction_used
+from mnistbench.backends.numba.simd import sync
+from mnistbench.backends.numba.simd.host import aligned, host
+from mnistbench.backends.numba.simd.workers import run_workers
 from mnistbench.datasets import Dataset
 from mnistbench.reference import counter, mlp
 from mnistbench.reference.parameters import Parameters
@@ -49,17 +50,17 @@ def tile_of(vectors: int, registers: int) -> int:
     return min(range(1, largest + 1), key=lambda size: (-(-vectors // size) * (size + 0.5), -size))
 
 
-class GeneralNumbaTrainer(Trainer):
+class NumbaMlpTrainer(Trainer):
     """Holds the images as bytes, and parameters and moments as vectors in the kernels' layout."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         self._workload = workload
-        host = layout.host()
-        lanes = host.vector_bytes // workload.itemsize
+        machine = host()
+        lanes = machine.vector_bytes // workload.itemsize
         sizes, recipe, dtype = workload.network.sizes, workload.recipe, workload.dtype
         vectors = -(-sizes[1] // lanes)
         self._threads = min(threads, vectors, workload.batch_size)
-        tile = tile_of(-(-vectors // self._threads), host.registers)
+        tile = tile_of(-(-vectors // self._threads), machine.registers)
         self._block = -(-min(BLOCK, workload.batch_size) // 4) * 4
         shape, total, values = self._shape(lanes, tile * lanes)
         images = np.ascontiguousarray(dataset.train.images)
@@ -73,10 +74,10 @@ class GeneralNumbaTrainer(Trainer):
             shape=shape,
             activation=ACTIVATIONS.index(workload.network.activation),
             dense=fraction_used(images) >= DENSE_FROM,
-            parameters=layout.aligned((total,), dtype),
-            v=layout.aligned((total if recipe.optimizer.moments > 0 else lanes,), dtype),
-            s=layout.aligned((total if recipe.optimizer.moments > 1 else lanes,), dtype),
-            gradients=layout.aligned((total,), dtype),
+            parameters=aligned((total,), dtype),
+            v=aligned((total if recipe.optimizer.moments > 0 else lanes,), dtype),
+            s=aligned((total if recipe.optimizer.moments > 1 else lanes,), dtype),
+            gradients=aligned((total,), dtype),
             rule=rule_of(workload),
             keys=np.zeros((hidden, 2), np.uint32),
             below=np.array([counter.drop_below(rate) if rate else -1 for rate in rates], np.int64),
@@ -123,16 +124,16 @@ class GeneralNumbaTrainer(Trainer):
             pixels=np.empty((2 * sparse, block // 4, pixels), np.uint16 if pixels < 2**16 else np.uint32),
             grays=np.empty((2 * sparse, block // 4, pixels, 4), dtype),
             counts=np.zeros((2, block // 4), np.int64),
-            inputs=layout.aligned((2 * dense, block, pixels), dtype),
+            inputs=aligned((2 * dense, block, pixels), dtype),
             images=np.empty((sparse * pixels // 4, block), np.uint16),
             values=np.empty((sparse * pixels // 4, block, 4), dtype),
             used=np.zeros(sparse * pixels // 4, np.int64),
-            A=layout.aligned((values,), dtype),
-            D=layout.aligned((values,), dtype),
-            dZ=layout.aligned((values,), dtype),
-            rows=layout.aligned((threads, 4, width), dtype),
+            A=aligned((values,), dtype),
+            D=aligned((values,), dtype),
+            dZ=aligned((values,), dtype),
+            rows=aligned((threads, 4, width), dtype),
             warping=np.stack([scratch(image_shape)] * threads),
-            kept=layout.aligned((threads, max(self._workload.network.sizes) + 1), dtype),
+            kept=aligned((threads, max(self._workload.network.sizes) + 1), dtype),
             scores=np.zeros((threads, SCORES)),
         )
 
@@ -176,7 +177,7 @@ class GeneralNumbaTrainer(Trainer):
             "device": "CPU",
             "threads": self._threads,
             "versions": {"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
-            "kernel": f"{layout.host().name}, first layer {first}, others by BLAS; threads meet three times a batch",
+            "kernel": f"{host().name}, first layer {first}, others by BLAS; threads meet three times a batch",
             "skips": None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
             "bytes_read": self._workload.image_bytes,
         }

@@ -19,7 +19,7 @@ from mnistbench.task.workload import Network, Workload
 
 def source() -> str:
     """The CUDA source, with its name for the compiler's messages."""
-    file = resources.files(__package__) / "kernel" / "general.cu"
+    file = resources.files("mnistbench.backends.cupy") / "kernel" / "mlp.cu"
     return f'#line 1 "{file.name}"\n{file.read_text(encoding="utf-8")}'
 
 

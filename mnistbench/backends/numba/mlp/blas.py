@@ -14,8 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address
 
-from mnistbench.backends.numba.cache import kernel
-from mnistbench.backends.numba.vector import intrinsic
+from mnistbench.backends.numba.simd.cache import kernel
+from mnistbench.backends.numba.simd.vector import intrinsic
 from mnistbench.reference import Array
 
 _NAMES = {32: "sgemm", 64: "dgemm"}

@@ -1,4 +1,4 @@
-"""``kernel/general.cu`` compiled by CuPy at run time, and cached on disk; every launch is on the current stream."""
+"""``kernel/mlp.cu`` compiled by CuPy at run time, and cached on disk; every launch is on the current stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import cupy as cp
 import numpy as np
 
-from mnistbench.backends.cupy import flat
+from mnistbench.backends.cupy.mlp import flat
 from mnistbench.task.workload import Workload
 
 THREADS = 256

@@ -1,0 +1,1 @@
+"""Any multilayer perceptron, with every option."""

@@ -1,0 +1,1 @@
+"""The classic: one hidden layer of ReLU, full batch, plain gradient descent."""
