@@ -36,8 +36,8 @@ for name in $("$python" -c 'from benchmarks.gpu_sweep import contenders; print(*
     backends+=(--backend "$name")
 done
 
-part "tests" "$python" -m pytest -q tests/test_cupy*.py
-((${#backends[@]} == 4)) || part "tests of the frameworks" "$python" -m pytest -q tests/test_backends.py "${backends[@]:4}"
+part "tests" "$python" -m pytest -q tests/backends/cupy
+((${#backends[@]} == 4)) || part "tests of the frameworks" "$python" -m pytest -q tests/backends/test_backends.py "${backends[@]:4}"
 part "agreement" "$python" -m mnistbench verify "${backends[@]}"
 
 # Without CuPy's memory pool, so that an access beyond an array is one beyond an allocation. CuPy asks the driver

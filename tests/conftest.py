@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, load_data
-from tests.cuda.host import StandIn
+from tests.support.cuda.host import StandIn
 
 # How long an example takes depends on what else runs on the machine, and no test asserts a time.
 settings.register_profile("mnistbench", deadline=None)

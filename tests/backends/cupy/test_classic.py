@@ -1,0 +1,283 @@
+"""The persistent trainer, with a stand-in for CuPy that runs its kernel on the CPU (see ``cuda/host.py``)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mnistbench.backends as registry
+from mnistbench.agreement import Trajectory, check
+from mnistbench.backends import Backend
+from mnistbench.datasets import Dataset, Split, load_data
+from mnistbench.exceptions import BackendUnavailable
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.workload import DType, Network, Workload
+from tests.support import builders
+from tests.support.builders import identical
+from tests.support.cuda.host import StandIn, needs_compiler
+
+
+def backend(name: str = "backend") -> Backend:
+    module: Any = importlib.import_module(f"mnistbench.backends.cupy.{name}")
+    found: Backend = module.CupyBackend() if name == "backend" else module.CupyPlainBackend()
+    return found
+
+
+def task(dtype: DType, classes: int = 5) -> tuple[Workload, Dataset]:
+    """37 images of 13 pixels, of which two are zero in all of them."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 13), dtype=np.uint8)
+    images[rng.random(images.shape) < 0.4] = 0
+    images[:37, [0, 7]] = 0
+    labels = rng.integers(0, classes, 60)
+    splits = [Split(images[a:b], labels[a:b]) for a, b in ((0, 37), (37, 50), (50, 60))]
+    return Workload(Network((13, 6, classes)), 37, 3, dtype=dtype), Dataset("random", (1, 13), classes, *splits)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_agrees_with_the_reference_in_every_respect(dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    found = check(backend(), workload, dataset, Trajectory(workload, dataset))
+    assert found.passed, found.summary()
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_it_describes_the_gpu_and_what_it_did(dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    chosen = backend()
+    chosen.warm_up(workload)
+    with chosen.start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(1)
+        trainer.advance(2)
+        trainer.advance(1)
+        said = trainer.describe()
+    assert said["device"] == "stand-in"
+    assert said["kernel"].startswith("one persistent launch, ")
+    assert said["skips"] == "2 of 13 pixels, which are zero in every image"
+    assert {"cupy", "cuda", "cuda driver"} <= set(said["versions"])
+    gpu = said["gpu"]
+    assert (gpu["device_seconds"], gpu["device_iterations"]) == (0.002, 2)
+    assert {"memory_bytes", "peak_memory_bytes", "compute_capability", "registers", "shared_bytes"} <= set(gpu)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_another_trainer_of_the_same_kernel_takes_no_shared_memory_away(dtype: DType) -> None:
+    dataset = builders.dataset(300, 13, 5)
+    workload = builders.workload(dataset, dtype=dtype)
+    chosen = backend()
+    with chosen.start(workload, dataset, builders.initial(workload)) as trainer:
+        chosen.warm_up(workload)  # on two images
+        assert trainer.advance(1).iteration == 0
+        assert trainer.describe()["kernel"].startswith("one persistent launch, ")
+
+
+def test_what_does_not_suit_the_kernel_is_computed_by_arrays(cupy: StandIn, dtype: DType) -> None:
+    cupy.attributes["CooperativeLaunch"] = 0
+    workload, dataset = task(dtype)
+    with backend().start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        assert trainer.advance(2).iteration == 1
+        said = trainer.describe()
+    assert said["kernel"].endswith("not persistent: the device has no cooperative launch")
+    assert said["skips"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"blocks_at_once": 0}, "of its 2 blocks 0 can run at once"),
+        ({"compute_capability": "61"}, "compute capability 6.1 is below 7.0"),
+    ],
+)
+def test_a_device_that_cannot_run_the_kernel_computes_by_arrays(
+    cupy: StandIn, dtype: DType, change: dict[str, Any], reason: str
+) -> None:
+    vars(cupy).update(change)
+    workload, dataset = task(dtype)
+    found = check(backend(), workload, dataset, Trajectory(workload, dataset))
+    assert found.passed, found.summary()
+    with backend().start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        assert trainer.describe()["kernel"].endswith(f"not persistent: {reason}")
+
+
+@pytest.mark.usefixtures("cupy")
+def test_labels_beyond_a_byte_are_computed_by_arrays(dtype: DType) -> None:
+    workload, dataset = task(dtype, classes=300)
+    found = check(backend(), workload, dataset, Trajectory(workload, dataset))
+    assert found.passed, found.summary()
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_plain_backend_is_measured_by_the_same_clock(dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    with backend("plain").start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(3)
+        said = trainer.describe()
+    assert said["kernel"] == "CuPy array operations, cuBLAS products"
+    assert (said["gpu"]["device_seconds"], said["gpu"]["device_iterations"]) == (0.002, 3)
+
+
+@pytest.mark.parametrize("name", ["backend", "plain"])
+def test_what_does_not_fit_is_refused_in_one_line(cupy: StandIn, dtype: DType, name: str) -> None:
+    cupy.limit = 500 if name == "backend" else 100  # bytes: the first there has room for some arrays
+    workload, dataset = task(dtype)
+    with pytest.raises(BackendUnavailable) as caught:
+        backend(name).start(workload, dataset, Parameters.initial(workload.network, 0))
+    assert caught.value.reason == f"37 images in {dtype} do not fit into the GPU's memory: 1.0 of 2.0 GiB are free"
+    assert caught.value.fix == "use fewer images (--train-size)"
+    assert (len(cupy._arrays) > 1) == (name == "backend")
+    assert cupy.held_when_freed == [0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("method", ["advance", "gradients", "predict"])
+@pytest.mark.parametrize("name", ["backend", "plain"])
+def test_memory_that_runs_out_later_is_said_in_the_same_line(
+    cupy: StandIn, monkeypatch: pytest.MonkeyPatch, name: str, method: str
+) -> None:
+    workload, dataset = task("float32")
+
+    def full(*arguments: Any, **names: Any) -> Any:
+        raise cupy.cuda.memory.OutOfMemoryError
+
+    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        if method == "advance" and name == "backend":  # which allocates nothing; the launch may still
+            monkeypatch.setattr(trainer, "_kernel", full)
+        else:
+            for function in ("maximum", "empty", "empty_like"):
+                monkeypatch.setattr(cupy, function, full)
+        calls: dict[str, Callable[[], object]] = {
+            "advance": lambda: trainer.advance(1),
+            "gradients": trainer.gradients,
+            "predict": lambda: trainer.predict(dataset.dev.images),
+        }
+        with pytest.raises(BackendUnavailable, match="37 images in float32 do not fit into the GPU's memory"):
+            calls[method]()
+
+
+def test_what_cupy_needs_and_does_not_find_is_said_in_one_line(cupy: StandIn, dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    causes = [
+        RuntimeError("Failed to find CUDA headers.\nPlease install"),  # CuPy before it compiles
+        ImportError("libnvrtc.so.13: cannot open"),
+        cupy.cuda.compiler.CompileException("error: invalid value for --gpu-architecture\n"),
+    ]
+    for cause in causes:
+
+        def refuse(*arguments: Any, cause: Exception = cause, **names: Any) -> Any:
+            raise cause
+
+        cupy.RawModule = refuse  # type: ignore[method-assign]
+        with pytest.raises(BackendUnavailable) as caught:
+            backend().start(workload, dataset, Parameters.initial(workload.network, 0))
+        assert caught.value.reason == " ".join(str(cause).split())
+        assert caught.value.fix is not None
+        assert "pip install 'mnistbench[cuda12]'" in caught.value.fix
+        for kept in ("backend", "classic.trainer"):  # which keep compiled modules
+            sys.modules.pop(f"mnistbench.backends.cupy.{kept}")
+
+
+def test_a_driver_that_is_too_old_is_named(cupy: StandIn) -> None:
+    def refuse() -> int:
+        raise cupy.runtime.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is\n insufficient")
+
+    cupy.runtime.getDeviceCount = refuse  # type: ignore[attr-defined]
+    found = backend().availability()
+    assert not found.usable
+    assert found.reason == "no usable NVIDIA GPU: cudaErrorInsufficientDriver: CUDA driver version is insufficient"
+    assert found.fix is not None
+    assert "driver" in found.fix
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize(
+    ("answer", "throttled"),
+    [
+        ("580.65.06, 1980, 1980, 3201, 0x0000000000000000\n", None),
+        ("580.65.06, 345, 1980, 3201, 0x0000000000000001\n", None),
+        ("580.65.06, 1200, 1980, 3201, 0x0000000000000064\n", "power cap, temperature"),
+    ],
+)
+def test_clocks_that_were_held_down_are_noticed(answer: str, throttled: str | None) -> None:
+    device: Any = importlib.import_module("mnistbench.backends.cupy.device")
+    found = device.read_nvidia_smi(answer)
+    assert found["driver_version"] == "580.65.06"
+    assert found["clock_sm_max_mhz"] == 1980
+    assert found["throttled"] == throttled
+    assert device.read_nvidia_smi("580.65.06, [N/A], [N/A], [N/A], [N/A]") == {"driver_version": "580.65.06"}
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("unknown", ["nothing", "clocks_event_reasons", "clocks_throttle_reasons"])
+@pytest.mark.parametrize("name", ["backend", "plain"])
+def test_clocks_are_read_while_the_gpu_works_whatever_the_driver_calls_them(
+    name: str, unknown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        f"#!/bin/sh\ncase $* in *{unknown}*) exit 2;; esac\n"
+        f"while ! test -e {tmp_path}/worked; do sleep 0.01; done\n"
+        "echo 580.65.06, 1200, 1980, 3201, 0x0000000000000004\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    workload, dataset = task("float32")
+    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(2)
+        counts: list[int] = []
+
+        def repeat(iterations: int) -> None:
+            counts.append(iterations)
+            if len(counts) > 3:
+                (tmp_path / "worked").touch()
+
+        monkeypatch.setattr(trainer, "_repeat", repeat)
+        gpu = trainer.describe()["gpu"]
+    assert (gpu["clock_sm_mhz"], gpu["throttled"]) == (1200, "power cap")
+    assert set(counts) == {50}  # two of them take 2 ms on the stand-in's clock
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("name", ["backend", "plain"])
+def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DType) -> None:
+    workload, dataset = task(dtype)
+    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+        trainer.advance(1)
+        before = trainer.parameters()
+        trainer._repeat(2)  # type: ignore[attr-defined]
+        assert identical(trainer.parameters(), before)
+        assert trainer.advance(1).iteration == 1
+
+
+# On a GPU
+
+
+@pytest.mark.parametrize("matrix_units", [False, True])
+def test_both_ways_of_multiplying_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (found := registry.availability("cupy")).usable:
+        pytest.skip(f"cupy is unavailable: {found.reason}")
+    persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
+    plan = persistent.layout.plan
+
+    def chosen(workload: Workload, pixels: int, device: Any) -> Any:
+        if matrix_units and device.compute_capability < 80:
+            pytest.skip("this GPU's matrix units have no such instruction")
+        return plan(workload, pixels, device, matrix_units)
+
+    monkeypatch.setattr(persistent.layout, "plan", chosen)
+    for images in (1_000, 41_000):  # all in shared memory, and not
+        dataset = load_data(train_size=images)
+        workload = Workload(dataset.network(10), images, 20)
+        outcome = check(persistent.CupyBackend(), workload, dataset, Trajectory(workload, dataset))
+        assert outcome.passed, outcome.summary()

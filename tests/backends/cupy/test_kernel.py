@@ -1,0 +1,385 @@
+"""The persistent CUDA kernel, run on a CPU: every CUDA thread is a thread (see ``cuda/emulation.h``).
+
+The very source that CuPy compiles for a GPU trains small shapes here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mnistbench import reference
+from mnistbench.backends.cupy.classic import layout
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
+from tests.support.cuda import host
+from tests.support.cuda.host import needs_compiler
+
+CLASSIC = PRESETS["classic"]
+RATE = 0.1
+
+# What an H200 and a T4 say of themselves.
+HOPPER = layout.Device(
+    multiprocessors=132, shared_bytes=227 * 1024, l2_bytes=50 << 20, registers=65_536, compute_capability=90
+)
+TURING = layout.Device(
+    multiprocessors=40, shared_bytes=64 * 1024, l2_bytes=4 << 20, registers=65_536, compute_capability=75
+)
+
+# A device small enough to emulate: two blocks, with registers for 64 threads (32 in float64).
+_SMALL = layout.Device(
+    multiprocessors=2, shared_bytes=1 << 20, l2_bytes=1 << 20, registers=host.REGISTERS, compute_capability=80
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A task: images, pixels, hidden units, classes; and how many tiles are resident and in a chunk, if not all."""
+
+    images: int
+    pixels: int
+    hidden: int
+    classes: int
+    resident: int | None = None
+    chunk: int | None = None
+
+    def plan(self, dtype: DType, matrix_units: bool) -> layout.Plan:
+        workload = Workload(Network((self.pixels, self.hidden, self.classes)), self.images, dtype=dtype)
+        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units)
+        assert isinstance(plan, layout.Plan)
+        resident = plan.resident_groups if self.resident is None else 8 * self.resident
+        chunk = plan.chunk if self.chunk is None else 8 * self.chunk
+        shared = layout.working_bytes(plan, chunk) + resident * plan.group_bytes
+        return replace(plan, resident_groups=resident, chunk=chunk, shared_bytes=shared)
+
+    def data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], Parameters]:
+        rng = np.random.default_rng(self.images)
+        images = rng.integers(0, 256, (self.images, self.pixels), dtype=np.uint8)
+        images[rng.random(images.shape) < 0.6] = 0
+        labels = rng.integers(0, self.classes, self.images)
+        return images, labels, Parameters.initial(Network((self.pixels, self.hidden, self.classes)), 1)
+
+
+def macros(plan: layout.Plan) -> tuple[str, ...]:
+    return tuple(f"-D{name}={value}" for name, value in plan.macros.items())
+
+
+class Kernel:
+    """The kernel with one task's arrays, which are of the host."""
+
+    def __init__(self, shape: Shape, dtype: DType, matrix_units: bool) -> None:
+        self.plan = shape.plan(dtype, matrix_units)
+        images, labels, self.initial = shape.data()
+        self._kept = np.arange(shape.pixels)
+        self._images = layout.pack_images(np, images, self.plan.quads)
+        self._labels = labels.astype(np.uint8)
+        self.values = layout.pack_parameters(self.plan, self.initial, self._kept)
+
+    def run(self, iterations: int, gradients: NDArray[Any] | None = None) -> tuple[float, float]:
+        """Train; the loss and accuracy of the last iteration."""
+        plan = self.plan
+        partials = np.full(plan.blocks * plan.length, np.nan, plan.dtype)
+        metrics = np.full((plan.blocks, 2), np.nan)
+        arrays = (self._images, self._labels, self.values, gradients, partials, metrics)
+        numbers = (plan.images, plan.quads, iterations, RATE, plan.resident_groups, plan.chunk)
+        source = layout.source(plan.matrix_units)
+        host.launch(source, macros(plan), plan.blocks, plan.shared_bytes, [*arrays, *numbers])
+        loss, hits = metrics.sum(axis=0) / plan.images
+        return float(loss), float(hits)
+
+    def parameters(self) -> Parameters:
+        return layout.unpack_parameters(self.plan, self.values, self._kept, self.initial)
+
+    def gradients(self) -> Parameters:
+        result = np.full_like(self.values, np.nan)
+        self.run(1, result)
+        return layout.unpack_parameters(self.plan, result, self._kept, self.initial)
+
+
+SHAPES = {
+    "resident": Shape(100, 30, 10, 10),
+    "streamed": Shape(203, 31, 9, 10, resident=1),
+    "chunks": Shape(203, 50, 10, 10, resident=3, chunk=2),
+    "passes": Shape(80, 9, 22, 3, resident=0, chunk=1),
+    "few": Shape(1, 1, 1, 1),
+    "odd": Shape(9, 5, 3, 17, resident=0),
+}
+VERSIONS: dict[str, tuple[DType, bool]] = {
+    "float32": ("float32", False),
+    "float64": ("float64", False),
+    "matrix units": ("float32", True),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_trajectory_is_the_references(name: str, version: str) -> None:
+    shape, (dtype, matrix_units) = SHAPES[name], VERSIONS[version]
+    if dtype == "float64" and shape.classes > 16:
+        pytest.skip("falls back to array operations")
+    kernel = Kernel(shape, dtype, matrix_units)
+    images, labels, initial = shape.data()
+    X, arrays = reference.scale_images(images), _arrays(initial)
+    eps = float(np.finfo(dtype).eps)
+    for iterations in (1, 2):
+        for _ in range(iterations):
+            Z1, A1, Z2, A2 = reference.forward_prop(*arrays, X)
+            gradients = reference.backward_prop(Z1, A1, Z2, A2, arrays[0], arrays[2], X, labels)
+            arrays = reference.update_params(*arrays, *gradients, RATE)
+        loss, accuracy = kernel.run(iterations)
+        assert loss == pytest.approx(reference.cross_entropy(Z2, labels), rel=20 * eps)
+        assert accuracy == reference.get_accuracy(reference.get_predictions(A2), labels)
+        for own, expected in zip(_arrays(kernel.parameters()), arrays, strict=True):
+            np.testing.assert_allclose(own, expected, rtol=0, atol=4 * eps)
+    Z1, A1, Z2, A2 = reference.forward_prop(*arrays, X)
+    expected_gradients = reference.backward_prop(Z1, A1, Z2, A2, arrays[0], arrays[2], X, labels)
+    values = kernel.values.copy()
+    for own, expected in zip(_arrays(kernel.gradients()), expected_gradients, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=0, atol=4 * eps)
+    np.testing.assert_array_equal(kernel.values, values)
+
+
+def _arrays(parameters: Parameters) -> tuple[Any, Any, Any, Any]:
+    (W1, W2), (b1, b2) = parameters.weights, parameters.biases
+    return W1, b1, W2, b2
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_launch_repeats_bit_for_bit(version: str) -> None:
+    runs = []
+    for _ in range(2):
+        kernel = Kernel(SHAPES["streamed"], *VERSIONS[version])
+        runs.append((kernel.run(2), kernel.values.tobytes()))
+    assert runs[0] == runs[1]
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", ["float32", "matrix units"])
+def test_one_weight_a_hundred_times_the_others_costs_them_no_precision(version: str) -> None:
+    shape = SHAPES["resident"]
+    kernel = Kernel(shape, *VERSIONS[version])
+    images, labels, initial = shape.data()
+    initial.weights[0][0, 0] = 100
+    kernel.values = layout.pack_parameters(kernel.plan, initial, np.arange(shape.pixels))
+    X, arrays = reference.scale_images(images), _arrays(initial)
+    Z1, A1, Z2, A2 = reference.forward_prop(*arrays, X)
+    expected = reference.backward_prop(Z1, A1, Z2, A2, arrays[0], arrays[2], X, labels)
+    for own, wanted in zip(_arrays(kernel.gradients()), expected, strict=True):
+        np.testing.assert_allclose(own, wanted, rtol=0, atol=4 * np.finfo(np.float32).eps * np.abs(wanted).max())
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_first_of_equal_classes_is_predicted(version: str) -> None:
+    shape = SHAPES["resident"]
+    kernel = Kernel(shape, *VERSIONS[version])
+    kernel.values[:] = 0
+    loss, accuracy = kernel.run(1)
+    assert loss == pytest.approx(np.log(10))
+    assert accuracy == np.mean(shape.data()[1] == 0) > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", [0, -4])
+def test_what_is_not_finite_shows_in_the_loss(version: str, bad: float, where: int) -> None:
+    kernel = Kernel(SHAPES["streamed"], *VERSIONS[version])
+    kernel.values[where if where == 0 else kernel.plan.weight_values] = bad
+    loss, _ = kernel.run(1)
+    assert not np.isfinite(loss)
+    assert not kernel.parameters().is_finite()
+
+
+@pytest.fixture(scope="session")
+def race_detector(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """Makes a program that runs the kernel under ThreadSanitizer, of either version."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.cpp").write_text("int main() {}")
+    command = ["g++", "-fsanitize=thread", str(folder / "probe.cpp"), "-o", str(folder / "probe")]
+    if subprocess.run(command, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
+        pytest.skip("no ThreadSanitizer here")
+
+    def build(matrix_units: bool) -> Path:
+        plan = RACING.plan("float32", matrix_units)
+        return host.build(layout.source(matrix_units), macros(plan), "-g", "-fsanitize=thread")
+
+    return build
+
+
+# Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
+RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
+# The version with matrix units has all of them, the other the same ones but number 8.
+CASES = [(False, 0), *((True, barrier) for barrier in range(12))]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("matrix_units", "left_out"), CASES)
+def test_only_a_missing_barrier_makes_a_race(
+    race_detector: Callable[[bool], Path], matrix_units: bool, left_out: int
+) -> None:
+    plan = RACING.plan("float32", matrix_units)
+    assert plan.passes == 2
+    numbers = (plan.blocks, plan.shared_bytes, plan.images, plan.quads, plan.resident_groups, plan.chunk, left_out)
+    command = [str(race_detector(matrix_units)), *map(str, numbers)]
+    environment = {"TSAN_OPTIONS": f"exitcode=66 halt_on_error={int(left_out > 0)}"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert run.returncode == (66 if left_out else 0), run.stderr[-2000:]
+    assert ("data race" in run.stderr) == bool(left_out)
+
+
+@pytest.fixture(scope="session")
+def address_checker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[layout.Plan], Path]:
+    """Makes a program that runs a plan's kernel and stops at an access outside an array, or one that is not aligned."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.cpp").write_text("int main() {}")
+    options = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    command = ["g++", *options, str(folder / "probe.cpp"), "-o", str(folder / "probe")]
+    if subprocess.run(command, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
+        pytest.skip("no AddressSanitizer here")
+    return lambda plan: host.build(layout.source(plan.matrix_units), macros(plan), *options)
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [RACING, SHAPES["few"]])
+def test_every_access_is_inside_an_array_and_aligned(
+    address_checker: Callable[[layout.Plan], Path], version: str, shape: Shape
+) -> None:
+    plan = shape.plan(*VERSIONS[version])
+    for too_few in (0, plan.shared_bytes // 4 // 16 * 16):
+        numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_groups, plan.chunk)
+        command = [str(address_checker(plan)), *map(str, numbers), "0"]
+        # As wide as they can be, so that nothing beyond an array's end is inside of another, such as a barrier.
+        wide = os.environ | {"ASAN_OPTIONS": "redzone=2048:max_redzone=2048"}
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=wide)
+        assert (run.returncode == 0) == (too_few == 0), run.stderr[-2000:]
+        assert ("heap-buffer-overflow" in run.stderr) == (too_few > 0)
+
+
+# Its sizes
+
+
+def test_the_classic_stays_on_the_chip() -> None:
+    plan = layout.plan(CLASSIC, 717, HOPPER)
+    assert isinstance(plan, layout.Plan)
+    assert plan.matrix_units
+    assert (plan.blocks, plan.threads, plan.units, plan.passes) == (132, 384, 10, 1)
+    assert plan.chunk == 80  # all of a block's 78 groups at once, in whole tiles
+    assert 48 <= plan.resident_groups < 78
+    assert plan.shared_bytes <= HOPPER.shared_bytes
+
+
+def test_many_images_go_through_the_cache_in_chunks() -> None:
+    plan = layout.plan(replace(CLASSIC, images=8_000_000), 717, HOPPER)
+    assert isinstance(plan, layout.Plan)
+    assert plan.chunk >= 8
+    assert plan.blocks * plan.chunk * plan.group_bytes <= HOPPER.l2_bytes // 2
+
+
+@pytest.mark.parametrize(("version", "device"), [("float64", HOPPER), ("float32", TURING), ("matrix units", HOPPER)])
+def test_matrix_units_need_float32_and_a_new_enough_gpu(version: str, device: layout.Device) -> None:
+    computed_in, matrix_units = VERSIONS[version]
+    plan = layout.plan(CLASSIC.with_dtype(computed_in), 717, device)
+    assert isinstance(plan, layout.Plan)
+    assert plan.matrix_units == matrix_units
+    assert ("integer matrix units" in str(plan)) == matrix_units
+
+
+@pytest.mark.parametrize(
+    ("sizes", "computed_in", "device", "reason"),
+    [
+        ((784, 10, 33), "float32", HOPPER, "33 classes are more than the 32 that a thread's registers hold in float32"),
+        ((784, 10, 17), "float64", HOPPER, "17 classes are more than the 16 that a thread's registers hold in float64"),
+        (
+            (784, 383, 10),
+            "float32",
+            HOPPER,
+            "383 hidden units are more than the 382 that a block's threads compute in float32",
+        ),
+        (
+            (784, 255, 10),
+            "float64",
+            HOPPER,
+            "255 hidden units are more than the 254 that a block's threads compute in float64",
+        ),
+        ((30_000, 10, 10), "float32", HOPPER, "the weights of 30000 pixels do not fit into 227 KiB of shared memory"),
+        ((784, 10, 10), "float32", replace(HOPPER, cooperative=False), "the device has no cooperative launch"),
+        ((784, 10, 10), "float64", replace(TURING, compute_capability=61), "compute capability 6.1 is below 7.0"),
+    ],
+)
+def test_what_does_not_suit_the_kernel_is_said(
+    sizes: tuple[int, ...], computed_in: DType, device: layout.Device, reason: str
+) -> None:
+    assert layout.plan(Workload(Network(sizes), 1_000, dtype=computed_in), sizes[0], device) == reason
+
+
+@pytest.mark.parametrize(("computed_in", "hidden"), [("float32", 382), ("float64", 254)])
+def test_a_block_has_threads_for_that_many_hidden_units(computed_in: DType, hidden: int) -> None:
+    plan = layout.plan(Workload(Network((784, hidden, 10)), 1_000, dtype=computed_in), 784, HOPPER)
+    assert isinstance(plan, layout.Plan)
+    assert plan.units * plan.passes == hidden
+
+
+@settings(max_examples=200)
+@given(
+    images=st.integers(1, 10_000_000),
+    pixels=st.integers(0, 5_000),
+    hidden=st.integers(1, 254),
+    classes=st.integers(1, 16),
+    computed_in=st.sampled_from(DTYPES),
+    device=st.sampled_from([HOPPER, TURING]),
+)
+def test_every_plan_fits_its_device(
+    images: int, pixels: int, hidden: int, classes: int, computed_in: DType, device: layout.Device
+) -> None:
+    plan = layout.plan(Workload(Network((pixels + 1, hidden, classes)), images, dtype=computed_in), pixels, device)
+    if isinstance(plan, str):
+        assert "do not fit" in plan
+        return
+    assert plan.shared_bytes == layout.working_bytes(plan, plan.chunk) + plan.resident_groups * plan.group_bytes
+    assert plan.shared_bytes <= device.shared_bytes
+    assert plan.chunk % 8 == plan.resident_groups % 8 == 0
+    assert plan.chunk >= 8
+    assert plan.units * plan.passes >= hidden
+    assert plan.blocks <= min(device.multiprocessors, plan.groups)
+    # 32-bit sums of a chunk's images, or of all pixels, cannot overflow.
+    assert max(plan.chunk, plan.quads) * 4 * 255 * 128 < 2**31
+
+
+def test_parameters_survive_packing() -> None:
+    shape = Shape(5, 13, 22, 3)
+    plan = shape.plan("float64", False)
+    initial, kept = shape.data()[2], np.array([0, 2, 3, 11])
+    packed = layout.pack_parameters(plan, initial, kept)
+    assert packed.shape == (plan.length,)
+    (W1, W2), (b1, b2) = initial.weights, initial.biases
+    others = Parameters([W1 + 1, W2 + 1], [b1 + 1, b2 + 1])
+    back = layout.unpack_parameters(plan, packed, kept, others)
+    expected = W1 + 1
+    expected[:, kept] = W1[:, kept]
+    for own, wanted in zip(_arrays(back), (expected, b1, W2, b2), strict=True):
+        np.testing.assert_array_equal(own, wanted)
+
+
+def test_images_are_packed_by_fours() -> None:
+    images = np.arange(1, 16, dtype=np.uint8).reshape(3, 5)
+    blocks = layout.pack_images(np, images, 2)
+    assert blocks.tolist() == [
+        [
+            [[1, 2, 3, 4], [6, 7, 8, 9], [11, 12, 13, 14], [0, 0, 0, 0]],
+            [[5, 255, 0, 0], [10, 255, 0, 0], [15, 255, 0, 0], [0, 0, 0, 0]],
+        ]
+    ]

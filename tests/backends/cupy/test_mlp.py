@@ -1,0 +1,186 @@
+"""Networks of any depth with every option on CuPy, with a stand-in that runs the kernels on the CPU.
+
+Also on a GPU, where there is one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mnistbench.backends as registry
+from mnistbench.backends import Backend
+from mnistbench.datasets import Dataset
+from mnistbench.exceptions import BackendUnavailable, UnsupportedWorkload
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
+from mnistbench.task.workload import DType, Network, Workload
+from tests.support import builders
+from tests.support.builders import identical
+from tests.support.cuda.host import StandIn, needs_compiler
+from tests.support.cuda.tasks import HEIGHT, TASKS, WIDTH, compare, data, on_gpu, started, task
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", TASKS)
+def test_every_option_is_numpys(cupy_backend: Backend, dtype: DType, name: str) -> None:
+    compare(cupy_backend, TASKS[name].with_dtype(dtype), data())
+
+
+@needs_compiler
+def test_a_reset_forgets_everything(cupy_backend: Backend, dtype: DType) -> None:
+    workload = TASKS["everything"].with_dtype(dtype)
+    with started(cupy_backend, workload) as trainer:
+        runs = []
+        for _ in range(2):
+            trainer.reset(Parameters.initial(workload.network, workload.seed))
+            runs.append((trainer.advance(4), trainer.parameters()))
+    assert runs[0][0] == runs[1][0]
+    assert identical(runs[0][1], runs[1][1])
+
+
+@needs_compiler
+def test_what_only_looks_changes_nothing(cupy_backend: Backend, dtype: DType) -> None:
+    workload = TASKS["everything"].with_dtype(dtype)
+    with started(cupy_backend, workload) as trainer, started(cupy_backend, workload) as other:
+        for iterations in (1, 2):  # up to the end of an epoch
+            trainer.advance(iterations)
+            before = trainer.parameters()
+            assert identical(trainer.gradients(), trainer.gradients())
+            trainer.predict(data().dev.images)
+            trainer.describe()
+            assert identical(trainer.parameters(), before)
+        assert trainer.advance(2) == other.advance(5)
+        assert identical(trainer.parameters(), other.parameters())
+
+
+@needs_compiler
+def test_advance_copies_two_numbers_to_the_host(cupy_backend: Backend, cupy: StandIn) -> None:
+    with started(cupy_backend, TASKS["everything"]) as trainer:
+        before = cupy.copies
+        trainer.advance(7)
+        assert cupy.copies == before + 1
+
+
+@needs_compiler
+def test_many_images_are_predicted_in_parts(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, HEIGHT * WIDTH), dtype=np.uint8)
+    with started(cupy_backend, task(dropout=(0.5,))) as trainer:
+        whole = trainer.predict(images)
+        monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.trainer"), "_PREDICT_IMAGES", 20)
+        assert trainer.predict(images).tolist() == whole.tolist()
+        assert trainer.predict(images[:0]).shape == (0,)
+    assert len(set(whole.tolist())) > 1
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "passes_of_bytes"), [("all images", 0), ("two hidden layers", 1), ("rotate", 1)])
+def test_it_describes_the_gpu_and_what_it_reads(
+    cupy_backend: Backend, dtype: DType, name: str, passes_of_bytes: int
+) -> None:
+    workload = TASKS[name].with_dtype(dtype)
+    cupy_backend.warm_up(workload)
+    with started(cupy_backend, workload) as trainer:
+        trainer.advance(2)
+        said = trainer.describe()
+    assert said["kernel"] == "cuBLAS products, kernels for what is random or elementwise"
+    assert said["bytes_read"] == workload.image_bytes * (2 * workload.itemsize + passes_of_bytes)
+    assert (said["device"], said["skips"], said["threads"]) == ("stand-in", None, 1)
+    assert (said["gpu"]["device_seconds"], said["gpu"]["device_iterations"]) == (0.002, 2)
+
+
+@needs_compiler
+def test_what_is_not_finite_shows_in_the_loss(cupy_backend: Backend, dtype: DType) -> None:
+    for activation in ACTIVATIONS:
+        workload = task(activation=activation).with_dtype(dtype)
+        initial = Parameters.initial(workload.network, 0)
+        initial.weights[0][0, 0] = np.nan
+        with cupy_backend.start(workload, data(), initial) as trainer:
+            assert not np.isfinite(trainer.advance(1).loss)
+
+
+@needs_compiler
+def test_images_too_large_for_shared_memory_are_refused_where_they_are_bent(
+    cupy_backend: Backend, cupy: StandIn
+) -> None:
+    dataset = replace(builders.dataset(3, 4_200, 2), image_shape=(60, 70))
+    for elastic, bytes_of_a_block in ((0, 1_000), (30, 70_000)):
+        cupy.attributes["MaxSharedMemoryPerBlockOptin"] = bytes_of_a_block
+        change = Augmentation(shift=1, elastic=elastic)
+        workload = Workload(Network((4_200, 2, 2)), 3, 1, recipe=Recipe(augmentation=change))
+        with started(cupy_backend, workload, dataset) as trainer:
+            trainer.advance(1)
+    cupy.attributes["MaxSharedMemoryPerBlockOptin"] = 65_536
+    with pytest.raises(BackendUnavailable) as caught:
+        started(cupy_backend, workload, dataset)
+    assert caught.value.reason == (
+        "the elastic distortion of 4,200 pixels needs 65 KiB of a block's shared memory, of which this GPU has 64"
+    )
+
+
+@needs_compiler
+@pytest.mark.parametrize("method", ["start", "gradients", "predict", "advance"])
+def test_memory_that_runs_out_is_said_in_one_line(
+    cupy_backend: Backend, cupy: StandIn, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def full(*arguments: Any, **names: Any) -> Any:
+        raise cupy.cuda.memory.OutOfMemoryError
+
+    if method == "start":
+        cupy.limit = 1_500
+        with pytest.raises(BackendUnavailable, match="37 images in float64 do not fit into the GPU's memory"):
+            started(cupy_backend, task())
+        assert cupy.held_when_freed == [0]
+        return
+    with started(cupy_backend, task()) as trainer:
+        monkeypatch.setattr(cupy, "matmul", full)
+        calls: dict[str, Any] = {
+            "gradients": trainer.gradients,
+            "predict": lambda: trainer.predict(data().dev.images),
+            "advance": lambda: trainer.advance(1),
+        }
+        with pytest.raises(BackendUnavailable, match="37 images in float64 do not fit into the GPU's memory"):
+            calls[method]()
+
+
+@needs_compiler
+def test_a_closed_trainer_holds_no_arrays(cupy_backend: Backend, cupy: StandIn) -> None:
+    with started(cupy_backend, TASKS["everything"]):
+        pass
+    assert cupy.held_when_freed == [0]
+
+
+@pytest.mark.usefixtures("cupy")
+def test_array_operations_alone_still_refuse_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "available", lambda: ["numpy"])  # it must not keep a backend on the stand-in
+    plain: Any = importlib.import_module("mnistbench.backends.cupy.plain")
+    with pytest.raises(UnsupportedWorkload, match="cupy-plain does not implement 2 hidden layers"):
+        started(plain.CupyPlainBackend(), task())
+
+
+# On a GPU
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_option_is_numpys_on_the_gpu(dtype: DType, name: str) -> None:
+    compare(on_gpu(), TASKS[name].with_dtype(dtype), data())
+
+
+def test_a_large_network_is_numpys_on_the_gpu(dtype: DType, small_dataset: Dataset) -> None:
+    # Adam divides by the mean of squares: of two hundred thousand gradients some are no more than their own rounding.
+    recipe = replace(TASKS["everything"].recipe, batch_size=128, optimizer=Optimizer("nesterov"))
+    network = Network((784, 257, 128, 64, 10), "leaky-relu")
+    compare(on_gpu(), Workload(network, 300, 9, 0.001, dtype, recipe=recipe), small_dataset)
+
+
+def test_the_gpu_repeats_itself_bit_for_bit(dtype: DType) -> None:
+    runs = []
+    for _ in range(2):
+        with started(on_gpu(), TASKS["everything"].with_dtype(dtype)) as trainer:
+            runs.append((trainer.advance(9), trainer.parameters()))
+    assert runs[0][0] == runs[1][0]
+    assert identical(runs[0][1], runs[1][1])

@@ -1,0 +1,205 @@
+"""The general CUDA kernels: what is random is bit for bit as it is defined, what is wrong in them is noticed, and they
+build for GPUs. They run on the CPU (see ``cuda/emulation.h``); and on a GPU, where there is one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnistbench.backends import Backend
+from mnistbench.backends.cupy.mlp import flat
+from mnistbench.datasets import Dataset, load_data
+from mnistbench.reference import counter, mlp
+from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe
+from mnistbench.task.workload import DType, Network, Workload
+from tests.support.cuda import host
+from tests.support.cuda.host import needs_compiler
+from tests.support.cuda.nvrtc import compile_for_gpu
+from tests.support.cuda.tasks import ALL_CHANGES, TASKS, compare, data, on_gpu, started, task
+
+
+def on_device(backend: Backend, workload: Workload, dataset: Dataset) -> tuple[Any, mlp.Batches]:
+    """The backend's batches, with which kernels they were made, and NumPy's."""
+    trainer: Any = started(backend, workload, dataset)
+    train = dataset.train
+    return trainer, mlp.Batches(workload, train.images, train.labels, dataset.image_shape)
+
+
+def compare_batches(backend: Backend, workload: Workload, dataset: Dataset) -> None:
+    """The inputs, order and masks of every batch of two epochs are NumPy's, bit for bit."""
+    trainer, wanted = on_device(backend, workload, dataset)
+    for iteration in (*range(2 * workload.iterations_per_epoch), 0):
+        batch, expected = trainer._batches.load(iteration), wanted(iteration)
+        assert (batch.order & np.uint64(0xFFFFFFFF)).tolist() == wanted.places(iteration).tolist()
+        assert np.array_equal(batch.X.T, expected.X)
+        masks = expected.masks or [np.ones((units, len(batch.order))) for units in workload.network.hidden]
+        assert all(map(np.array_equal, _masks(trainer, batch), masks))
+
+
+def _masks(trainer: Any, batch: Any) -> list[Any]:
+    """What hidden units of value 1 become: ReLU's A, transposed, where the weights are 0 and the biases 1."""
+    trainer._values.fill(0)
+    for b in trainer._bs:
+        b.fill(1)
+    Zs, As = trainer._room(len(batch.order))
+    trainer._forward([batch.X, *As], Zs, batch.order)
+    for Z, A in zip(Zs, As, strict=False):
+        np.testing.assert_array_equal(Z, A)  # ReLU's slope is 1, masked likewise
+    return [A.T for A in As]
+
+
+RANDOM = {
+    "batches": task(),
+    "turned": task(augmentation=Augmentation(rotate=180)),
+    "shifted": task(augmentation=Augmentation(shift=64)),
+    "bent": task(augmentation=Augmentation(elastic=500, sigma=0.5), batch_size=None),
+    "bent widely": task(augmentation=Augmentation(elastic=500, sigma=16), batch_size=None),
+    "all": task(augmentation=ALL_CHANGES),
+    "dropout": task((7, 6, 1), dropout=(0.5, 0.1, 0.9)),
+    "dropout of all units": task(dropout=(1 - 1e-12, 0.0)),
+    "a large seed": replace(task(augmentation=ALL_CHANGES, dropout=(0.5,)), seed=2**70 + 2**40 + 5),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", RANDOM)
+def test_what_is_random_is_the_same_to_the_bit(cupy_backend: Backend, dtype: DType, name: str) -> None:
+    compare_batches(cupy_backend, RANDOM[name].with_dtype(dtype), data())
+
+
+@needs_compiler
+def test_images_of_mnist_are_changed_the_same_way_to_the_bit(cupy_backend: Backend, dtype: DType) -> None:
+    dataset = load_data(train_size=40, dev_size=1)
+    network = Network((784, 7, 10))
+    workload = Workload(network, 40, 4, dtype=dtype, recipe=Recipe(augmentation=Augmentation(2, 15, 34), batch_size=25))
+    compare_batches(cupy_backend, workload, dataset)
+
+
+def test_the_known_answer_of_threefry_is_the_counters() -> None:
+    # Random123's kat_vectors for 20 rounds, so that both cannot be wrong in the same way.
+    first, second = counter.threefry((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3))
+    assert (int(first), int(second)) == (0xC4923A9C, 0x483DF7A0)
+
+
+# The sensitivity of these tests
+
+FAULTS = {
+    "a rotation": ("{13, 15, 26, 6}", "{13, 15, 26, 7}"),
+    "parity": ("0x1BD11BDAu", "0x1BD11BDBu"),
+    "rounds": ("group < 5", "group < 4"),
+    "the sort's key": ("place, 0).first << 32", "place, 0).second << 32"),
+    "the gathered image": ("(long long)(unsigned)order[blockIdx.x] * pixels", "(long long)blockIdx.x * pixels"),
+    "the angle": ("cosines[words.second >> 22]", "cosines[words.second >> 23]"),
+    "rounding of a turn": ("- sine * x + 64) >> 7", "- sine * x) >> 7"),
+    "the centre": ("128 * (width - 1)", "128 * width"),
+    "the shift's half": ("(words.first & 0xFFFF) *", "(words.first >> 16) *"),
+    "what is outside": ("column >= 0 && column < width", "column >= 0 && column <= width"),
+    "rounding of a value": ("+ (1 << 15)) >> 16", ") >> 16"),
+    "the field's byte": ("(int)(words.second >> 24)", "(int)(words.second & 255)"),
+    "smoothing of rows": ("smooth_rows[row * height + k]", "smooth_rows[k * height + height - 1 - row]"),
+    "smoothing of columns": ("smooth_columns[k * width + column]", "smooth_columns[k]"),
+    "the bend": ("* bend >> 14", "* bend >> 13"),
+    "a pair's words": ("k ? words.second : words.first", "k ? words.first : words.second"),
+    "the mask's scale": (">= below ? scale", ">= below ? 1"),
+    "the mask on the way back": ("slope(z, a) * mask", "slope(z, a)"),
+    "the bias": ("Z[at] + bias[unit]", "Z[at]"),
+    "a slope": ("1 - a * a", "1 - a"),
+    "the label": ("c == label ? 1 : 0", "c == best ? 1 : 0"),
+    "the loss": ("(double)of_label - (double)largest", "(double)of_label"),
+    "a penalty of biases": ("i < weights ? mean", "true ? mean"),
+    "a decay of biases": ("OPTIMIZER == ADAMW && i < weights", "OPTIMIZER == ADAMW"),
+    "the correction": ("sqrt(square) * correction", "sqrt(square)"),
+    "the batch's mean": ("sums[i] / rows", "sums[i] / 16"),
+    "the second moment's place": ("moments[length + i]", "moments[i]"),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_kernel_is_noticed(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    right, wrong = FAULTS[fault]
+    source = flat.source()
+    assert source.count(right) == 1
+    monkeypatch.setattr(flat, "source", lambda: source.replace(right, wrong))
+    # With augmentation, unless it is what there is without.
+    workload = TASKS["two hidden layers" if fault == "the gathered image" else "everything"]
+    with pytest.raises(AssertionError):
+        compare(cupy_backend, workload, data())
+
+
+@pytest.fixture(scope="session")
+def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Those that programs can be built with and run under here."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.cpp").write_text("int main() {}")
+    found = set()
+    for name in ("thread", "address"):
+        command = ["g++", f"-fsanitize={name}", str(folder / "probe.cpp"), "-o", str(folder / "probe")]
+        if not subprocess.run(command, capture_output=True).returncode:
+            found |= set() if subprocess.run([folder / "probe"]).returncode else {name}
+    return found
+
+
+def sanitized(source: str, sanitizer: str, too_few: int) -> subprocess.CompletedProcess[str]:
+    """A run of the augmentation's kernel with that many bytes of shared memory too few."""
+    options = ("-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    path = host.build(source, options_of(task(), 8), *options, runner="run_mlp.cpp")
+    environment = {"TSAN_OPTIONS": "exitcode=66 halt_on_error=1"}
+    return subprocess.run([str(path), str(too_few)], capture_output=True, text=True, env=environment, timeout=120)
+
+
+def options_of(workload: Workload, threads: int) -> tuple[str, ...]:
+    return tuple(f"-D{name}={value}" for name, value in flat.macros(workload, threads).items())
+
+
+@needs_compiler
+@pytest.mark.parametrize("left_out", [None, 0, 1])
+def test_only_a_missing_barrier_makes_a_race(sanitizers: set[str], left_out: int | None) -> None:
+    if "thread" not in sanitizers:
+        pytest.skip("no ThreadSanitizer here")
+    parts = flat.source().split("__syncthreads();")
+    assert len(parts) == 3
+    source = "".join(
+        part + ("" if place in (left_out, len(parts) - 1) else "__syncthreads();") for place, part in enumerate(parts)
+    )
+    run = sanitized(source, "thread", 0)
+    assert run.returncode == (0 if left_out is None else 66), run.stderr[-2000:]
+    assert ("data race" in run.stderr) == (left_out is not None)
+
+
+@needs_compiler
+@pytest.mark.parametrize("too_few", [0, 16])
+def test_every_access_is_inside_an_array(sanitizers: set[str], too_few: int) -> None:
+    if "address" not in sanitizers:
+        pytest.skip("no AddressSanitizer here")
+    run = sanitized(flat.source(), "address,undefined", too_few)
+    assert (run.returncode == 0) == (too_few == 0), run.stderr[-2000:]
+    assert ("heap-buffer-overflow" in run.stderr) == (too_few > 0)
+
+
+# For GPUs
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
+def test_the_source_builds_for_gpus(architecture: str, dtype: DType) -> None:
+    every = [task(activation=name) for name in ACTIVATIONS] + [task(optimizer=Optimizer(name)) for name in OPTIMIZERS]
+    for one in every if architecture == "sm_80" else every[:1]:
+        workload = one.with_dtype(dtype)
+        log = compile_for_gpu(architecture, flat.source(), options_of(workload, 256))
+        assert " warning" not in log
+        assert log.count("0 bytes spill stores") == log.count("Used ") == 7
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_what_is_random_is_the_same_on_the_gpu_to_the_bit(dtype: DType, name: str) -> None:
+    workload, dataset = RANDOM[name].with_dtype(dtype), data()
+    trainer, wanted = on_device(on_gpu(), workload, dataset)
+    for iteration in range(2 * workload.iterations_per_epoch):
+        batch = trainer._batches.load(iteration)
+        assert (batch.order.get() & np.uint64(0xFFFFFFFF)).tolist() == wanted.places(iteration).tolist()
+        assert np.array_equal(batch.X.get().T, wanted(iteration).X)

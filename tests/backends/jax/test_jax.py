@@ -1,0 +1,211 @@
+"""What only the JAX backend has: blocks of images, a pool of threads, 64-bit types for one trainer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mnistbench.backends as registry
+from mnistbench.agreement import Agreement, Trajectory, check_trainer
+from mnistbench.exceptions import BackendUnavailable, OptionError
+from mnistbench.task.workload import DType, Workload
+from tests.support import builders
+from tests.support.builders import identical
+from tests.support.paths import ROOT
+
+jax: Any = pytest.importorskip("jax")
+backend: Any = pytest.importorskip("mnistbench.backends.jax.classic")
+jax_device: Any = pytest.importorskip("mnistbench.backends.jax.device")
+
+
+@pytest.fixture(scope="module")
+def trajectory() -> Trajectory:
+    data = builders.dataset(67, 13, 5)
+    return Trajectory(builders.workload(data), data)
+
+
+@pytest.mark.parametrize("block", [1, 16, 67, 100])
+def test_agrees_in_blocks_of_any_size(trajectory: Trajectory, dtype: DType, block: int) -> None:
+    task = trajectory.workload.with_dtype(dtype)
+    threads = jax_device.threads_in_effect(None)
+    with backend.JaxTrainer(task, trajectory.dataset, trajectory.initial, threads, block) as trainer:
+        found = check_trainer(trainer, Agreement("jax", dtype), trajectory)
+        assert found.passed, found.summary()
+        assert f"{block} images at a time" in trainer.describe()["kernel"] or block >= 67
+        # The images that fill the last block up are stored and read too.
+        assert trainer.describe()["bytes_read"] == 2 * -(-67 // block) * block * 13 * task.itemsize
+
+
+def test_images_that_fill_a_block_up_count_for_nothing(dtype: DType) -> None:
+    """One image in a block of many: with parameters that give them NaN, were they counted."""
+    data = builders.dataset(1, 13, 5, ink=1.0)
+    task = builders.workload(data, dtype=dtype)
+    ways = [
+        backend.JaxTrainer(task, data, builders.initial(task), jax_device.threads_in_effect(1), block)
+        for block in (1, 50)
+    ]
+    alone, filled = ([trainer.advance(1) for _ in range(5)] for trainer in ways)
+    assert [metrics.accuracy for metrics in filled] == [metrics.accuracy for metrics in alone]
+    tolerance = 50 * float(np.finfo(dtype).eps)
+    for a, b in zip(alone, filled, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=tolerance)
+
+
+def test_the_size_of_a_block_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
+    seen = []
+    initialise = backend.JaxTrainer.__init__
+
+    def note(self: Any, *arguments: Any) -> None:
+        seen.append(arguments[-1])
+        initialise(self, *arguments)
+
+    monkeypatch.setattr(backend.JaxTrainer, "__init__", note)
+    monkeypatch.setattr(backend, "_SMALL", 0)
+    monkeypatch.setattr(backend, "_BLOCK", 20)
+    backend.fastest_block.cache_clear()
+    try:
+        chosen = registry.get("jax")
+        chosen.warm_up(trajectory.workload)
+        assert seen == [67, 23]  # all at once, and three blocks with two images too many
+        with chosen.start(trajectory.workload, trajectory.dataset, trajectory.initial):
+            assert seen[2:] in ([67], [23])
+    finally:
+        backend.fastest_block.cache_clear()
+
+
+def test_a_float64_trainer_leaves_the_process_as_it_was(trajectory: Trajectory) -> None:
+    """It computes in float64 whatever the process has chosen, beside one in float32, and changes nothing for others."""
+    chosen, data, initial = registry.get("jax"), trajectory.dataset, trajectory.initial
+    task32, task64 = (trajectory.workload.with_dtype(dtype) for dtype in ("float32", "float64"))
+    alone = []
+    for task in (task32, task64):
+        with chosen.start(task, data, initial) as trainer:
+            alone.append((trainer.advance(5), trainer.parameters()))
+    assert jax.numpy.ones(1).dtype == "float32"
+    with jax.enable_x64(True), chosen.start(task32, data, initial) as first:
+        with jax.enable_x64(False), chosen.start(task64, data, initial) as second:
+            found = [(trainer.advance(5), trainer.parameters()) for trainer in (first, second)]
+        assert jax.numpy.ones(1).dtype == "float64"
+    for (metrics, parameters), (expected, wanted) in zip(found, alone, strict=True):
+        assert metrics == expected
+        assert identical(parameters, wanted)
+
+
+def test_too_many_images_are_one_line(monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
+    def full(*arguments: Any) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nMore lines.")
+
+    with registry.get("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
+        monkeypatch.setattr(trainer, "_programs", backend._Programs(full, full, full, full))
+        for use in (lambda: trainer.advance(1), trainer.gradients):
+            with pytest.raises(
+                BackendUnavailable, match=r"^backend jax is unavailable: 67 images in float64 "
+            ) as caught:
+                use()
+            assert str(caught.value).endswith("do not fit into the memory of the CPU; use fewer images (--train-size)")
+
+
+def test_other_errors_of_jax_are_let_through(monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
+    def broken(*arguments: Any) -> None:
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
+
+    with registry.get("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
+        monkeypatch.setattr(trainer, "_programs", backend._Programs(broken, broken, broken, broken))
+        with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+            trainer.advance(1)
+
+
+def python(program: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment
+    run = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+THREADS = """
+import sys, mnistbench.backends as registry
+from mnistbench.exceptions import OptionError
+from tests import builders
+data = builders.dataset(37, 13, 5)
+task = builders.workload(data)
+said = []
+for threads in (None, 1, 2, 3, 4):
+    try:
+        with registry.require("jax").start(task, data, builders.initial(task), threads) as trainer:
+            trainer.advance(1)
+            said.append(trainer.describe()["threads"])
+    except OptionError as error:
+        said.append("refused")
+print(*said)
+comms = [open(f"/proc/self/task/{task}/comm").read().strip() for task in __import__("os").listdir("/proc/self/task")]
+print(sum("XLAEigen" in name for name in comms))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads as Linux shows them")
+@pytest.mark.parametrize(
+    ("pool", "said"), [("1", "1 1 1 1 1"), ("3", "3 1 refused 3 3"), ("4", "4 1 refused refused 4")]
+)
+def test_threads_in_effect_are_those_of_the_pool_or_one(pool: str, said: str) -> None:
+    """The pool really has that many, so that what the trainer says of itself is true."""
+    assert python(THREADS, PJRT_NPROC=pool).splitlines() == [said, pool]
+
+
+def test_the_number_of_threads_of_the_command_line_takes_effect() -> None:
+    program = (
+        "from mnistbench import threads; threads.limit(3); import mnistbench;"
+        "data = mnistbench.load_data(train_size=100, dev_size=50);"
+        "print(mnistbench.train(data, 'jax', 2, threads=3).description['threads'])"
+    )
+    assert python(program) == "3\n"
+
+
+def test_a_number_of_threads_that_cannot_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax_device, "device", lambda: jax_device.Device(None, "CPU", 8))
+    with pytest.raises(
+        OptionError, match=r"2 threads: JAX has had 8 since .* PJRT_NPROC=2 before that, or --threads 2"
+    ):
+        jax_device.threads_in_effect(2)
+    assert [jax_device.threads_in_effect(threads) for threads in (1, 8, 9, None)] == [1, 8, 8, 8]
+
+
+def test_a_gpu_is_named_and_has_one_thread_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax_device, "device", lambda: jax_device.Device(None, "Some GPU", 8))
+    assert registry.get("jax").availability().device == "Some GPU"
+    assert jax_device.threads_in_effect(5) == 1
+
+
+def test_a_gpus_memory_is_not_taken_in_advance() -> None:
+    program = (
+        "import os, mnistbench.backends as registry; registry.require('jax');"
+        "print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])"
+    )
+    assert python(program) == "false\n"
+    assert python(program, XLA_PYTHON_CLIENT_PREALLOCATE="true") == "true\n"  # its user's own choice stays
+
+
+def test_any_number_of_iterations_uses_one_compilation(trajectory: Trajectory, dtype: DType) -> None:
+    data = builders.dataset(29, 11, 3)
+    task: Workload = builders.workload(data, dtype=dtype)
+    with registry.get("jax").start(task, data, builders.initial(task)) as trainer:
+        trainer.advance(1)
+        before = trainer._programs.train._cache_size()  # type: ignore[attr-defined]
+        for iterations in (2, 7, 30):
+            trainer.advance(iterations)
+        assert trainer._programs.train._cache_size() == before  # type: ignore[attr-defined]
+
+
+def test_pixels_are_divided_exactly(dtype: DType) -> None:
+    """Not multiplied by a rounded 1/255, whose error would be the same in every image."""
+    data = builders.dataset(256, 1, 2)
+    data.train.images[:, 0] = np.arange(256)
+    task = builders.workload(data, dtype=dtype)
+    with registry.get("jax").start(task, data, builders.initial(task)) as trainer:
+        pixels = np.asarray(trainer._blocks).ravel()  # type: ignore[attr-defined]
+    assert pixels.tolist() == (np.arange(256, dtype=dtype) / np.asarray(255, dtype)).tolist()

@@ -1,0 +1,271 @@
+"""The Numba backend beyond the classic: random decisions to the bit, BLAS, blocks, threads, zeros skipped or not."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mnistbench.backends.base import Trainer
+from mnistbench.backends.numba import NumbaBackend
+from mnistbench.backends.numba.mlp import blas, random, updates, warp
+from mnistbench.backends.numba.mlp import trainer as own_general
+from mnistbench.backends.numba.simd.cache import entry_point
+from mnistbench.backends.numpy import NumpyBackend
+from mnistbench.datasets import Dataset, Split
+from mnistbench.reference import augmentation, counter
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.workload import DType, Network, Workload
+from tests.support.builders import identical, initial, split
+
+HEIGHT, WIDTH, CLASSES = 9, 11, 5
+
+EVERYTHING = Recipe(
+    "xavier",
+    l2=0.5,
+    dropout=(0.3, 0.1),
+    optimizer=Optimizer("nesterov"),
+    batch_size=16,
+    schedule=Schedule("cosine"),
+    augmentation=Augmentation(1, 10.0, 20.0, 2.0),
+)
+
+
+def data(images: int = 70, ink: float = 0.25) -> Dataset:
+    rng = np.random.default_rng(1)
+    train, dev = (split(rng, count, HEIGHT * WIDTH, CLASSES, ink) for count in (images, 23))
+    return Dataset("random images", (HEIGHT, WIDTH), CLASSES, train, dev, None)
+
+
+def task(dataset: Dataset, hidden: tuple[int, ...], recipe: Recipe, dtype: DType = "float64") -> Workload:
+    network = Network((HEIGHT * WIDTH, *hidden, CLASSES), "tanh")
+    return Workload(network, len(dataset.train), 20, 0.05, dtype, 3, recipe=recipe)
+
+
+def distance(own: Parameters, reference: Parameters) -> float:
+    pairs = zip(own.named(), reference.named(), strict=True)
+    return max(float(np.abs(a - b).max() / (1e-30 + np.abs(b).max())) for (_, a), (_, b) in pairs)
+
+
+def assert_follows(dataset: Dataset, workload: Workload, threads: int = 2) -> Trainer:
+    """The same gradients, metrics and parameters as NumPy's, over some epochs."""
+    tolerance = {"float64": 1e-11, "float32": 2e-4}[workload.dtype]
+    start = initial(workload)
+    own = NumbaBackend().start(workload, dataset, start, threads)
+    numpy = NumpyBackend().start(workload, dataset, start)
+    for iterations in (1, 3, 7, 2):
+        assert distance(own.gradients(), numpy.gradients()) < tolerance
+        found, expected = own.advance(iterations), numpy.advance(iterations)
+        assert found.iteration == expected.iteration
+        assert found.loss == pytest.approx(expected.loss, rel=tolerance)
+        assert found.accuracy == expected.accuracy
+        assert distance(own.parameters(), numpy.parameters()) < tolerance
+    np.testing.assert_array_equal(own.predict(dataset.dev.images), numpy.predict(dataset.dev.images))
+    return own
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_follows_the_reference_on_any_number_of_threads(threads: int, dtype: DType) -> None:
+    dataset = data()
+    assert_follows(dataset, task(dataset, (7, 6), EVERYTHING, dtype), threads)
+
+
+@pytest.mark.parametrize("hidden", [(), (1,), (50,), (33, 3, 8)], ids=str)
+def test_depths_and_widths(hidden: tuple[int, ...]) -> None:
+    dataset = data()
+    assert_follows(dataset, task(dataset, hidden, replace(EVERYTHING, dropout=(0.2,))))
+
+
+@pytest.mark.parametrize("ink", [0.0, 0.25, 1.0])
+def test_dense_images_are_left_to_blas_and_others_are_not(ink: float) -> None:
+    dataset = data(ink=ink)
+    own = assert_follows(dataset, task(dataset, (7, 6), replace(EVERYTHING, augmentation=Augmentation(1))))
+    described = own.describe()
+    assert ("by BLAS," in described["kernel"]) == (ink == 1.0)
+    assert (described["skips"] is None) == (ink == 1.0)
+
+
+@pytest.mark.parametrize("ink", [0.25, 1.0])
+@pytest.mark.parametrize("batch_size", [None, 33, 70, 500])
+def test_batches_in_several_blocks(monkeypatch: pytest.MonkeyPatch, batch_size: int | None, ink: float) -> None:
+    monkeypatch.setattr(own_general, "BLOCK", 14)
+    dataset = data(ink=ink)
+    assert_follows(dataset, task(dataset, (7, 6), replace(EVERYTHING, batch_size=batch_size)))
+
+
+def test_a_batch_of_one() -> None:
+    dataset = data(6)
+    assert_follows(dataset, task(dataset, (7,), replace(EVERYTHING, batch_size=1, dropout=())))
+
+
+def test_the_same_bits_however_iterations_are_divided() -> None:
+    dataset = data()
+    workload = task(dataset, (7, 6), EVERYTHING, "float32")
+    start = initial(workload)
+    one, other = (NumbaBackend().start(workload, dataset, start, 2) for _ in range(2))
+    one.advance(13)
+    for iterations in (1, 5, 4, 3):
+        other.gradients()
+        other.advance(iterations)
+    assert identical(one.parameters(), other.parameters())
+    one.reset(start)
+    assert identical(one.parameters(), start)
+    one.advance(13)
+    assert identical(one.parameters(), other.parameters())
+
+
+def test_a_loss_that_is_not_finite_is_seen() -> None:
+    dataset = data()
+    workload = task(dataset, (7, 6), Recipe(batch_size=16))
+    start = initial(workload)
+    start.weights[0][0, 5] = math.nan
+    own = NumbaBackend().start(workload, dataset, start, 2)
+    assert math.isnan(own.advance(len(dataset.train) // 16).loss)
+    assert not own.parameters().is_finite()
+
+
+def test_an_interrupt_ends_it_between_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = data()
+    workload = task(dataset, (7, 6), EVERYTHING, "float32")
+    own, again = (NumbaBackend().start(workload, dataset, initial(workload), 2) for _ in range(2))
+    join = threading.Thread.join
+    interrupted: list[bool] = []
+
+    def interrupt(self: threading.Thread, timeout: float | None = None) -> None:
+        if not interrupted:
+            interrupted.append(True)
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+        join(self, timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            own.advance(1_000_000)
+    done = own.advance(1).iteration
+    assert 0 < done < 1_000_000
+    assert again.advance(done + 1).iteration == done
+    assert identical(own.parameters(), again.parameters())
+
+
+def test_a_trainer_keeps_copies() -> None:
+    dataset = data()
+    workload = task(dataset, (7, 6), EVERYTHING)
+    start = initial(workload)
+    own = NumbaBackend().start(workload, dataset, start, 2)
+    kept = own.parameters()
+    own.advance(3)
+    assert identical(kept, initial(workload))
+    assert identical(start, initial(workload))
+
+
+# Random decisions.
+
+
+@pytest.mark.parametrize("images", [1, 2, 70, 5000])
+def test_shuffles_are_the_references(images: int) -> None:
+    order = np.empty(images, np.int64)
+    random.shuffle(np.array(counter.key(2**40 + 7, counter.SHUFFLE, 3), np.uint32), order)
+    np.testing.assert_array_equal(order, counter.shuffled(2**40 + 7, 3, images))
+
+
+@entry_point
+def _keep_all(
+    key: NDArray[np.uint32], places: NDArray[np.int64], first: int, last: int, below: int, kept: NDArray[Any]
+) -> None:
+    for i in range(len(places)):
+        random.keep(key, places[i], first, last, below, kept.dtype.type(1), kept[i])
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.5, 1 - 2**-40])
+@pytest.mark.parametrize(("first", "last"), [(0, 11), (4, 9)])
+def test_dropout_is_the_references(first: int, last: int, rate: float) -> None:
+    places = np.array([0, 5, 69_999])
+    kept = np.empty((3, last - first + 1))
+    key = np.array(counter.key(9, counter.DROPOUT + 1, 4), np.uint32)
+    _keep_all(key, places, first, last, counter.drop_below(rate), kept)
+    expected = counter.kept(9, 4, 1, places, last, rate).T[:, first:]
+    np.testing.assert_array_equal(kept[:, : last - first] == 1, expected)
+
+
+@entry_point
+def _warp_all(
+    table: warp.Warp, keys: NDArray[np.uint32], images: Any, places: Any, room: Any, out: NDArray[np.uint8]
+) -> None:
+    for i in range(len(places)):
+        warp.warped(table, keys, images[i], places[i], room, out[i])
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (9, 11), (1, 40), (33, 7)], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [Augmentation(2), Augmentation(rotate=30), Augmentation(elastic=34), Augmentation(3, 180, 500, 0.5)],
+    ids=str,
+)
+def test_augmented_images_are_the_references(shape: tuple[int, int], change: Augmentation) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, shape[0] * shape[1]), np.uint8)
+    places = rng.integers(0, 60_000, 20)
+    out = np.empty_like(images)
+    _warp_all(warp.warp(change, shape), warp.keys(5, 2), images, places, warp.scratch(shape), out)
+    np.testing.assert_array_equal(out, augmentation.augmented(images, places, shape, change, 5, 2))
+
+
+# BLAS.
+
+
+@entry_point
+def _multiply(a: Any, at: Any, b: Any, bt: Any, c: Any, sizes: Any, beta: Any) -> None:
+    blas.product(a, 0, a.shape[1], at, b, 0, b.shape[1], bt, c, 0, c.shape[1], sizes, beta)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("left_transposed", [False, True])
+@pytest.mark.parametrize("right_transposed", [False, True])
+def test_products_of_parts_of_matrices(dtype: DType, left_transposed: bool, right_transposed: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows, inner, columns = 3, 5, 4
+    a = rng.random((7, 8)).astype(dtype)
+    b = rng.random((6, 9)).astype(dtype)
+    c = rng.random((5, 10)).astype(dtype)
+    left = a[:inner, :rows].T if left_transposed else a[:rows, :inner]
+    right = b[:columns, :inner].T if right_transposed else b[:inner, :columns]
+    expected = c.copy()
+    expected[:rows, :columns] = left @ right + 0.5 * c[:rows, :columns]
+    _multiply(a, left_transposed, b, right_transposed, c, (rows, inner, columns), 0.5)
+    np.testing.assert_allclose(c, expected, rtol=1e-6)
+
+
+def test_what_a_moment_takes_is_not_off_by_half_of_float32s_digits() -> None:
+    rule = updates.rule_of(task(data(), (7,), Recipe(optimizer=Optimizer("adam")), "float32"))
+    assert (rule.take, rule.take_square) == (np.float32(1 - 0.9), np.float32(1 - 0.999))
+    assert rule.take_square != np.float32(1) - rule.keep_square
+
+
+def test_few_tiles_and_little_padding() -> None:
+    assert own_general.tile_of(25, 32) == 5
+    assert own_general.tile_of(1, 32) == 1
+    assert all(own_general.tile_of(vectors, 16) <= 2 for vectors in range(1, 50))
+
+
+def test_workload_is_warmed_up_without_data() -> None:
+    dataset = data()
+    NumbaBackend().warm_up(task(dataset, (7, 6), EVERYTHING), 2)
+
+
+def test_more_pixels_than_two_bytes_count() -> None:
+    rng = np.random.default_rng(0)
+    images = np.zeros((8, 70_000), np.uint8)
+    images[np.arange(8), rng.integers(65_536, 70_000, 8)] = 200
+    both = Split(images, rng.integers(0, CLASSES, 8))
+    dataset = Dataset("wide images", (1, 70_000), CLASSES, both, both, None)
+    workload = Workload(Network((70_000, 3, CLASSES)), 8, 5, 0.1, "float64", recipe=Recipe(batch_size=3))
+    assert_follows(dataset, workload)

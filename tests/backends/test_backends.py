@@ -1,0 +1,610 @@
+"""Every backend that can run here, in every dtype, through the interface only: the same numbers as the reference."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
+
+import mnistbench
+import mnistbench.backends as registry
+from mnistbench import reference
+from mnistbench.agreement import Trajectory, check
+from mnistbench.backends import Backend, Metrics, Trainer
+from mnistbench.datasets import Dataset, Split, load_data
+from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
+from mnistbench.reference.parameters import Array, Parameters
+from mnistbench.task.recipe import Recipe
+from mnistbench.task.workload import DType, Workload
+from tests.support import builders
+from tests.support.builders import identical
+from tests.support.paths import ROOT
+
+# Training images, pixels, hidden units, classes; and what is special about the data.
+SHAPES: dict[str, tuple[int, int, int, int, dict[str, Any]]] = {
+    "odd sizes": (37, 13, 7, 5, {}),
+    "one image": (1, 13, 7, 5, {"ink": 1.0}),
+    "one pixel": (37, 1, 7, 5, {"ink": 0.5}),
+    "one hidden unit": (37, 13, 1, 5, {}),
+    "one class": (37, 13, 7, 1, {}),
+    "two of everything": (2, 2, 2, 2, {"ink": 1.0}),
+    "70 hidden units": (37, 13, 70, 5, {}),
+    "300 classes": (37, 13, 7, 300, {}),
+    "labels without the last classes": (37, 13, 7, 5, {"labels": 3}),
+    "blank images": (37, 13, 7, 5, {"ink": 0.0}),
+    "dense noise": (67, 784, 10, 10, {"ink": 1.0}),
+    "the classic's sizes": (1031, 784, 10, 10, {}),
+}
+
+
+@cache
+def trajectory(shape: str) -> Trajectory:
+    """The reference's way through 12 iterations on these sizes, computed once for all backends."""
+    images, pixels, hidden, classes, kind = SHAPES[shape]
+    data = builders.dataset(images, pixels, classes, **kind)
+    return Trajectory(builders.workload(data, hidden), data)
+
+
+@pytest.fixture
+def backend(backend_name: str) -> Backend:
+    return registry.get(backend_name)
+
+
+@pytest.fixture
+def data() -> Dataset:
+    """37 images of 13 pixels in 5 classes."""
+    return builders.dataset(37, 13, 5)
+
+
+@pytest.fixture
+def task(data: Dataset, dtype: DType) -> Workload:
+    return builders.workload(data, dtype=dtype)
+
+
+Start = Callable[..., Trainer]
+
+
+@pytest.fixture
+def start(backend: Backend, data: Dataset, task: Workload) -> Start:
+    """Starts a trainer on ``data``, from the initial parameters unless others are given."""
+
+    def started(parameters: Parameters | None = None, threads: int | None = None) -> Trainer:
+        return backend.start(task, data, parameters or builders.initial(task), threads)
+
+    return started
+
+
+def after(trainer: Trainer, *chunks: int) -> Parameters:
+    """The parameters after advancing by each of these numbers of iterations."""
+    with trainer:
+        for iterations in chunks:
+            trainer.advance(iterations)
+        return trainer.parameters()
+
+
+def arrays(parameters: Parameters) -> tuple[Array, Array, Array, Array]:
+    """W1, b1, W2, b2 in float64."""
+    W1, b1, W2, b2 = (array.astype(np.float64) for _, array in parameters.named())
+    return W1, b1, W2, b2
+
+
+def reference_loss(parameters: Parameters, split: Split) -> float:
+    """The mean cross-entropy in float64."""
+    Z2 = reference.forward_prop(*arrays(parameters), reference.scale_images(split.images))[2]
+    return reference.cross_entropy(Z2, split.labels)
+
+
+def reference_predictions(parameters: Parameters, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return reference.make_predictions(reference.scale_images(images), *arrays(parameters))
+
+
+# The same numbers as the reference
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_agrees_with_the_reference_along_the_trajectory(backend: Backend, dtype: DType, shape: str) -> None:
+    expected = trajectory(shape)
+    found = check(backend, expected.workload.with_dtype(dtype), expected.dataset, expected)
+    assert found.passed, found.summary()
+
+
+@pytest.mark.parametrize("shape", ["odd sizes", "70 hidden units"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_agrees_on_any_number_of_threads(backend: Backend, dtype: DType, shape: str, threads: int) -> None:
+    expected = trajectory(shape)
+    found = check(backend, expected.workload.with_dtype(dtype), expected.dataset, expected, threads)
+    assert found.passed, found.summary()
+
+
+def test_three_iterations_equal_the_equations(start: Start, data: Dataset, task: Workload) -> None:
+    """The comparison once more without the agreement module, which could be wrong itself."""
+    tolerance = 50 * float(np.finfo(task.dtype).eps)
+    X, Y = reference.scale_images(data.train.images), data.train.labels
+    W1, b1, W2, b2 = arrays(builders.initial(task))
+    with start() as trainer:
+        for iteration in range(3):
+            Z1, A1, Z2, A2 = reference.forward_prop(W1, b1, W2, b2, X)
+            dW1, db1, dW2, db2 = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
+            expected = Parameters([dW1, dW2], [db1, db2])
+            for (name, gradient), (_, wanted) in zip(trainer.gradients().named(), expected.named(), strict=True):
+                np.testing.assert_allclose(gradient, wanted, rtol=tolerance, atol=tolerance, err_msg=f"d{name}")
+            metrics = trainer.advance(1)
+            assert metrics.iteration == iteration
+            assert metrics.loss == pytest.approx(reference.cross_entropy(Z2, Y), rel=tolerance)
+            assert metrics.accuracy == reference.get_accuracy(reference.get_predictions(A2), Y)
+            W1, b1, W2, b2 = reference.update_params(W1, b1, W2, b2, dW1, db1, dW2, db2, task.learning_rate)
+            for (name, array), wanted in zip(trainer.parameters().named(), (W1, b1, W2, b2), strict=True):
+                np.testing.assert_allclose(array, wanted, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 7])
+def test_metrics_describe_the_state_before_the_last_update(
+    start: Start, data: Dataset, task: Workload, iterations: int
+) -> None:
+    with start() as trainer:
+        if iterations > 1:
+            trainer.advance(iterations - 1)
+        before = trainer.parameters()
+        trainer.reset(builders.initial(task))
+        metrics = trainer.advance(iterations)
+        later = trainer.parameters()
+    assert (type(metrics.iteration), type(metrics.loss), type(metrics.accuracy)) == (int, float, float)
+    assert metrics.iteration == iterations - 1
+    tolerance = 50 * float(np.finfo(task.dtype).eps)
+    assert metrics.loss == pytest.approx(reference_loss(before, data.train), rel=tolerance)
+    assert metrics.loss - reference_loss(later, data.train) > 100 * tolerance
+    hits = reference_predictions(before, data.train.images) == data.train.labels
+    assert metrics.accuracy == pytest.approx(float(np.mean(hits)), abs=1e-12)
+
+
+def test_predictions_equal_the_references(start: Start, data: Dataset) -> None:
+    rng = np.random.default_rng(1)
+    with start() as trainer:
+        trainer.advance(5)
+        parameters = trainer.parameters()
+        for count in (0, 1, 2, 37, 1000):
+            images = rng.integers(0, 256, (count, data.pixels), dtype=np.uint8)
+            found = trainer.predict(images)
+            assert found.dtype == np.int64
+            assert found.tolist() == reference_predictions(parameters, images).tolist()
+        assert len(set(found.tolist())) > 1
+        assert trainer.predict(images[::-3]).tolist() == found[::-3].tolist()  # whatever the strides
+        assert identical(trainer.parameters(), parameters)
+
+
+def test_a_tie_is_predicted_as_the_first_class(backend: Backend, data: Dataset, task: Workload) -> None:
+    parameters = builders.initial(task)
+    for array in (*parameters.weights, *parameters.biases):
+        array[:] = 0
+    parameters.biases[1][2:4] = 1
+    with backend.start(task, data, parameters) as trainer:
+        assert set(trainer.predict(data.dev.images).tolist()) == {2}
+        assert trainer.advance(1).accuracy == pytest.approx(float(np.mean(data.train.labels == 2)), abs=1e-12)
+
+
+def test_logits_beyond_the_range_of_exp_give_the_references_numbers(
+    backend: Backend, data: Dataset, task: Workload
+) -> None:
+    parameters = builders.initial(task)
+    parameters.weights[1][:] *= 1e4
+    parameters.biases[1][1:4:2] = [[-3e3], [3e3]]
+    W1, b1, W2, b2 = arrays(parameters)
+    X, Y = reference.scale_images(data.train.images), data.train.labels
+    Z1, A1, Z2, A2 = reference.forward_prop(W1, b1, W2, b2, X)
+    assert float(Z2.max()) > 2000
+    assert float(Z2.min()) < -2000
+    tolerance = 50 * float(np.finfo(task.dtype).eps)
+    with backend.start(task, data, parameters) as trainer:
+        found = trainer.gradients()
+        assert trainer.advance(1).loss == pytest.approx(reference.cross_entropy(Z2, Y), rel=tolerance)
+    dW1, db1, dW2, db2 = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
+    for (name, gradient), wanted in zip(found.named(), (dW1, db1, dW2, db2), strict=True):
+        # The logits are off by eps of their own size, and the probabilities by as much.
+        atol = tolerance * float(np.abs(Z2).max() * np.abs(wanted).max())
+        np.testing.assert_allclose(gradient, wanted, rtol=0, atol=atol, err_msg=f"d{name}")
+
+
+@pytest.mark.parametrize("name", ["W1", "b1", "W2", "b2"])
+def test_nan_is_not_hidden(backend: Backend, dtype: DType, name: str) -> None:
+    """A ReLU that takes NaN for a negative number would turn it into a plausible loss."""
+    data = builders.dataset(37, 13, 5, ink=1.0)
+    task = builders.workload(data, dtype=dtype)
+    parameters = builders.initial(task)
+    dict(parameters.named())[name][-1, -1] = np.nan
+    with backend.start(task, data, parameters) as trainer:
+        assert math.isnan(trainer.advance(1).loss)
+
+
+def test_a_diverging_run_leaves_the_finite_numbers(backend: Backend, data: Dataset, dtype: DType) -> None:
+    learning_rate = {"float32": 1e20, "float64": 1e160}[dtype]
+    task = builders.workload(data, dtype=dtype, learning_rate=learning_rate)
+    with backend.start(task, data, builders.initial(task)) as trainer:
+        finite = [math.isfinite(trainer.advance(1).loss) and trainer.parameters().is_finite() for _ in range(6)]
+    assert finite[0]
+    assert not finite[-1]
+
+
+# Reproducible, and in control of its state
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, None])
+def test_a_repeated_run_is_identical(start: Start, threads: int | None) -> None:
+    assert identical(after(start(threads=threads), 10), after(start(threads=threads), 10))
+
+
+def test_advancing_in_parts_is_identical(start: Start, task: Workload) -> None:
+    with start() as whole, start() as parts:
+        expected = whole.advance(10)
+        found = [parts.advance(iterations) for iterations in (1, 2, 3, 4)]
+        assert [metrics.iteration for metrics in found] == [0, 2, 5, 9]
+        assert found[-1] == expected
+        assert identical(parts.parameters(), whole.parameters())
+
+
+def test_reset_starts_anew(start: Start, task: Workload) -> None:
+    initial = builders.initial(task)
+    with start() as trainer:
+        first = [trainer.advance(1), trainer.advance(4)]
+        gradients, parameters = trainer.gradients(), trainer.parameters()
+        trainer.reset(initial)
+        assert identical(trainer.parameters(), initial)
+        assert [trainer.advance(1), trainer.advance(4)] == first
+        assert first[0].iteration == 0
+        assert identical(trainer.gradients(), gradients)
+        assert identical(trainer.parameters(), parameters)
+
+
+def test_reset_takes_other_parameters(start: Start, task: Workload) -> None:
+    other = Parameters.initial(task.network, seed=99).astype(task.dtype)
+    with start() as trainer:
+        trainer.advance(3)
+        trainer.reset(other)
+        trainer.advance(3)
+        assert identical(trainer.parameters(), after(start(other), 3))
+
+
+def test_what_is_handed_out_is_a_copy(start: Start, task: Workload) -> None:
+    with start() as trainer:
+        trainer.advance(3)
+        for hand_out in (trainer.parameters, trainer.gradients):
+            kept, spoilt = hand_out(), hand_out()
+            assert spoilt.network == task.network
+            assert {array.dtype for _, array in spoilt.named()} == {np.dtype(task.dtype)}
+            for _, array in spoilt.named():
+                array.fill(np.nan)
+            assert identical(hand_out(), kept)
+        before = trainer.parameters(), trainer.gradients()
+        copies = before[0].astype(task.dtype), before[1].astype(task.dtype)
+        trainer.advance(3)
+        assert not identical(trainer.parameters(), copies[0])
+        assert identical(before[0], copies[0])
+        assert identical(before[1], copies[1])
+        assert identical(trainer.parameters(), after(start(), 6))
+
+
+def test_gradients_and_predictions_do_not_train(start: Start, data: Dataset) -> None:
+    with start() as trainer, start() as plain:
+        trainer.gradients()
+        trainer.predict(data.dev.images)
+        assert identical(trainer.parameters(), plain.parameters())
+        assert trainer.advance(2) == plain.advance(2)
+        trainer.predict(data.dev.images)
+        trainer.gradients()
+        assert identical(trainer.parameters(), plain.parameters())
+        assert trainer.advance(1) == plain.advance(1)
+
+
+def test_what_the_caller_holds_stays_as_it_is(start: Start, data: Dataset, task: Workload) -> None:
+    given = builders.initial(task)
+    kept = given.astype(task.dtype)
+    digest = data.sha256
+    with start(given) as trainer:
+        trainer.advance(3)
+        trainer.reset(given)
+        trainer.advance(3)
+        trainer.gradients()
+        trainer.predict(data.dev.images)
+    assert identical(given, kept)
+    assert Dataset("", data.image_shape, data.classes, data.train, data.dev, None).sha256 == digest
+
+
+def test_the_initial_parameters_are_copied(start: Start, task: Workload) -> None:
+    given = builders.initial(task)
+    with start(given) as trainer:
+        for _, array in given.named():
+            array.fill(0)
+        assert identical(trainer.parameters(), builders.initial(task))
+        again = builders.initial(task)
+        trainer.reset(again)
+        for _, array in again.named():
+            array.fill(0)
+        trainer.advance(4)
+        assert identical(trainer.parameters(), after(start(), 4))
+
+
+@pytest.mark.parametrize("given", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_parameters_come_in_any_float_dtype_and_layout(start: Start, task: Workload, given: str, order: Any) -> None:
+    plain = Parameters.initial(task.network, 0).astype(given)
+    laid_out = Parameters(
+        [np.asarray(array, order=order) for array in plain.weights],
+        [np.repeat(array, 2, axis=1)[:, ::2] for array in plain.biases],
+    )
+    with start(laid_out) as trainer:
+        assert identical(trainer.parameters(), plain.astype(task.dtype))
+        trainer.reset(laid_out)
+        assert identical(trainer.parameters(), plain.astype(task.dtype))
+        trainer.advance(3)
+        tolerance = 50 * float(np.finfo(task.dtype).eps)
+        expected = after(start(plain.astype(task.dtype)), 3)
+        for (_, array), (_, wanted) in zip(trainer.parameters().named(), expected.named(), strict=True):
+            np.testing.assert_allclose(array, wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_a_learning_rate_of_numpys_changes_nothing(
+    start: Start, backend: Backend, data: Dataset, task: Workload
+) -> None:
+    """Such as one from np.linspace, whose float64 must not make float32 arrays float64."""
+    given = replace(task, learning_rate=np.float64(task.learning_rate))
+    found = after(backend.start(given, data, builders.initial(task)), 3)
+    assert identical(found, after(start(), 3))
+
+
+def test_a_read_only_data_set_can_be_trained_on(backend: Backend, data: Dataset) -> None:
+    """Such as one from a memory map or a pandas table. In one dtype only: compiled backends compile for it anew."""
+    for split in (data.train, data.dev):
+        split.images.flags.writeable = False
+        split.labels.flags.writeable = False
+    task = builders.workload(data, dtype="float32")
+    with backend.start(task, data, builders.initial(task)) as trainer:
+        assert trainer.advance(2).iteration == 1
+        assert trainer.gradients().network == task.network
+        assert trainer.predict(data.dev.images).shape == (23,)
+
+
+# Several at once
+
+
+def history(trainer: Trainer) -> list[Metrics]:
+    """The metrics of 20 iterations."""
+    return [trainer.advance(1) for _ in range(20)]
+
+
+def test_two_trainers_do_not_disturb_each_other(backend: Backend, task: Workload) -> None:
+    sets = [builders.dataset(37, 13, 5, seed=1), builders.dataset(61, 17, 3, seed=2)]
+    tasks = [builders.workload(sets[0], 7, dtype=task.dtype), builders.workload(sets[1], 11, dtype=task.dtype)]
+    pairs = list(zip(tasks, sets, strict=True))
+    alone = [history(backend.start(own, data, builders.initial(own))) for own, data in pairs]
+    first, second = (backend.start(own, data, builders.initial(own)) for own, data in pairs)
+    together = [(first.advance(1), second.advance(1)) for _ in range(20)]
+    assert [a for a, _ in together] == alone[0]
+    assert [b for _, b in together] == alone[1]
+
+
+def test_trainers_in_two_threads_do_not_disturb_each_other(backend: Backend, dtype: DType) -> None:
+    data = builders.dataset(503, 97, 5)
+    task = builders.workload(data, dtype=dtype)
+    inits = [Parameters.initial(task.network, seed) for seed in (1, 2)]
+    alone = [history(backend.start(task, data, parameters)) for parameters in inits]
+    barrier = Barrier(2)
+
+    def run(parameters: Parameters) -> list[Metrics]:
+        with backend.start(task, data, parameters) as trainer:
+            barrier.wait(timeout=60)
+            return history(trainer)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, inits)) == alone
+
+
+TWO_THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import mnistbench.backends as registry
+from tests import builders
+data = builders.dataset(503, 97, 5)
+task = builders.workload(data)
+def run(_):
+    with registry.get(sys.argv[1]).start(task, data, builders.initial(task), 2) as trainer:
+        assert trainer.describe()["kernel"]  # before anything has run in this process
+        return [trainer.advance(1) for _ in range(50)]
+with ThreadPoolExecutor(2) as pool:
+    first, second = pool.map(run, range(2))
+print(first == second)
+"""
+
+
+@pytest.mark.parametrize("name", ["numba", "numba-plain"])
+def test_two_threads_may_use_the_threading_layer_that_every_numba_has(name: str) -> None:
+    """It ends the process when two threads enter it at once."""
+    root = str(ROOT)
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "workqueue", "PYTHONPATH": root}
+    command = [sys.executable, "-c", TWO_THREADS, name]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.stdout == "True\n", run.stderr
+
+
+def blas_threads() -> dict[str, int]:
+    """The sizes of the thread pools of the BLAS libraries that this process has loaded."""
+    return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_a_limit_of_threads_ends_with_the_work(backend: Backend, dtype: DType) -> None:
+    data = builders.dataset(1009, 97, 5)
+    task = builders.workload(data, dtype=dtype)
+    before = blas_threads()
+    barrier = Barrier(2)
+
+    def run_together(threads: int) -> None:
+        barrier.wait(timeout=60)
+        run(threads)
+
+    def run(threads: int) -> None:
+        with backend.start(task, data, builders.initial(task), threads) as trainer:
+            for _ in range(100):
+                trainer.advance(1)
+            trainer.gradients()
+            trainer.predict(data.dev.images)
+            trainer.describe()
+
+    run(1)
+    assert blas_threads() | before == blas_threads()  # running may have loaded another
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run_together, [1, 3]))
+    assert blas_threads() | before == blas_threads()
+
+
+# What it says of itself, and what it refuses
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_describe_says_what_runs_in_json(start: Start, threads: int | None) -> None:
+    with start(threads=threads) as trainer:
+        trainer.advance(1)
+        said = trainer.describe()
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert {"device", "threads", "versions", "kernel", "skips", "bytes_read"} <= set(said)
+    assert said["device"]
+    assert said["kernel"]
+    assert said["versions"]
+    assert all(isinstance(word, str) for pair in said["versions"].items() for word in pair)
+    assert said["skips"] is None or isinstance(said["skips"], str)
+    assert type(said["threads"]) is int
+    assert 1 <= said["threads"] <= (threads or 4096)
+
+
+def test_the_bytes_of_images_that_an_iteration_reads_are_counted(backend: Backend, dtype: DType) -> None:
+    """Between one bit a pixel and what four passes over all pixels in float64 read; in proportion to the images."""
+    counts = []
+    for images in (640, 1280):
+        data = builders.dataset(images, 97, 5, ink=1.0)
+        task = builders.workload(data, dtype=dtype)
+        with backend.start(task, data, builders.initial(task)) as trainer:
+            trainer.advance(1)
+            counts.append(trainer.describe()["bytes_read"])
+    assert [type(count) for count in counts] == [int, int]
+    assert task.image_bytes // 8 < counts[1] <= 4 * 8 * task.image_bytes
+    assert counts[1] / counts[0] == pytest.approx(2, rel=0.1)
+
+
+def fail_within(trainer: Trainer) -> None:
+    with trainer as entered:
+        assert entered is trainer
+        raise KeyError("mine")
+
+
+def test_leaving_a_trainer_lets_an_error_through(start: Start) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        fail_within(start())
+
+
+@pytest.mark.parametrize(("hidden", "option"), [((4, 3), "2 hidden layers"), ((), "0 hidden layers")])
+def test_other_numbers_of_hidden_layers_are_trained_or_refused(
+    backend: Backend, data: Dataset, dtype: DType, hidden: tuple[int, ...], option: str
+) -> None:
+    task = Workload(data.network(*hidden), len(data.train), dtype=dtype)
+    if backend.missing(task) is None:
+        with backend.start(task, data, builders.initial(task)) as trainer:
+            assert trainer.advance(2).iteration == 1
+            assert trainer.parameters().network == task.network
+        return
+    with pytest.raises(UnsupportedWorkload) as caught:
+        backend.start(task, data, builders.initial(task))
+    message = str(caught.value)
+    assert message.startswith(f"backend {backend.name} does not implement {option}; ")
+    assert message.isprintable()
+    # It names who does: those that would not refuse it themselves.
+    others = [name for name in registry.available() if registry.get(name).missing(task) is None]
+    assert message.endswith(f"use --backend {' or '.join(others)}")
+
+
+@pytest.mark.parametrize("name", ["numba-plain", "cupy-plain"])
+def test_the_plain_backends_do_the_classic_only(name: str, task: Workload) -> None:
+    """They show the computation as it is written down, and nothing else."""
+    found = registry.availability(name)
+    if not found.usable:
+        pytest.skip(f"{name} is unavailable: {found.reason}")
+    plain = registry.get(name)
+    assert plain.missing(task) is None
+    assert plain.missing(replace(task, recipe=Recipe(l2=0.1))) == "L2 regularisation"
+    assert plain.missing(replace(task, network=replace(task.network, activation="tanh"))) == "the activation tanh"
+
+
+def test_available_backends_say_on_what_they_run(backend: Backend) -> None:
+    found = backend.availability()
+    assert found.usable
+    assert found.version
+    assert found.device
+    assert found.reason is None
+
+
+# The registry
+
+
+def test_the_registry_lists_every_backend_once() -> None:
+    names = registry.names()
+    assert names[:4] == ["numpy", "numba", "numba-plain", "cupy"]
+    assert len(set(names)) == len(names)
+    assert list(mnistbench.backends()) == names
+    assert registry.available() == [name for name, found in mnistbench.backends().items() if found.usable]
+    assert {"numpy", "numba", "numba-plain"} <= set(registry.available())
+
+
+def test_a_backend_is_imported_once(backend: Backend, backend_name: str) -> None:
+    assert registry.get(backend_name) is backend
+    assert registry.require(backend_name) is backend
+    assert registry.import_seconds(backend_name) == registry.import_seconds(backend_name) > 0
+
+
+@pytest.mark.parametrize("look_up", [registry.get, registry.availability, registry.require, registry.import_seconds])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("numbaa", "did you mean numba?"),
+        ("Numpy", "did you mean numpy?"),
+        ("cuda", "choose from numpy, numba, numba-plain, cupy"),
+        ("", "choose from numpy, numba, numba-plain, cupy"),
+    ],
+)
+def test_an_unknown_backend_is_refused_with_a_suggestion(look_up: Callable[[str], Any], name: str, hint: str) -> None:
+    with pytest.raises(UnknownBackend) as caught:
+        look_up(name)
+    assert str(caught.value).startswith(f"backend {name!r} does not exist; {hint}")
+
+
+def test_unavailable_backends_say_why() -> None:
+    for name, found in mnistbench.backends().items():
+        if not found.usable:
+            assert found.reason
+            with pytest.raises(BackendUnavailable, match=f"^backend {name} is unavailable: "):
+                registry.require(name)
+
+
+# The classic workload
+
+# Lowest and highest of 20 seeds, with a margin: training accuracy after so many updates.
+LEARNING_CURVE = {0: (0.05, 0.15), 50: (0.36, 0.60), 100: (0.54, 0.71), 200: (0.69, 0.79), 500: (0.82, 0.86)}
+
+
+@pytest.mark.slow
+def test_the_learning_curve_of_the_classic_workload() -> None:
+    for seed in range(3):
+        result = mnistbench.train(load_data(seed=seed), "numba", seed=seed, every=50)
+        curve = {metrics.iteration: metrics.accuracy for metrics in result.metrics}
+        for iteration, (lowest, highest) in LEARNING_CURVE.items():
+            assert lowest <= curve[iteration] <= highest, f"seed {seed}, iteration {iteration}"
+        assert result.dev_accuracy is not None
+        assert 0.82 <= result.dev_accuracy <= 0.87, f"seed {seed}"

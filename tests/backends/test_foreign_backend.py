@@ -1,0 +1,90 @@
+"""The package that the README gives as an example, installed as a user would, and used by every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mnistbench
+from mnistbench.results import storage
+from tests.support.paths import ROOT
+
+pytest.importorskip("hatchling")
+
+
+def example() -> dict[str, str]:
+    """The files of the README's example: its first block of either language, and the name in the sentence before."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Adding a backend\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^`([\w.]+)`[^\n]*:\n\n```(?:toml|python)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip has installed the example, built by the backend that its pyproject.toml names."""
+    source, target = tmp_path_factory.mktemp("example"), tmp_path_factory.mktemp("site")
+    files = example()
+    assert set(files) == {"pyproject.toml", "mnistbench_blocks.py"}
+    for name, text in files.items():
+        (source / name).write_text(text, encoding="utf-8")
+    options = ["--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return target
+
+
+def python(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that finds the example and this package."""
+    path = os.pathsep.join(map(str, (site, Path(mnistbench.__file__).parents[1])))
+    environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_is_listed_after_this_packages_own(site: Path) -> None:
+    run = python(site, "-m", "mnistbench", "backends")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1].split() == ["blocks", "yes", "1.0", "CPU"]
+
+
+def test_it_agrees_with_the_reference(site: Path) -> None:
+    run = python(site, "-m", "mnistbench", "verify", "--backend", "blocks", "--workload", "smoke", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    outcomes = json.loads(run.stdout)
+    assert [(outcome["backend"], outcome["dtype"], outcome["passed"]) for outcome in outcomes] == [
+        ("blocks", "float32", True),
+        ("blocks", "float64", True),
+    ]
+
+
+def test_it_is_measured_and_drawn(site: Path, tmp_path: Path) -> None:
+    options = ["--backend", "blocks", "--workload", "smoke", "--rounds", 1, "--results", tmp_path]
+    run = python(site, "-m", "pytest", ROOT / "benchmarks", "-p", "no:cacheprovider", *options)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (stored,) = tmp_path.glob("*/0001_smoke_*.json")
+    rows = storage.load(stored.parent)
+    assert rows[["backend", "dtype"]].to_numpy().tolist() == [["blocks", "float32"], ["blocks", "float64"]]
+    assert rows["validated"].all()
+    assert list(stored.parent.glob("smoke-*.svg"))
+
+
+def test_it_works_in_blocks(site: Path) -> None:
+    """More images than one block has, the last block not full: what the commands above may not meet."""
+    program = (
+        "import mnistbench; data = mnistbench.load_data(train_size=2345, dev_size=50);"
+        "found, wanted = (mnistbench.train(data, name, 20, dtype='float64') for name in ('blocks', 'numpy'));"
+        "print(found.loss - wanted.loss, found.accuracy - wanted.accuracy, found.description['threads'])"
+    )
+    run = python(site, "-c", program)
+    assert run.returncode == 0, run.stderr
+    loss, accuracy, _threads = map(float, run.stdout.split())
+    assert loss == pytest.approx(0, abs=1e-12)
+    assert accuracy == pytest.approx(0, abs=1e-12)

@@ -1,0 +1,171 @@
+"""``pytest benchmarks/``: it measures, stores and draws, its files are pytest-benchmark's, and its gate can fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnistbench import machine
+from mnistbench.results import report, storage
+from tests.support.paths import ROOT
+
+pytest.importorskip("pytest_benchmark")
+
+
+ONE_CASE = ["--workload", "smoke", "--backend", "numpy", "--dtype", "float64", "--threads", "1"]
+
+
+def benchmarks(*options: object, cwd: Path = ROOT, what: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", ROOT / "benchmarks" / what, "-p", "no:cacheprovider", *options]
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder of results after one run, and what the run printed."""
+    folder = tmp_path_factory.mktemp("project") / "results"
+    found = benchmarks(*ONE_CASE, "--rounds", 3, "--results", folder)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return folder, found.stdout
+
+
+def stored(folder: Path) -> list[Path]:
+    return sorted((folder / machine.folder_name()).glob("[0-9]*.json"))
+
+
+def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
+    folder, printed = measured
+    (path,) = stored(folder)
+    assert path.name.startswith("0001_smoke_")
+    (row,) = storage.load(path.parent).to_dict("records")
+    assert (row["backend"], row["dtype"], row["workload"]) == ("numpy", "float64", "smoke")
+    assert row["validated"] is True, row["problem"]
+    assert len(row["samples"]) == 3
+    assert row["accuracy"] == row["history"][-1]["accuracy"]
+    assert report.stale(folder) == []
+    assert list(path.parent.glob("smoke-*.svg"))
+    assert "smoke workload" in printed
+    assert f"wrote {path}" in printed
+
+
+def test_beyond_the_classic_who_cannot_is_left_out_and_errors_are_drawn(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    only = ["--workload", "smoke-deep", "--dtype", "float32", "--threads", "1", "--rounds", 2, "--results", folder]
+    found = benchmarks(*only, "-k", "numpy or plain")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "numba-plain does not implement 2 hidden layers" in found.stdout
+    (row,) = storage.load(stored(folder)[0].parent).to_dict("records")
+    assert (row["backend"], row["workload"], row["validated"]) == ("numpy", "smoke-deep", True), row["problem"]
+    assert [point["iteration"] for point in row["errors"]] == [0, 1, 2, 5, 10, 20, 32]
+    assert list(stored(folder)[0].parent.glob("smoke-deep-error-over-time.svg"))
+    assert report.stale(folder) == []
+    named = benchmarks(*only, "--backend", "numba-plain")
+    assert named.returncode != 0
+    assert "backend numba-plain does not implement 2 hidden layers; use --backend" in named.stderr
+
+
+def test_the_stored_file_names_no_path_of_this_machine(measured: tuple[Path, str]) -> None:
+    text = stored(measured[0])[0].read_text(encoding="utf-8")
+    for private in (str(ROOT), str(Path.home()), sys.prefix, str(measured[0])):
+        assert len(private) < 2 or json.dumps(private)[1:-1] not in text
+
+
+def test_the_file_is_one_of_pytest_benchmark(measured: tuple[Path, str], tmp_path: Path) -> None:
+    (path,) = stored(measured[0])
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", str(path)]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "smoke-numpy-float64" in found.stdout
+
+
+def test_the_gate_can_fail(measured: tuple[Path, str], tmp_path: Path) -> None:
+    """Against an earlier run that was, it says, a million times as fast."""
+    folder = tmp_path / "results" / machine.folder_name()
+    document = json.loads(stored(measured[0])[0].read_text(encoding="utf-8"))
+    stats = document["benchmarks"][0]["stats"]
+    stats["data"] = [value / 1e6 for value in stats["data"]]
+    for name in ("min", "max", "mean", "median", "stddev", "q1", "q3", "iqr", "ld15iqr", "hd15iqr", "total"):
+        stats[name] /= 1e6
+    earlier = storage.store(folder, "smoke_earlier", document)
+    gate = ["--benchmark-compare", "0001", "--benchmark-compare-fail", "median:5%"]
+    found = benchmarks(*ONE_CASE, "--rounds", 1, "--results", tmp_path / "results", *gate)
+    assert found.returncode != 0, found.stdout
+    assert "Performance has regressed" in found.stdout + found.stderr
+    assert json.loads(earlier.read_text(encoding="utf-8")) == document, "it is never written again"
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--backend", "abacus"], "backend 'abacus' does not exist"),
+        (["--rounds", "0"], "--rounds: at least 1 is needed"),
+        (["--rounds", "-1"], "--rounds: at least 1 is needed"),
+        (["--threads", "0"], "0 threads"),
+        (["--workload", "huge"], "--workload"),
+        (["--dtype", "float16"], "--dtype"),
+        (["--most-images", "999"], "--most-images: at least 1000 are needed"),
+        (["--results", str(ROOT / "pyproject.toml" / "below")], "--results: "),
+    ],
+)
+def test_usage_errors(options: list[str], wanted: str, tmp_path: Path) -> None:
+    # A case that takes seconds, should it ever run.
+    found = benchmarks(*ONE_CASE, "--rounds", 1, "--results", tmp_path, *options)
+    assert found.returncode == pytest.ExitCode.USAGE_ERROR
+    assert wanted in found.stderr
+    assert "Traceback" not in found.stdout + found.stderr
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+# How the cost grows
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder of results after a run of the smallest sizes, of which the budget allows some, and what it printed."""
+    folder = tmp_path_factory.mktemp("project") / "results"
+    options = ["--most-images", 1_000, "--rounds", 2, "--backend", "numpy", "--dtype", "float64", "--threads", 1]
+    found = benchmarks(*options, "--results", folder, what="test_scaling.py")
+    assert found.returncode == 0, found.stdout + found.stderr
+    return folder, found.stdout
+
+
+def test_the_scaling_is_measured_stored_and_drawn(scaled: tuple[Path, str]) -> None:
+    folder, printed = scaled
+    (path,) = stored(folder)
+    assert path.name.startswith("0001_scaling_")
+    rows = storage.load(path.parent)
+    assert storage.latest(rows, "classic").empty
+    found = storage.scaling(rows)
+    assert found["hidden"].tolist() == [10, 32, 64, 128, 256, 512]
+    assert set(found["images"]) == {1_000}
+    assert found["axes"].tolist() == [["images", "hidden", "threads"], *[["hidden"]] * 5]
+    assert found["validated"].all(), found["problem"].tolist()
+    assert found["compared"].str.startswith("5 iterations").all()
+    assert (found["agreement"].map(lambda trajectory: trajectory[-1]["iteration"]) == 5).all()
+    assert (found["samples"].map(len) == 2).all()
+    assert {path.name for path in path.parent.iterdir()} == {path.name, "scaling-hidden.svg", "scaling-hidden.png"}
+    assert report.stale(folder) == []
+    assert "1,000 images 512 hidden   1 thread" in printed
+    assert "left out" not in printed
+
+
+def test_the_scaling_is_measured_only_where_it_is_named(tmp_path: Path) -> None:
+    options = ["--collect-only", "-q", "-p", "no:benchmark"]
+    everything = benchmarks(*ONE_CASE, "--results", tmp_path, *options[:2], what="")
+    assert "test_training.py::" in everything.stdout
+    assert "test_scaling.py::" not in everything.stdout
+
+
+def test_cases_beyond_the_budget_are_named(tmp_path: Path) -> None:
+    options = ["--most-images", 10_000, "--rounds", 1, "--backend", "numpy", "--dtype", "float32", "--threads", 1]
+    found = benchmarks(*options, "--budget", 0, "--results", tmp_path / "results", what="test_scaling.py")
+    assert found.returncode == 0, found.stdout + found.stderr
+    (path,) = stored(tmp_path / "results")
+    assert storage.load(path.parent)["images"].tolist() == [1_000], "of the first case nothing was known"
+    left_out = [line for line in found.stdout.splitlines() if "--budget" in line and not line.startswith("SKIPPED")]
+    assert len(left_out) == 6
+    assert left_out[-1].startswith("10000-images-512-hidden-1-threads-numpy-float32: would take about ")

@@ -1,0 +1,762 @@
+"""The command line: what each command prints and writes, and one line and a status where it cannot."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner
+
+import mnistbench
+import mnistbench.backends as registry
+from mnistbench import agreement
+from mnistbench.agreement import Agreement, Check
+from mnistbench.cli import app
+from mnistbench.datasets.csv import COLUMNS
+from mnistbench.datasets.idx import FILE_NAMES
+from mnistbench.machine import limits
+from mnistbench.machine.rates import Blas, Level, Limits
+from mnistbench.reference.parameters import Parameters, load_model, load_parameters, save_parameters
+from mnistbench.results import storage
+from mnistbench.task.workload import PRESETS, Network
+from mnistbench.threads import usable_cpus
+from tests.results.test_report import document, entry
+
+_LIMITS = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "GOMP_SPINCOUNT",
+    "OMP_WAIT_POLICY",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands write into the current folder and change the environment; both are the test's own."""
+    monkeypatch.chdir(tmp_path)
+    for name in _LIMITS:
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+        monkeypatch.delenv(name)
+
+
+def idx(array: NDArray[Any]) -> bytes:
+    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+def write_idx(folder: Path, shape: tuple[int, int] = (4, 5), classes: int = 3) -> Path:
+    """A data set like MNIST, with just more images than are held out by default: noise, brighter with the label."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    train_images, train_labels, test_images, test_labels = FILE_NAMES
+    for images, labels, m in ((train_images, train_labels, 1090), (test_images, test_labels, 20)):
+        Y = rng.permutation(np.arange(m) % classes)
+        X = rng.integers(0, 120, (m, *shape)) + 60 * Y[:, np.newaxis, np.newaxis]
+        (folder / images).with_suffix(".gz").write_bytes(gzip.compress(idx(X)))
+        (folder / labels).with_suffix(".gz").write_bytes(gzip.compress(idx(Y)))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_idx(tmp_path / "digits")
+
+
+SMALL = ["--backend", "numpy", "--train-size", "60"]
+
+
+def run(*arguments: object, status: int = 0) -> str:
+    """What a command prints."""
+    outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert outcome.exit_code == status, outcome.output
+    assert outcome.stderr == ""
+    return outcome.stdout
+
+
+def complaint(*arguments: object, status: int = 2) -> str:
+    """The one line with which a command refuses; nothing is written."""
+    before = listing()
+    outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert outcome.exit_code == status, outcome.output
+    assert "Traceback" not in outcome.output
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("mnistbench: ")
+    assert listing() == before
+    return lines[0]
+
+
+def listing() -> dict[str, bytes]:
+    """Every file below the current folder, and its content."""
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in Path().rglob("*")}
+
+
+def in_a_process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mnistbench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+# train
+
+
+def test_train_prints_the_lines_of_the_tutorial(data: Path) -> None:
+    lines = run("train", *SMALL, "--data", data, "--iterations", 25, "--every", 5).splitlines()
+    reported = [re.fullmatch(r"Iteration: (\d+), Accuracy: (\d\.\d{3})", line) for line in lines[:5]]
+    assert [int(found[1]) for found in reported if found] == [0, 5, 10, 15, 20]
+    assert not any(line.startswith("Iteration") for line in lines[5:])
+    summary = "\n".join(lines[5:])
+    assert "numpy, float32: 20-10-3 network, 60 images, 25 iterations on CPU" in summary
+    assert re.search(r"accuracy   train \d+\.\d%   dev \d+\.\d%   test \d+\.\d%   loss \d\.\d{4}", summary)
+    assert re.search(r"costs      import .* s   load .* s   compile .* s   train .* s   total .* s", summary)
+    assert listing().keys() == {"digits", *(f"digits/{path.name}" for path in data.iterdir())}
+
+
+def test_train_on_the_embedded_digits_in_a_process() -> None:
+    found = in_a_process("train", "--backend", "numpy", "--train-size", 200, "--iterations", 11)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert re.match(r"Iteration: 0, Accuracy: 0\.\d{3}\nIteration: 10, Accuracy: 0\.\d{3}\nnumpy, ", found.stdout)
+
+
+def test_train_as_json(data: Path) -> None:
+    printed = run("train", *SMALL, "--data", data, "--iterations", 25, "--every", 10, "--dtype", "float64", "--json")
+    record = json.loads(printed)
+    assert len(printed.splitlines()) == 1
+    assert [*record] == [
+        "backend",
+        "dtype",
+        "iterations",
+        "train_accuracy",
+        "dev_accuracy",
+        "test_accuracy",
+        "loss",
+        "costs",
+        "history",
+        "peak_memory_bytes",
+        "description",
+        "workload",
+        "updates",
+        "test_error",
+        "published",
+    ]
+    assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
+    assert [*record["costs"]] == ["import", "load", "compile", "train"]
+    assert [[*entry] for entry in record["history"]] == [["iteration", "loss", "accuracy"]] * 4
+    assert [entry["iteration"] for entry in record["history"]] == [0, 10, 20, 25]
+    assert record["history"][-1]["loss"] == record["loss"]
+    assert record["history"][-1]["accuracy"] == record["train_accuracy"]
+    assert {"device", "threads", "versions", "kernel", "skips"} <= record["description"].keys()
+
+
+def test_every_option_of_train_takes_effect(data: Path) -> None:
+    def record(*options: object) -> Any:
+        found = json.loads(run("train", *SMALL, "--data", data, "--iterations", 20, "--json", *options))
+        return {key: found[key] for key in ("train_accuracy", "loss", "history", "dtype")}
+
+    usual = record()
+    assert record() == usual
+    assert record("--seed", 0, "--hidden", "10", "--learning-rate", 0.1, "--every", 10) == usual
+    options = [("--seed", 1), ("--hidden", "7"), ("--learning-rate", 0.2), ("--every", 3), ("--train-size", 30)]
+    options += [("--dtype", "float64"), ("--dev-size", 12), ("--iterations", 21)]
+    for option in options:
+        assert record(*option) != usual, option
+
+
+def test_train_without_a_test_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [",".join(map(str, [k % 10, *rng.integers(0, 256, 784)])) for k in range(40)]
+    (tmp_path / "train.csv").write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+    options = ["train", "--backend", "numpy", "--dev-size", 10, "--data", "train.csv", "--iterations", 2]
+    assert json.loads(run(*options, "--json"))["test_accuracy"] is None
+    assert "test" not in run(*options).split("accuracy ")[1]
+
+
+def test_saved_parameters_are_those_trained(data: Path) -> None:
+    printed = run("train", *SMALL, "--data", data, "--iterations", 20, "--save", "new/model.npz", "--dtype", "float64")
+    assert "wrote      new/model.npz" in printed
+    parameters, image_shape = load_parameters(Path("new/model.npz"))
+    result = mnistbench.train(
+        mnistbench.load_data(data, train_size=60), "numpy", iterations=20, dtype="float64", seed=0, threads=None
+    )
+    assert image_shape == (4, 5)
+    for (_, saved), (_, trained) in zip(parameters.named(), result.parameters.named(), strict=True):
+        np.testing.assert_array_equal(saved, trained)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_train_draws_the_run(data: Path, kind: str) -> None:
+    printed = run("train", *SMALL, "--data", data, "--iterations", 20, "--plot", f"run.{kind}")
+    assert f"wrote      run.{kind}" in printed
+    check_picture(Path(f"run.{kind}"))
+    assert [path.name for path in Path().iterdir() if path.is_file()] == [f"run.{kind}"]
+
+
+def check_picture(path: Path) -> None:
+    if path.suffix == ".svg":
+        assert path.read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    else:
+        with Image.open(path) as image:
+            image.verify()
+            assert image.format == "PNG"
+            assert min(image.size) > 100
+
+
+def test_threads_take_effect(data: Path) -> None:
+    options = ["train", *SMALL, "--data", data, "--iterations", 2, "--json", "--threads", 1]
+    assert json.loads(run(*options))["description"]["threads"] == 1
+    found = in_a_process(*options)
+    assert json.loads(found.stdout)["description"]["threads"] == 1
+
+
+def test_thread_limits_are_set_before_an_array_library_loads(data: Path) -> None:
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "numba", "scipy"):
+            print(name, os.environ.get("OMP_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.meta_path.insert(0, Watch())
+from mnistbench.cli import app
+print("the command line is loaded")
+app(sys.argv[1:])
+"""
+    options = ["train", *SMALL, "--data", str(data), "--iterations", "2", "--threads", "1"]
+    found = subprocess.run(
+        [sys.executable, "-c", code, *options], capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    lines = found.stdout.splitlines()
+    assert lines[:2] == ["the command line is loaded", "numpy 1 1"]
+
+
+BY_EPOCHS = [*SMALL, "--threads", 1, "--hidden", "7,5", "--batch-size", 20, "--optimizer", "adam", "--init", "he"]
+
+
+def test_train_by_epochs_reports_each(data: Path) -> None:
+    lines = run("train", *BY_EPOCHS, "--data", data, "--epochs", 4, "--dropout", "0.1,0.2").splitlines()
+    for epoch, line in enumerate(lines[:4], 1):
+        found = rf"Epoch: {epoch}, Iteration: {3 * epoch - 1}, Accuracy: \d\.\d{{3}}, Dev accuracy: \d\.\d{{4}}"
+        assert re.fullmatch(found, line)
+    assert lines[4].startswith("numpy, float32: 20-7-5-3 network, 60 images, 4 epochs of 3 iterations on CPU, ")
+    assert lines[5] == "training   adam, learning rate 0.1, relu, he, dropout 0.1 and 0.2, batches of 20"
+    assert "test error" not in "".join(lines)
+
+
+def test_train_by_epochs_as_json_and_as_a_picture(data: Path) -> None:
+    options = [*BY_EPOCHS, "--data", data, "--epochs", 9, "--patience", 2, "--plot", "run.png"]
+    record = json.loads(run("train", *options, "--json"))
+    columns = ["epoch", "iteration", "loss", "accuracy", "dev_loss", "dev_accuracy"]
+    assert all([*entry] == columns for entry in record["history"])
+    assert record["updates"] % 3 == 0
+    least = min(entry["dev_loss"] for entry in record["history"])
+    assert record["history"][-1]["dev_loss"] == least
+    assert record["workload"]["recipe"]["optimizer"]["name"] == "adam"
+    assert record["test_error"] == 1 - record["test_accuracy"]
+    check_picture(Path("run.png"))
+
+
+def test_patience_says_whose_parameters_are_kept(data: Path) -> None:
+    printed = run("train", *BY_EPOCHS, "--data", data, "--epochs", 60, "--patience", 1, "--learning-rate", 3)
+    assert re.search(r"parameters of \d+ epochs? of 3 iterations, with the least dev loss", printed)
+
+
+def test_a_preset_ends_with_the_published_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "simard", replace(PRESETS["simard"], images=300).for_epochs(1))
+    printed = run("train", "--backend", "numpy", "--threads", 1, "--workload", "simard")
+    found = r"test error \d+\.\d\d %   published 1\.6 % \(Simard et al\. 2003: the same network, trained their way\)"
+    assert re.fullmatch(found, printed.splitlines()[-1])
+    assert "784-800-10 network, 300 images, 1 epoch of 3 iterations" in printed
+    record = json.loads(run("train", "--backend", "numpy", "--threads", 1, "--workload", "simard", "--json"))
+    assert record["published"] == {"test_error": 0.016, "source": "Simard et al. 2003"}
+    assert record["workload"]["name"] == "simard"
+
+
+# crossval and errors
+
+
+def test_crossval_prints_every_fold_and_what_they_say_together(data: Path) -> None:
+    options = ["crossval", *BY_EPOCHS, "--data", data, "--epochs", 3, "--folds", 3]
+    printed = run(*options)
+    assert "3 folds of 40 images to train on, 3 epochs of 2 iterations each on CPU" in printed
+    assert len(re.findall(r"^ +[123] +\d+\.\d\d% +\d+\.\d\d% +\d\.\d{4} +\d+\.\d\d *$", printed, re.MULTILINE)) == 3
+    assert re.search(r"accuracy   mean .*%   standard deviation .*%   95% interval .*% to .*%$", printed.strip())
+    assert printed.count("fold 2 of 3: epoch ") == 3
+    record = json.loads(run(*options, "--json"))
+    assert record["mean"] == pytest.approx(np.mean(record["accuracies"]))
+    assert record["standard_deviation"] == pytest.approx(np.std(record["accuracies"], ddof=1))
+    assert [fold["accuracy"] for fold in record["folds"]] == record["accuracies"]
+
+
+def test_crossval_of_full_batches(data: Path) -> None:
+    lines = run("crossval", *SMALL, "--threads", 1, "--data", data, "--iterations", 3).splitlines()
+    assert lines[0].startswith("numpy, float32: 20-10-3 network, 5 folds of 48 images to train on, 3 iterations each")
+
+
+def test_crossval_refuses_in_one_line(data: Path) -> None:
+    options = ["crossval", *SMALL, "--data", data, "--iterations", 2]
+    assert "folds 1: give from 2" in complaint(*options, "--folds", 1)
+    assert "--dev-size: has no effect without --patience" in complaint(*options, "--dev-size", 5)
+    assert "dev size 1000: leaves none of the 48 images" in complaint(*options, "--patience", 5)
+    assert "--beta1: has no effect with gd" in complaint(*options, "--beta1", 0.5)
+
+
+def test_errors_are_measured_stored_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "simard", replace(PRESETS["simard"], images=300).for_epochs(2))
+    options = ["--workload", "simard", "--seeds", 2, "--backend", "numpy", "--threads", 1, "--results", "stored"]
+    printed = run("errors", *options)
+    assert len(re.findall(r"^simard, seed [01]: epoch [12] .* test error \d+\.\d\d %", printed, re.MULTILINE)) == 4
+    names = sorted(path.name for path in Path("stored").rglob("*") if path.is_file())
+    assert names == ["README.md", "errors_simard.json", "test-errors.png", "test-errors.svg"]
+    assert run("charts", "--results", "stored", "--check") == ""
+
+
+def test_errors_refuses_in_one_line() -> None:
+    assert "no error is published" in complaint("errors", "--workload", "wide", "--backend", "numpy")
+    assert "--seeds 0" in complaint("errors", "--seeds", 0, "--backend", "numpy")
+    assert "--dtype half" in complaint("errors", "--dtype", "half", "--backend", "numpy")
+
+
+# predict
+
+
+@pytest.fixture
+def model(data: Path) -> Path:
+    run("train", *SMALL, "--data", data, "--iterations", 20, "--save", "model.npz")
+    return Path("model.npz")
+
+
+def test_predict_shows_digits_with_prediction_and_label(data: Path, model: Path) -> None:
+    printed = run("predict", model, "--data", data, "--count", 5, "--plot", "five.png")
+    assert len(re.findall(r"\bprediction \d, label \d\b(  WRONG)?", printed)) == 5
+    for guess, label, wrong in re.findall(r"prediction (\d), label (\d)(  WRONG)?", printed):
+        assert (guess != label) == bool(wrong)
+    assert re.search(r"\d+\.\d% of all 20 test images are right", printed)
+    check_picture(Path("five.png"))
+
+
+def test_predict_reports_the_accuracy_of_the_test_set(data: Path, model: Path) -> None:
+    trained = json.loads(run("train", *SMALL, "--data", data, "--iterations", 20, "--json"))["test_accuracy"]
+    assert f"{trained:.1%} of all 20 test images are right" in run("predict", model, "--data", data)
+    check_picture(Path("predictions.png"))
+
+
+def test_predict_draws_from_the_seed(data: Path, model: Path) -> None:
+    first, again = (run("predict", model, "--data", data, "--seed", 1) for _ in range(2))
+    assert first == again
+    assert first != run("predict", model, "--data", data, "--seed", 2)
+
+
+def test_predict_with_more_digits_than_there_are(data: Path, model: Path) -> None:
+    assert run("predict", model, "--data", data, "--count", 999).count("prediction ") == 20
+
+
+def test_predict_on_the_embedded_digits() -> None:
+    run("train", "--backend", "numpy", "--train-size", 500, "--iterations", 30, "--save", "m.npz")
+    printed = run("predict", "m.npz", "--count", 3)
+    assert len(re.findall(r"prediction \d, label \d", printed)) == 3
+    # The digits themselves: ink, in lines no wider than a page.
+    assert re.search(r"[@%#*]{2}", printed)
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+
+
+# verify
+
+
+@pytest.fixture
+def smoke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset that is quicker still."""
+    monkeypatch.setitem(PRESETS, "smoke", replace(PRESETS["smoke"], images=300, iterations=20))
+
+
+def test_verify_says_what_agrees(smoke: None) -> None:
+    printed = run("verify", "--backend", "numpy", "--workload", "smoke", "--threads", 1)
+    rows = [line.split() for line in printed.splitlines() if line.startswith("numpy")]
+    assert [row[:3] for row in rows] == [["numpy", "float32", "agrees"], ["numpy", "float64", "agrees"]]
+    assert " ".join(printed.split()).count(" of its tolerance") == 2
+
+
+def test_verify_as_json(smoke: None) -> None:
+    (record,) = json.loads(run("verify", "--backend", "numpy", "--dtype", "float32", "--workload", "smoke", "--json"))
+    assert [*record] == ["backend", "dtype", "passed", "summary", "checks", "trajectory"]
+    assert (record["backend"], record["dtype"], record["passed"]) == ("numpy", "float32", True)
+    assert record["trajectory"][0][0] == 0
+    assert record["trajectory"][-1][0] == 20
+
+
+@pytest.fixture
+def disagreeing(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = [
+        Agreement("numpy", "float32", [Check("W1", 0, 0.5, 1e-8)]),
+        Agreement("numba", "float32", [Check("db1", 5, 123.0, 0.1), Check("W1", 5, float("nan"), float("nan"))]),
+    ]
+    monkeypatch.setattr(agreement, "verify", lambda *arguments: outcomes)
+
+
+def test_verify_fails_where_a_backend_disagrees(disagreeing: None) -> None:
+    printed = run("verify", "--workload", "smoke", status=1)
+    assert "DISAGREES" in printed
+    assert "db1 after 5 updates: 1.2e+02 of its tolerance" in " ".join(printed.split())
+
+
+def test_verify_as_json_fails_where_a_backend_disagrees(disagreeing: None) -> None:
+    def no_number(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    records = json.loads(run("verify", "--workload", "smoke", "--json", status=1), parse_constant=no_number)
+    assert [record["passed"] for record in records] == [True, False]
+
+
+def test_verify_names_what_was_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "verify", lambda *arguments: [Agreement("numpy", "float32", [Check("W1", 0, 0, 0)])])
+    gone = registry.Availability(usable=False, reason="switched off")
+    monkeypatch.setattr(registry, "availability", lambda name: gone)
+    assert "not compared: cupy is unavailable: switched off" in run("verify", "--workload", "smoke")
+
+
+# backends
+
+
+@pytest.fixture
+def no_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on a machine without the library, also where there is one."""
+    monkeypatch.setitem(registry._BUILT_IN, "cupy", "cupy_is_not_here:CupyBackend")
+    for cached in (registry._registered, registry.get):
+        cached.cache_clear()
+    yield
+    for cached in (registry._registered, registry.get):
+        cached.cache_clear()
+
+
+def test_backends_lists_reason_and_fix(no_cupy: None) -> None:
+    printed = run("backends")
+    lines = printed.splitlines()
+    assert lines[0].split() == ["backend", "available", "version", "device"]
+    assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == registry.names()
+    assert re.search(rf"^numpy +yes +{re.escape(np.__version__)} +CPU", printed, re.MULTILINE)
+    assert re.search(r"^cupy +no ", printed, re.MULTILINE)
+    assert "mnistbench[cuda12]" in printed
+    assert "None" not in printed
+
+
+def test_backends_without_a_known_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = registry.Availability(usable=False, reason="switched off")
+    monkeypatch.setattr(registry, "availability", lambda name: gone)
+    assert "switched off" in run("backends")
+    assert "None" not in run("backends")
+
+
+def test_backends_as_json(no_cupy: None) -> None:
+    record = json.loads(run("backends", "--json"))
+    assert [*record] == registry.names()
+    assert record["numpy"] == {
+        "usable": True,
+        "version": np.__version__,
+        "device": "CPU",
+        "reason": None,
+        "fix": None,
+    }
+    assert record["cupy"]["usable"] is False
+    assert record["cupy"]["reason"]
+    assert "mnistbench[cuda12]" in record["cupy"]["fix"]
+
+
+# machine
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of threads that are measured, which takes no time; nothing is kept from before."""
+    calls: list[int] = []
+
+    def measure(threads: int) -> Limits:
+        calls.append(threads)
+        levels = (Level("L2", 1 << 20, 4e11), Level("memory", None, 4e10 * len(calls)))
+        return Limits({"float32": 5e11}, levels, threads, {"float32": 1e11}, Blas("openblas", "1", "Prescott"), None)
+
+    monkeypatch.setattr(limits, "measure", measure)
+    monkeypatch.setattr(limits, "_known", {})
+    monkeypatch.setenv("MNISTBENCH_CACHE_DIR", "kept")
+    return calls
+
+
+def test_machine_shows_every_limit(measured: list[int]) -> None:
+    printed = run("machine", "--threads", 1)
+    for pattern in (
+        r"cores +\d+ usable +the limits are those of 1 thread *\n",
+        r"multiply-adds float32 +500\.0 GFLOP/s +in registers",
+        r"reading L2 +400\.0 GB/s +up to 1 MiB *\n",
+        r"reading memory +40\.0 GB/s *\n",
+        r"matrix product float32 +100\.0 GFLOP/s +20% of the multiply-adds, by openblas 1 Prescott *\n",
+        r"warning: openblas with its Prescott kernel reaches 20% .*OPENBLAS_CORETYPE",
+        r"The limits are kept in kept/limits-.*-1-threads-.*\.json\n$",
+    ):
+        assert re.search(pattern, printed), printed
+    assert measured == [1]
+
+
+def test_machine_measures_again_only_where_that_is_asked(measured: list[int]) -> None:
+    first = run("machine", "--threads", 2)
+    assert run("machine", "--threads", 2) == first
+    assert measured == [2]
+    assert re.search(r"reading memory +80\.0", run("machine", "--threads", 2, "--again"))
+    assert re.search(r"reading memory +80\.0", run("machine", "--threads", 2))
+    assert measured == [2, 2]
+
+
+def test_machine_as_json(measured: list[int]) -> None:
+    record = json.loads(run("machine", "--threads", 2, "--json"))
+    assert record["limits"]["levels"][1] == {"name": "memory", "bytes": None, "bytes_per_second": 4e10}
+    assert Limits.from_dict(record["limits"]).threads == 2
+    assert Path(record["file"]).exists()
+    assert record["machine"]["usable_cpus"] == usable_cpus()
+
+
+def test_machine_where_nothing_can_be_kept(measured: list[int]) -> None:
+    Path("kept").write_text("a file")
+    assert run("machine").endswith("The limits could not be kept.\n")
+
+
+def test_machine_refuses_in_one_line(measured: list[int]) -> None:
+    assert "0 threads" in complaint("machine", "--threads", 0)
+
+
+# charts, version, help
+
+
+def test_charts_without_results() -> None:
+    assert "results: holds no results" in complaint("charts")
+    assert "holds no results" in complaint("charts", "--check", "--results", "elsewhere")
+
+
+def test_the_version() -> None:
+    assert run("--version") == f"mnistbench {mnistbench.__version__}\n"
+
+
+def stored_results(folder: Path) -> Path:
+    """A folder of results with one classic row, of numba in float32."""
+    measured = entry("numba", "float32", 1.0)
+    measured["stats"]["data"] = [1.0, 1.25, 1.5]
+    storage.store(folder / "machine", "classic_0123456", document(measured))
+    return folder
+
+
+def test_the_history_of_a_backend_is_drawn(tmp_path: Path) -> None:
+    folder = stored_results(tmp_path / "stored")
+    shown = run("charts", "--history", "--results", str(folder))
+    assert "wrote history.svg: 1 rows of 1 commits" in shown
+    assert "the rounds of a row differ by 40.0% to 40.0% of their median" in shown
+    assert "</svg>" in Path("history.svg").read_text(encoding="utf-8")
+    run("charts", "--history", "--results", str(folder), "--backend", "numba", "--output", "other/h.png")
+    with Image.open("other/h.png") as image:
+        assert image.format == "PNG"
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["0001_classic_0123456.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--history", "--backend", "jax"], "no results of jax on classic; there are: numba on classic"),
+        (["--history", "--workload", "smoke"], "no results of numba on smoke"),
+        (["--history", "--output", "history.pdf"], "--output history.pdf: give a name that ends in .png or .svg"),
+        (["--history", "--check"], "--check: not with --history"),
+        (["--backend", "numba"], "--backend: is for --history only"),
+        (["--workload", "classic"], "--workload: is for --history only"),
+        (["--output", "history.svg"], "--output: is for --history only"),
+    ],
+)
+def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], said: str) -> None:
+    folder = stored_results(tmp_path / "stored")
+    assert said in complaint("charts", "--results", str(folder), *options)
+    assert not Path("history.svg").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "predict", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"]
+)
+def test_help(command: str) -> None:
+    assert f"Usage: mnistbench {command}" in in_a_process(command, "--help").stdout
+
+
+# What a user gets wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--data", "nowhere"], "nowhere: no such file or folder"),
+        (["--dtype", "float16"], "--dtype float16: choose from float32, float64"),
+        (["--hidden", "ten"], "--hidden ten: "),
+        (["--hidden", "0"], "--hidden 0: "),
+        (["--hidden", "10,"], "--hidden 10,: "),
+        (["--hidden", "-3"], "--hidden -3: "),
+        (["--beta1", "0.5"], "--beta1: has no effect with gd; it is of adam and adamw"),
+        (["--epochs", "5"], "--epochs: not with --iterations"),
+        (["--dev-size", "0", "--patience", "3"], "patience 3: there are no dev images"),
+        (["--patience", "0"], "patience 0: "),
+        (["--backend", "nunpy"], "backend 'nunpy' does not exist; did you mean numpy?"),
+        (["--learning-rate", "0"], "learning rate 0.0: "),
+        (["--learning-rate", "nan"], "learning rate nan: "),
+        (["--iterations", "0"], "0 iterations: "),
+        (["--every", "0"], "every 0: "),
+        (["--threads", "0"], "0 threads: "),
+        (["--seed", "-1"], "seed -1: "),
+        (["--dev-size", "-1"], "dev size -1: "),
+        (["--dev-size", "99999"], "dev size 99999: "),
+        (["--train-size", "91"], "train size 91: "),
+        (["--plot", "run.pdf"], "--plot run.pdf: give a name that ends in .png or .svg"),
+        (["--plot", "digits"], "--plot digits: "),
+        (["--save", "digits"], "digits: is a folder"),
+        (["--save", "file/model.npz"], "file/model.npz: cannot be written"),
+        (["--plot", "file/run.png"], "file/run.png: cannot be written"),
+        (["--learning-rate", "1e36"], "training diverged at iteration "),
+    ],
+)
+def test_train_refuses_in_one_line(data: Path, options: list[str], wanted: str) -> None:
+    Path("file").write_text("no folder")
+    everything = ["train", *SMALL, "--data", data, "--iterations", 20, "--save", "model.npz", "--plot", "run.png"]
+    assert wanted in complaint(*everything, *options)
+
+
+def test_a_broken_data_set_is_named(data: Path) -> None:
+    broken = next(path for path in data.iterdir() if "images" in path.name)
+    broken.write_bytes(broken.read_bytes()[:30])
+    assert broken.name in complaint("train", *SMALL, "--data", data)
+
+
+def test_divergence_is_one_line(data: Path) -> None:
+    """Also where only the final loss is not finite, which no warning may accompany."""
+    named = set()
+    for iterations in (1, 2, 3, 20):
+        for rate in ("1e90", "1e100", "1e110", "1e120", "1e154", "1e200"):
+            options = ["--dtype", "float64", "--learning-rate", rate, "--iterations", iterations, "--json"]
+            if CliRunner().invoke(app, ["train", *SMALL, "--data", str(data), *map(str, options)]).exit_code:
+                line = complaint("train", *SMALL, "--data", data, *options)
+                found = re.fullmatch(r"mnistbench: training diverged at iteration (\d+): .*; use .* below \S+", line)
+                assert found
+                named.add(int(found[1]))
+    assert len(named) > 1
+
+
+def test_divergence_in_a_process_is_one_line_too(data: Path) -> None:
+    found = in_a_process("train", *SMALL, "--data", data, "--learning-rate", "1e36", "--json")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert re.fullmatch(r"mnistbench: training diverged at iteration \d+: .*\n", found.stderr)
+
+
+def test_an_unwritable_file_is_known_before_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(*arguments: object, **options: object) -> None:
+        raise AssertionError("trained for nothing")
+
+    monkeypatch.setattr("mnistbench.training.loop.train_workload", trained)
+    monkeypatch.setattr("mnistbench.datasets.load_data", trained)
+    Path("file").write_text("no folder")
+    for options in (["--save", "file/model.npz"], ["--plot", "file/run.png"], ["--plot", "run.pdf"]):
+        complaint("train", *SMALL, "--data", data, *options)
+
+
+def test_options_are_checked_before_a_folder_is_made(data: Path) -> None:
+    complaint("train", *SMALL, "--data", data, "--save", "new/model.npz", "--dtype", "float16")
+
+
+def test_a_run_that_fails_keeps_the_old_file(data: Path, model: Path) -> None:
+    old = model.read_bytes()
+    complaint("train", *SMALL, "--data", data, "--learning-rate", "1e36", "--save", model)
+    assert model.read_bytes() == old
+
+
+def test_an_unavailable_backend_is_refused_with_its_fix(no_cupy: None) -> None:
+    for command in ("train", "verify"):
+        line = complaint(command, "--backend", "cupy")
+        assert "backend cupy is unavailable: " in line
+        assert "mnistbench[cuda12]" in line
+
+
+def test_verify_refuses_in_one_line() -> None:
+    assert "'abacus' does not exist" in complaint("verify", "--backend", "abacus")
+    assert "--dtype half" in complaint("verify", "--backend", "numpy", "--dtype", "half")
+    assert "workload 'huge'" in complaint("verify", "--backend", "numpy", "--workload", "huge")
+    assert "0 threads" in complaint("verify", "--backend", "numpy", "--threads", 0)
+    assert "seed -1" in complaint("verify", "--backend", "numpy", "--workload", "smoke", "--seed", "-1")
+
+
+def test_predict_refuses_in_one_line(data: Path, model: Path) -> None:
+    Path("broken.npz").write_bytes(model.read_bytes()[:200])
+    Path("text.npz").write_text("no model")
+    assert "broken.npz: not a model file" in complaint("predict", "broken.npz", "--data", data)
+    assert "text.npz: not a model file" in complaint("predict", "text.npz", "--data", data)
+    assert "nowhere.npz: no such file" in complaint("predict", "nowhere.npz", "--data", data)
+    assert "nowhere: no such file" in complaint("predict", model, "--data", "nowhere")
+    assert "--plot five.gif" in complaint("predict", model, "--data", data, "--plot", "five.gif")
+    assert "cannot be written" in complaint("predict", model, "--data", data, "--plot", "text.npz/five.png")
+    assert "digits: not a model file" in complaint("predict", "digits", "--data", data)
+
+
+def test_predict_refuses_a_model_of_other_images(data: Path, model: Path) -> None:
+    assert "model.npz: takes images of (4, 5)" in complaint("predict", model)
+    write_idx(Path("turned"), shape=(5, 4))
+    assert "(5, 4)" in complaint("predict", model, "--data", "turned")
+
+
+def test_predict_of_a_deeper_network_of_another_activation(data: Path) -> None:
+    options = [*SMALL, "--data", data, "--hidden", "7,5", "--activation", "tanh", "--epochs", 30, "--batch-size", 10]
+    trained = json.loads(run("train", *options, "--save", "deep.npz", "--json"))["test_accuracy"]
+    assert load_model(Path("deep.npz")).parameters.network == Network((20, 7, 5, 3))
+    assert f"{trained:.1%} of all 20 test images are right" in run("predict", "deep.npz", "--data", data)
+
+
+def test_predict_of_a_model_with_fewer_classes(data: Path) -> None:
+    """Not an error: it never predicts the others."""
+    save_parameters(Path("two.npz"), Parameters.initial(Network((20, 4, 2)), 0), (4, 5))
+    assert "of all 20 test images are right" in run("predict", "two.npz", "--data", data)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["train", "--nope"],
+        ["train", "--iterations", "ten"],
+        ["predict"],
+        ["predict", "m.npz", "--count", "0"],
+    ],
+)
+def test_usage_errors(arguments: list[str]) -> None:
+    found = in_a_process(*arguments)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "Traceback" not in found.stderr
+    assert listing() == {}
+
+
+# Ctrl-C
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
+def test_ctrl_c_is_one_line_and_leaves_nothing(data: Path, model: Path) -> None:
+    before = listing()
+    # A shell that starts pytest in the background lets it, and whatever it starts, ignore SIGINT.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += "; from mnistbench.cli import main; main()"
+    command = [sys.executable, "-c", program, "train", *SMALL, "--data", str(data), "--threads", "1"]
+    command += ["--iterations", "100000000", "--every", "1000", "--save", "model.npz", "--plot", "run.png"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Iteration: 0, ")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(r"mnistbench: interrupted.*\n", errors)
+    assert listing() == before

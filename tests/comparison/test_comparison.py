@@ -1,0 +1,577 @@
+"""The race: what it measures, what it says of it, and that it catches who cheats."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import mnistbench.backends as registry
+from mnistbench import comparison, machine
+from mnistbench.backends import Backend, Metrics, Trainer
+from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
+from mnistbench.comparison import Comparison, processes, race, storing
+from mnistbench.comparison.table import table
+from mnistbench.datasets import Dataset
+from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
+from mnistbench.reference.parameters import Parameters
+from mnistbench.results import report, storage
+from mnistbench.task.recipe import Optimizer, Recipe
+from mnistbench.task.workload import Network, Workload
+from mnistbench.timing import statistics
+from tests.support import builders
+
+DATA = builders.dataset(200, 30, 5)
+TASK = replace(builders.workload(DATA, iterations=20), learning_rate=0.5)
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "SETTLE", 0.0)
+
+
+def compare(*names: str, rounds: int = 3, **options: Any) -> Comparison:
+    return comparison.compare(names, ["float64"], TASK, DATA, rounds=rounds, **options)
+
+
+# Backends that cheat
+
+
+class Honest(NumpyTrainer):
+    """The reference's trainer, which the others below spoil after its comparison with the reference is over.
+
+    A race resets a trainer once a round, and the comparison before it three times.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        self.resets = 0
+        super().__init__(*arguments)
+        self.resets = 0
+
+    def reset(self, parameters: Parameters) -> None:
+        self.resets += 1
+        super().reset(parameters)
+
+    @property
+    def racing(self) -> bool:
+        return self.resets > 2
+
+
+class ReturnsEarly(Honest):
+    """The work is done when somebody asks for its result."""
+
+    honest_rounds = 0
+    pending: tuple[int, Parameters] | None = None
+
+    def advance(self, iterations: int) -> Metrics:
+        if not self.racing or self.resets < 3 + self.honest_rounds:
+            return super().advance(iterations)
+        start = super().parameters()
+        found = super().advance(iterations)  # to say the right thing of the last iteration, which it might guess
+        NumpyTrainer.reset(self, start)
+        self.pending = iterations, start
+        return found
+
+    def parameters(self) -> Parameters:
+        if self.pending:
+            time.sleep(0.004)
+            (iterations, _), self.pending = self.pending, None
+            super().advance(iterations)
+        return super().parameters()
+
+
+class MostlyReturnsEarly(ReturnsEarly):
+    honest_rounds = 1
+
+
+class NeverFinishes(ReturnsEarly):
+    """Nor does it wait when somebody asks."""
+
+    def parameters(self) -> Parameters:
+        return NumpyTrainer.parameters(self)
+
+
+class SkipsIterations(Honest):
+    def advance(self, iterations: int) -> Metrics:
+        found = super().advance(max(1, iterations - self.racing))
+        return replace(found, iteration=found.iteration + self.racing)
+
+
+class SaysItSkipped(Honest):
+    def advance(self, iterations: int) -> Metrics:
+        return super().advance(max(1, iterations - self.racing))
+
+
+class StaysWarm(Honest):
+    """Goes on from the weights that it has."""
+
+    def reset(self, parameters: Parameters) -> None:
+        self.resets += 1
+        if not self.racing or self.resets == 3:
+            NumpyTrainer.reset(self, parameters)
+
+
+class Remembers(Honest):
+    """Returns again what the first round computed."""
+
+    remembered: tuple[Metrics, Parameters] | None = None
+
+    def advance(self, iterations: int) -> Metrics:
+        if not self.racing or iterations == 1:
+            return super().advance(iterations)
+        if self.remembered is None:
+            self.remembered = super().advance(iterations), super().parameters()
+            return self.remembered[0]
+        NumpyTrainer.reset(self, self.remembered[1])
+        return self.remembered[0]
+
+
+class WorksAhead(Honest):
+    """Trains in ``reset``, and shows the initial parameters until ``advance``."""
+
+    ahead: tuple[Metrics, Parameters] | None = None
+
+    def reset(self, parameters: Parameters) -> None:
+        super().reset(parameters)
+        if self.racing:
+            time.sleep(0.01)
+            self.ahead = super().advance(TASK.iterations), super().parameters()
+            NumpyTrainer.reset(self, parameters)
+
+    def advance(self, iterations: int) -> Metrics:
+        if self.ahead is None:
+            return super().advance(iterations)
+        (found, parameters), self.ahead = self.ahead, None
+        NumpyTrainer.reset(self, parameters)
+        return found
+
+
+class Boasts(Honest):
+    def advance(self, iterations: int) -> Metrics:
+        found = super().advance(iterations)
+        return replace(found, accuracy=0.999) if self.racing else found
+
+
+class BoastsAtTheEnd(Honest):
+    def advance(self, iterations: int) -> Metrics:
+        found = super().advance(iterations)
+        return replace(found, accuracy=0.999) if self.racing and iterations == 1 else found
+
+
+class Fails(Honest):
+    def advance(self, iterations: int) -> Metrics:
+        if self.racing:
+            raise RuntimeError("out of\nluck")
+        return super().advance(iterations)
+
+
+class ChangesDtype(Honest):
+    def parameters(self) -> Parameters:
+        found = super().parameters()
+        return found.astype("float32") if self.racing and self._iteration else found
+
+
+class FailsToDescribe(Honest):
+    def describe(self) -> dict[str, Any]:
+        raise RuntimeError("no words")
+
+
+class FailsToPredict(Honest):
+    def predict(self, images: Any) -> Any:
+        if self.racing:
+            raise RuntimeError("no memory")
+        return super().predict(images)
+
+
+class FailsToStart(Honest):
+    def __init__(self, *arguments: Any) -> None:
+        raise RuntimeError("no device")
+
+
+class Disagrees(Honest):
+    def gradients(self) -> Parameters:
+        return super().gradients().astype("float32").astype("float64")
+
+
+CHEATS = {
+    ReturnsEarly: "advance returned before its work was done",
+    MostlyReturnsEarly: "advance returned before its work was done",
+    NeverFinishes: "a timed round disagrees with the reference: W1 after 20 updates",
+    SkipsIterations: "a timed round disagrees with the reference",
+    SaysItSkipped: "a timed round disagrees with the reference: iteration",
+    StaysWarm: "reset did not give the initial parameters",
+    Remembers: "a timed round disagrees with the reference: W1 after 20 updates",
+    WorksAhead: "work was done outside of the clock",
+    Boasts: "a timed round disagrees with the reference: accuracy",
+    BoastsAtTheEnd: "the iteration after the last round disagrees with the reference: accuracy",
+    Fails: "RuntimeError: out of luck",
+    ChangesDtype: "TypeError: W1 is float32, not float64",
+    FailsToDescribe: "RuntimeError: no words",
+    FailsToPredict: "RuntimeError: no memory",
+    FailsToStart: "RuntimeError: no device",
+    Disagrees: "disagrees with the reference: dW1",
+}
+
+
+def fake(trainer: type[NumpyTrainer]) -> Backend:
+    class Fake(NumpyBackend):
+        name = trainer.__name__
+
+        def start(
+            self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
+        ) -> NumpyTrainer:
+            return trainer(workload, dataset, parameters, threads)
+
+    return Fake()
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {kind.__name__: fake(kind) for kind in (Honest, *CHEATS)}
+    real = registry.require
+    monkeypatch.setattr(registry, "require", lambda name: known.get(name) or real(name))
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("kind", CHEATS)
+def test_a_cheat_has_no_result_and_the_others_do(kind: type[Honest]) -> None:
+    found = compare("numpy", kind.__name__, "Honest")
+    numpy, cheat, honest = found.contenders
+    assert cheat.problem is not None
+    assert CHEATS[kind] in cheat.problem
+    assert numpy.problem is None
+    assert honest.problem is None
+    assert len(numpy.samples) == len(honest.samples) == 3
+    assert found.ratio(cheat) is None
+    assert found.ratio(honest) is not None
+    json.dumps(storing.record(found), allow_nan=False)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_rate_above_the_machine_s_peak_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of one contender runs too slowly by far."""
+    real = processes.timed_round
+
+    def slow_clock(trainer: Trainer, iterations: int) -> processes.Round:
+        found = real(trainer, iterations)
+        return replace(found, seconds=found.seconds / (1 if type(trainer) is Honest else 1e6), late=0.0)
+
+    monkeypatch.setattr(processes, "timed_round", slow_clock)
+    monkeypatch.setattr(race, "PREPARING_FLOOR", 1.0)
+    numpy, honest = compare("numpy", "Honest").contenders
+    assert numpy.problem is not None
+    assert "is above the machine's peak" in numpy.problem
+    assert honest.problem is None
+
+
+@pytest.mark.usefixtures("fakes")
+def test_when_the_baseline_has_no_result_the_others_have() -> None:
+    found = compare("Fails", "numpy", baseline="Fails")
+    assert found.contenders[1].problem is None
+    assert found.ratio(found.contenders[1]) is None
+    assert "the baseline has no result" in drawn(found, running=False)
+
+
+# The rounds
+
+
+def test_everybody_runs_in_every_round_in_shuffled_order() -> None:
+    order: list[str] = []
+
+    def watch(state: Comparison) -> None:
+        order.extend(c.label for c in state.contenders if c.state == "runs")
+
+    found = compare("numpy", "numba", "numpy", rounds=8, progress=watch)
+    labels = [contender.label for contender in found.contenders]
+    assert labels == ["numpy float64", "numba float64", "numpy float64 (2)"]
+    rounds = [tuple(order[i : i + 3]) for i in range(0, len(order), 3)]
+    assert all(sorted(one) == sorted(labels) for one in rounds)
+    assert len(set(rounds)) > 1
+    assert [len(contender.samples) for contender in found.contenders] == [8, 8, 8]
+    assert all(contender.problem is None for contender in found.contenders)
+    assert all(contender.agreement.passed for contender in found.contenders)
+
+
+RECIPES = {
+    "two hidden layers": replace(TASK, network=Network((30, 6, 4, 5), "tanh")),
+    "no hidden layer": replace(TASK, network=Network((30, 5)), recipe=Recipe(optimizer=Optimizer("momentum"))),
+    "dropout": replace(TASK, network=Network((30, 6, 4, 5)), recipe=Recipe("he", dropout=(0.4,), batch_size=64)),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_any_network_races(name: str) -> None:
+    found = comparison.compare(["numpy", "numpy"], ["float32", "float64"], RECIPES[name], DATA, rounds=3)
+    assert [(contender.problem, len(contender.samples)) for contender in found.contenders] == [(None, 3)] * 4
+
+
+def test_units_change_places_in_every_round_unless_dropout_goes_by_them() -> None:
+    random = np.random.default_rng(0)
+    for name, task in RECIPES.items():
+        first, second = race._orders(task, random), race._orders(task, random)
+        assert [sorted(order) for order in first] == [list(range(size)) for size in task.network.sizes[:-1]]
+        assert (first[0] == second[0]).all(), "pixels"
+        moved = [(a != b).any() for a, b in zip(first[1:], second[1:], strict=True)]
+        assert moved == {"two hidden layers": [True, True], "no hidden layer": [], "dropout": [False, False]}[name]
+
+
+def test_the_same_in_a_process_of_its_own() -> None:
+    found = compare("numpy", "numba", isolate=True)
+    assert found.isolated
+    assert [contender.problem for contender in found.contenders] == [None, None]
+    assert [len(contender.samples) for contender in found.contenders] == [3, 3]
+    assert found.contenders[1].description["versions"]["numba"]
+
+
+def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers: list[processes.RemoteTrainer] = []
+    start = processes.start
+
+    def remember(*arguments: Any) -> Trainer:
+        trainer = start(*arguments)
+        assert isinstance(trainer, processes.RemoteTrainer)
+        trainers.append(trainer)
+        return trainer
+
+    def kill(state: Comparison) -> None:
+        if state.contenders[0].state == "runs":
+            trainers[0]._process.kill()
+            trainers[0]._process.join()
+
+    monkeypatch.setattr(processes, "start", remember)
+    found = compare("numpy", "numba", isolate=True, progress=kill)
+    assert found.contenders[0].problem is not None
+    assert found.contenders[0].problem.startswith("the process of backend numpy ended unexpectedly")
+    assert found.contenders[1].problem is None
+    assert not any(trainer._process.is_alive() for trainer in trainers)
+
+
+def test_an_error_of_another_process_comes_as_that_error() -> None:
+    deep = Workload(Network((30, 4, 4, 5)), len(DATA.train), 2)
+    with pytest.raises(UnsupportedWorkload, match="backend numba-plain does not implement 2 hidden layers"):
+        processes.RemoteTrainer("numba-plain", deep, DATA, builders.initial(TASK), None)
+
+
+def test_an_unavailable_backend_of_another_process_is_that_error() -> None:
+    if registry.availability("cupy").usable:
+        pytest.skip("there is a GPU")
+    with pytest.raises(BackendUnavailable, match="backend cupy is unavailable: ") as found:
+        processes.RemoteTrainer("cupy", TASK, DATA, builders.initial(TASK), None)
+    assert found.value.fix
+
+
+def test_another_process_knows_who_is_available() -> None:
+    assert processes.available_elsewhere() == registry.available()
+
+
+@pytest.mark.parametrize("first", ["libiomp", "libgomp"])
+def test_libraries_that_clash_get_processes_of_their_own(monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    loaded = [{"prefix": first}, {"prefix": "libomp"}, {"prefix": "libopenblas"}]
+    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: loaded)
+    found = compare("numpy", rounds=1)
+    assert found.isolated is (first == "libiomp")
+    assert found.contenders[0].problem is None
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ((), {}, "nothing to compare"),
+        (("numpy",), {"rounds": 0}, "0 rounds"),
+        (("numba",), {"baseline": "numpy"}, "baseline 'numpy' does not take part; choose from numba, numba float64"),
+    ],
+)
+def test_options(names: tuple[str, ...], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        compare(*names, **options)
+
+
+# What is said of it
+
+
+def drawn(found: Comparison, running: bool) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table(found, running))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_table_can_be_drawn_at_any_time(seed: int) -> None:
+    """Also before the baseline has run."""
+    texts: list[str] = []
+    task = replace(TASK, seed=seed)
+    names = ["numpy", "numba"]
+    found = comparison.compare(
+        names, ["float64"], task, DATA, rounds=2, progress=lambda state: texts.append(drawn(state, running=True))
+    )
+    assert "loading" in texts[0]
+    assert any("comparing with the reference" in text for text in texts)
+    assert any("round 2 of 2" in text for text in texts)
+    assert "too few rounds to tell" in drawn(found, running=False)
+
+
+def timed(**samples: list[float]) -> Comparison:
+    """A finished comparison in float64 with these seconds, numpy's first."""
+    found = comparison._prepared(list(samples), ["float64"], TASK, 7, None)
+    for contender, seconds in zip(found.contenders, samples.values(), strict=True):
+        contender.samples, contender.accuracy, contender.state = seconds, 0.5, "ready"
+    return found
+
+
+def test_ratios_are_within_rounds() -> None:
+    """The machine gets slower all the time, and one is exactly three times as fast as the other."""
+    found = timed(numpy=[3.0, 6.0, 9.0, 12.0, 15.0], numba=[1.0, 2.0, 3.0, 4.0, 5.0])
+    ratio = found.ratio(found.contenders[1])
+    assert ratio is not None
+    assert (ratio.low, ratio.value, ratio.high) == pytest.approx((3, 3, 3))
+    assert found.ratio(found.contenders[0]) is None, "it is the baseline"
+
+
+@pytest.mark.parametrize(
+    ("numba", "significant"),
+    [
+        ([1.0, 1.1, 1.2, 1.3, 1.4], True),
+        ([2.9, 3.1, 3.0, 3.2, 2.8], False),
+        ([1.0, 1.1, 1.2, 1.3], None),
+    ],
+)
+def test_significance(numba: list[float], significant: bool | None) -> None:
+    found = timed(numpy=[3.0, 3.1, 3.2, 2.9, 2.8][: len(numba)], numba=numba)
+    assert found.significant(found.contenders[1]) is significant
+
+
+def test_the_table_fits_a_terminal_and_says_what_is_doubtful() -> None:
+    found = timed(numpy=[3.0, 3.1, 3.2, 2.9, 2.8], numba=[1.0, 1.01, 1.02, 1.03, 1.04])
+    found.contenders[1].state = "runs"
+    found.warnings = ["numpy float64: rounds differ by 13% of their median"]
+    text = drawn(found, running=True)
+    assert "5/7 rounds, runs" in text
+    assert "round 6 of 7" in text
+    text = drawn(found, running=False)
+    assert "2.94×" in text
+    assert "no difference" not in text
+    assert "warning: numpy float64: rounds differ by 13%" in text
+    found.contenders[1].samples = [3.1, 3.0, 2.9, 3.2, 2.8]
+    assert "no difference" in drawn(found, running=False)
+    found.contenders[1].samples = [2.9, 3.0, 3.1, 2.8, 2.7]
+    assert "times overlap" in drawn(found, running=False)
+    found.contenders[1].problem = "it cheats"
+    assert "NO RESULT" in drawn(found, running=False)
+
+
+# Stored rows
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder of results that one command has written, and what it printed."""
+    folder = tmp_path_factory.mktemp("project") / "results"
+    dtypes = ["--dtype", "float32", "--dtype", "float64", "--baseline", "numpy float64"]
+    arguments = ["numpy", "--workload", "smoke", *dtypes, "--rounds", "5", "--json"]
+    return folder, json.loads(run(*arguments, "--results", folder).stdout)
+
+
+def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mnistbench", "compare", *map(str, arguments)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "150"})
+    assert found.returncode == status, found.stdout + found.stderr
+    return found
+
+
+def test_the_rows_are_stored_with_paired_speedups(stored: tuple[Path, dict[str, Any]]) -> None:
+    folder, printed = stored
+    (path,) = (folder / machine.folder_name()).glob("0001_smoke_*.json")
+    rows = storage.latest(storage.load(path.parent), "smoke")
+    assert list(rows["dtype"]) == ["float32", "float64"]
+    assert rows["validated"].all(), list(rows["problem"])
+    assert list(rows["samples"]) == [contender["seconds"] for contender in printed["contenders"]]
+    single, double = (contender["ratio"] for contender in printed["contenders"])
+    assert double is None, "it is the baseline"
+    columns = rows[["speedup", "speedup_low", "speedup_high"]]
+    assert list(columns.iloc[0]) == pytest.approx([single["value"], *single["interval"]])
+    assert list(columns.iloc[1]) == pytest.approx([1, 1, 1])
+    assert report.stale(folder) == []
+    assert "the ratio within rounds" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_pytest_benchmark_reads_the_file(stored: tuple[Path, dict[str, Any]]) -> None:
+    (path,) = (stored[0] / machine.folder_name()).glob("0001_smoke_*.json")
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", str(path), "--columns", "min,median,iqr,outliers"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "smoke-numpy-float64" in found.stdout
+
+
+@pytest.mark.parametrize("rounds", range(1, 9))
+def test_statistics_are_those_of_pytest_benchmark(rounds: int) -> None:
+    stats = pytest.importorskip("pytest_benchmark.stats").Stats()
+    samples = [1.0, 1.5, 1.25, 9.0, 1.125, 1.0625, 2.0, 1.75][:rounds]
+    for value in samples:
+        stats.update(value)
+    expected = stats.as_dict()
+    found = storage._stats(samples)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnistbench.timing.clock import Costs
+    from mnistbench.training import cold
+
+    monkeypatch.setattr(cold, "measure", lambda *_: cold.ColdStart(Costs(1, 1, 1, 1), None, None))
+    found = compare("numpy", "ReturnsEarly", "Honest", rounds=3)
+    found.workload = replace(found.workload, name="smoke")
+    storing.store(found, tmp_path, None)
+    rows = storage.load(tmp_path / machine.folder_name())
+    assert list(rows["validated"]) == [True, False, True]
+    assert rows["problem"].iloc[1].startswith("advance returned before its work was done")
+
+
+def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:
+    found = run("numba", "numba", "--workload", "smoke", "--rounds", "2", "--iterations", "20").stdout
+    assert found.count("Round: 2, numba float32") == 2
+    assert "784-10-10 network, 2,000 images, 20 iterations" in found
+    assert "numba float32 (2)" in found
+    assert "too few rounds to tell" in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["abacus"], "backend 'abacus' does not exist"),
+        (["numpy", "--baseline", "numba"], "baseline 'numba' does not take part"),
+        (["numpy", "--rounds", "0"], "0 rounds"),
+        (["numpy", "--hidden", "0"], "layer sizes (784, 0, 10)"),
+        (["numpy", "--images", "0"], "at least 1 is needed"),
+        (["numpy", "--dtype", "float16"], "--dtype float16"),
+        (["numpy", "--workload", "huge"], "workload 'huge'"),
+    ],
+)
+def test_usage_errors(arguments: list[str], message: str) -> None:
+    found = (
+        run(*arguments, "--workload", "smoke", status=2) if "--workload" not in arguments else run(*arguments, status=2)
+    )
+    assert message in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_ratio_of_unknown_interval_is_null_in_json() -> None:
+    found = timed(numpy=[3.0, 3.1], numba=[1.0, 1.1])
+    ratio = found.ratio(found.contenders[1])
+    assert ratio is not None
+    assert not ratio.known
+    contender = storing.record(found)["contenders"][1]
+    assert contender["ratio"]["interval"] is None
+    json.dumps(storing.record(found), allow_nan=False)
+    assert math.isinf(statistics.paired_ratio([1.0], [2.0]).high)
+    assert np.isfinite(ratio.value)

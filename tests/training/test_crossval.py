@@ -1,0 +1,110 @@
+"""Cross-validation: the folds are a partition, each is predicted by who was not trained on it, and nothing leaks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnistbench.exceptions import OptionError
+from mnistbench.reference import evaluation
+from mnistbench.task.recipe import Optimizer, Recipe
+from mnistbench.task.workload import Workload
+from mnistbench.training import loop
+from mnistbench.training.crossval import CrossValidation, cross_validate, fold_of_each
+from mnistbench.training.loop import Report
+from tests.support import builders
+
+DATA = builders.dataset(40, 12, 3, ink=0.9)  # and 23 of dev
+TASK = Workload(DATA.network(5), 40, 12, recipe=Recipe("he", optimizer=Optimizer("adam"), batch_size=10))
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=200), st.integers(2, 12), st.integers(0, 5))
+def test_folds_are_a_stratified_partition(labels: list[int], folds: int, seed: int) -> None:
+    Y = np.array(labels, np.int64)
+    if folds > len(Y):
+        with pytest.raises(OptionError, match=f"^folds {folds}: give from 2 to as many as there are images"):
+            fold_of_each(Y, folds, seed)
+        return
+    found = fold_of_each(Y, folds, seed)
+    assert found.shape == Y.shape
+    sizes = np.bincount(found, minlength=folds)
+    assert len(sizes) == folds, "every image is in one of the folds"
+    assert sizes.max() - sizes.min() <= 1
+    for label in set(labels):
+        counts = np.bincount(found[label == Y], minlength=folds)
+        assert counts.max() - counts.min() <= 1
+    assert np.array_equal(found, fold_of_each(Y, folds, seed))
+
+
+def test_the_seed_shuffles_within_classes() -> None:
+    Y = np.arange(60) % 3
+    assert any(not np.array_equal(fold_of_each(Y, 5, 0), fold_of_each(Y, 5, seed)) for seed in range(1, 4))
+
+
+@pytest.mark.parametrize("folds", [1, 0, -1, 64])
+def test_impossible_numbers_of_folds_are_refused(folds: int) -> None:
+    with pytest.raises(OptionError, match=f"^folds {folds}: "):
+        cross_validate(TASK, DATA, "numpy", folds, threads=1)
+
+
+def test_each_fold_is_judged_by_who_was_not_trained_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spied(workload: Workload, dataset: object, *arguments: object, **options: object) -> object:
+        seen.append(dataset)
+        return loop.train_workload(workload, dataset, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("mnistbench.training.crossval.train_workload", spied)
+    found = cross_validate(TASK, DATA, "numpy", 4, threads=1)
+    everything = np.concatenate([DATA.train.images, DATA.dev.images])
+    tested = np.concatenate([part.test.images for part in seen])  # type: ignore[attr-defined]
+    assert sorted(map(bytes, tested)) == sorted(map(bytes, everything))
+    for part, result, accuracy in zip(seen, found.results, found.accuracies, strict=True):
+        train, test = part.train, part.test  # type: ignore[attr-defined]
+        assert len(train) + len(test) == 63
+        assert not {bytes(image) for image in train.images} & {bytes(image) for image in test.images}
+        assert accuracy == evaluation.score(result.parameters, test).accuracy
+        # As many epochs as the workload has: 12 iterations are 3 of 40 images.
+        assert (result.workload.images, result.workload.iterations) == (len(train), 15)
+
+
+def test_patience_holds_out_images_that_are_not_of_the_fold() -> None:
+    reports: list[tuple[int, Report]] = []
+    found = cross_validate(
+        replace(TASK, iterations=40),
+        DATA,
+        "numpy",
+        3,
+        threads=1,
+        patience=1,
+        dev_size=8,
+        progress=lambda fold, report: reports.append((fold, report)),
+    )
+    assert [result.workload.images for result in found.results] == [34, 34, 34]
+    assert all(result.dev_accuracy is not None for result in found.results)
+    assert {fold for fold, _ in reports} == {0, 1, 2}
+    with pytest.raises(OptionError, match="dev size 42: leaves none of the 42 images of 2 folds"):
+        cross_validate(TASK, DATA, "numpy", 3, threads=1, patience=1, dev_size=42)
+
+
+def test_the_classic_is_cross_validated_in_iterations() -> None:
+    found = cross_validate(Workload(DATA.network(5), 40, 7), DATA, "numpy", 3, threads=1)
+    assert [result.iterations for result in found.results] == [7, 7, 7]
+    assert all(result.dev_accuracy is None for result in found.results)
+
+
+def test_mean_spread_and_interval() -> None:
+    one = cross_validate(TASK, DATA, "numpy", 2, threads=1).results[0]
+    shares = [0.90, 0.92, 0.91, 0.95]
+    found = CrossValidation([replace(one, test_accuracy=share) for share in shares])
+    assert found.accuracies == shares
+    assert found.mean == pytest.approx(0.92)
+    assert found.deviation == pytest.approx(np.std(shares, ddof=1))
+    # 3.182 is the 97.5 % quantile of Student's distribution with 3 degrees of freedom.
+    reach = 3.182446 * found.deviation * math.sqrt(1 / 4 + 1 / 3)
+    assert found.interval == pytest.approx((0.92 - reach, 0.92 + reach))
