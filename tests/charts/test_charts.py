@@ -31,7 +31,6 @@ from mnistbench.exceptions import DataError, MnistbenchError
 from mnistbench.results import reproduction
 from mnistbench.task.workload import PUBLISHED
 from tests.support import builders
-from tests.support.paths import ROOT
 
 MACHINE = "Intel Xeon Processor, 2 cores, 8 GiB"
 LIMITS: dict[str, Any] = {
@@ -511,7 +510,7 @@ for chart in charts.CHARTS.values():
 assert matplotlib.rcParams.copy() == before
 assert "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=Path(__file__).parent)
 
 
 def test_the_users_style_does_not_change_a_chart(tmp_path: Path) -> None:
