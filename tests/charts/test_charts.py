@@ -31,6 +31,7 @@ from mnistbench.exceptions import DataError, MnistbenchError
 from mnistbench.results import reproduction
 from mnistbench.task.workload import PUBLISHED
 from tests.support import builders
+from tests.support.paths import ROOT
 
 MACHINE = "Intel Xeon Processor, 2 cores, 8 GiB"
 LIMITS: dict[str, Any] = {
@@ -503,14 +504,14 @@ def test_matplotlib_is_left_as_it_was() -> None:
 import matplotlib
 import sys
 before = matplotlib.rcParams.copy()
-from test_charts import normal
-from mnistbench import charts, reproduction
+from tests.charts.test_charts import normal
+from mnistbench import charts
 for chart in charts.CHARTS.values():
     chart(normal())
 assert matplotlib.rcParams.copy() == before
 assert "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=ROOT)
 
 
 def test_the_users_style_does_not_change_a_chart(tmp_path: Path) -> None:
