@@ -1,6 +1,6 @@
-"""Errors that a user can cause. Each message is one line: what is wrong, where, and how to fix it.
+"""Exceptions for errors that a user can cause. Each message is one line: what is wrong, where, and how to fix it.
 
-The command line prints that line and exits with status 2; from Python they are ordinary exceptions.
+The command line prints that line and exits with status 2.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ class MnistbenchError(Exception):
 
 
 class DataError(MnistbenchError, ValueError):
-    """A data set that cannot be read or used: the message names the file and the place in it."""
+    """A data set that cannot be read or used. The message names the file and the place in it."""
 
 
 class ModelError(MnistbenchError, ValueError):
@@ -30,8 +30,8 @@ class BackendUnavailable(MnistbenchError, RuntimeError):
     """A registered backend that cannot run on this machine.
 
     Attributes:
-        reason: why it cannot.
-        fix: what to do about it, where that is known.
+        reason: Reason why it cannot run.
+        fix: Remedy, or None if unknown.
     """
 
     def __init__(self, name: str, reason: str, fix: str | None = None) -> None:
@@ -45,10 +45,10 @@ class UnsupportedWorkload(MnistbenchError, ValueError):
 
 
 class Diverged(MnistbenchError, ArithmeticError):
-    """Training left the finite numbers.
+    """Training whose loss or parameters became infinite or NaN.
 
     Attributes:
-        iteration: the first iteration whose loss, or whose updated parameters, are not finite.
+        iteration: First iteration whose loss or updated parameters are not finite.
     """
 
     def __init__(self, iteration: int, learning_rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Atomic writing of files: a reader never sees a partial one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mnistbench.exceptions import MnistbenchError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call ``write`` on a temporary file beside ``path``, flush it to the disk, and rename it to ``path``.
+    """Call ``write`` on a temporary file beside ``path``, flush it to disk, and rename it to ``path``.
 
-    The folder is created if it is missing. Whatever goes wrong, Ctrl-C included, ``path`` holds either its
-    old content or the new one, and the temporary file is removed.
+    Missing folders are created. Whatever goes wrong, Ctrl-C included, ``path`` holds either its old or its new content
+    and the temporary file is removed.
 
     Raises:
-        MnistbenchError: the folder or the file cannot be written.
+        MnistbenchError: If the folder or the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -37,15 +37,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Find out before the work whether its result can be written to ``path``; nothing is left behind.
+    """Check in advance that a file can be written to ``path``, without leaving anything behind.
 
     Raises:
-        MnistbenchError: it cannot.
+        MnistbenchError: If it cannot.
     """
     try:
         if path.is_dir():
             raise MnistbenchError(f"{path}: is a folder; give the name of a file")
-        path.exists()  # fails where the name is too long
+        path.exists()  # raises OSError if the name is too long
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         probe = folder / f".{path.name[:64]}.{secrets.token_hex(4)}.tmp"
         probe.touch(exist_ok=False)

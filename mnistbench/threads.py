@@ -1,7 +1,7 @@
-"""How many threads the array libraries may use: asked for before they load, read back after.
+"""Number of threads that the array libraries may use.
 
-A library fixes the size of its thread pool when it is loaded, so the variables have to be set before that. This
-module therefore imports none of them; a command line calls :func:`limit` first and imports the rest afterwards.
+A library fixes the size of its thread pool when it is loaded, and environment variables have to be set before that.
+This module therefore imports no array library; the command line calls :func:`limit` before it imports the rest.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _VARIABLES = (
 
 
 def usable_cpus() -> int:
-    """Logical CPUs that this process may run on; taskset and cpusets make them fewer than the machine has."""
+    """Return the number of logical CPUs that this process may run on, as limited by taskset and cpusets."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def resolve(threads: int | None) -> int:
-    """The number asked for, or all usable CPUs for None.
+    """Return ``threads``, or the number of usable CPUs for None.
 
     Raises:
-        OptionError: fewer than 1.
+        OptionError: If ``threads`` is less than 1.
     """
     if threads is not None and threads < 1:
         raise OptionError(f"{threads} threads: at least 1 is needed")
@@ -40,16 +40,18 @@ def resolve(threads: int | None) -> int:
 
 
 def limit(threads: int | None) -> None:
-    """Prepare the environment of this process for libraries that are not loaded yet.
+    """Set the environment variables that limit the threads of libraries loaded later.
 
-    None leaves the number of threads to each library. OpenMP threads that wait are told to sleep: a spinning wait
-    halves the speed as soon as another process wants a core. But not at once, where that can be said, which is GNU's
-    OpenMP: waking for every operation on a small batch takes longer than the operation. An epoch of 784-800-10 in
-    batches of 128 took PyTorch 1.01 s with threads that sleep at once, 0.62 s after so many turns, and 0.58 s with
-    threads that spin.
+    Waiting OpenMP threads sleep, because spinning ones halve the speed as soon as another process needs a core. GNU's
+    OpenMP lets them spin 30,000 times first, because waking up for each operation takes longer than an operation on a
+    small mini-batch. PyTorch needed 1.01 s for an epoch of 784-800-10 with mini-batches of 128 if threads sleep at
+    once, 0.62 s if they spin 30,000 times first, and 0.58 s if they always spin.
+
+    Args:
+        threads: Number of threads; None leaves it to each library.
 
     Raises:
-        OptionError: fewer than 1 thread.
+        OptionError: If ``threads`` is less than 1.
     """
     resolve(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

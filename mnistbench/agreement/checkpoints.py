@@ -1,4 +1,4 @@
-"""What of a training is compared, and when."""
+"""The states of a training run that are compared, and the iterations at which they are taken."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from mnistbench.task.workload import Workload
 
 @dataclass(frozen=True)
 class State:
-    """Training after ``iteration`` updates, and what the next iteration's forward pass shows of its images.
+    """Training after ``iteration`` updates, with the results of the next iteration's forward pass on its m images.
 
     Attributes:
-        loss, accuracy: of that iteration's images, m of them.
-        margins: (m,) by how much each image's largest logit exceeds the second largest; inf with one class.
-        logit_size: the mean over images of the largest absolute logit.
-        largest_logit: the largest absolute logit of all.
+        iteration: Number of updates made.
+        parameters: Parameters after these updates.
+        loss, accuracy: Mean cross-entropy and fraction of correct predictions, over the m images.
+        margins: (m,) differences between an image's two largest logits; inf with one class.
+        logit_size: Mean over images of the largest absolute logit.
+        largest_logit: Largest absolute logit of all images.
     """
 
     iteration: int
@@ -34,13 +36,13 @@ class State:
 
 
 def checkpoints(iterations: int) -> list[int]:
-    """0, 1, 2, 5, 10, 20, 50, ... up to, and always with, ``iterations``."""
+    """Return 0, 1, 2, 5, 10, 20, 50, ... below ``iterations``, and ``iterations`` itself."""
     series = [digit * 10**power for power in range(len(str(iterations))) for digit in (1, 2, 5)]
     return [0, *(k for k in series if k < iterations), iterations]
 
 
 def along(workload: Workload, batches: mlp.Batches, parameters: Parameters, stops: Collection[int]) -> Iterator[State]:
-    """The states of a training from ``parameters`` at ``stops``, in the dtype of the workload."""
+    """Train from ``parameters`` in the workload's dtype and yield the state at each iteration in ``stops``."""
     state = mlp.State.start(parameters, workload.recipe.optimizer)
     for iteration in range(workload.iterations + 1):
         step = mlp.iterate(workload, batches, state)
@@ -59,7 +61,7 @@ def along(workload: Workload, batches: mlp.Batches, parameters: Parameters, stop
 
 
 def margins(logits: Array) -> Array:
-    """By how much the largest of each column exceeds the second largest; inf with one row."""
+    """Compute the difference between the two largest logits of each column; inf with one row."""
     if logits.shape[0] == 1:
         return np.full(logits.shape[1], np.inf)
     second, first = np.partition(logits, -2, axis=0)[-2:]

@@ -1,4 +1,4 @@
-"""What a comparison found: checks, and the agreement that they add up to."""
+"""Results of a comparison: single checks, and the agreement that sums them up."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Check:
     """One comparison.
 
     Attributes:
-        quantity: what was compared: "W1", "dW1", "loss", "accuracy", "predictions", ...
-        iteration: after how many updates.
-        error: the largest difference, in units of its tolerance: up to 1 passes, and NaN does not.
-        relative: the largest difference over the largest absolute value of the reference.
+        quantity: Name of the compared quantity: "W1", "dW1", "loss", "accuracy", "predictions", ...
+        iteration: Number of updates before the comparison.
+        error: Largest difference divided by its tolerance; up to 1 passes, NaN fails.
+        relative: Largest difference divided by the largest absolute value of the reference.
     """
 
     quantity: str
@@ -40,14 +40,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The outcome for one backend and dtype.
+    """Outcome of the comparison of one backend in one dtype.
 
     Attributes:
-        checks: every comparison made, in order.
-        history: the backend's own metrics on the way, at about fifty iterations.
-        errors: (iteration, error) the fraction of test images that the backend predicts wrongly on the way, at the
-            checkpoints; only beyond the classic, and where there are test images.
-        failure: why the comparison could not be finished, else None.
+        backend: Name of the backend.
+        dtype: Dtype of the training.
+        checks: Every comparison made, in order.
+        history: The backend's metrics at about fifty iterations.
+        errors: (iteration, fraction of test images misclassified) at each checkpoint; empty on classic workloads and
+            without test images.
+        failure: Reason why the comparison could not be finished, or None.
     """
 
     backend: str
@@ -64,11 +66,11 @@ class Agreement:
 
     @property
     def worst(self) -> Check | None:
-        """The check nearest to its tolerance or furthest beyond; NaN is furthest."""
+        """The check with the largest error, where NaN counts as infinite; None without checks."""
         return max(self.checks, key=lambda c: math.inf if math.isnan(c.error) else c.error, default=None)
 
     def trajectory(self) -> list[tuple[int, float]]:
-        """(iteration, largest relative difference of any parameter array then)."""
+        """Return pairs (iteration, largest relative difference of any parameter array)."""
         largest: dict[int, float] = {}
         for check in self.checks:
             if check.quantity[0] in "Wb" and check.quantity[1:].isdecimal():
@@ -77,7 +79,7 @@ class Agreement:
         return sorted(largest.items())
 
     def summary(self) -> str:
-        """One line: what failed first, or how near to its tolerance the worst came."""
+        """Return one line: the failure, else the first check that failed, else the worst check."""
         if self.failure is not None:
             return f"not compared: {self.failure}"
         failed = next((check for check in self.checks if not check.passed), None)
@@ -85,11 +87,15 @@ class Agreement:
 
 
 def compared(quantity: str, iteration: int, value: Array, expected: Array, tolerance: Any) -> Check:
-    """A check of floating-point values against tolerances that broadcast; a different shape is a failure."""
+    """Check floating-point values against tolerances, which broadcast.
+
+    Raises:
+        ValueError: If the shapes of ``value`` and ``expected`` differ.
+    """
     if value.shape != expected.shape:
         raise ValueError(f"{quantity} has shape {value.shape}, not {expected.shape}")
     difference = np.abs(value.astype(np.float64) - expected)
-    # A difference of 0 is within any tolerance, also one of 0.
+    # A difference of 0 passes even a tolerance of 0.
     ratio = np.divide(
         difference, tolerance, out=np.where(difference == 0, 0.0, np.inf), where=np.asarray(tolerance) > 0
     )
@@ -99,13 +105,13 @@ def compared(quantity: str, iteration: int, value: Array, expected: Array, toler
 
 
 def whole_number(quantity: str, iteration: int, value: int, expected: int, allowed: int = 0) -> Check:
-    """A check of a count that may be off by ``allowed``."""
+    """Check a count that may be off by ``allowed``."""
     off = abs(value - expected)
     return Check(quantity, iteration, off / allowed if allowed else (math.inf if off else 0.0), float(off))
 
 
 def same(quantity: str, own: Parameters, expected: Parameters) -> Iterator[Check]:
-    """A check of parameters that must be equal bit for bit."""
+    """Check that parameters are equal bit for bit."""
     pairs = zip(own.named(), expected.named(), strict=True)
     equal = all(np.array_equal(value, wanted) for (_, value), (_, wanted) in pairs)
     yield whole_number(quantity, 0, 0 if equal else 1, 0)

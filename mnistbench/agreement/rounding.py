@@ -1,7 +1,7 @@
-"""How far rounding may move a gradient: the sizes of the terms that it is computed from, layer by layer.
+"""Bounds on the rounding error of gradients, propagated layer by layer from the magnitudes of their terms.
 
-The names are those of :mod:`mnistbench.reference.mlp`; "size" is in units of k * eps, and belongs to the array before
-it.
+Names are those of :mod:`mnistbench.reference.mlp`. ``A_size`` is the magnitude that rounding errors of ``A`` are
+relative to: the error is at most ``k * eps * A_size``. The same holds for every name that ends in ``_size``.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from mnistbench.task.recipe import Activation
 from mnistbench.task.workload import Workload
 
 K = 32.0
-"""Four times the worst seen on MNIST, 7: of plain sums over 4,000 images one after the other."""
+"""The factor k: about four times the worst error seen on MNIST, 7 eps, by sequential sums over 4,000 images."""
 
 _CANCEL = 1 / 8
-"""What is allowed of the bound on a sum of many rounding errors, which cancel too."""
+"""Fraction of the worst-case bound allowed for a sum of many rounding errors, most of which cancel."""
 
 
 @dataclass(frozen=True)
 class _Hidden:
-    """The output of a hidden layer and its derivative, all (units, m); the images stand before the first.
+    """Output and derivative of a hidden layer, or the input images; all arrays are (units, m) and include dropout.
 
     Attributes:
-        A: with dropout's mask.
-        A_size: as a term of the next layer's Z, which further errors come to.
-        A_moves: by how much A may move with Z.
-        slope, slope_size: f'(Z).
-        jump: by how much another computation's f'(Z) may differ because its Z has the other sign; 0 where the sign is
-            beyond doubt.
+        A: Activations.
+        A_size: Magnitude of A as a term of the next layer's Z; covers the error of A and the rounding of that sum.
+        A_moves: Part of A's error that comes from the error of Z.
+        slope, slope_size: Derivative f'(Z) and the magnitude of its error.
+        jump: Change of f'(Z) if Z has the other sign in another computation; 0 where the sign is certain.
     """
 
     A: Array
@@ -46,7 +45,12 @@ class _Hidden:
 
 
 class _Sums(NamedTuple):
-    """Of a gradient array, summed over images: the sizes of its terms, and what jumps may add or take away."""
+    """Bounds on a gradient array, summed over images.
+
+    Attributes:
+        size: Error by rounding, in units of ``k * eps``.
+        slack: Change by units whose pre-activation may have the other sign, in the gradient's own units.
+    """
 
     size: Array
     slack: Array
@@ -55,10 +59,13 @@ class _Sums(NamedTuple):
 def tolerances(
     workload: Workload, parameters: Parameters, batch: mlp.Batch, dtype: str, growth: float
 ) -> tuple[Parameters, Parameters]:
-    """The float64 gradients of a batch, and how far a computation in ``dtype`` at the same parameters may be off.
+    """Compute the float64 gradients of a batch and the tolerance for a computation in ``dtype``.
 
     Args:
-        growth: by how much k is larger than :data:`K`.
+        growth: Factor on :data:`K`.
+
+    Returns:
+        The gradients and their tolerances, both at the same parameters and of the same shapes.
     """
     eps = float(np.finfo(dtype).eps)
     m = batch.Y.size
@@ -87,7 +94,7 @@ def _forward(
     activation: Activation,
     k: float,
 ) -> tuple[list[_Hidden], Array]:
-    """The images and each hidden layer, and Z_size of the output. Z is a sum that may have cancelled."""
+    """Compute the bounds of the images and each hidden layer, and Z_size of the output."""
     X = As[0]
     found = [_Hidden(X, X, X, X, X, X)]
     for layer, (W, b) in enumerate(parameters.layers()):
@@ -100,7 +107,8 @@ def _forward(
 
 
 def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activation: Activation, k: float) -> _Hidden:
-    """A hidden layer. Of Z_size, ``terms`` is its own sum's; the rest is what errors of A before it add up to."""
+    """Compute the bounds of a hidden layer. ``terms`` is the part of Z_size from the sum Z itself, whose terms may
+    cancel; the rest comes from errors of the layer before."""
     A = mlp.activate(Z, activation)
     slope = np.asarray(mlp.derivative(Z, activation), Z.dtype)
     A_size, A_moves = slope * (terms + _CANCEL * (Z_size - terms)), slope * Z_size * _CANCEL
@@ -108,7 +116,7 @@ def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activatio
     if activation in ("relu", "leaky-relu"):
         other_side = 1.0 if activation == "relu" else 1 - mlp.LEAK
         jump = other_side * (np.abs(Z) <= k * Z_size)
-    else:  # f and f' round too: tanh' = 1 - A A, sigmoid' = A - A A
+    else:  # f and f' are rounded too: tanh' = 1 - A A, sigmoid' = A - A A
         A_size = A_size + np.abs(A)
         bend, first = (2 * A, 1.0) if activation == "tanh" else (1 - 2 * A, A)
         slope_size = np.abs(bend) * A_moves + first + A * A
@@ -119,21 +127,21 @@ def _hidden(Z: Array, Z_size: Array, terms: Array, mask: Array | None, activatio
 def _backward(
     parameters: Parameters, A: Array, Z_size: Array, hidden: list[_Hidden], batch: mlp.Batch, dtype: str
 ) -> tuple[list[_Sums], list[_Sums]]:
-    """The sums of every layer's weights and biases, from the output's A and Z_size.
+    """Compute the bounds of the gradients of every layer's weights and biases, from the output's A and Z_size.
 
-    dZ = A - Y there is the difference of two values up to 1, each with its own rounding; A also moves with Z by
-    A (1 - A).
+    The output's dZ = A - Y is the difference of two values up to 1, each with its own rounding error; an error of Z
+    moves A by A (1 - A) times as much.
     """
     limits = np.finfo(dtype)
     ideal = reference.one_hot(batch.Y, A.shape[0])
     dZ, slack = A - ideal, np.zeros_like(A)
     dZ_size = A + ideal + A * (1 - A) * Z_size.max(axis=0) * _CANCEL
-    dZ_size += float(limits.tiny) / float(limits.eps)  # a probability below the smallest number of the dtype is 0 there
+    dZ_size += float(limits.tiny) / float(limits.eps)  # probabilities below tiny underflow to 0
     weights: list[_Sums] = []
     biases: list[_Sums] = []
     for layer in reversed(range(len(hidden))):
         below, W = hidden[layer], parameters.weights[layer]
-        # The images are at least 0 and certain; copies of them would be large.
+        # The images are exact and not negative, so they need no copies, which would be large.
         A, A_size = (np.abs(below.A), np.abs(below.A) + below.A_moves) if layer > 0 else (below.A, below.A)
         weights.insert(0, _Sums(dZ_size @ A_size.T, slack @ A.T))
         biases.insert(0, _Sums(dZ_size.sum(axis=1, keepdims=True), slack.sum(axis=1, keepdims=True)))

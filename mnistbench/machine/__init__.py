@@ -1,4 +1,4 @@
-"""What machine this is: read from it, never typed by hand."""
+"""Description of this machine, read from the system and never typed by hand."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 from mnistbench.threads import usable_cpus
 
 _CPUS = Path("/sys/devices/system/cpu")
-"""Where Linux describes them."""
+"""Folder in which Linux describes the CPUs."""
 
 
 @cache
 def cpu_name() -> str:
-    """The processor's name as it gives it, without marks and clock rates."""
+    """Return the processor's name, without trademark signs and clock rate."""
     name = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*", " ", _raw_cpu_name(), flags=re.IGNORECASE)
     return " ".join(name.split()) or platform.machine()
 
@@ -40,7 +40,7 @@ def _raw_cpu_name() -> str:
 
 
 def memory_gib() -> float | None:
-    """Physical memory in GiB, or None where the system does not tell."""
+    """Return the physical memory in GiB, or None if unknown."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
@@ -48,9 +48,9 @@ def memory_gib() -> float | None:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still use without pushing others out, or None where the system does not tell.
+    """Return the bytes that this process can still allocate without swapping, or None if unknown.
 
-    On Linux, and there also what a container is limited to.
+    Known on Linux only, where the memory limit of a container counts too.
     """
     found = []
     status = Path("/proc/meminfo")
@@ -64,12 +64,12 @@ def available_memory() -> int | None:
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache for data.
+    """A data cache.
 
     Attributes:
-        level: 1 is the nearest to the CPU.
-        bytes: of one of its kind.
-        shared_by: how many logical CPUs share one.
+        level: Level of the cache; 1 is the nearest to the CPU.
+        bytes: Size of one cache of this level.
+        shared_by: Number of logical CPUs that share one.
     """
 
     level: int
@@ -77,13 +77,12 @@ class Cache:
     shared_by: int
 
     def held_by(self, threads: int) -> int:
-        """How many bytes those hold that so many threads can use, each thread on a CPU as far from the others as
-        there are CPUs for."""
+        """Capacity of the caches that ``threads`` threads can use when spread over as many caches as possible."""
         return self.bytes * min(threads, -(-usable_cpus() // self.shared_by))
 
 
 def caches() -> list[Cache]:
-    """The data caches of the first usable CPU, the nearest first; none where the system does not tell."""
+    """Return the data caches of the first usable CPU, nearest first; empty if unknown."""
     cpu = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     found = []
     for folder in (_CPUS / f"cpu{cpu}" / "cache").glob("index*"):
@@ -94,15 +93,15 @@ def caches() -> list[Cache]:
             if kind in ("Data", "Unified"):
                 found.append(Cache(int(level), _bytes(size), _count_cpus(shared)))
         except (OSError, ValueError):
-            continue  # a kernel that tells some and not others
+            continue  # some kernels describe only some of the caches
     return sorted(found, key=lambda cache: cache.level)
 
 
 def _bytes(size: str) -> int:
-    """Of "48K" or "32M"; a positive number.
+    """Parse a cache size such as "48K" or "32M" into bytes.
 
     Raises:
-        ValueError: it is none.
+        ValueError: If ``size`` is not a positive whole number, or has a unit other than K, M or G.
     """
     found = re.fullmatch(r"([1-9]\d*)([KMG]?)", size)
     if found is None:
@@ -111,15 +110,15 @@ def _bytes(size: str) -> int:
 
 
 def _count_cpus(listed: str) -> int:
-    """How many "0-3,8" are: 5."""
+    """Count the CPUs in a list such as "0-3,8", which has 5."""
     ranges = (part.split("-") for part in listed.split(","))
     return sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
 
 
 def peak_memory() -> int | None:
-    """The largest resident memory of this process so far, in bytes, or None where the system does not tell.
+    """Return the peak resident memory of this process in bytes, or None if unknown.
 
-    On Linux not from getrusage: that starts at the peak of the process which started this one.
+    On Linux, getrusage would not do: it starts from the peak of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)):
@@ -132,7 +131,7 @@ def peak_memory() -> int | None:
 
 
 def gpu_name() -> str | None:
-    """The first NVIDIA GPU's name, as its driver gives it, or None."""
+    """Return the first NVIDIA GPU's name as its driver reports it, or None without a GPU."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         names = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -142,7 +141,7 @@ def gpu_name() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the installed libraries that a result can depend on."""
+    """Return the versions of Python and of the installed libraries that can influence a result."""
     found = {"python": platform.python_version()}
     libraries = ("numpy", "numba", "llvmlite", "threadpoolctl", "cupy", "cupy-cuda12x", "cupy-cuda13x")
     for name in ("mnistbench", *libraries, "pytest-benchmark"):
@@ -154,7 +153,7 @@ def versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """The machine as JSON values; nothing in it names its owner or its place in a network."""
+    """Describe the machine as JSON values, without anything that identifies its owner or network."""
     gpu = gpu_name()
     return {
         "name": f"{cpu_name()}, {usable_cpus()} CPUs" + (f", {gpu}" if gpu else ""),
@@ -169,19 +168,19 @@ def describe() -> dict[str, Any]:
 
 
 def commit(*paths: str) -> dict[str, Any]:
-    """The commit of the checkout that this package runs from, and whether its code differs from it.
+    """Describe the Git commit of the checkout that this package runs from.
 
     Args:
-        paths: of the checkout, what counts as its code besides the package; measuring writes to results/, which
-            makes no measurement doubtful.
+        paths: Paths in the checkout that count as code besides the package. Changes elsewhere, such as new files in
+            results/, do not make the checkout dirty.
 
     Returns:
-        ``id`` ("unversioned" where the package is not in a checkout of its own), ``time`` (ISO 8601, or None),
+        A dict with ``id`` ("unversioned" if the package has no checkout of its own), ``time`` (ISO 8601, or None),
         ``dirty``, ``project`` and ``branch``.
     """
     package = Path(__file__).parents[1]
     top = _git(package, "rev-parse", "--show-toplevel")
-    # An installed package may lie in an environment inside of somebody else's checkout.
+    # An installed package may lie in an environment inside another project's checkout.
     own = bool(top) and Path(top).resolve() == package.parent.resolve()
     return {
         "id": (_git(package, "rev-parse", "HEAD") if own else "") or "unversioned",
@@ -193,7 +192,7 @@ def commit(*paths: str) -> dict[str, Any]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git says in a folder; nothing where there is no git, or no repository."""
+    """Return the output of a git command in ``folder``; empty without git or a repository."""
     with contextlib.suppress(OSError):
         return subprocess.run(
             ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
@@ -202,5 +201,5 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def folder_name() -> str:
-    """The machine's name as that of a folder: lower case letters, digits and hyphens."""
+    """Return the machine's name as a folder name: lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", describe()["name"].lower()).strip("-")

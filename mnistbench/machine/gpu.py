@@ -1,7 +1,7 @@
-"""The limits of an NVIDIA GPU, measured through CuPy. Importing this module needs it.
+"""Measurement of the limits of an NVIDIA GPU. Importing this module requires CuPy.
 
-The loops are those of ``limits.cu``: multiply-adds in registers, and sums of what is read. They are timed on the
-device, by CUDA events; the launch latency is the host's.
+The kernels of ``limits.cu``, multiply-adds in registers and sums of the words read, are timed on the device by CUDA
+events. The launch latency is timed on the host.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from mnistbench.machine.rates import GpuLimits, Level
 from mnistbench.task.workload import DTYPES, DType
 
 CHAINS = 8
-"""Multiply-adds of a thread that do not wait for each other; with the other threads of a multiprocessor far more than
-the four cycles that one takes can hide."""
+"""Independent multiply-adds per thread. Together with the other threads of a multiprocessor, this is far more than is
+needed to hide their latency of four cycles."""
 
 _THREADS = 256
-"""Of a block."""
+"""Threads per block."""
 
 _ROUND, _ROUNDS = 0.005, 20
-"""Seconds of a round, and how many: the best counts, after the clock had time to rise."""
+"""Seconds per round and number of rounds. The best counts, once the clock had time to rise."""
 
 _LAUNCHES = 1000
 
 _LARGEST = 1 << 30
-"""Bytes read to measure memory, at least where there are so many."""
+"""Bytes read to measure memory, at least, if half of the free memory allows."""
 
 
 def measure() -> GpuLimits:
     """Measure the limits of the current device, in a second or two.
 
-    The second-level cache is read in a quarter of its size, since some GPUs have it in two halves that hold the same.
-    Memory is read in a gibibyte, or eight times the cache if that is more, as far as half of what is free goes.
+    The working set for the L2 cache is a quarter of its size, since some GPUs split it into two halves with the same
+    content. For memory it is 1 GiB or eight times the L2 cache, whichever is larger, but at most half of the free
+    memory.
 
     Raises:
-        Exception: whatever CuPy raises where it cannot use the device, or has no memory for it.
+        Exception: Any error of CuPy, if it cannot use the device or runs out of memory.
     """
     device = cp.cuda.Device()
     facts = device.attributes
-    # As many threads as run at once.
+    # Launch as many threads as can be resident at once.
     blocks = int(facts["MultiProcessorCount"]) * (int(facts["MaxThreadsPerMultiProcessor"]) // _THREADS)
     cache = int(facts["L2CacheSize"])
     memory = min(max(_LARGEST, 8 * cache), int(device.mem_info[0]) // 2)
@@ -64,14 +65,14 @@ def measure() -> GpuLimits:
 
 
 def module(dtype: DType) -> Any:
-    """The compiled loops, with multiply-adds in that dtype."""
+    """Return the compiled kernels, with multiply-adds in ``dtype``."""
     real = {"float32": "float", "float64": "double"}[dtype]
     source = Path(__file__).with_name("limits.cu").read_text(encoding="utf-8")
     return cp.RawModule(code=source, options=("-std=c++17", f"-DREAL={real}", f"-DCHAINS={CHAINS}"))
 
 
 def _arithmetic(dtype: DType, blocks: int) -> float:
-    """Floating-point operations a second, a multiply-add counting as two."""
+    """Measure floating-point operations per second; a multiply-add counts as two."""
     kernel = module(dtype).get_function("multiply_adds")
     results = cp.empty(blocks * _THREADS, dtype)
     value = np.dtype(dtype).type(0.5)
@@ -83,7 +84,7 @@ def _arithmetic(dtype: DType, blocks: int) -> float:
 
 
 def _reading(size: int, blocks: int) -> float:
-    """Bytes a second of a working set of ``size`` bytes."""
+    """Measure bytes per second read from a working set of ``size`` bytes."""
     kernel = module("float32").get_function("read_words")
     results = cp.empty(blocks * _THREADS, "uint64")
     pairs = max(1, size // 16)
@@ -96,9 +97,9 @@ def _reading(size: int, blocks: int) -> float:
 
 
 def _best_rate(work: Callable[[int], None]) -> float:
-    """The most units of work a second; ``work`` launches as many as it is given."""
+    """Measure the best rate in units per second; ``work(n)`` launches n units."""
     units = 1
-    _seconds(work, units)  # which loads the kernel
+    _seconds(work, units)  # loads the kernel
     while (took := _seconds(work, units)) < _ROUND / 2:
         units *= 2
     units = max(1, round(units * _ROUND / took))
@@ -106,7 +107,7 @@ def _best_rate(work: Callable[[int], None]) -> float:
 
 
 def _seconds(work: Callable[[int], None], units: int) -> float:
-    """How long the device takes."""
+    """Time ``units`` units of work on the device, in seconds."""
     start, stop = cp.cuda.Event(), cp.cuda.Event()
     start.record()
     work(units)
@@ -116,7 +117,7 @@ def _seconds(work: Callable[[int], None], units: int) -> float:
 
 
 def _latency() -> float:
-    """The median of many launches of an empty kernel, each waited for, in seconds."""
+    """Measure the median time in seconds to launch an empty kernel and wait for it."""
     kernel = module("float32").get_function("nothing")
     stream = cp.cuda.get_current_stream()
     seconds = []

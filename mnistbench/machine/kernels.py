@@ -1,6 +1,6 @@
-"""The compiled loops that find a CPU's limits: multiply-adds in registers, and sums of what is read.
+"""Compiled loops that measure a CPU's limits: multiply-adds in registers, and sums of the words read.
 
-Both are written in LLVM vectors of the host's width, so that nothing depends on what LLVM makes of a scalar loop.
+Both use LLVM vectors of the host's width, so that they do not depend on LLVM's auto-vectorization.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 CHAINS = 12
-"""Multiply-adds that do not wait for each other. One takes 4 cycles and two can start in each, so 8 keep both units
-busy. 12 do so with room for an uneven start, and with two constants fit the 16 registers of AVX2."""
+"""Number of independent multiply-add chains. With a latency of 4 cycles and a throughput of 2 per cycle, 8 keep both
+units busy. 12 leave room for uneven scheduling and, with two constants, fit the 16 registers of AVX2."""
 
 STREAMS = 2
-"""Places from which the reading loop reads at once. One leaves a prefetcher, and half of what the second-level cache
-can give, unused: on a Zen 5, 270 GB/s, two 520, three 470, eight 400; from memory two read 4 to 18 % more than one."""
+"""Number of streams that the reading loop reads in parallel. A single stream leaves a prefetcher idle: on a Zen 5 it
+reads 270 GB/s from the L2 cache, two streams 520, three 470, eight 400. From memory two read 4 to 18 % more than
+one."""
 
 SUMS = 8
-"""Vectors that are read, and added to sums of their own, in one step of the reading loop: more loads than can start
-in a cycle or two, so that counting the steps costs nothing. 4 to 24 are equally fast."""
+"""Number of vectors read per step of the reading loop, each added to its own accumulator. These are more loads than can
+start in a cycle or two, so the loop counter costs nothing. 4 to 24 are equally fast."""
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
 def vector_bytes() -> int:
-    """The width of the host's vector registers."""
+    """Return the width of the host's vector registers in bytes."""
     features = binding.get_host_cpu_features()
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
@@ -40,9 +41,9 @@ def has_multiply_add() -> bool:
 
 @intrinsic
 def _multiply_add(typing_context, value, steps):  # type: ignore[no-untyped-def]
-    """chain := chain * value + value in every lane of every chain, ``steps`` times, all of it in registers.
+    """Compute chain := chain * value + value in every lane of every chain, ``steps`` times, in registers.
 
-    Returns one lane of the chains' sum, so that the compiler cannot leave the work out.
+    Return one lane of the chains' sum, so that the compiler cannot remove the work.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -68,13 +69,13 @@ def _multiply_add(typing_context, value, steps):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def run_chains(value, steps):  # type: ignore[no-untyped-def]
-    """2 * :data:`CHAINS` * lanes * ``steps`` operations in the dtype of ``value``, one number that depends on all."""
+    """Run 2 * :data:`CHAINS` * lanes * ``steps`` operations in the dtype of ``value``; the result depends on all."""
     return _multiply_add(value, steps)
 
 
 @intrinsic
 def _sum_blocks(typing_context, words, blocks, passes):  # type: ignore[no-untyped-def]
-    """The sum modulo 2**64 of the first ``blocks`` times :data:`SUMS` vectors, times ``passes``."""
+    """Read the first ``blocks`` * :data:`SUMS` vectors ``passes`` times and return the sum modulo 2**64."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(words)(context, builder, args[0]).data
@@ -82,7 +83,7 @@ def _sum_blocks(typing_context, words, blocks, passes):  # type: ignore[no-untyp
         vector = ir.VectorType(_INT64, lanes)
         first = builder.bitcast(data, vector.as_pointer())
         sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * lanes)) for _ in range(SUMS)]
-        # No instruction, but to the compiler anything may be in memory after it: every pass has to read again.
+        # A compiler barrier without an instruction: memory may have changed, so every pass must read again.
         forget = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", side_effect=True)
         with cgutils.for_range(builder, args[2]):
             builder.call(forget, [])
@@ -115,13 +116,13 @@ def _read(words, block, passes):  # type: ignore[no-untyped-def]
 
 
 def read(words: Any, passes: int) -> int:
-    """Read the array ``passes`` times.
+    """Read an array ``passes`` times.
 
     Args:
-        words: uint64, contiguous, of any length.
-        passes: 0 or more.
+        words: Contiguous uint64 array of any length.
+        passes: Number of passes, at least 0.
 
     Returns:
-        the sum of what was read, modulo 2**64.
+        The sum of all words read, modulo 2**64.
     """
     return int(_read(words, SUMS * vector_bytes() // 8, passes))

@@ -1,6 +1,6 @@
-// The loops that find a GPU's limits. REAL and CHAINS are defined by who compiles them.
+// Kernels that measure a GPU's limits. The compiler's options define REAL and CHAINS.
 
-// CHAINS multiply-adds in each step that do not wait for each other, in registers. What is stored depends on them all.
+// CHAINS independent multiply-adds per step, in registers. The stored result depends on all of them.
 extern "C" __global__ void multiply_adds(REAL* results, REAL value, int steps) {
     REAL chains[CHAINS];
 #pragma unroll
@@ -15,8 +15,8 @@ extern "C" __global__ void multiply_adds(REAL* results, REAL value, int steps) {
     results[blockIdx.x * blockDim.x + threadIdx.x] = total;
 }
 
-// All threads together read `count` pairs of words, `passes` times, past the first-level cache, which keeps nothing
-// that another multiprocessor could use. The sum of the results is that of the words, modulo 2^64, times `passes`.
+// All threads together read `count` pairs of words, `passes` times. The loads bypass the L1 cache, which belongs to one
+// multiprocessor. The sum of the results is `passes` times the sum of the words, modulo 2^64.
 extern "C" __global__ void read_words(unsigned long long* results, const ulonglong2* words, long long count, int passes) {
     const long long first = (long long)blockIdx.x * blockDim.x + threadIdx.x, stride = (long long)gridDim.x * blockDim.x;
     unsigned long long total = 0;

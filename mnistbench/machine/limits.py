@@ -1,8 +1,8 @@
-"""What the machine can do at best: the rates that no computation on it can exceed, measured once and kept.
+"""Limits of the machine: rates that no computation on it can exceed, measured once and stored.
 
-Measured and not looked up: the clock under load, and how many cores and how much of a shared cache there really are,
-differ from a data sheet. A matrix product alone would not do, because a BLAS library that chose the wrong kernel would
-set the limit; its rate is a limit of its own, of what NumPy can do here.
+They are measured because data sheets do not tell the clock under load, nor how many cores and how much of a shared
+cache are really available. A matrix product does not set the multiply-add limit, because the BLAS library may have
+chosen the wrong kernel; its rate is stored as a limit of its own, that of NumPy.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ from mnistbench.task.workload import DTYPES
 from mnistbench.threads import resolve, usable_cpus
 
 METHOD = 1
-"""Raised when the same machine would be measured to be another."""
+"""Version of the method; incremented whenever the same machine would give other limits."""
 
 _SECONDS = 4.0
 _PRODUCT_SECONDS = 0.5
 
 _LIBRARIES = ("numpy", "numba", "llvmlite", "cupy", "cupy-cuda12x", "cupy-cuda13x")
-"""Those that measure."""
+"""Libraries that take the measurements."""
 
 _known: dict[Path, Limits] = {}
-"""What this process has measured or read, by the file it is kept in."""
+"""Limits that this process has measured or read, by the file that stores them."""
 
 
 def limits(threads: int | None = None, again: bool = False) -> Limits:
-    """The limits for so many threads, None for all CPUs: those kept, or measured now and kept.
+    """Return the stored limits for ``threads`` threads, or measure and store them.
 
-    A file that is damaged is measured anew. Where none can be written, only this process keeps the limits; so it does
-    with a measurement that other processes disturbed, if it has no other.
+    A damaged file is replaced by a new measurement. If the file cannot be written, the limits stay in this process
+    only. A measurement that other processes disturbed is never stored, and this process uses it only if there is no
+    other.
 
     Args:
-        threads: of the CPU.
-        again: measure now in any case.
+        threads: Number of CPU threads; None for all usable CPUs.
+        again: Whether to measure even if limits are stored.
 
     Raises:
-        OptionError: fewer than 1 thread.
+        OptionError: If ``threads`` is less than 1.
     """
     count = resolve(threads)
     key = _key(count)
@@ -65,8 +66,11 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
 
 
 def file_for(threads: int | None) -> Path:
-    """The file in which the limits for so many threads are kept, in the folder that ``MNISTBENCH_CACHE_DIR`` names,
-    else in the user's cache folder. One for each machine, BLAS kernel, and version of what measures."""
+    """Return the file that stores the limits for ``threads`` threads.
+
+    It lies in the folder ``MNISTBENCH_CACHE_DIR``, by default the user's cache folder. There is one file for each
+    machine, number of threads, BLAS kernel, and set of versions of the measuring libraries.
+    """
     return _path(_key(resolve(threads)))
 
 
@@ -78,7 +82,7 @@ def _path(key: dict[str, Any]) -> Path:
 
 
 def _key(threads: int) -> dict[str, Any]:
-    """What the limits depend on."""
+    """Return everything that the limits depend on."""
     versions = machine.versions()
     return {
         "method": METHOD,
@@ -93,7 +97,7 @@ def _key(threads: int) -> dict[str, Any]:
 
 
 def _read(path: Path, key: dict[str, Any]) -> Limits | None:
-    """The limits that are kept there, if they are of this machine and nothing is wrong with the file."""
+    """Read stored limits; None if the file is missing, damaged, or of another machine."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return Limits.from_dict(document["limits"]) if document["key"] == key else None
@@ -102,9 +106,10 @@ def _read(path: Path, key: dict[str, Any]) -> Limits | None:
 
 
 def measure(threads: int) -> Limits:
-    """Measure the limits for so many threads, in some six seconds, and two more the first time for compiling.
+    """Measure the limits for ``threads`` threads.
 
-    Three times as long where other processes are in the way.
+    This takes about six seconds, two more the first time for compilation, and up to three times as long if other
+    processes use the CPUs.
     """
     places = probes.places(threads)
     reading = {place.name: probes.reading(place.working_set, threads) for place in places}
@@ -124,12 +129,12 @@ def measure(threads: int) -> Limits:
 
 
 def _gpu() -> GpuLimits | None:
-    """The limits of the GPU, where the driver knows one and CuPy can use it."""
+    """Measure the limits of the GPU; None if there is none that CuPy can use."""
     if machine.gpu_name() is None:
         return None
     try:
         from mnistbench.machine import gpu
 
         return gpu.measure()
-    except Exception:  # no CuPy, or one that cannot run here: its errors have no base class of their own
+    except Exception:  # CuPy is missing or cannot run here; its errors have no common base class
         return None

@@ -1,4 +1,4 @@
-"""The machine and its limits for a reader: the table of ``mnistbench machine``."""
+"""Overview of the machine and its limits, printed by ``mnistbench machine``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mnistbench.machine import limits
 from mnistbench.machine.rates import Limits, Rates
 
 WORTH_A_WARNING = 0.7
-"""A matrix product below this fraction of the multiply-add peak is slower than a library that knows the processor."""
+"""Fraction of the multiply-add peak below which the BLAS library probably does not know the processor."""
 
 
 def record(found: Limits) -> dict[str, Any]:
-    """Everything as JSON values."""
+    """Return the machine and its limits as JSON values."""
     return {
         "machine": machine.describe(),
         "caches": [vars(cache) for cache in machine.caches()],
@@ -24,7 +24,7 @@ def record(found: Limits) -> dict[str, Any]:
 
 
 def rows(found: Limits) -> Iterator[tuple[str, str, str]]:
-    """What, its value, and what belongs to it: the processor, memory and system, then every limit."""
+    """Yield the table's rows (name, value, remark): the processor, memory and system, then every limit."""
     facts = machine.describe()
     memory = facts["memory_gib"]
     yield "CPU", facts["cpu"], ""
@@ -53,7 +53,7 @@ def _rates(rates: Rates, of: str) -> Iterator[tuple[str, str, str]]:
 
 
 def notes(found: Limits) -> Iterator[str]:
-    """A line where the measurement was disturbed, one where the BLAS library is slow, and where the limits are kept."""
+    """Yield a warning if the measurement was disturbed, one per slow matrix product, and where the limits are kept."""
     if found.disturbed:
         yield (
             f"warning: other processes left {found.cpu_share:.0%} of the CPU to a measurement, so the limits may be "
@@ -70,7 +70,7 @@ def notes(found: Limits) -> Iterator[str]:
 
 
 def _slow(found: Limits, dtype: str, share: float) -> str:
-    """What is wrong with the matrix product, and what to do about it."""
+    """Describe a slow matrix product and what to do about it."""
     name = "the BLAS library" if found.blas is None else found.blas.library
     kernel = "its kernel" if found.blas is None or found.blas.kernel is None else f"its {found.blas.kernel} kernel"
     advice = ""
@@ -80,7 +80,7 @@ def _slow(found: Limits, dtype: str, share: float) -> str:
 
 
 def _kept_in(found: Limits) -> str | None:
-    """The file, unless these limits are not in it."""
+    """Return the file that stores these limits, or None if it does not."""
     path = limits.file_for(found.threads)
     return str(path) if path.exists() and not found.disturbed else None
 

@@ -1,7 +1,7 @@
-"""How the limits of a CPU are measured: rounds of work whose amount is known, of which the best counts.
+"""Probes of a CPU's limits: rounds with a known amount of work, of which the fastest counts.
 
-Whatever disturbs a round makes it slower, so the best of many counts. They are spread over seconds, and those of
-different limits take turns, so that a disturbance has to last for all of that to pass for a limit.
+A disturbance can only make a round slower, so the fastest of many counts. Rounds are spread over seconds, and those of
+different limits are interleaved, so only a disturbance that lasts for the whole measurement can lower a limit.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from mnistbench.task.workload import DTYPES, DType
 from mnistbench.threads import usable_cpus
 
 _ROUND = 0.01
-"""Seconds that a round takes at least, once its work has been doubled often enough: starting its threads is below 1 %
-of it."""
+"""Least seconds per round, reached by doubling its work; starting the threads takes less than 1 % of that."""
 
 _STEPS = 10_000
-"""Multiply-adds of each chain in a unit of work: some 10 µs."""
+"""Multiply-adds per chain in a unit of work: about 10 µs."""
 
 _PRODUCT_SIZE = 2048
-"""Rows and columns of the matrices: 17 GFLOP, half a second on a slow processor, large enough for a fast one."""
+"""Rows and columns of the matrices. A product of 17 GFLOP takes half a second on a slow processor, and is large enough
+for a fast one."""
 
 _LARGEST = 1 << 30
 """Bytes read to measure memory, at most."""
 
 
 class Probe(NamedTuple):
-    """Something whose rate is measured.
+    """Work whose rate is measured.
 
     Attributes:
-        work: does so many units of it in a thread, given the thread's number and how many.
-        amount: what a unit is, of all threads together: floating-point operations, or bytes.
+        work: Function of a thread's number and a number of units, which does that many units of work in the thread.
+        amount: Size of a unit over all threads, in floating-point operations or bytes.
     """
 
     work: Callable[[int, int], object]
@@ -49,11 +49,11 @@ class Probe(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """The best rate of a probe.
+    """Best rate of a probe.
 
     Attributes:
-        value: in its amounts a second.
-        share: of the CPU time that the threads of that round wanted, how much they got.
+        value: Floating-point operations or bytes per second.
+        share: Fraction of the wanted CPU time that the threads of that round got.
     """
 
     value: float
@@ -61,22 +61,23 @@ class Rate(NamedTuple):
 
 
 def best_rates(probes: Mapping[str, Probe], threads: int, seconds: float, busy: int | None = None) -> dict[str, Rate]:
-    """The best rate of each, in rounds that take turns for so many seconds; at least one round of each.
+    """Measure the best rate of each probe in interleaved rounds, at least one of each.
 
-    While a best round had to share the CPUs with other processes they go on, to three times the seconds.
+    Measuring goes on for up to ``3 * seconds`` while the best round of some probe had to share the CPUs with other
+    processes.
 
     Args:
-        probes: by name.
-        threads: that do the work.
-        seconds: for all of them together.
-        busy: how many threads compute, where the work of one starts others.
+        probes: Probes by name.
+        threads: Number of threads that do the work.
+        seconds: Time for all probes together.
+        busy: Number of threads that compute, if the work itself starts threads; ``threads`` by default.
     """
     wanted = min(busy or threads, usable_cpus())
     with ThreadPoolExecutor(threads) as pool:
         units = dict.fromkeys(probes, 1)
         best = dict.fromkeys(probes, Rate(0.0, 0.0))
         for probe in probes.values():
-            _round(pool, probe, threads, 1)  # which compiles, and fetches what is read
+            _round(pool, probe, threads, 1)  # compiles the loop and fetches its data
         start = time.perf_counter()
         while True:
             for name, probe in probes.items():
@@ -91,7 +92,7 @@ def best_rates(probes: Mapping[str, Probe], threads: int, seconds: float, busy: 
 
 
 def _round(pool: ThreadPoolExecutor, probe: Probe, threads: int, units: int) -> tuple[float, float]:
-    """The seconds that all threads together need, and the CPU seconds of the process meanwhile."""
+    """Run one round in all threads; return its seconds and the CPU seconds of the process."""
     start, cpu = time.perf_counter(), time.process_time()
     for done in [pool.submit(probe.work, thread, units) for thread in range(threads)]:
         done.result()
@@ -99,8 +100,11 @@ def _round(pool: ThreadPoolExecutor, probe: Probe, threads: int, units: int) -> 
 
 
 def arithmetic(threads: int) -> dict[str, Probe]:
-    """By dtype, multiply-adds in registers; none where they are not the limit: on CPUs other than x86-64, whose matrix
-    units are faster, and without fused multiply-adds."""
+    """Return a probe of multiply-adds in registers for each dtype.
+
+    Empty where these are not the limit: without fused multiply-adds, and on CPUs other than x86-64, which may have
+    faster matrix units.
+    """
     if platform.machine().lower() not in ("x86_64", "amd64") or not kernels.has_multiply_add():
         return {}
     return {dtype: _chains(dtype, threads) for dtype in DTYPES}
@@ -114,12 +118,12 @@ def _chains(dtype: DType, threads: int) -> Probe:
 
 
 class Place(NamedTuple):
-    """A place that data is read from, and how to read from there.
+    """A level of the memory hierarchy and the working set that measures it.
 
     Attributes:
         name: "L2", "L3" or "memory".
-        holds: bytes, in all caches of the kind that the threads can use; None for memory.
-        working_set: bytes of all threads together that are read over and over to measure it.
+        holds: Bytes in all caches of this level that the threads can use; None for memory.
+        working_set: Bytes, of all threads together, that are read repeatedly.
     """
 
     name: str
@@ -128,16 +132,16 @@ class Place(NamedTuple):
 
 
 def places(threads: int) -> list[Place]:
-    """The second- and third-level caches whose sizes the system tells, and memory, nearest first.
+    """Return the L2 and L3 caches of known size, and memory, nearest first.
 
-    A working set goes around: a cache that is too small for it has lost each part when its turn comes again. So half
-    of the second level is read from there, what is larger than that and smaller than the third level from the third,
-    and several times all caches, as far as there is memory for it, from memory.
+    A cache too small for a cyclically read working set has evicted each part before it is read again. The working set
+    is half of L2 for L2, the mean of both sizes for L3, and four times the larger cache for memory, but at least 64
+    MiB, and at most 1 GiB or an eighth of the memory.
     """
     sizes = {cache.level: cache.held_by(threads) for cache in machine.caches()}
     found, nearer = [], 0
     for level in (2, 3):
-        # A third level that is hardly larger than the second adds no place of its own.
+        # Skip an L3 cache that is hardly larger than L2.
         if (size := sizes.get(level, 0)) > 1.5 * nearer:
             found.append(Place(f"L{level}", size, (nearer + size) // 2))
             nearer = size
@@ -147,8 +151,10 @@ def places(threads: int) -> list[Place]:
 
 
 def reading(size: int, threads: int) -> Probe:
-    """Read ``size`` bytes over and over, every thread a part of its own, which it writes once, so that the part lies
-    in the memory next to it."""
+    """Return a probe that reads ``size`` bytes repeatedly, each thread its own part.
+
+    A thread allocates and first writes its part itself, so that the part lies in the memory nearest to it (NUMA).
+    """
     words = max(1, size // threads // 8)
     parts: dict[int, NDArray[np.uint64]] = {}
 
@@ -161,14 +167,14 @@ def reading(size: int, threads: int) -> Probe:
 
 
 def _ones(count: int) -> NDArray[np.uint64]:
-    """So many ones, the first at a multiple of the largest vector's size."""
+    """Return ``count`` ones, aligned to 64 bytes, the largest vector size."""
     words = np.ones(count + 8, np.uint64)
     first = -words.ctypes.data % 64 // 8
     return words[first : first + count]
 
 
 def product(dtype: DType, threads: int) -> Probe:
-    """A square matrix product by NumPy, which shares it out among so many threads of its own: a probe of one thread."""
+    """Return a probe of a square matrix product by NumPy. One thread runs it; BLAS uses ``threads`` threads."""
     rng = np.random.default_rng(0)
     left, right = (rng.random((_PRODUCT_SIZE, _PRODUCT_SIZE)).astype(dtype) for _ in range(2))
     result = np.empty_like(left)
@@ -183,9 +189,9 @@ def product(dtype: DType, threads: int) -> Probe:
 
 
 def blas() -> Blas | None:
-    """The library that does NumPy's matrix products."""
+    """Return the BLAS library that NumPy uses; None if unknown."""
     pools = ThreadpoolController().select(user_api="blas").info()
-    # Other packages bring one of their own.
+    # Other packages may load a BLAS library of their own.
     pools.sort(key=lambda pool: "numpy" not in pool["filepath"])
     for pool in pools:
         return Blas(pool["internal_api"], pool["version"], pool.get("architecture"))

@@ -1,6 +1,6 @@
-"""What a machine can do at best, as values: rates of arithmetic and of reading, and their JSON.
+"""Limits of a machine as values: rates of arithmetic and of reading, and their JSON form.
 
-:mod:`mnistbench.machine.limits` measures them. Reading them back, from a row or a file, loads no array library.
+:mod:`mnistbench.machine.limits` measures them. This module loads no array library, so rows and files are quick to read.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 QUIET = 0.9
-"""A measurement whose threads got less than this of the CPU time they wanted says what other processes left."""
+"""Least fraction of the wanted CPU time that the threads of an undisturbed measurement get."""
 
-# What a value of the wrong kind raises when it is read.
+# Exceptions raised by a damaged record.
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A place that data is read from.
+    """A level of the memory hierarchy.
 
     Attributes:
         name: "L2", "L3" or "memory".
-        bytes: how many bytes it holds of what the threads read together; None for memory, which holds all.
-        bytes_per_second: how fast all threads together read from it.
+        bytes: Capacity for the working set of all threads together; None for memory.
+        bytes_per_second: Bandwidth of reading, all threads together.
     """
 
     name: str
@@ -34,32 +34,30 @@ class Level:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a processor can do at best, of a kind or another.
+    """Limits of a processor, be it a CPU or a GPU.
 
     Attributes:
-        multiply_add: by dtype, floating-point operations a second of multiply-adds in registers, each counted as two.
-            Empty where they are not the limit.
-        levels: where data is read from, nearest first; the last is memory. A cache whose size the system does not
-            tell is not among them.
+        multiply_add: Floating-point operations per second by dtype, of multiply-adds in registers, each counted as
+            two. Empty where multiply-adds are not the fastest arithmetic.
+        levels: Levels of the memory hierarchy, nearest first; the last is memory. Caches of unknown size are missing.
     """
 
     multiply_add: Mapping[str, float]
     levels: tuple[Level, ...]
 
     def level_for(self, size: float) -> Level:
-        """The nearest level that holds a working set of ``size`` bytes."""
+        """Return the nearest level that holds a working set of ``size`` bytes."""
         return next(level for level in self.levels if level.bytes is None or size <= level.bytes)
 
     def bandwidth_for(self, size: float) -> float:
-        """How fast a working set of ``size`` bytes can be read, over and over, in bytes/s: its level's rate."""
+        """Return the bandwidth in bytes/s of repeatedly reading a working set of ``size`` bytes."""
         return self.level_for(size).bytes_per_second
 
     def least_seconds(self, size: float) -> float | None:
-        """A time in which ``size`` bytes cannot be read once, however well the caches keep them; None where unknown.
+        """Compute a lower bound on the seconds to read ``size`` bytes once; None if the cache sizes are unknown.
 
-        A working set larger than a cache still finds a part of itself there. At best that part is all that the cache
-        can hold, and no other cache holds the same bytes, so each level in turn is taken to serve as many bytes as
-        fit, and memory the rest. Without the sizes of the caches nothing is known.
+        Part of a working set larger than a cache is still found there. At best every cache is full of it and no two
+        caches hold the same bytes, so each level in turn serves as many bytes as fit, and memory the rest.
         """
         if len(self.levels) < 2:
             return None
@@ -73,11 +71,11 @@ class Rates:
 
 @dataclass(frozen=True)
 class GpuLimits(Rates):
-    """The limits of a GPU; its level "L2" is the cache that all multiprocessors share.
+    """Limits of a GPU; its level "L2" is the cache that all multiprocessors share.
 
     Attributes:
-        name: the device's, as in the rows that are measured on it.
-        launch_latency: seconds from the launch of an empty kernel until the host knows that it has finished.
+        name: Name of the device, as in the rows measured on it.
+        launch_latency: Seconds from the launch of an empty kernel until the host knows that it has finished.
     """
 
     name: str
@@ -86,12 +84,12 @@ class GpuLimits(Rates):
 
 @dataclass(frozen=True)
 class Blas:
-    """The library that does NumPy's matrix products, as threadpoolctl finds it.
+    """BLAS library that NumPy uses for matrix products, as reported by threadpoolctl.
 
     Attributes:
         library: "openblas", "mkl", ...
-        version: its own.
-        kernel: the processor whose code it chose; None where it does not tell.
+        version: Version of the library; None if unknown.
+        kernel: Processor whose kernels the library chose; None if unknown.
     """
 
     library: str
@@ -104,14 +102,14 @@ class Blas:
 
 @dataclass(frozen=True)
 class Limits(Rates):
-    """The limits of a machine: of its CPU for so many threads, and of its GPU.
+    """Limits of a machine: those of its CPU with ``threads`` threads, and those of its GPU.
 
     Attributes:
-        threads: how many were used.
-        product: by dtype, floating-point operations a second of a large square matrix product by NumPy.
-        blas: what does those; None where it is not known.
-        gpu: the GPU's; None where there is none that CuPy can use.
-        cpu_share: the least share of the CPU time they wanted that the best rounds of a limit of the CPU got.
+        threads: Number of CPU threads used.
+        product: Floating-point operations per second by dtype, of a large square matrix product by NumPy.
+        blas: Library that computes the matrix product; None if unknown.
+        gpu: Limits of the GPU; None if there is none that CuPy can use.
+        cpu_share: Fraction of the wanted CPU time that the best rounds got; the smallest over the CPU's limits.
     """
 
     threads: int
@@ -126,15 +124,15 @@ class Limits(Rates):
         return self.cpu_share < QUIET
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values, by the names of the attributes."""
+        """Return the limits as JSON values, keyed by attribute."""
         return asdict(self, dict_factory=_with_lists)
 
     @classmethod
     def from_dict(cls, record: Any) -> Limits:
-        """What :meth:`as_dict` gave.
+        """Rebuild limits from the result of :meth:`as_dict`.
 
         Raises:
-            ValueError: it did not give that.
+            ValueError: If the record is not such a result.
         """
         try:
             blas, gpu = record["blas"], record["gpu"]
@@ -153,12 +151,12 @@ class Limits(Rates):
 
 
 def _with_lists(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The fields of a dataclass; what JSON would read back as a list is one."""
+    """Collect the fields of a dataclass, with tuples as lists, as JSON reads them back."""
     return {name: [*value] if isinstance(value, tuple) else value for name, value in fields}
 
 
 def _rates(record: Any) -> dict[str, Any]:
-    """The attributes of :class:`Rates` in a record."""
+    """Read the attributes of :class:`Rates` from a record."""
     levels = tuple(
         Level(
             str(level["name"]),

@@ -1,18 +1,17 @@
-"""Images moved, turned and bent, anew in every epoch, in whole numbers.
+"""Data augmentation in integer arithmetic: random rotation, shift and elastic distortion, new in every epoch.
 
-A pixel of the new image takes the value at another position of the old one (Simard, Steinkraus and Platt, "Best
-practices for convolutional neural networks applied to visual document analysis", ICDAR 2003): turned around the
-centre, then moved by as many whole pixels as the whole image, then by a random displacement of its own. These
-displacements are uniform in each direction, then smoothed by a Gaussian, so that neighbours move together, and
-multiplied by alpha. Between pixels the value is interpolated bilinearly, and outside of the image it is 0.
+Each pixel of the new image takes the value at some position of the old one (Simard, Steinkraus and Platt, "Best
+practices for convolutional neural networks applied to visual document analysis", ICDAR 2003). The position is rotated
+around the centre, shifted by whole pixels, the same for the whole image, and moved by an elastic displacement of its
+own. The displacements are uniform in each direction, smoothed by a Gaussian so that neighbours move together, and
+multiplied by alpha. Values between pixels are interpolated bilinearly; outside the image they are 0.
 
-Everything is computed in integers of 32 bits, so that every backend gets exactly the same images, bytes again, in
-every dtype. Positions are in 1/256 pixel. The smoothing is two matrix products of whole numbers below 2²⁴, which
-are exact in float32 too, in any order. The random words (:mod:`mnistbench.reference.counter`), by purpose, for each
-image:
+All arithmetic is in 32-bit integers, so every backend gets the same uint8 images in every dtype. Positions are in 1/256
+pixel. The smoothing is two matrix products of integers below 2²⁴, which float32 computes exactly in any order. Random
+words (:mod:`mnistbench.reference.counter`) of each image, by purpose:
 
-    PLACE, unit 0          first word: half of it for the rows' shift, half for the columns'; second: the angle
-    ELASTIC, unit p        the top byte of each word: displacement of pixel p in rows and in columns
+    PLACE, unit 0          first word: shift of the rows (upper half) and columns (lower half); second: angle
+    ELASTIC, unit p        top byte of each word: displacement of pixel p in rows and in columns
 """
 
 from __future__ import annotations
@@ -28,31 +27,31 @@ from mnistbench.reference import counter
 from mnistbench.task.recipe import Augmentation
 
 ANGLES = 1024
-"""How many different angles there are, evenly spread."""
+"""Number of different angles, evenly spaced."""
 
 ANGLE_BITS = 10
-"""The top bits of a word that choose one of them."""
+"""Number of top bits of a word that select an angle."""
 
 TURN_BITS = 14
-"""Sines and cosines are in units of 2⁻¹⁴."""
+"""Fractional bits of sines and cosines."""
 
 FIELD_BITS = 8
-"""The weights of the Gaussian sum to 2⁸ in each direction."""
+"""Fractional bits of the Gaussian's weights, which sum to 2⁸ in each direction."""
 
 BEND_BITS = 14
-"""The factor of the smoothed field is in units of 2⁻¹⁴."""
+"""Fractional bits of the smoothed field's factor."""
 
 
 class Tables(NamedTuple):
-    """What the arithmetic takes from an augmentation: all that is not whole numbers from the start.
+    """Integer constants of an augmentation.
 
     Attributes:
-        shift: the most pixels.
-        cosines, sines: (1024,) int32, of every angle.
-        smooth_rows: (height, height) int32; the smoothed field is smooth_rows F smooth_columns. Empty where nothing is
-            elastic.
-        smooth_columns: (width, width) int32.
-        bend: the factor of the smoothed field, divided by 2⁸ and rounded down: displacement = field * bend / 2¹⁴.
+        shift: Largest shift in pixels.
+        cosines, sines: (1024,) int32, one of each per angle.
+        smooth_rows: (height, height) int32; smooths a field F to smooth_rows F smooth_columns. Empty without elastic
+            distortion.
+        smooth_columns: (width, width) int32; empty likewise.
+        bend: Factor of the smoothed field: displacement = ((field >> 8) * bend) >> 14.
     """
 
     shift: int
@@ -65,10 +64,10 @@ class Tables(NamedTuple):
 
 @cache
 def tables(augmentation: Augmentation, image_shape: tuple[int, int]) -> Tables:
-    """The tables for images of (height, width)."""
+    """Compute the tables for images of shape (height, width)."""
     angles = np.linspace(-1, 1, ANGLES) * math.radians(augmentation.rotate)
     cosines, sines = (np.rint(values * 2**TURN_BITS).astype(np.int32) for values in (np.cos(angles), np.sin(angles)))
-    # Of images that are one long row, the tables would be larger than all images.
+    # For images that are one long row, the smoothing matrices would be larger than the data set.
     height, width = image_shape if augmentation.elastic else (0, 0)
     return Tables(
         augmentation.shift,
@@ -81,7 +80,7 @@ def tables(augmentation: Augmentation, image_shape: tuple[int, int]) -> Tables:
 
 
 def _smoothing(size: int, sigma: float) -> NDArray[np.int32]:
-    """(size, size): row i has the weights of a Gaussian around i, in whole numbers; nothing comes from outside."""
+    """Return a (size, size) matrix whose row i has the integer weights of a Gaussian around i, cut at the border."""
     reach = math.ceil(3 * sigma)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     weights = np.rint(weights / weights.sum() * 2**FIELD_BITS).astype(np.int32)
@@ -99,7 +98,7 @@ def augmented(
     seed: int,
     epoch: int,
 ) -> NDArray[np.uint8]:
-    """The images (k, pixels) as they are in an epoch; ``places`` (k,) are theirs in the training set."""
+    """Augment images (k, pixels) for an epoch; ``places`` (k,) are their indices in the training set."""
     height, width = image_shape
     table = tables(augmentation, image_shape)
     rows, columns = _turned(table, places, image_shape, seed, epoch)
@@ -115,7 +114,7 @@ def augmented(
 def _turned(
     table: Tables, places: NDArray[np.int64], image_shape: tuple[int, int], seed: int, epoch: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """From where each pixel comes, (k, height, width) rows and columns: the whole image turned and shifted."""
+    """Compute each pixel's source position (k, height, width) in rows and columns, after rotation and shift."""
     height, width = image_shape
     shifts, angle = counter.threefry(counter.key(seed, counter.PLACE, epoch), (places, 0))
     choices = np.uint32(2 * table.shift + 1)
@@ -125,7 +124,7 @@ def _turned(
     )
     chosen = (angle >> np.uint32(32 - ANGLE_BITS)).astype(np.intp)
     cosine, sine = table.cosines[chosen][:, None, None], table.sines[chosen][:, None, None]
-    # Twice the distance from the centre is a whole number.
+    # Coordinates are twice the distance from the centre, which is an integer.
     y = (2 * np.arange(height, dtype=np.int32) - (height - 1))[:, None]
     x = 2 * np.arange(width, dtype=np.int32) - (width - 1)
     half = 1 << (TURN_BITS - 8)
@@ -135,9 +134,9 @@ def _turned(
 
 
 def _displacements(table: Tables, words: NDArray[np.uint32], image_shape: tuple[int, int]) -> NDArray[np.int32]:
-    """The elastic displacements (k, height, width) in one direction, from the pixels' words (k, pixels)."""
+    """Compute elastic displacements (k, height, width) in one direction from the pixels' words (k, pixels)."""
     field = 2 * (words >> np.uint32(24)).astype(np.int32) - 255  # -255, -253, ..., 255
-    # In float32, whose matrix product is fast; all values are below 255 * 2¹⁶ < 2²⁴.
+    # float32 has a fast matrix product, and is exact here: all values are at most 255 * 2¹⁶ < 2²⁴.
     exact = table.smooth_rows.astype(np.float32) @ field.reshape(-1, *image_shape).astype(np.float32)
     smoothed: NDArray[np.int32] = (exact @ table.smooth_columns.astype(np.float32)).astype(np.int32)
     displacements: NDArray[np.int32] = ((smoothed >> FIELD_BITS) * np.int32(table.bend)) >> BEND_BITS
@@ -145,7 +144,7 @@ def _displacements(table: Tables, words: NDArray[np.uint32], image_shape: tuple[
 
 
 def _interpolated(images: NDArray[np.uint8], rows: NDArray[np.int32], columns: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """The images' values (k, height, width) at positions in 1/256 pixel."""
+    """Interpolate the images (k, height, width) bilinearly at positions in 1/256 pixel."""
     k, height, width = images.shape
     top, left, down, right = rows >> 8, columns >> 8, rows & 255, columns & 255
     image = np.arange(k)[:, None, None]
@@ -157,6 +156,6 @@ def _interpolated(images: NDArray[np.uint8], rows: NDArray[np.int32], columns: N
 
     upper = value(top, left) * (256 - right) + value(top, left + 1) * right
     lower = value(top + 1, left) * (256 - right) + value(top + 1, left + 1) * right
-    # Exact before the rounding: the largest sum is 255 * 2¹⁶.
+    # The sum is exact, at most 255 * 2¹⁶; only the division rounds.
     rounded: NDArray[np.int32] = (upper * (256 - down) + lower * down + 2**15) >> 16
     return rounded.astype(np.uint8)

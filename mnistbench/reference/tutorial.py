@@ -1,25 +1,25 @@
-"""The whole computation in pure NumPy: what every backend must reproduce.
+"""The classic network in pure NumPy, with the names of a widely read tutorial. Every backend must reproduce it.
 
-One hidden layer with ReLU, softmax outputs, cross-entropy loss, full-batch gradient descent::
+One hidden layer with ReLU, softmax outputs, cross-entropy loss and full-batch gradient descent::
 
     Z1 = W1 X + b1        A1 = ReLU(Z1)        Z2 = W2 A1 + b2        A2 = softmax(Z2)
     dZ2 = A2 - Y          dW2 = dZ2 A1ᵀ / m    db2 = sum over images of dZ2 / m
     dZ1 = W2ᵀ dZ2 * (Z1 > 0)                   dW1 = dZ1 Xᵀ / m      db1 = sum over images of dZ1 / m
     W := W - alpha dW     b := b - alpha db    for both layers
 
-One column is one image. The shapes below name the sizes ``n`` inputs (784 pixels), ``h`` hidden units (10),
-``c`` outputs (10 classes) and ``m`` images (41,000):
+Each column is one image. The shapes below use ``n`` inputs (784 pixels), ``h`` hidden units (10), ``c`` outputs (10
+classes) and ``m`` images (41,000):
 
     X (n, m)   W1 (h, n)   b1 (h, 1)   Z1, A1 (h, m)   W2 (c, h)   b2 (c, 1)   Z2, A2 (c, m)   Y (m,)
 
-The function names and signatures are those of a widely read tutorial, "Simple MNIST NN from scratch (NumPy, no
-TensorFlow/Keras)" by Samson Zhang. Where the numbers differ from it, the tutorial was wrong:
+Function names and signatures are those of "Simple MNIST NN from scratch (NumPy, no TensorFlow/Keras)" by Samson Zhang.
+Results differ from it where the tutorial is wrong:
 
-- bias gradients are summed per unit; there, all units were summed to one scalar;
-- softmax subtracts the column maximum; there, logits above 709 overflow to NaN;
-- the one-hot matrix has a row for each output; there, for each label up to ``Y.max()``, so that a set without
-  the last class no longer fits the network;
-- ``m`` comes from ``Y``; there, from a global variable that need not belong to the data at hand.
+- Bias gradients are summed per unit; the tutorial sums all units to one scalar.
+- Softmax subtracts the column maximum; in the tutorial, logits above 709 overflow to NaN.
+- The one-hot matrix has a row for each output; the tutorial's has one for each label up to ``Y.max()``, so it does not
+  fit the network if no image has the last class.
+- ``m`` comes from ``Y``; the tutorial takes it from a global variable, which may belong to other data.
 
 Every function computes in the dtype of its array arguments, float64 or float32.
 """
@@ -36,9 +36,9 @@ Labels = NDArray[np.integer[Any]]
 
 
 def scale_images(images: NDArray[np.uint8], dtype: DTypeLike = np.float64) -> Array:
-    """Images (m, n), one row each, uint8, to X (n, m) in [0, 1], one column each: divided by 255.
+    """Convert uint8 images (m, n), one per row, to X (n, m) in [0, 1], one per column, by dividing by 255.
 
-    Inputs of about the size of the weights keep the first gradients, and so the useful learning rates, moderate.
+    Inputs about as large as the weights keep the first gradients, and so the useful learning rates, moderate.
     """
     X: Array = np.ascontiguousarray(images.T, dtype)
     X /= 255
@@ -50,11 +50,11 @@ def init_params(
 ) -> tuple[Array, Array, Array, Array]:
     """Draw W1 (h, n), b1 (h, 1), W2 (c, h), b2 (c, 1) uniformly from [-0.5, 0.5), float64.
 
-    Random weights make the hidden units differ; with equal weights they would get equal gradients and stay
-    copies of each other. The values are drawn with float32 resolution (multiples of 2⁻²⁴), so that a float32
-    and a float64 computation start from exactly the same numbers.
+    Random weights make the hidden units differ; with equal weights they would get equal gradients and stay copies of
+    each other. The values are multiples of 2⁻²⁴, which float32 can represent, so that float32 and float64 start from
+    exactly the same numbers.
 
-    ``seed=None`` draws differently at every call, as the tutorial does.
+    With ``seed=None`` every call draws other values, as in the tutorial.
     """
     rng = np.random.default_rng(seed)
 
@@ -65,20 +65,20 @@ def init_params(
 
 
 def ReLU(Z: Array) -> Array:
-    """max(Z, 0), elementwise: the non-linearity. Without one, two layers would be no more than one."""
+    """Compute max(Z, 0) elementwise. Without a non-linearity, two layers could compute no more than one."""
     return np.maximum(Z, 0)
 
 
 def ReLU_deriv(Z: Array) -> NDArray[np.bool_]:
-    """The derivative of ReLU: 1 where Z > 0, else 0, as booleans. At 0, where there is none, 0 is the convention."""
+    """Compute the derivative of ReLU as booleans: 1 where Z > 0, else 0; at 0, where it has none, 0 by convention."""
     return Z > 0
 
 
 def softmax(Z: Array) -> Array:
-    """exp(Z) / sum of exp(Z) over each column: (c, m) logits to (c, m) probabilities that sum to 1 per image.
+    """Compute exp(Z) / sum of exp(Z) over each column: logits (c, m) become probabilities (c, m) that sum to 1.
 
-    Subtracting a column's maximum from all of its logits cancels in the quotient, and keeps exp from
-    overflowing: the largest exponent is 0.
+    Subtracting a column's maximum from its logits cancels in the quotient and keeps exp from overflowing: the largest
+    exponent is 0.
     """
     exp_Z: Array = np.exp(Z - Z.max(axis=0))
     probabilities: Array = exp_Z / exp_Z.sum(axis=0)
@@ -86,10 +86,10 @@ def softmax(Z: Array) -> Array:
 
 
 def cross_entropy(Z2: Array, Y: Labels) -> float:
-    """The loss: the mean over images of -log of the probability of the true label, from the logits Z2 (c, m).
+    """Compute the loss, the mean over images of -log(probability of the true label), from the logits Z2 (c, m).
 
-    -log softmax(z)[y] = log(sum of exp(z)) - z[y]. Going through the logits keeps the loss finite where a
-    probability is too small to represent.
+    -log softmax(z)[y] = log(sum of exp(z)) - z[y]. Using the logits keeps the loss finite if a probability is too small
+    to represent.
     """
     shifted = Z2 - Z2.max(axis=0)
     log_sum = np.log(np.exp(shifted).sum(axis=0))
@@ -97,17 +97,17 @@ def cross_entropy(Z2: Array, Y: Labels) -> float:
 
 
 def one_hot(Y: Labels, outputs: int = 10) -> NDArray[np.float64]:
-    """Labels (m,) to a (c, m) matrix whose column for label k is the k-th unit vector: the ideal output."""
+    """Convert labels (m,) to the ideal outputs (c, m): the column for label k is the k-th unit vector."""
     one_hot_Y = np.zeros((outputs, Y.size))
     one_hot_Y[Y, np.arange(Y.size)] = 1
     return one_hot_Y
 
 
 def forward_prop(W1: Array, b1: Array, W2: Array, b2: Array, X: Array) -> tuple[Array, Array, Array, Array]:
-    """Z1 = W1 X + b1, A1 = ReLU(Z1), Z2 = W2 A1 + b2, A2 = softmax(Z2); returns all four.
+    """Compute Z1 = W1 X + b1, A1 = ReLU(Z1), Z2 = W2 A1 + b2 and A2 = softmax(Z2).
 
-    The backward pass needs the intermediate values, so they are returned too. The biases (h, 1) and (c, 1)
-    broadcast over the images.
+    All four are returned, since the backward pass needs the intermediate values. The biases (h, 1) and (c, 1) broadcast
+    over the images.
     """
     Z1 = W1 @ X + b1
     A1 = ReLU(Z1)
@@ -119,14 +119,14 @@ def forward_prop(W1: Array, b1: Array, W2: Array, b2: Array, X: Array) -> tuple[
 def backward_prop(
     Z1: Array, A1: Array, Z2: Array, A2: Array, W1: Array, W2: Array, X: Array, Y: Labels
 ) -> tuple[Array, Array, Array, Array]:
-    """The gradients of the mean cross-entropy: dW1 (h, n), db1 (h, 1), dW2 (c, h), db2 (c, 1).
+    """Compute the gradients of the mean cross-entropy: dW1 (h, n), db1 (h, 1), dW2 (c, h), db2 (c, 1).
 
-    The derivative of cross-entropy after softmax by the logits is A2 - Y: probability minus ideal. The chain
-    rule takes it back through each layer: W2ᵀ dZ2 is the derivative by A1, and ReLU lets it pass where Z1 > 0.
-    A weight's gradient is the product of the error behind it and the value before it, averaged over images;
-    a bias's is that of a weight on a constant input 1.
+    The derivative of the cross-entropy with respect to the logits is A2 - Y: probability minus ideal output. The chain
+    rule propagates it back through each layer: W2ᵀ dZ2 is the derivative with respect to A1, and ReLU passes it where
+    Z1 > 0. The gradient of a weight is the derivative at its output times its input, averaged over images; that of a
+    bias is the same with input 1.
 
-    ``Z2`` and ``W1`` are not needed; they are parameters because the tutorial's signature has them.
+    ``Z2`` and ``W1`` are unused; the tutorial's signature has them.
     """
     m = Y.size
     dZ2 = A2 - one_hot(Y, A2.shape[0]).astype(A2.dtype)
@@ -149,7 +149,7 @@ def update_params(
     db2: Array,
     alpha: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """One step against the gradient, W := W - alpha dW and b := b - alpha db, as new arrays."""
+    """Take one gradient descent step, W := W - alpha dW and b := b - alpha db; return new arrays."""
     W1 = W1 - alpha * dW1
     b1 = b1 - alpha * db1
     W2 = W2 - alpha * dW2
@@ -158,13 +158,13 @@ def update_params(
 
 
 def get_predictions(A2: Array) -> NDArray[np.int64]:
-    """The most probable class of each column: (c, m) to (m,). The first one wins a tie."""
+    """Return the most probable class of each column: (c, m) to (m,). The first class wins a tie."""
     predictions: NDArray[np.int64] = np.argmax(A2, axis=0)
     return predictions
 
 
 def get_accuracy(predictions: Labels, Y: Labels) -> float:
-    """The fraction of predictions (m,) that equal their label."""
+    """Return the fraction of predictions (m,) that equal their label."""
     return float(np.mean(predictions == Y))
 
 
@@ -177,12 +177,11 @@ def gradient_descent(
     outputs: int = 10,
     seed: int | None = None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Train on all images at every iteration; print the accuracy at every tenth; return W1, b1, W2, b2.
+    """Train on all images at every iteration and return W1, b1, W2, b2.
 
-    The accuracy printed at iteration i is that of the parameters before update i, whose forward pass it
-    comes from.
+    Every tenth iteration prints the accuracy of its forward pass, which is that of the parameters before its update.
     """
-    dtype = np.result_type(X.dtype, np.float32)  # whole numbers would round the parameters to 0
+    dtype = np.result_type(X.dtype, np.float32)  # an integer dtype would round the parameters to 0
     W1, b1, W2, b2 = (p.astype(dtype) for p in init_params(X.shape[0], hidden, outputs, seed))
     for i in range(iterations):
         Z1, A1, Z2, A2 = forward_prop(W1, b1, W2, b2, X)
@@ -194,6 +193,6 @@ def gradient_descent(
 
 
 def make_predictions(X: Array, W1: Array, b1: Array, W2: Array, b2: Array) -> NDArray[np.int64]:
-    """The predicted class of each column of X (n, m), as (m,) integers."""
+    """Return the predicted class of each column of X (n, m), as (m,) integers."""
     _, _, _, A2 = forward_prop(W1, b1, W2, b2, X)
     return get_predictions(A2)

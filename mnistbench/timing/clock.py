@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 @dataclass
 class Costs:
-    """Seconds, never mixed.
+    """Seconds of each phase, timed separately.
 
     Attributes:
-        import_: loading the backend's module and libraries; close to 0 where the process had them already.
-        load: moving data and parameters to the device, in the backend's layout.
-        compile: the first call's extra cost: a device context, compiled kernels.
-        train: the iterations.
+        import_: Importing the backend's module and libraries; close to 0 if the process had already loaded them.
+        load: Moving data and parameters to the device, in the backend's layout.
+        compile: Extra time of the first call: compiling kernels, creating a device context.
+        train: Running the iterations.
     """
 
     import_: float = 0.0
@@ -28,16 +28,16 @@ class Costs:
 
     @property
     def total(self) -> float:
-        """Time to trained model: the sum."""
+        """Sum of the four costs: the time until the model is trained."""
         return self.import_ + self.load + self.compile + self.train
 
     def as_dict(self) -> dict[str, float]:
-        """The costs under the names of tables and files."""
+        """Return the costs, keyed as in tables and files."""
         return {name.rstrip("_"): seconds for name, seconds in asdict(self).items()}
 
 
 def timed(function: Callable[[], T]) -> tuple[T, float]:
-    """Call the function; return its result and the seconds it took."""
+    """Call ``function``; return its result and the seconds it took."""
     start = time.perf_counter()
     result = function()
     return result, time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""What makes timings doubtful: rounds that differ, rounds too short, other work on the machine, a slower clock.
+"""Warnings about unreliable timings: differing or short rounds, other work on the machine, a slower clock.
 
-In the manner of pyperf's ``check`` command, and with its thresholds; on medians and ranges, where pyperf takes means
-and standard deviations, since the rounds here are few.
+The checks and thresholds are those of pyperf's ``check`` command, but use medians and ranges instead of means and
+standard deviations, since there are few rounds.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import psutil
 from mnistbench.timing.statistics import median
 
 OUTLIER = 0.50
-"""A timing further than this fraction of the median from the median is an outlier."""
+"""Distance from the median, as a fraction of it, beyond which a timing is an outlier."""
 
 SHORTEST = 1e-3
-"""Seconds. What disturbs a shorter round, such as one interrupt, is no longer small beside it."""
+"""Seconds of the shortest reliable round; a single interrupt distorts a shorter one."""
 
 OTHERS = 0.10
-"""CPUs. If other processes use more than this while timing, it is said."""
+"""Warn if other processes, or the hypervisor, used more CPUs than this while timing."""
 
 SLOWER = 0.10
-"""A CPU that computed slower than its best by more than this fraction, at the middle of the looks, is said to."""
+"""Warn if the CPU's median speed was below its best by more than this fraction."""
 
-_STEPS = 200_000  # of a chain of 2 dependent operations: about 0.2 ms at 4 GHz
-_LOOKS = 3  # the fastest of them counts
+_STEPS = 200_000  # two dependent operations each: about 0.2 ms at 4 GHz
+_LOOKS = 3  # repetitions, of which the fastest counts
 
 _CPUS = Path("/sys/devices/system/cpu")
 
 
 def of_timings(samples: Sequence[float]) -> Iterator[str]:
-    """What is wrong with the seconds of repeated rounds, in words without a subject."""
+    """Yield a warning for each problem with the seconds of repeated rounds."""
     middle = median(samples)
     if middle.noisy:
         yield f"rounds differ by {middle.spread:.0%} of their median"
@@ -51,11 +51,11 @@ def of_timings(samples: Sequence[float]) -> Iterator[str]:
 
 
 class Watch:
-    """Looks at the machine while something is timed. A context manager around all of it; ``look`` between rounds.
+    """Context manager that watches the machine during a measurement. Call :meth:`look` between rounds.
 
     Attributes:
-        others: CPUs that other processes used, on average; None before the end.
-        stolen: CPUs that the hypervisor gave to other machines while this one wanted them; None as ``others``.
+        others: Average number of CPUs that other processes used; None before the end.
+        stolen: Average number of CPUs that the hypervisor withheld (steal time); None before the end.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Watch:
         self.stolen = max(0.0, stolen - stolen_before) / elapsed
 
     def look(self) -> None:
-        """Time a fixed chain of dependent operations: how fast this CPU is just now."""
+        """Time a fixed chain of dependent operations, which shows the current clock of this CPU."""
         seconds = []
         for _ in range(_LOOKS):
             start = time.perf_counter()
@@ -90,7 +90,7 @@ class Watch:
         self._clocks.append(min(seconds))
 
     def warnings(self) -> Iterator[str]:
-        """What was seen, in words."""
+        """Yield a warning for each disturbance seen."""
         if self.others is not None and self.others > OTHERS:
             yield f"other processes used {self.others:.1f} CPUs meanwhile"
         if self.stolen is not None and self.stolen > OTHERS:
@@ -103,8 +103,8 @@ class Watch:
 
 @cache
 def _chain() -> Callable[[int], int]:
-    """Operations each of which needs the one before: they take so many cycles, and depend on nothing else."""
-    from numba import njit  # which only who watches has to load
+    """Compile a chain of dependent operations, whose number of cycles depends on ``steps`` only."""
+    from numba import njit  # slow to load and needed for watching only
 
     @njit(nogil=True)  # type: ignore[untyped-decorator]
     def chain(steps: int) -> int:
@@ -118,12 +118,12 @@ def _chain() -> Callable[[int], int]:
 
 
 def _cpu_seconds() -> tuple[float, float, float]:
-    """CPU seconds so far: of all work on the CPUs this process may use, of its own and its children's, and stolen."""
+    """Return CPU seconds so far: all work on this process's CPUs, that of it and its children, and steal time."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     busy = stolen = 0.0
     for cpu, times in enumerate(psutil.cpu_times(percpu=True)):
         if usable is None or cpu in usable:
-            # Linux counts a guest's time in user's too.
+            # On Linux, user time includes guest time.
             idle = times.idle + sum(getattr(times, name, 0.0) for name in ("iowait", "steal", "guest", "guest_nice"))
             busy += sum(times) - idle
             stolen += getattr(times, "steal", 0.0)
@@ -138,7 +138,7 @@ def _cpu_seconds() -> tuple[float, float, float]:
 
 
 def _throttle_count() -> int:
-    """How often the cores were throttled since the machine started, where Linux tells; else 0."""
+    """Count how often the cores were throttled since the machine started; 0 if unknown."""
     total = 0
     for counter in _CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
         with contextlib.suppress(OSError, ValueError):

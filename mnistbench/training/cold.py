@@ -1,4 +1,4 @@
-"""What a backend costs a process that has just started: run one, and ask it."""
+"""Cold starts: costs of training in a new process, measured by running one."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import Costs
 
-# Compiling longer than this is worth asking what it costs the next process, which finds the result on disk.
+# Seconds of compilation from which a second process is measured, which finds the compiled code on disk.
 _WORTH_CACHING = 0.05
 
-# Where Numba, CuPy, and PyTorch, for the CPU and for a GPU, keep what they compiled.
+# Disk caches of compiled code: Numba, CuPy, PyTorch for the CPU and for a GPU.
 _CACHES = ("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What the first process on a machine pays.
+    """Costs of the first process on a machine.
 
     Attributes:
-        costs: with nothing compiled before; ``train`` is that of one iteration only.
-        compile_cached: what a later process pays for compiling, in seconds; None where compiling costs nothing.
-        peak_memory: the largest resident memory of the process in bytes; None where the system does not tell.
+        costs: Costs with empty compiler caches; ``train`` covers one iteration only.
+        compile_cached: Seconds of compilation in a later process; None if the first spent hardly any.
+        peak_memory: Peak resident memory of the first process in bytes; None if unknown.
     """
 
     costs: Costs
@@ -38,12 +38,12 @@ class ColdStart:
 
 
 def measure(backend: str, workload: Workload, threads: int | None) -> ColdStart:
-    """Train one iteration of a workload on MNIST in a new process, and again in another.
+    """Train one iteration of a workload on MNIST in a new process; if that compiles anything, repeat it in a second.
 
-    The compilers' disk caches are moved to an empty folder for it. JAX has one only where its user asks for it.
+    The compilers' disk caches are moved to an empty folder meanwhile; JAX has one only if its user asked for it.
 
     Raises:
-        MnistbenchError: the process failed; the message is the last line it wrote.
+        MnistbenchError: If the process fails; the message ends with the last line of its stderr.
     """
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | dict.fromkeys(_CACHES, cache)
@@ -59,7 +59,7 @@ def measure(backend: str, workload: Workload, threads: int | None) -> ColdStart:
 def _run(
     backend: str, workload: Workload, threads: int | None, environment: dict[str, str]
 ) -> tuple[Costs, int | None]:
-    """One process: its costs, and its peak memory in bytes."""
+    """Train in one new process; return its costs and its peak memory in bytes."""
     options = {"backend": backend, "threads": threads, "workload": workload.describe()}
     command = [sys.executable, "-c", f"from {__name__} import child; child()", json.dumps(options)]
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -72,11 +72,11 @@ def _run(
 
 
 def child() -> None:
-    """What the new process does: one iteration on the embedded MNIST, or on copies beyond its number of images."""
+    """Train one iteration in the new process, on the embedded MNIST or, if that has too few images, on copies."""
     options = json.loads(sys.argv[1])
     try:
         thread_limits.limit(options["threads"])
-        registry.require(options["backend"])  # before NumPy is loaded, so that its import is in the backend's
+        registry.require(options["backend"])  # before NumPy is loaded, so that its import time counts
 
         from mnistbench import machine
         from mnistbench.datasets.copies import load_images
