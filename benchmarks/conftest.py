@@ -16,7 +16,7 @@ import mnistbench.backends as registry
 from mnistbench import machine, threads
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable
-from mnistbench.task.workload import PRESETS, preset
+from mnistbench.task.presets import PRESETS, preset
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,7 +27,8 @@ from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import storage
-from mnistbench.task.workload import DType, Network, Workload, preset
+from mnistbench.task.presets import preset
+from mnistbench.task.workload import DType, Network, Workload
 from mnistbench.threads import resolve
 from mnistbench.timing.clock import Costs, timed
 from mnistbench.training import loop

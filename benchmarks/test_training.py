@@ -15,7 +15,8 @@ from mnistbench.agreement import Agreement, Trajectory, check_round, check_train
 from mnistbench.datasets import Dataset
 from mnistbench.datasets.copies import load_images
 from mnistbench.results import storage
-from mnistbench.task.workload import DType, Workload, preset
+from mnistbench.task.presets import preset
+from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.clock import timed
 from mnistbench.training import cold, loop
 

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from mnistbench.reference.parameters import load_model as load_model
     from mnistbench.reference.parameters import load_parameters as load_parameters
     from mnistbench.reference.parameters import save_parameters as save_parameters
+    from mnistbench.task.presets import preset as preset
     from mnistbench.task.recipe import Augmentation as Augmentation
     from mnistbench.task.recipe import Optimizer as Optimizer
     from mnistbench.task.recipe import Recipe as Recipe
     from mnistbench.task.recipe import Schedule as Schedule
     from mnistbench.task.workload import Network as Network
     from mnistbench.task.workload import Workload as Workload
-    from mnistbench.task.workload import preset as preset
     from mnistbench.training.crossval import cross_validate as cross_validate
     from mnistbench.training.loop import TrainingResult as TrainingResult
     from mnistbench.training.loop import train as train
@@ -62,7 +62,7 @@ _HOME = {
     "load_data": "datasets",
     "load_model": "reference.parameters",
     "load_parameters": "reference.parameters",
-    "preset": "task.workload",
+    "preset": "task.presets",
     "save_parameters": "reference.parameters",
     "train": "training.loop",
     "train_workload": "training.loop",

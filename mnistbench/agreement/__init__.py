@@ -50,7 +50,8 @@ from mnistbench.datasets import Dataset, Split
 from mnistbench.datasets.copies import load_images
 from mnistbench.reference import mlp
 from mnistbench.reference.parameters import Parameters
-from mnistbench.task.workload import DTYPES, DType, Workload, preset
+from mnistbench.task.presets import preset
+from mnistbench.task.workload import DTYPES, DType, Workload
 
 __all__ = [
     "Agreement",

@@ -19,7 +19,8 @@ from rich.text import Text
 import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.common import Json, Seed, Threads, dtype_named, out, plain_table
-from mnistbench.task.workload import DTYPES, PRESETS
+from mnistbench.task.presets import PRESETS
+from mnistbench.task.workload import DTYPES
 
 if TYPE_CHECKING:
     from mnistbench.agreement import Agreement
@@ -123,7 +124,7 @@ def compare(
     from mnistbench.comparison.processes import available_elsewhere
     from mnistbench.comparison.table import table
     from mnistbench.datasets.copies import load_images
-    from mnistbench.task.workload import variant
+    from mnistbench.task.presets import variant
 
     task = variant(workload, seed, images, hidden, iterations)
     if results is not None:

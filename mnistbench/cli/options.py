@@ -16,6 +16,7 @@ import typer
 
 from mnistbench.cli.common import Data, Seed, Threads, dtype_named
 from mnistbench.exceptions import OptionError
+from mnistbench.task.presets import PRESETS, PUBLISHED, Published, preset
 from mnistbench.task.recipe import (
     ACTIVATIONS,
     DISTORTIONS,
@@ -27,7 +28,7 @@ from mnistbench.task.recipe import (
     Recipe,
     Schedule,
 )
-from mnistbench.task.workload import PRESETS, PUBLISHED, Network, Published, Workload, preset
+from mnistbench.task.workload import Network, Workload
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -159,13 +160,13 @@ class TrainingOptions:
             for name in names:
                 if name not in DISTORTIONS:
                     raise OptionError(f"--augment {self.augment}: choose from {', '.join(DISTORTIONS)}, or none")
-            start = Augmentation(**{name: _DISTORTED[name] for name in names})
+            start = Augmentation(**dict(_DISTORTED[name] for name in names))
         given = self._given("shift", "rotate", "elastic_alpha", "elastic_sigma")
         for name in given:
-            if not getattr(start, distortion := name.partition("_")[0]):
+            distortion = name.partition("_")[0]
+            if not getattr(start, _DISTORTED[distortion][0]):
                 raise OptionError(f"{_flag(name)}: has no effect without --augment {distortion}")
-        field = {"elastic_alpha": "elastic", "elastic_sigma": "sigma"}
-        return replace(start, **{field.get(name, name): value for name, value in given.items()})
+        return replace(start, **given)
 
     def task(self, dataset: Dataset) -> Workload:
         """The workload on a data set's training images, with the preset's name if it is the preset.
@@ -241,7 +242,12 @@ _OPTIMIZERS_WITH = {
     "weight_decay": ("adamw",),
 }
 
-_DISTORTED: dict[str, Any] = {"shift": 2, "rotate": 15.0, "elastic": 34.0}
+# The field that turns a distortion on, and its value where none is given.
+_DISTORTED: dict[str, tuple[str, Any]] = {
+    "shift": ("shift", 2),
+    "rotate": ("rotate", 15.0),
+    "elastic": ("elastic_alpha", 34.0),
+}
 
 
 def _flag(name: str) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mnistbench.cli.common import out, plain_table
-from mnistbench.task.workload import Published, Workload
+from mnistbench.task.presets import Published
+from mnistbench.task.summary import training_summary
+from mnistbench.task.workload import Workload
 
 if TYPE_CHECKING:
     from mnistbench.training.crossval import CrossValidation
@@ -87,7 +89,7 @@ def drawn_training(workload: Workload) -> str:
     if not workload.beyond_classic:
         return ""
     batches = ". Train: of the last batch of an epoch, and at the end of all images"
-    return f"{workload.network}: {workload.training}{batches if workload.recipe.batch_size else ''}"
+    return f"{workload.network}: {training_summary(workload)}{batches if workload.recipe.batch_size else ''}"
 
 
 def print_result(result: TrainingResult, published: Published | None, written: list[Path]) -> None:
@@ -98,7 +100,7 @@ def print_result(result: TrainingResult, published: Published | None, written: l
         f"{duration(workload, result.iterations)} on {facts['device']}, {facts['threads']} threads"
     )
     if workload.beyond_classic:
-        out.print(f"training   {workload.training}")
+        out.print(f"training   {training_summary(workload)}")
     if result.updates < workload.iterations:
         out.print(f"parameters of {duration(workload, result.updates)}, with the least dev loss of all reported")
     shares = {"train": result.accuracy, "dev": result.dev_accuracy, "test": result.test_accuracy}
@@ -123,7 +125,7 @@ def print_crossval(found: CrossValidation) -> None:
         f"{task.images:,} images to train on, {duration(task, task.iterations)} each on {facts['device']}"
     )
     if task.beyond_classic:
-        out.print(f"training   {task.training}")
+        out.print(f"training   {training_summary(task)}")
     table = plain_table()
     for heading in ("fold", "accuracy", "train", "loss", "seconds"):
         table.add_column(heading, justify="right")

@@ -22,7 +22,8 @@ from mnistbench.cli.printing import (
     training_record,
 )
 from mnistbench.exceptions import OptionError
-from mnistbench.task.workload import PUBLISHED, DType
+from mnistbench.task.presets import PUBLISHED
+from mnistbench.task.workload import DType
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset

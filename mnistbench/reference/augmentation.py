@@ -68,14 +68,14 @@ def tables(augmentation: Augmentation, image_shape: tuple[int, int]) -> Tables:
     angles = np.linspace(-1, 1, ANGLES) * math.radians(augmentation.rotate)
     cosines, sines = (np.rint(values * 2**TURN_BITS).astype(np.int32) for values in (np.cos(angles), np.sin(angles)))
     # For images that are one long row, the smoothing matrices would be larger than the data set.
-    height, width = image_shape if augmentation.elastic else (0, 0)
+    height, width = image_shape if augmentation.elastic_alpha else (0, 0)
     return Tables(
         augmentation.shift,
         cosines,
         sines,
-        _smoothing(height, augmentation.sigma),
-        _smoothing(width, augmentation.sigma).T,
-        round(augmentation.elastic / 255 * 2**BEND_BITS),
+        _smoothing(height, augmentation.elastic_sigma),
+        _smoothing(width, augmentation.elastic_sigma).T,
+        round(augmentation.elastic_alpha / 255 * 2**BEND_BITS),
     )
 
 
@@ -102,7 +102,7 @@ def augmented(
     height, width = image_shape
     table = tables(augmentation, image_shape)
     rows, columns = _turned(table, places, image_shape, seed, epoch)
-    if augmentation.elastic:
+    if augmentation.elastic_alpha:
         field = counter.threefry(
             counter.key(seed, counter.ELASTIC, epoch), (places[:, None], np.arange(height * width))
         )

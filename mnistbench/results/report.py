@@ -18,7 +18,7 @@ from mnistbench import charts
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.results import reproduction, storage
-from mnistbench.task.workload import PRESETS
+from mnistbench.task.presets import PRESETS
 from mnistbench.timing.statistics import NOISY_SPREAD
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.files import require_writable, write_text
-from mnistbench.task.workload import PUBLISHED, DType, Workload, preset
+from mnistbench.task.presets import PUBLISHED, preset
+from mnistbench.task.summary import training_summary
+from mnistbench.task.workload import DType, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,6 +124,11 @@ def _task(workload: Workload) -> dict[str, Any]:
     return {key: value for key, value in workload.describe().items() if key not in ("seed", "dtype")}
 
 
+def _workload(document: dict[str, Any], run: dict[str, Any]) -> Workload:
+    """The workload of a run in a file, also of one that an earlier version wrote."""
+    return Workload.from_description({**document["workload"], "seed": run["seed"], "dtype": run["dtype"]})
+
+
 def _store(path: Path, name: str, run: dict[str, Any]) -> None:
     """Write a run to the file, in the place of an older one."""
     from mnistbench import machine
@@ -129,7 +136,7 @@ def _store(path: Path, name: str, run: dict[str, Any]) -> None:
     published, task = PUBLISHED[name], _task(preset(name))
     stored = _read(path) if path.exists() else {}
     identity = ("backend", "dtype", "seed")
-    same = stored.get("workload") == task
+    same = bool(stored) and _task(_workload(stored, run)) == task
     others = [old for old in stored["runs"] if any(old[k] != run[k] for k in identity)] if same else []
     runs = sorted([*others, run], key=lambda run: [run[key] for key in identity])
     document = {
@@ -156,6 +163,7 @@ def _read(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or not document["runs"]:
             raise ValueError("of another schema, or without a run")
+        _workload(document, document["runs"][0])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise MnistbenchError(f"{path}: not a file of test errors ({reason}); remove or restore it") from error
@@ -194,12 +202,12 @@ def load(folder: Path) -> pd.DataFrame:
 def _records(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     published = document["published"]
     for run in document["runs"]:
-        workload = Workload.from_description({**document["workload"], "seed": run["seed"], "dtype": run["dtype"]})
+        workload = _workload(document, run)
         yield {
             **run,
             "workload": workload.name,
             "network": str(workload.network),
-            "training": workload.training,
+            "training": training_summary(workload),
             "published": published["test_error"],
             "source": published["source"],
             "method": published["method"],

@@ -114,13 +114,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What every image goes through anew in every epoch; :mod:`mnistbench.reference.augmentation` says how.
+    """Random distortions of every training image, drawn anew in every epoch by
+    :mod:`mnistbench.reference.augmentation`.
 
     Attributes:
-        shift: up to so many whole pixels to each side.
-        rotate: by up to so many degrees either way.
-        elastic: the factor alpha of a smoothed field of random displacements; 34 in Simard et al. 2003.
-        sigma: the standard deviation, in pixels, of the Gaussian that smooths it; 4 there.
+        shift: largest shift to each side, in whole pixels.
+        rotate: largest rotation either way, in degrees.
+        elastic_alpha: factor of a smoothed field of random displacements; 34 in Simard et al. 2003.
+        elastic_sigma: standard deviation, in pixels, of the Gaussian that smooths the field; 4 there.
 
     Raises:
         OptionError: a value out of its range, beyond which the arithmetic in whole numbers would overflow.
@@ -128,18 +129,18 @@ class Augmentation:
 
     shift: int = 0
     rotate: float = 0.0
-    elastic: float = 0.0
-    sigma: float = 4.0
+    elastic_alpha: float = 0.0
+    elastic_sigma: float = 4.0
 
     def __post_init__(self) -> None:
         _require(self.shift in range(65), "shift", self.shift, "a whole number of pixels from 0 to 64")
         _require(0 <= self.rotate <= 180, "rotation", self.rotate, "from 0 to 180 degrees")
-        _require(0 <= self.elastic <= 500, "elastic alpha", self.elastic, "from 0 to 500")
-        _require(0.5 <= self.sigma <= 16, "elastic sigma", self.sigma, "from 0.5 to 16 pixels")
+        _require(0 <= self.elastic_alpha <= 500, "elastic alpha", self.elastic_alpha, "from 0 to 500")
+        _require(0.5 <= self.elastic_sigma <= 16, "elastic sigma", self.elastic_sigma, "from 0.5 to 16 pixels")
 
     def __bool__(self) -> bool:
         """Whether anything is changed."""
-        return bool(self.shift or self.rotate or self.elastic)
+        return bool(self.shift or self.rotate or self.elastic_alpha)
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,11 @@ class Recipe:
 
     @classmethod
     def from_description(cls, fields: dict[str, Any]) -> Recipe:
-        """What :meth:`describe` gave, as a recipe again."""
+        """The recipe that :meth:`describe` described, in this version or an earlier one."""
         parts = {"optimizer": Optimizer, "schedule": Schedule, "augmentation": Augmentation}
-        return cls(**{**fields, "dropout": tuple(fields["dropout"])} | {n: c(**fields[n]) for n, c in parts.items()})
+        found = {name: part(**{_RENAMED.get(n, n): v for n, v in fields[name].items()}) for name, part in parts.items()}
+        return cls(**fields | {"dropout": tuple(fields["dropout"])} | found)
+
+
+# Fields of descriptions that were stored under another name.
+_RENAMED = {"elastic": "elastic_alpha", "sigma": "elastic_sigma"}

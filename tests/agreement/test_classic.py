@@ -24,7 +24,8 @@ from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnknownBackend
 from mnistbench.reference.parameters import Array, Parameters
-from mnistbench.task.workload import DTYPES, DType, Workload, preset
+from mnistbench.task.presets import preset
+from mnistbench.task.workload import DTYPES, DType, Workload
 
 Four = tuple[Array, Array, Array, Array]
 

@@ -26,8 +26,9 @@ from mnistbench.agreement import (
 from mnistbench.backends.numpy import NumpyMlpTrainer
 from mnistbench.exceptions import UnsupportedWorkload
 from mnistbench.reference import mlp
+from mnistbench.task.presets import PRESETS
 from mnistbench.task.recipe import Optimizer, Recipe
-from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
+from mnistbench.task.workload import DTYPES, DType, Network, Workload
 from tests.faults.wrong_training import ALL_OF_IT, FAULTS, InAnotherOrder, Steps
 from tests.support import options
 from tests.support.builders import identical

@@ -44,7 +44,7 @@ def workload(
     return Workload(network, IMAGES, 12, learning_rate, "float64", seed=2**35 + 3, recipe=options)
 
 
-BENT = Augmentation(shift=2, rotate=20.0, elastic=30.0, sigma=2.5)
+BENT = Augmentation(shift=2, rotate=20.0, elastic_alpha=30.0, elastic_sigma=2.5)
 CASES: dict[str, Workload] = {
     **{activation: workload(activation=activation) for activation in ACTIVATIONS},
     "no hidden layer": workload(()),
@@ -65,7 +65,7 @@ CASES: dict[str, Workload] = {
     "step": workload(schedule=Schedule("step", every=1, factor=0.5)),
     "shift": workload(augmentation=Augmentation(shift=3)),
     "rotation": workload(augmentation=Augmentation(rotate=30.0)),
-    "elastic": workload(augmentation=Augmentation(elastic=34.0, sigma=4.0)),
+    "elastic": workload(augmentation=Augmentation(elastic_alpha=34.0, elastic_sigma=4.0)),
     **{name: workload((7, 6), learning_rate=0.02, optimizer=Optimizer(name)) for name in OPTIMIZERS},
     "nesterov without momentum": workload(optimizer=Optimizer("nesterov", momentum=0.0)),
     "other constants": workload(
@@ -200,9 +200,9 @@ def test_orders_and_masks_are_the_reference_s_bit_for_bit(peer: str, seed: int, 
     [
         Augmentation(shift=2),
         Augmentation(rotate=15.0),
-        Augmentation(elastic=34.0),
-        Augmentation(shift=64, rotate=180.0, elastic=500.0, sigma=16.0),
-        Augmentation(shift=1, rotate=20.0, elastic=120.0, sigma=0.5),
+        Augmentation(elastic_alpha=34.0),
+        Augmentation(shift=64, rotate=180.0, elastic_alpha=500.0, elastic_sigma=16.0),
+        Augmentation(shift=1, rotate=20.0, elastic_alpha=120.0, elastic_sigma=0.5),
     ],
     ids=str,
 )

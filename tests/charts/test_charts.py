@@ -29,7 +29,7 @@ from mnistbench import charts
 from mnistbench.charts import page, storage
 from mnistbench.exceptions import DataError, MnistbenchError
 from mnistbench.results import reproduction
-from mnistbench.task.workload import PUBLISHED
+from mnistbench.task.presets import PUBLISHED
 from tests.support import builders
 from tests.support.paths import ROOT
 

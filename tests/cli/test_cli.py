@@ -32,7 +32,8 @@ from mnistbench.machine import limits
 from mnistbench.machine.rates import Blas, Level, Limits
 from mnistbench.reference.parameters import Parameters, load_model, load_parameters, save_parameters
 from mnistbench.results import storage
-from mnistbench.task.workload import PRESETS, Network
+from mnistbench.task.presets import PRESETS
+from mnistbench.task.workload import Network
 from mnistbench.threads import usable_cpus
 from tests.results.test_report import document, entry
 

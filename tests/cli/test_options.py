@@ -9,8 +9,9 @@ import pytest
 
 from mnistbench.cli.options import TrainingOptions
 from mnistbench.exceptions import DataError, OptionError
+from mnistbench.task.presets import PUBLISHED, preset
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.task.workload import PUBLISHED, Network, Workload, preset
+from mnistbench.task.workload import Network, Workload
 from tests.support import builders
 
 DATA = builders.dataset(60, 20, 3)
@@ -65,7 +66,7 @@ def test_constants_reach_what_they_are_of() -> None:
     stepping = recipe(schedule="step", schedule_every=3, schedule_factor=0.5).schedule
     assert stepping == Schedule("step", 3, 0.5)
     bent = recipe(augment="elastic,rotate", elastic_alpha=20, elastic_sigma=5, rotate=3).augmentation
-    assert bent == Augmentation(rotate=3, elastic=20, sigma=5)
+    assert bent == Augmentation(rotate=3, elastic_alpha=20, elastic_sigma=5)
     assert recipe(hidden="7,5", dropout="0.2,0.5").dropout == (0.2, 0.5)
 
 

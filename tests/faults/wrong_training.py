@@ -96,7 +96,7 @@ ALL_OF_IT: dict[str, Any] = {
     "optimizer": Optimizer("adam"),
     "batch_size": 16,
     "schedule": Schedule("step", every=1, factor=0.5),
-    "augmentation": Augmentation(shift=2, rotate=20.0, elastic=20.0, sigma=1.5),
+    "augmentation": Augmentation(shift=2, rotate=20.0, elastic_alpha=20.0, elastic_sigma=1.5),
 }
 """What an implementation with every option does, unless a fault says otherwise."""
 
@@ -426,7 +426,7 @@ class AugmentedInAnotherOrder(OtherImages):
 
     def augmented(self, images: Any, places: Any, shape: Any, change: Any, seed: int, epoch: int) -> Any:
         bent = AUGMENTED(images, places, shape, replace(change, shift=0, rotate=0.0), seed, epoch)
-        return AUGMENTED(bent, places, shape, replace(change, elastic=0.0), seed, epoch)
+        return AUGMENTED(bent, places, shape, replace(change, elastic_alpha=0.0), seed, epoch)
 
 
 @fault()

@@ -87,7 +87,7 @@ def test_angles_are_spread_evenly() -> None:
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 4.0, 16.0])
 @pytest.mark.parametrize("shape", [(28, 28), (5, 7), (1, 1), (40, 3)])
 def test_the_field_is_smoothed_by_scipy_s_gaussian(shape: tuple[int, int], sigma: float) -> None:
-    table = tables(Augmentation(elastic=34.0, sigma=sigma), shape)
+    table = tables(Augmentation(elastic_alpha=34.0, elastic_sigma=sigma), shape)
     field = np.random.default_rng(0).uniform(-1, 1, shape)
     found = table.smooth_rows @ field @ table.smooth_columns / 2**16
     radius = math.ceil(3 * sigma)
@@ -99,7 +99,7 @@ def test_the_field_is_smoothed_by_scipy_s_gaussian(shape: tuple[int, int], sigma
 
 @given(st.floats(0.5, 16), st.integers(1, 40))
 def test_weights_of_the_gaussian_are_whole_symmetric_and_sum_to_256(sigma: float, size: int) -> None:
-    weights = tables(Augmentation(elastic=1, sigma=sigma), (size, 1)).smooth_rows
+    weights = tables(Augmentation(elastic_alpha=1, elastic_sigma=sigma), (size, 1)).smooth_rows
     assert weights.dtype == np.int32
     assert (weights == weights.T).all()
     assert weights.min() >= 0
@@ -109,7 +109,7 @@ def test_weights_of_the_gaussian_are_whole_symmetric_and_sum_to_256(sigma: float
 
 def test_elastic_displacements_are_as_large_as_alpha_says() -> None:
     """A smoothed uniform field has a standard deviation of 1 / sqrt(3) times the root of the weights' squares' sum."""
-    shape, change = (41, 41), Augmentation(elastic=34.0, sigma=4.0)
+    shape, change = (41, 41), Augmentation(elastic_alpha=34.0, elastic_sigma=4.0)
     table = tables(change, shape)
     words = counter.threefry(counter.key(0, counter.ELASTIC, 0), (np.arange(300)[:, None], np.arange(41 * 41)))
     found = [augmentation._displacements(table, word, shape)[:, 20, 20] / 256 for word in words]
@@ -126,7 +126,7 @@ def test_elastic_displacements_are_as_large_as_alpha_says() -> None:
 def test_float32_smooths_exactly(shape: tuple[int, int], sigma: float) -> None:
     """Against 64-bit integers, with the largest values too."""
     height, width = shape
-    table = tables(Augmentation(elastic=500.0, sigma=sigma), shape)
+    table = tables(Augmentation(elastic_alpha=500.0, elastic_sigma=sigma), shape)
     words = np.random.default_rng(0).integers(0, 2**32, (4, height * width), dtype=np.uint32)
     words[0], words[1] = 0xFFFFFFFF, 0
     field = (2 * (words >> np.uint32(24)).astype(np.int64) - 255).reshape(-1, height, width)
@@ -165,7 +165,7 @@ def by_pixel(image: Any, place: int, shape: tuple[int, int], change: Augmentatio
             y, x = 2 * row - (height - 1), 2 * column - (width - 1)
             at_row = ((cosine * y - sine * x + 64) >> 7) + 128 * (height - 1) + 256 * down
             at_column = ((sine * y + cosine * x + 64) >> 7) + 128 * (width - 1) + 256 * right
-            if change.elastic:
+            if change.elastic_alpha:
                 at_row += displacement(0, row, column)
                 at_column += displacement(1, row, column)
             (i, u), (j, v) = divmod(at_row, 256), divmod(at_column, 256)
@@ -195,14 +195,14 @@ def test_an_image_is_the_same_in_whatever_batch(
 
 
 def test_many_images_come_in_parts_that_do_not_show() -> None:
-    shape, change = (4, 5), Augmentation(shift=1, rotate=30.0, elastic=20.0, sigma=1.0)
+    shape, change = (4, 5), Augmentation(shift=1, rotate=30.0, elastic_alpha=20.0, elastic_sigma=1.0)
     images, places = noise(2500, shape), np.arange(2500)[::-1]
     found = augmented(images, places, shape, change, 0, 3)
     parts = [augmented(images[i : i + 7], places[i : i + 7], shape, change, 0, 3) for i in range(0, 2500, 7)]
     assert np.array_equal(found, np.concatenate(parts))
 
 
-@pytest.mark.parametrize("change", [Augmentation(shift=2), Augmentation(rotate=20.0), Augmentation(elastic=34.0)])
+@pytest.mark.parametrize("change", [Augmentation(shift=2), Augmentation(rotate=20.0), Augmentation(elastic_alpha=34.0)])
 def test_images_differ_by_place_epoch_and_seed_and_the_caller_s_stay(change: Augmentation) -> None:
     shape = (12, 12)
     images = np.repeat(noise(1, shape), 60, axis=0)

@@ -110,7 +110,7 @@ GRADIENTS: dict[str, Workload] = {
     "dropout": small((5, 4), dropout=(0.3, 0.5)),
     "dropout of relu": small((5, 4), "relu", dropout=(0.5,)),
     "dropout of sigmoid": small((5, 4), "sigmoid", dropout=(0.5,)),
-    "augmentation": small((4,), augmentation=Augmentation(shift=1, rotate=20.0, elastic=5.0, sigma=0.5)),
+    "augmentation": small((4,), augmentation=Augmentation(shift=1, rotate=20.0, elastic_alpha=5.0, elastic_sigma=0.5)),
     "everything": small((5, 4), "leaky-relu", l2=1.0, dropout=(0.3,), augmentation=Augmentation(rotate=90.0)),
 }  # fmt: skip
 

@@ -13,7 +13,8 @@ from mnistbench.datasets.copies import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.evaluation import score
 from mnistbench.results import reproduction
-from mnistbench.task.workload import PRESETS, Network, preset
+from mnistbench.task.presets import PRESETS, preset
+from mnistbench.task.workload import Network
 from mnistbench.training.loop import train_workload
 
 
@@ -64,6 +65,14 @@ def test_runs_are_added_and_those_of_the_same_seed_replaced(tmp_path: Path) -> N
     other = measure(tmp_path, 0, dtype="float64")
     assert [(run["dtype"], run["seed"]) for run in other["runs"]] == [("float32", 0), ("float32", 1), ("float64", 0)]
     assert [*other["mean_test_error"]] == ["numpy float32", "numpy float64"]
+
+
+def test_runs_stay_whose_description_has_the_names_of_an_earlier_version(tmp_path: Path) -> None:
+    path = reproduction.measure("simard", [0], tmp_path, "numpy", threads=1)
+    path.write_text(path.read_text().replace("elastic_alpha", "elastic").replace("elastic_sigma", "sigma"))
+    document = measure(tmp_path, 1)
+    assert [run["seed"] for run in document["runs"]] == [0, 1]
+    assert [*document["workload"]["recipe"]["augmentation"]] == ["shift", "rotate", "elastic_alpha", "elastic_sigma"]
 
 
 def test_runs_of_another_recipe_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.results import storage
-from mnistbench.task.workload import DTYPES, DType, Workload, preset
+from mnistbench.task.presets import preset
+from mnistbench.task.workload import DTYPES, DType, Workload
 from mnistbench.timing import statistics
 from mnistbench.timing.clock import Costs, timed
 from mnistbench.training.cold import ColdStart

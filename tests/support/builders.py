@@ -11,7 +11,8 @@ import numpy as np
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
 from mnistbench.results import reproduction
-from mnistbench.task.workload import PUBLISHED, DType, Workload, preset
+from mnistbench.task.presets import PUBLISHED, preset
+from mnistbench.task.workload import DType, Workload
 
 
 def split(rng: np.random.Generator, images: int, pixels: int, labels: int, ink: float) -> Split:

@@ -29,8 +29,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "augmentation": {
         "shift": Augmentation(shift=2),
         "rotate": Augmentation(rotate=30.0),
-        "elastic": Augmentation(elastic=30.0, sigma=1.5),
-        "all": Augmentation(shift=1, rotate=180.0, elastic=12.0, sigma=0.7),
+        "elastic": Augmentation(elastic_alpha=30.0, elastic_sigma=1.5),
+        "all": Augmentation(shift=1, rotate=180.0, elastic_alpha=12.0, elastic_sigma=0.7),
     },
 }
 """For each option its values, under a name."""

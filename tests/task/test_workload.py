@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mnistbench import reference
 from mnistbench.exceptions import OptionError
 from mnistbench.task.recipe import Recipe
-from mnistbench.task.workload import PRESETS, PUBLISHED, DType, Network, Workload, preset, variant
+from mnistbench.task.workload import DType, Network, Workload
 
 sizes = st.integers(1, 12)
 
@@ -39,26 +39,6 @@ def test_dense_flops_are_those_of_the_reference(n: int, h: int, c: int, m: int) 
     Z1, A1, Z2, A2 = reference.forward_prop(W1, b1, W2, b2, X)
     reference.backward_prop(Z1, A1, Z2, A2, W1, W2, X, rng.integers(0, c, m))
     assert Workload(Network((n, h, c)), m).dense_flops == Counting.operations
-
-
-def test_classic_is_the_tutorials_task() -> None:
-    classic = preset("classic")
-    assert classic.network == Network((784, 10, 10))
-    assert (classic.images, classic.iterations, classic.learning_rate) == (41_000, 500, 0.10)
-    assert (classic.dtype, classic.seed, classic.name) == ("float32", 0, "classic")
-    # Two products with W1's shape (forward, gradient) and three with W2's, 2 operations a weight and image.
-    assert classic.dense_flops == 41_000 * 2 * (2 * 7840 + 3 * 100)
-    assert classic.image_bytes == 41_000 * 784
-
-
-def test_presets_carry_their_name_and_are_taken_in_a_dtype_and_seed(dtype: DType) -> None:
-    for name, task in PRESETS.items():
-        assert preset(name, dtype, 7) == replace(task, name=name, dtype=dtype, seed=7)
-
-
-def test_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"^workload 'clasic': choose from classic, smoke, smoke-deep, wide, "):
-        preset("clasic")
 
 
 @pytest.mark.parametrize(
@@ -123,40 +103,9 @@ def test_with_dtype_changes_nothing_else(dtype: DType) -> None:
     assert task.with_dtype(dtype).itemsize == np.dtype(dtype).itemsize
 
 
-def test_published_errors_are_of_presets_that_train_on_all_images() -> None:
-    for name, published in PUBLISHED.items():
-        task = preset(name)
-        assert task.images == 60_000
-        assert str(task.network) in published.method
-        assert 0.005 < published.error < 0.05
-        assert published.source.split()[-1] in ("1998", "2003")
-    assert preset("simard-elastic").recipe.augmentation.elastic > 0
-
-
-def test_presets_of_larger_networks_train_whole_epochs_in_batches() -> None:
-    for task in PRESETS.values():
-        if task.beyond_classic:
-            assert task.batch_size == 128
-            assert task.iterations % task.iterations_per_epoch == 0
-    assert (preset("wide").network.hidden, preset("deep").network.hidden) == ((800,), (500, 150))
-    assert preset("wide").iterations == preset("wide").iterations_per_epoch == 461
-
-
 def test_a_number_of_epochs() -> None:
     task = Workload(Network((4, 3, 2)), 10, recipe=Recipe(batch_size=4))
     assert task.for_epochs(7).iterations == 21
     assert replace(task, recipe=Recipe()).for_epochs(7).iterations == 7
     with pytest.raises(OptionError, match=r"^0 epochs: at least 1 is needed$"):
         task.for_epochs(0)
-
-
-def test_a_variant_is_named_by_its_sizes_and_the_recipe_it_has() -> None:
-    assert variant("classic", hidden=32).name == "784-32-10x41000x500"
-    assert variant("classic", seed=7, images=100).name == "784-10-10x100x500-seed7"
-    assert variant("wide", hidden=8, iterations=3).name == "wide-784-8-10x59000x3"
-    assert variant("wide") == preset("wide")
-
-
-def test_a_workload_with_a_recipe_comes_back_from_its_description() -> None:
-    for task in PRESETS.values():
-        assert Workload.from_description(json.loads(json.dumps(task.describe()))) == task

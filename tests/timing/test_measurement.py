@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from mnistbench import machine
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.task.workload import Workload, preset
+from mnistbench.task.presets import preset
+from mnistbench.task.workload import Workload
 from mnistbench.threads import usable_cpus
 from mnistbench.timing.clock import Costs, timed
 from mnistbench.timing.statistics import NOISY_SPREAD, median

@@ -61,7 +61,7 @@ def augmented(
     height, width = image_shape
     table = augmentation.tables(change, image_shape)
     rows, columns = _turned(table, places, image_shape, key_of(seed, counter.PLACE, epoch))
-    if change.elastic:
+    if change.elastic_alpha:
         pixels = jnp.arange(height * width, dtype="uint32")
         field = threefry(key_of(seed, counter.ELASTIC, epoch), places.astype("uint32")[:, None], pixels)
         down, right = (_displacements(table, word.reshape(-1, height, width)) for word in field)

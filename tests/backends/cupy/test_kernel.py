@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from mnistbench import reference
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.reference.parameters import Parameters
-from mnistbench.task.workload import DTYPES, PRESETS, DType, Network, Workload
+from mnistbench.task.presets import PRESETS
+from mnistbench.task.workload import DTYPES, DType, Network, Workload
 from tests.support.cuda import host
 from tests.support.cuda.host import needs_compiler
 

@@ -110,7 +110,7 @@ def test_images_too_large_for_shared_memory_are_refused_where_they_are_bent(
     dataset = replace(builders.dataset(3, 4_200, 2), image_shape=(60, 70))
     for elastic, bytes_of_a_block in ((0, 1_000), (30, 70_000)):
         cupy.attributes["MaxSharedMemoryPerBlockOptin"] = bytes_of_a_block
-        change = Augmentation(shift=1, elastic=elastic)
+        change = Augmentation(shift=1, elastic_alpha=elastic)
         workload = Workload(Network((4_200, 2, 2)), 3, 1, recipe=Recipe(augmentation=change))
         with started(cupy_backend, workload, dataset) as trainer:
             trainer.advance(1)

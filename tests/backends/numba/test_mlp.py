@@ -207,7 +207,7 @@ def _warp_all(
 @pytest.mark.parametrize("shape", [(28, 28), (9, 11), (1, 40), (33, 7)], ids=str)
 @pytest.mark.parametrize(
     "change",
-    [Augmentation(2), Augmentation(rotate=30), Augmentation(elastic=34), Augmentation(3, 180, 500, 0.5)],
+    [Augmentation(2), Augmentation(rotate=30), Augmentation(elastic_alpha=34), Augmentation(3, 180, 500, 0.5)],
     ids=str,
 )
 def test_augmented_images_are_the_references(shape: tuple[int, int], change: Augmentation) -> None:

@@ -195,7 +195,7 @@ def test_pixels_are_divided_exactly(dtype: DType) -> None:
     assert X[0].tolist() == expected.tolist()
 
 
-BENT = Augmentation(shift=2, rotate=20.0, elastic=30.0)
+BENT = Augmentation(shift=2, rotate=20.0, elastic_alpha=30.0)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mnistbench.task.workload import Network, Workload
 from tests.support import builders
 
 IMAGES, HEIGHT, WIDTH, CLASSES = 37, 5, 7, 5
-ALL_CHANGES = Augmentation(shift=2, rotate=20, elastic=30, sigma=1.5)
+ALL_CHANGES = Augmentation(shift=2, rotate=20, elastic_alpha=30, elastic_sigma=1.5)
 
 
 def data(images: int = IMAGES) -> Dataset:
@@ -47,7 +47,7 @@ TASKS = {
     "step": task(schedule=Schedule("step", every=1, factor=0.5)),
     "shift": task(augmentation=Augmentation(shift=2)),
     "rotate": task(augmentation=Augmentation(rotate=30), batch_size=None),
-    "elastic": task(augmentation=Augmentation(elastic=30, sigma=1.0)),
+    "elastic": task(augmentation=Augmentation(elastic_alpha=30, elastic_sigma=1.0)),
     "all changes": task(augmentation=ALL_CHANGES),
     **{f"activation {name}": task(activation=name, dropout=(0.2, 0.4)) for name in ACTIVATIONS},
     **{f"optimizer {name}": task(optimizer=Optimizer(name), l2=0.1) for name in OPTIMIZERS},
@@ -67,7 +67,7 @@ TASKS = {
         dropout=(0.5,),
         optimizer=Optimizer("nesterov", momentum=0.8),
         schedule=Schedule("step", every=1, factor=0.3),
-        augmentation=Augmentation(shift=1, elastic=10),
+        augmentation=Augmentation(shift=1, elastic_alpha=10),
         batch_size=None,
     ),
 }
