@@ -1,0 +1,88 @@
+"""Numbers, quantities and exceptions in words: the same in a table, a chart and a terminal."""
+
+from __future__ import annotations
+
+import math
+
+TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
+
+_PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6))
+_BINARY = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write ``digits`` significant digits, never in exponent form: 1.02, 22.8, 41,000."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    value = _rounded(value, digits)
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def quantity(value: float, unit: str, digits: int = 3) -> str:
+    """Write a quantity with the SI prefix that suits its size: 684 GFLOP/s, 1.20 TB/s."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    rounded = abs(_rounded(value, digits))
+    prefix, size = next((found for found in _PREFIXES if rounded >= found[1]), ("n", 1e-9))
+    return f"{significant(value / size, digits)} {prefix}{unit}"
+
+
+def seconds(value: float, digits: int = 3) -> str:
+    """Write a duration: 10.9 s, 624 ms, 870 µs."""
+    return quantity(value, "s", digits) if _rounded(value, digits) < 1000 else f"{significant(value, digits)} s"
+
+
+def times(ratio: float, digits: int = 3) -> str:
+    """Write a ratio: 24.1×, 1.00×, 1,020×; one that fits into no column as 2.1×10⁹×."""
+    text = significant(ratio, digits) if ratio == 0 or 1e-3 <= ratio < 1e5 or math.isinf(ratio) else scientific(ratio)
+    return f"{text.replace('inf', '∞')}{TIMES}"
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """Write a mantissa and a power of ten: 3.1×10⁻⁷; a power of ten alone as 10⁻⁷."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if float(mantissa) == 1 else f"{mantissa}{TIMES}{power}"
+
+
+def abbreviated(value: float) -> str:
+    """Write a large number with a suffix: 41k for 41,000."""
+    suffix, unit = next((found for found in (("M", 1e6), ("k", 1e3)) if value >= found[1]), ("", 1.0))
+    return f"{value / unit:.4g}{suffix}"
+
+
+def percent(share: float, decimals: int | None = 1) -> str:
+    """Write a share: 85.7%; with ``decimals=None`` as many digits as it has, as a published error: 0.7%."""
+    return f"{100 * share:g}%" if decimals is None else f"{share:.{decimals}%}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes: 48 KiB, 1.5 GiB."""
+    unit, factor = next((found for found in _BINARY if count >= found[1]), ("bytes", 1))
+    return f"{count / factor:.4g} {unit}"
+
+
+def counted(number: float, what: str) -> str:
+    """Write a number of things: 1 thread, 2 threads, 41,000 images."""
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
+
+
+def one_line(text: object) -> str:
+    """Put a text, or what an exception says, on one line."""
+    return " ".join(str(text).split())
+
+
+def exception(error: BaseException) -> str:
+    """Say what an exception says, on one line, after its type's name unless the text is known to explain itself.
+
+    It is known of this package's exceptions, and of failed imports.
+    """
+    ours = any(kind.__module__ == "mnistbench.exceptions" for kind in type(error).__mro__)
+    text = one_line(error)
+    return text if ours or isinstance(error, ImportError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits - 1}e}")
