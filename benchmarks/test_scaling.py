@@ -23,8 +23,7 @@ import mnistbench.backends as registry
 from mnistbench import machine
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends import Trainer
-from mnistbench.datasets import Dataset
-from mnistbench.datasets.copies import load_images
+from mnistbench.datasets import Dataset, load_images
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import storage
 from mnistbench.task.presets import preset

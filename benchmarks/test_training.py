@@ -12,8 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
-from mnistbench.datasets import Dataset
-from mnistbench.datasets.copies import load_images
+from mnistbench.datasets import Dataset, load_images
 from mnistbench.results import storage
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Workload

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from mnistbench.datasets import Dataset as Dataset
     from mnistbench.datasets import Split as Split
     from mnistbench.datasets import load_data as load_data
+    from mnistbench.datasets import load_images as load_images
     from mnistbench.exceptions import MnistbenchError as MnistbenchError
     from mnistbench.reference.parameters import Parameters as Parameters
     from mnistbench.reference.parameters import load_model as load_model
-    from mnistbench.reference.parameters import load_parameters as load_parameters
-    from mnistbench.reference.parameters import save_parameters as save_parameters
+    from mnistbench.reference.parameters import save_model as save_model
     from mnistbench.task.presets import preset as preset
     from mnistbench.task.recipe import Augmentation as Augmentation
     from mnistbench.task.recipe import Optimizer as Optimizer
@@ -60,10 +60,10 @@ _HOME = {
     "compare": "comparison",
     "cross_validate": "training.crossval",
     "load_data": "datasets",
+    "load_images": "datasets",
     "load_model": "reference.parameters",
-    "load_parameters": "reference.parameters",
     "preset": "task.presets",
-    "save_parameters": "reference.parameters",
+    "save_model": "reference.parameters",
     "train": "training.loop",
     "train_workload": "training.loop",
     "verify": "agreement",

@@ -46,8 +46,7 @@ from mnistbench.agreement.checkpoints import State, checkpoints, margins
 from mnistbench.agreement.outcome import Agreement, Check, compared, same, whole_number
 from mnistbench.agreement.trajectory import Trajectory, growth, switching, trajectory_k
 from mnistbench.backends import Backend, Metrics, Trainer
-from mnistbench.datasets import Dataset, Split
-from mnistbench.datasets.copies import load_images
+from mnistbench.datasets import Dataset, Split, load_images
 from mnistbench.reference import mlp
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.presets import preset

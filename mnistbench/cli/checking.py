@@ -123,7 +123,7 @@ def compare(
     from mnistbench.comparison import storing
     from mnistbench.comparison.processes import available_elsewhere
     from mnistbench.comparison.table import table
-    from mnistbench.datasets.copies import load_images
+    from mnistbench.datasets import load_images
     from mnistbench.task.presets import variant
 
     task = variant(workload, seed, images, hidden, iterations)

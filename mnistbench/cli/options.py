@@ -205,8 +205,7 @@ class TrainingOptions:
         Raises:
             DataError: they cannot be had.
         """
-        from mnistbench.datasets import DEV_SIZE, load_data
-        from mnistbench.datasets.copies import LABELLED
+        from mnistbench.datasets import DEV_SIZE, LABELLED, load_data
 
         train_size, dev_size = self.train_size, self.dev_size
         if self.workload and self.data is None:
@@ -221,8 +220,7 @@ class TrainingOptions:
         Raises:
             DataError: they cannot be had.
         """
-        from mnistbench.datasets import load_data
-        from mnistbench.datasets.copies import LABELLED
+        from mnistbench.datasets import LABELLED, load_data
 
         train_size = LABELLED if self.data is None and self.train_size is None else self.train_size
         return load_data(self.data, self.seed, train_size, dev_size=0)

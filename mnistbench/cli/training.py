@@ -78,9 +78,9 @@ def train(
 def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Path | None) -> list[Path]:
     """Save and draw what was asked for; the files."""
     if save:
-        from mnistbench.reference.parameters import save_parameters
+        from mnistbench.reference.parameters import save_model
 
-        save_parameters(save, result.parameters, dataset.image_shape, result.workload.network.activation)
+        save_model(save, result.parameters, dataset.image_shape, result.workload.network.activation)
     if plot:
         from mnistbench import charts
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,83 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import printable
+from mnistbench.datasets.copies import enlarged
 from mnistbench.datasets.csv import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
 from mnistbench.datasets.csv import read_csv
+from mnistbench.datasets.dataset import Dataset, Split
 from mnistbench.datasets.idx import read_folder
 from mnistbench.exceptions import DataError, OptionError
-from mnistbench.task.workload import Network
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["DEV_SIZE", "EMBEDDED", "EMBEDDED_TRAIN_SIZE", "Dataset", "Split", "load_data"]
+__all__ = ["DEV_SIZE", "EMBEDDED", "EMBEDDED_TRAIN_SIZE", "LABELLED", "Dataset", "Split", "load_data", "load_images"]
 
 EMBEDDED = "MNIST (embedded)"
+
+LABELLED = 60_000
+"""Number of images of the embedded MNIST outside its test set."""
 
 # Of the 42,000 labelled images that the tutorial has, it holds out 1,000.
 DEV_SIZE = 1_000
 EMBEDDED_TRAIN_SIZE = 41_000
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images and their labels.
-
-    Attributes:
-        images: (m, pixels) uint8, one row an image, C-contiguous.
-        labels: (m,) int64, whole numbers from 0.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A data set split into train, dev and test.
-
-    Attributes:
-        source: where it came from, in words: "MNIST (embedded)", a file, a folder.
-        image_shape: (height, width); their product is the number of pixels.
-        classes: how many there are, one more than the largest label of the whole source.
-        train, dev, test: disjoint; ``dev`` may have no images, and ``test`` is None where the source has none.
-    """
-
-    source: str
-    image_shape: tuple[int, int]
-    classes: int
-    train: Split
-    dev: Split
-    test: Split | None
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of an image."""
-        return self.image_shape[0] * self.image_shape[1]
-
-    def network(self, *hidden: int) -> Network:
-        """The network for these images and classes with the given hidden layers."""
-        return Network((self.pixels, *hidden, self.classes))
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the images and labels in their order, as 64 hexadecimal digits; computed on first use.
-
-        Hashed are, for train, dev and test in turn (test only if there is one): the ASCII line "NAME M HEIGHT
-        WIDTH" with a line feed, such as "train 41000 28 28"; the images, one byte a pixel, row by row; the
-        labels, as 8-byte little-endian integers. Neither ``source`` nor ``classes`` takes part.
-        """
-        digest = hashlib.sha256()
-        for name, split in (("train", self.train), ("dev", self.dev), ("test", self.test)):
-            if split is not None:
-                height, width = self.image_shape
-                digest.update(f"{name} {len(split)} {height} {width}\n".encode())
-                digest.update(np.ascontiguousarray(split.images).data)
-                digest.update(np.ascontiguousarray(split.labels, "<i8").data)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +94,21 @@ def load_data(
             f"{name}: train size {train_size}: only {left} of the {images} images are left after {dev_size} for dev"
         )
     return _split(name, data, seed, train_size, dev_size)
+
+
+def load_images(count: int, seed: int = 0) -> Dataset:
+    """Load the embedded MNIST with exactly ``count`` training images, such as a preset's.
+
+    Up to 60,000 they are MNIST's own; dev has 1,000 images, or what is left of 60,000 where that is less. Beyond,
+    :func:`mnistbench.datasets.copies.enlarged` adds shifted copies to 59,000 of them.
+
+    Raises:
+        DataError: ``count`` is below 1.
+        OptionError: the seed is not 0 or a positive whole number.
+    """
+    if count <= LABELLED:
+        return load_data(seed=seed, train_size=count, dev_size=min(DEV_SIZE, LABELLED - count))
+    return enlarged(load_data(seed=seed, train_size=LABELLED - DEV_SIZE), count, seed)
 
 
 def _read(path: Path) -> _Source:

@@ -13,43 +13,28 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.datasets import DEV_SIZE, Dataset, Split, load_data
+from mnistbench.datasets.dataset import Dataset, Split
 from mnistbench.exceptions import OptionError
 
-LABELLED = 60_000
-"""Images of the embedded MNIST that are not its test set."""
-
 REACH = 2
-"""Copies are moved by up to so many pixels in each direction."""
-
-
-def load_images(count: int, seed: int = 0) -> Dataset:
-    """The embedded MNIST with exactly ``count`` training images: up to all 60,000 of its own, beyond them with copies.
-
-    Dev has 1,000 images; where 59,001 to 60,000 are trained on, those that are left. Beyond, 59,000 are copied.
-
-    Raises:
-        DataError, OptionError: as :func:`mnistbench.load_data` and :func:`enlarged`.
-    """
-    if count <= LABELLED:
-        return load_data(seed=seed, train_size=count, dev_size=min(DEV_SIZE, LABELLED - count))
-    return enlarged(load_data(seed=seed, train_size=LABELLED - DEV_SIZE), count, seed)
+"""Largest shift of a copy, in pixels, in each direction."""
 
 
 def enlarged(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
-    """The data set with exactly ``count`` training images: its own first, then moved copies with the same labels.
+    """Return the data set with exactly ``count`` training images: its own first, then shifted copies of them.
 
-    Each pass over the training images moves all of them by one of the 24 pairs of up to :data:`REACH` rows and
-    columns other than (0, 0), and takes them in another order; pairs come again only after all had their turn. What
-    moves beyond the border is lost, what moves in from there is 0. Dev and test stay as they are.
+    Each pass over the training images takes them in another random order and shifts all of them by the same number of
+    rows and columns, up to :data:`REACH` each. It draws one of the 24 shifts other than (0, 0), and none again before
+    all had their turn. What a shift moves over the border is lost; the pixels it leaves behind are 0. Dev and test
+    stay unchanged.
 
     Args:
-        dataset: whose training images to copy.
-        count: at least as many as it has.
-        seed: of the moves and the orders.
+        dataset: the data set to enlarge.
+        count: number of training images, at least as many as it has.
+        seed: seed of the shifts and the orders.
 
     Raises:
-        OptionError: fewer than it has, or the seed is negative.
+        OptionError: ``count`` is too small, or the seed is negative.
     """
     own = len(dataset.train)
     if count < own:

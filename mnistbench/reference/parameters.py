@@ -112,10 +112,32 @@ def _drawn(rng: np.random.Generator, outputs: int, inputs: int, initializer: Ini
     return values.astype(np.float64)
 
 
-def save_parameters(
-    path: Path, parameters: Parameters, image_shape: Sequence[int], activation: Activation = "relu"
+class Model(NamedTuple):
+    """All that a prediction needs.
+
+    Attributes:
+        parameters: weights and biases.
+        image_shape: (height, width) of the images.
+        activation: activation of the hidden layers.
+    """
+
+    parameters: Parameters
+    image_shape: tuple[int, int]
+    activation: Activation
+
+
+def save_model(
+    path: str | Path, parameters: Parameters, image_shape: Sequence[int], activation: Activation = "relu"
 ) -> None:
-    """Write an ``.npz`` file with arrays W1, b1, W2, b2, ..., image_shape and activation; never half of one.
+    """Write a model to an ``.npz`` file: arrays W1, b1, W2, b2, ..., image_shape and activation.
+
+    The file is replaced whole or not at all; ``save_model(path, *model)`` writes what :func:`load_model` read.
+
+    Args:
+        path: where to write; missing folders are made.
+        parameters: weights and biases.
+        image_shape: (height, width) of the images.
+        activation: activation of the hidden layers.
 
     Raises:
         MnistbenchError: the file cannot be written.
@@ -123,32 +145,16 @@ def save_parameters(
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(parameters.named())
     np.savez(buffer, image_shape=np.array(image_shape, np.int64), activation=np.array(activation), **arrays)
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    write_atomically(Path(path), lambda file: file.write(buffer.getvalue()))
 
 
-class Model(NamedTuple):
-    """All that a prediction needs: parameters, the (height, width) of the images, and the activation."""
-
-    parameters: Parameters
-    image_shape: tuple[int, int]
-    activation: Activation
-
-
-def load_parameters(path: Path) -> tuple[Parameters, tuple[int, int]]:
-    """The first two of :func:`load_model`.
-
-    Raises:
-        ModelError: as :func:`load_model`.
-    """
-    return load_model(path)[:2]
-
-
-def load_model(path: Path) -> Model:
-    """Read what :func:`save_parameters` wrote; a file without an activation is of a network of ReLU.
+def load_model(path: str | Path) -> Model:
+    """Read a file that :func:`save_model` wrote; where it names no activation, the network is one of ReLU.
 
     Raises:
         ModelError: the file is missing, is no such file, or holds something else. Pickled data is refused.
     """
+    path = Path(path)
     arrays = _read_arrays(path)
     layers = sum(name.startswith("W") for name in arrays)
     expected = {"image_shape", *(f"{kind}{layer}" for kind in "Wb" for layer in range(1, layers + 1))}

@@ -79,7 +79,7 @@ def measure(
 def _train(workload: Workload, backend: str, threads: int | None, progress: Progress | None) -> dict[str, Any]:
     """A run of one seed, as JSON values."""
     from mnistbench import machine
-    from mnistbench.datasets.copies import load_images
+    from mnistbench.datasets import load_images
     from mnistbench.reference.evaluation import score
     from mnistbench.reference.parameters import Parameters
     from mnistbench.training.loop import train_workload

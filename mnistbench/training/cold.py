@@ -79,7 +79,7 @@ def child() -> None:
         registry.require(options["backend"])  # before NumPy is loaded, so that its import time counts
 
         from mnistbench import machine
-        from mnistbench.datasets.copies import load_images
+        from mnistbench.datasets import load_images
         from mnistbench.training import loop
 
         workload = replace(Workload.from_description(options["workload"]), iterations=1)

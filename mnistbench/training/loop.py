@@ -199,7 +199,7 @@ def train_workload(
 
     Args:
         workload: what to compute.
-        dataset: for a preset, from :func:`mnistbench.datasets.copies.load_images`.
+        dataset: for a preset, from :func:`mnistbench.load_images`.
         backend: a name that :func:`mnistbench.backends` lists.
         parameters: initial values to start from; by default drawn from the workload's seed.
         every: record, and report to ``progress``, the metrics of every so many iterations, from 0; by default every

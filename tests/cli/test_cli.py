@@ -30,7 +30,7 @@ from mnistbench.datasets.csv import COLUMNS
 from mnistbench.datasets.idx import FILE_NAMES
 from mnistbench.machine import limits
 from mnistbench.machine.rates import Blas, Level, Limits
-from mnistbench.reference.parameters import Parameters, load_model, load_parameters, save_parameters
+from mnistbench.reference.parameters import Parameters, load_model, save_model
 from mnistbench.results import storage
 from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import Network
@@ -190,7 +190,7 @@ def test_train_without_a_test_set(tmp_path: Path) -> None:
 def test_saved_parameters_are_those_trained(data: Path) -> None:
     printed = run("train", *SMALL, "--data", data, "--iterations", 20, "--save", "new/model.npz", "--dtype", "float64")
     assert "wrote      new/model.npz" in printed
-    parameters, image_shape = load_parameters(Path("new/model.npz"))
+    parameters, image_shape, _ = load_model("new/model.npz")
     result = mnistbench.train(
         mnistbench.load_data(data, train_size=60), "numpy", iterations=20, dtype="float64", seed=0, threads=None
     )
@@ -721,7 +721,7 @@ def test_predict_of_a_deeper_network_of_another_activation(data: Path) -> None:
 
 def test_predict_of_a_model_with_fewer_classes(data: Path) -> None:
     """Not an error: it never predicts the others."""
-    save_parameters(Path("two.npz"), Parameters.initial(Network((20, 4, 2)), 0), (4, 5))
+    save_model(Path("two.npz"), Parameters.initial(Network((20, 4, 2)), 0), (4, 5))
     assert "of all 20 test images are right" in run("predict", "two.npz", "--data", data)
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench.datasets import Dataset, Split, load_data
-from mnistbench.datasets.copies import enlarged, load_images, moved
+from mnistbench.datasets import Dataset, Split, load_data, load_images
+from mnistbench.datasets.copies import enlarged, moved
 from mnistbench.exceptions import OptionError
 from tests.support import builders
 

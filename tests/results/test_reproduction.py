@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mnistbench.datasets.copies import load_images
+from mnistbench.datasets import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.evaluation import score
 from mnistbench.results import reproduction
