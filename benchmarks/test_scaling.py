@@ -30,8 +30,8 @@ from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Network, Workload
 from mnistbench.threads import resolve
 from mnistbench.timing.clock import Costs, timed
-from mnistbench.training import loop
 from mnistbench.training.cold import ColdStart
+from mnistbench.training.scores import final_scores
 
 IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
 HIDDEN = (10, 32, 64, 128, 256, 512)
@@ -238,19 +238,14 @@ def row(
     reference: Trajectory,
 ) -> dict[str, Any]:
     """A row of the results; what a cold process pays is not measured for it, and is not in it."""
-    final = {
-        "dev_accuracy": loop.accuracy(trainer, reference.dataset.dev),
-        "test_accuracy": loop.accuracy(trainer, reference.dataset.test) if reference.dataset.test else None,
-    }
-    last = trainer.advance(1)
-    final |= {"loss": last.loss, "train_accuracy": last.accuracy}
+    final, _ = final_scores(trainer, task, reference.dataset)
     description = trainer.describe()
     again = compare(trainer, agreement.backend, task.dtype, reference)
     agreement = replace(
         agreement, checks=[*agreement.checks, *again.checks], failure=agreement.failure or again.failure
     )
     start = ColdStart(Costs(load=loading), None, None)
-    found = storage.row(task, description, start, samples, agreement, reference, final)
+    found = storage.row(task, description, start, samples, agreement, reference, vars(final))
     found["costs"] = {name: found["costs"][name] for name in ("load", "train")}
     found["agreement"]["tolerance"] = reference.drift(_COMPARED, task.dtype)
     found["compared"] = f"{_COMPARED} iterations, before and after the timing: all but the gradients"

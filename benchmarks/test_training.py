@@ -17,7 +17,8 @@ from mnistbench.results import storage
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.clock import timed
-from mnistbench.training import cold, loop
+from mnistbench.training import cold
+from mnistbench.training.scores import final_scores
 
 # Rounds without --rounds: as many as fit the seconds, and at least two, which show whether they differ.
 _SECONDS = 10.0
@@ -72,16 +73,11 @@ def test_training(
             rounds=rounds,
         )
         agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory))
-        final = {
-            "dev_accuracy": loop.accuracy(trainer, dataset.dev),
-            "test_accuracy": loop.accuracy(trainer, dataset.test),
-        }
-        train, _ = loop.final_score(trainer, workload, dataset.train)
-        final |= {"loss": train.loss, "train_accuracy": train.accuracy}
+        final, _ = final_scores(trainer, workload, dataset)
         if benchmark.stats:
             benchmark.extra_info.update(
                 storage.row(
-                    workload, trainer.describe(), start, benchmark.stats.stats.data, agreement, trajectory, final
+                    workload, trainer.describe(), start, benchmark.stats.stats.data, agreement, trajectory, vars(final)
                 )
             )
     assert agreement.passed, agreement.summary()

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from mnistbench.task.workload import Network as Network
     from mnistbench.task.workload import Workload as Workload
     from mnistbench.training.crossval import cross_validate as cross_validate
-    from mnistbench.training.loop import TrainingResult as TrainingResult
     from mnistbench.training.loop import train as train
-    from mnistbench.training.loop import train_workload as train_workload
+    from mnistbench.training.result import Progress as Progress
+    from mnistbench.training.result import TrainingResult as TrainingResult
 
     def backends() -> dict[str, Availability]:
         """Every registered backend's name, and whether it can run here (see :mod:`mnistbench.backends`)."""
@@ -52,10 +52,11 @@ _HOME = {
     "Network": "task.workload",
     "Optimizer": "task.recipe",
     "Parameters": "reference.parameters",
+    "Progress": "training.result",
     "Recipe": "task.recipe",
     "Schedule": "task.recipe",
     "Split": "datasets",
-    "TrainingResult": "training.loop",
+    "TrainingResult": "training.result",
     "Workload": "task.workload",
     "compare": "comparison",
     "cross_validate": "training.crossval",
@@ -65,7 +66,6 @@ _HOME = {
     "preset": "task.presets",
     "save_model": "reference.parameters",
     "train": "training.loop",
-    "train_workload": "training.loop",
     "verify": "agreement",
 }
 

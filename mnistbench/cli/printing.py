@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+import rich.progress as bars
 
 from mnistbench.cli.common import out, plain_table
 from mnistbench.task.presets import Published
@@ -15,10 +15,11 @@ from mnistbench.task.summary import training_summary
 from mnistbench.task.workload import Workload
 
 if TYPE_CHECKING:
+    from mnistbench.reference.parameters import Parameters
     from mnistbench.training.crossval import CrossValidation
-    from mnistbench.training.loop import Report, TrainingResult
+    from mnistbench.training.result import Progress, TrainingResult
 
-Reporter = Callable[["Report"], None]
+Reporter = Callable[["Progress", "Parameters"], None]
 
 
 @contextmanager
@@ -27,21 +28,22 @@ def reporting(workload: Workload, quiet: bool) -> Iterator[Reporter | None]:
     if quiet:
         yield None
     elif not out.is_terminal:
-        yield lambda report: print(_line(report, workload), flush=True)
+        yield lambda progress, parameters: print(_line(progress, workload), flush=True)
     else:
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
+        state = bars.TextColumn("{task.fields[state]}")
+        columns = (bars.TextColumn("training"), bars.BarColumn(), bars.MofNCompleteColumn(), state)
         length = workload.iterations_per_epoch
-        with Progress(*columns, TimeElapsedColumn(), console=out, transient=True) as progress:
-            task = progress.add_task("", total=-(-workload.iterations // length), state="")
+        with bars.Progress(*columns, bars.TimeElapsedColumn(), console=out, transient=True) as bar:
+            task = bar.add_task("", total=-(-workload.iterations // length), state="")
 
-            def show(report: Report) -> None:
-                done = report.iteration if length == 1 else -(-(report.iteration + 1) // length)
-                progress.update(task, completed=done, state=_state(report))
+            def show(progress: Progress, parameters: Parameters) -> None:
+                done = progress.iteration if length == 1 else -(-(progress.iteration + 1) // length)
+                bar.update(task, completed=done, state=_state(progress))
 
             yield show
 
 
-Follower = Callable[[str, "Report", float | None], None]
+Follower = Callable[[str, "Progress", float | None], None]
 """Called with what is being trained, a report of it, and its test error if that is followed."""
 
 
@@ -52,27 +54,27 @@ def following(quiet: bool) -> Iterator[Follower | None]:
         yield None
     elif out.is_terminal:
         with out.status("loading ...") as status:
-            yield lambda title, report, error: status.update(_followed(title, report, error))
+            yield lambda title, progress, error: status.update(_followed(title, progress, error))
     else:
-        yield lambda title, report, error: print(_followed(title, report, error), flush=True)
+        yield lambda title, progress, error: print(_followed(title, progress, error), flush=True)
 
 
-def _followed(title: str, report: Report, error: float | None) -> str:
-    tested = "" if error is None else f"  test error {100 * error:.2f} %  {report.seconds:.1f} s"
-    return f"{title}: epoch {report.epoch}  {_state(report)}{tested}"
+def _followed(title: str, progress: Progress, error: float | None) -> str:
+    tested = "" if error is None else f"  test error {100 * error:.2f} %  {progress.seconds:.1f} s"
+    return f"{title}: epoch {progress.epoch}  {_state(progress)}{tested}"
 
 
-def _state(report: Report) -> str:
-    dev = "" if report.dev_accuracy is None else f"  dev {report.dev_accuracy:.2%}"
-    return f"loss {report.loss:.3f}  accuracy {report.accuracy:.1%}{dev}"
+def _state(progress: Progress) -> str:
+    dev = "" if progress.dev_accuracy is None else f"  dev {progress.dev_accuracy:.2%}"
+    return f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.1%}{dev}"
 
 
-def _line(report: Report, workload: Workload) -> str:
+def _line(progress: Progress, workload: Workload) -> str:
     if workload.recipe.batch_size is None:
-        start = f"Iteration: {report.iteration}, Accuracy: {report.accuracy:.3f}"
+        start = f"Iteration: {progress.iteration}, Accuracy: {progress.accuracy:.3f}"
     else:
-        start = f"Epoch: {report.epoch}, Iteration: {report.iteration}, Accuracy: {report.accuracy:.3f}"
-    return start + ("" if report.dev_accuracy is None else f", Dev accuracy: {report.dev_accuracy:.4f}")
+        start = f"Epoch: {progress.epoch}, Iteration: {progress.iteration}, Accuracy: {progress.accuracy:.3f}"
+    return start + ("" if progress.dev_accuracy is None else f", Dev accuracy: {progress.dev_accuracy:.4f}")
 
 
 def duration(workload: Workload, iterations: int) -> str:

@@ -27,7 +27,7 @@ from mnistbench.task.workload import DType
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
-    from mnistbench.training.loop import Report, TrainingResult
+    from mnistbench.training.result import Progress, TrainingResult
 
 
 @taking_training_options
@@ -57,14 +57,14 @@ def train(
     dataset = options.load()
     workload = options.task(dataset)
     with reporting(workload, quiet=as_json) as report:
-        result = loop.train_workload(
-            workload,
+        result = loop.train(
             dataset,
-            options.backend,
+            workload=workload,
+            backend=options.backend,
             every=every,
             threads=options.threads,
             snapshots=_snapshot_iterations(workload.iterations) if plot else (),
-            progress=report,
+            callback=report,
             patience=options.patience,
         )
     written = _write(result, dataset, save, plot)
@@ -120,14 +120,14 @@ def crossval(
     # Of full batches there would be a line for every tenth iteration.
     with following(quiet=as_json or (workload.recipe.batch_size is None and not out.is_terminal)) as report:
         found = cross_validate(
-            workload,
             dataset,
-            options.backend,
-            folds,
+            workload=workload,
+            backend=options.backend,
+            folds=folds,
             threads=options.threads,
             patience=options.patience,
             dev_size=DEV_SIZE if options.dev_size is None else options.dev_size,
-            progress=report and (lambda fold, said: report(f"fold {fold + 1} of {folds}", said, None)),
+            callback=report and (lambda fold, said: report(f"fold {fold + 1} of {folds}", said, None)),
         )
     if as_json:
         print(json.dumps(crossval_record(found)))
@@ -167,8 +167,8 @@ def _measure_errors(name: str, seeds: int, backend: str, dtype: DType, threads_:
 
     with following(quiet=False) as say:
 
-        def follow(seed: int, report: Report, error: float) -> None:
+        def follow(seed: int, progress: Progress, error: float) -> None:
             if say:
-                say(f"{name}, seed {seed}", report, error)
+                say(f"{name}, seed {seed}", progress, error)
 
         return reproduction.measure(name, range(seeds), results, backend, dtype, threads_, follow)

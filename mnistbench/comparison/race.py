@@ -32,7 +32,7 @@ from mnistbench.results import storage
 from mnistbench.task.workload import Workload
 from mnistbench.timing import noise
 from mnistbench.timing.clock import timed
-from mnistbench.training import loop
+from mnistbench.training.scores import final_scores
 
 Racing = Sequence[tuple[Contender, Trainer]]
 
@@ -168,17 +168,8 @@ def _outside_of_the_clock(samples: Sequence[float], asides: _Asides) -> str | No
 
 def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> None:
     trajectory = _trajectory(comparison)
-    dataset = trajectory.dataset
-    dev = loop.accuracy(trainer, dataset.dev)
-    test = loop.accuracy(trainer, dataset.test)
-    train, last = loop.final_score(trainer, comparison.workload, dataset.train)
-    contender.accuracy = train.accuracy
-    contender.final = {
-        "loss": train.loss,
-        "train_accuracy": train.accuracy,
-        "dev_accuracy": dev,
-        "test_accuracy": test,
-    }
+    final, last = final_scores(trainer, comparison.workload, trajectory.dataset)
+    contender.accuracy, contender.final = final.train_accuracy, vars(final)
     _require(
         contender,
         "the iteration after the last round",

@@ -23,15 +23,15 @@ from mnistbench.task.workload import DType, Workload
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mnistbench.training.loop import Report
+    from mnistbench.training.result import Progress
 
 SCHEMA = 1
 """Raised when a file's fields change their meaning."""
 
 _PREFIX = "errors_"
 
-Progress = Callable[[int, "Report", float], None]
-"""Called after every epoch with the seed, the report, and the test error then."""
+Callback = Callable[[int, "Progress", float], None]
+"""Called after every epoch with the seed, the progress, and the test error then."""
 
 
 def require(name: str) -> None:
@@ -51,7 +51,7 @@ def measure(
     backend: str = "numba",
     dtype: DType = "float32",
     threads: int | None = None,
-    progress: Progress | None = None,
+    callback: Callback | None = None,
 ) -> Path:
     """Train a preset from every seed and store its test errors, each run as soon as it is finished.
 
@@ -71,30 +71,30 @@ def measure(
     path = folder / machine.folder_name() / f"{_PREFIX}{name}.json"
     require_writable(path)
     for seed in seeds:
-        run = _train(preset(name, dtype, seed), backend, threads, progress)
+        run = _train(preset(name, dtype, seed), backend, threads, callback)
         _store(path, name, run)
     return path
 
 
-def _train(workload: Workload, backend: str, threads: int | None, progress: Progress | None) -> dict[str, Any]:
+def _train(workload: Workload, backend: str, threads: int | None, callback: Callback | None) -> dict[str, Any]:
     """A run of one seed, as JSON values."""
     from mnistbench import machine
     from mnistbench.datasets import load_images
     from mnistbench.reference.evaluation import score
     from mnistbench.reference.parameters import Parameters
-    from mnistbench.training.loop import train_workload
+    from mnistbench.training.loop import train
 
     dataset = load_images(workload.images, workload.seed)
     assert dataset.test is not None, "MNIST has a test set"
     test, curve = dataset.test, []
 
-    def watch(report: Report, parameters: Parameters) -> None:
+    def follow(progress: Progress, parameters: Parameters) -> None:
         error = 1 - score(parameters, test, workload.network.activation).accuracy
-        curve.append({"epoch": report.epoch, "seconds": report.seconds, "test_error": error})
-        if progress:
-            progress(workload.seed, report, error)
+        curve.append({"epoch": progress.epoch, "seconds": progress.seconds, "test_error": error})
+        if callback:
+            callback(workload.seed, progress, error)
 
-    result = train_workload(workload, dataset, backend, threads=threads, watch=watch)
+    result = train(dataset, workload=workload, backend=backend, threads=threads, callback=follow)
     facts, commit = result.description, machine.commit()
     assert result.test_accuracy is not None, "as above"
     return {

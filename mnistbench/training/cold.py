@@ -80,11 +80,11 @@ def child() -> None:
 
         from mnistbench import machine
         from mnistbench.datasets import load_images
-        from mnistbench.training import loop
+        from mnistbench.training.loop import train
 
         workload = replace(Workload.from_description(options["workload"]), iterations=1)
         images = load_images(workload.images, workload.seed)
-        result = loop.train_workload(workload, images, options["backend"], threads=options["threads"])
+        result = train(images, workload=workload, backend=options["backend"], threads=options["threads"])
     except MnistbenchError as error:
         sys.exit(str(error))
     print(json.dumps({"costs": result.costs.as_dict(), "peak_memory_bytes": machine.peak_memory()}))

@@ -9,7 +9,6 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,27 +16,28 @@ from numpy.typing import NDArray
 from mnistbench.datasets import DEV_SIZE, Dataset, Split
 from mnistbench.exceptions import OptionError
 from mnistbench.task.workload import Workload
-from mnistbench.training.loop import Report, TrainingResult, train_workload
+from mnistbench.training.loop import Callback, train
+from mnistbench.training.result import Progress, TrainingResult
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What the folds gave.
+    """Results of a cross-validation.
 
     Attributes:
-        results: of each fold; its ``test_accuracy`` is of the fold's images, which were held out.
+        results: the result of each fold; its ``test_accuracy`` is that of the fold's images, which were held out.
     """
 
     results: list[TrainingResult]
 
     @property
     def accuracies(self) -> list[float]:
-        """Of each fold."""
+        """The accuracy of each fold."""
         return [result.test_accuracy or 0.0 for result in self.results]
 
     @property
     def mean(self) -> float:
-        """Of the folds' accuracies."""
+        """The mean of the folds' accuracies."""
         return statistics.fmean(self.accuracies)
 
     @property
@@ -47,11 +47,11 @@ class CrossValidation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """What covers the expected accuracy in about 95 of 100 cases: Student's, for folds whose trainings overlap.
+        """The 95% confidence interval of the mean accuracy, by Student's t with corrected variance.
 
-        Any two trainings share most of their images, so that the folds' variance over k would be too small; it is taken
-        1 / k + 1 / (k - 1) times (Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52,
-        2003).
+        Any two trainings share most of their images, so that 1 / k times the folds' variance would be too small; the
+        factor is 1 / k + 1 / (k - 1) (Nadeau and Bengio, "Inference for the generalization error", Machine Learning
+        52, 2003).
         """
         from scipy.stats import t  # which takes a quarter of a second to load
 
@@ -78,31 +78,32 @@ def fold_of_each(labels: NDArray[np.int64], folds: int, seed: int = 0) -> NDArra
 
 
 def cross_validate(
-    workload: Workload,
     dataset: Dataset,
+    *,
+    workload: Workload,
     backend: str = "numba",
     folds: int = 5,
-    *,
     threads: int | None = None,
     patience: int | None = None,
     dev_size: int = DEV_SIZE,
-    progress: Callable[[int, Report], None] | None = None,
+    callback: Callable[[int, Progress], None] | None = None,
 ) -> CrossValidation:
-    """Train once for each fold, on all the others, for as many epochs as the workload has.
+    """Train ``folds`` times, each time on all folds but one, which then tests the result.
 
     Args:
-        workload: what to compute; its number of images is that of the folds trained on.
-        dataset: whose labelled images, train and dev, are put into folds; its test images are left alone.
-        backend: a name that :func:`mnistbench.backends` lists.
-        folds: at least 2.
-        threads: how many of the host's to use; None for all that the process may.
-        patience: as :func:`mnistbench.train_workload` has it.
-        dev_size: with patience, how many of the images trained on are held out for it; the fold is no judge of when
-            to stop.
-        progress: called with the fold, from 0, and each report.
+        dataset: data set whose labelled images, train and dev, are put into folds. Its test images are not used.
+        workload: what to compute, for as many epochs as it has; its number of images is replaced by that of the folds
+            trained on.
+        backend: a name that :func:`mnistbench.list_backends` lists.
+        folds: number of folds, at least 2.
+        threads: number of CPU threads; all that the process may use by default.
+        patience: stop after this many epochs without a lower dev loss, as in :func:`mnistbench.train`.
+        dev_size: with patience, number of the images trained on that are held out for it; the fold that tests is no
+            judge of when to stop.
+        callback: called with the fold, from 0, and each progress.
 
     Raises:
-        as :func:`mnistbench.train_workload`.
+        as :func:`mnistbench.train`.
     """
     labelled = _joined(dataset.train, dataset.dev)
     which = fold_of_each(labelled.labels, folds, workload.seed)
@@ -112,21 +113,25 @@ def cross_validate(
         others = np.random.default_rng(workload.seed).permutation(np.flatnonzero(which != fold))
         if held_out >= len(others):
             raise OptionError(f"dev size {held_out}: leaves none of the {len(others)} images of {folds - 1} folds")
-        train, dev, test = (
+        own, dev, test = (
             Split(labelled.images[places], labelled.labels[places])
             for places in (others[held_out:], others[:held_out], np.flatnonzero(which == fold))
         )
         results.append(
-            train_workload(
-                _on(workload, len(train)),
-                replace(dataset, train=train, dev=dev, test=test),
-                backend,
+            train(
+                replace(dataset, train=own, dev=dev, test=test),
+                workload=_on(workload, len(own)),
+                backend=backend,
                 threads=threads,
                 patience=patience,
-                progress=progress and partial(progress, fold),
+                callback=_reporting(callback, fold),
             )
         )
     return CrossValidation(results)
+
+
+def _reporting(callback: Callable[[int, Progress], None] | None, fold: int) -> Callback | None:
+    return callback and (lambda progress, parameters: callback(fold, progress))
 
 
 def _joined(first: Split, second: Split) -> Split:
@@ -134,7 +139,7 @@ def _joined(first: Split, second: Split) -> Split:
 
 
 def _on(workload: Workload, images: int) -> Workload:
-    """The workload on so many images, for as many epochs."""
+    """The workload on ``images`` images, for as many epochs."""
     epochs = workload.iterations / workload.iterations_per_epoch
     found = replace(workload, images=images)
     return replace(found, iterations=max(1, round(epochs * found.iterations_per_epoch)))

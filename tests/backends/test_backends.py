@@ -602,7 +602,7 @@ LEARNING_CURVE = {0: (0.05, 0.15), 50: (0.36, 0.60), 100: (0.54, 0.71), 200: (0.
 @pytest.mark.slow
 def test_the_learning_curve_of_the_classic_workload() -> None:
     for seed in range(3):
-        result = mnistbench.train(load_data(seed=seed), "numba", seed=seed, every=50)
+        result = mnistbench.train(load_data(seed=seed), seed=seed, every=50)
         curve = {metrics.iteration: metrics.accuracy for metrics in result.metrics}
         for iteration, (lowest, highest) in LEARNING_CURVE.items():
             assert lowest <= curve[iteration] <= highest, f"seed {seed}, iteration {iteration}"

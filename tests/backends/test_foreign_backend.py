@@ -80,7 +80,8 @@ def test_it_works_in_blocks(site: Path) -> None:
     """More images than one block has, the last block not full: what the commands above may not meet."""
     program = (
         "import mnistbench; data = mnistbench.load_data(train_size=2345, dev_size=50);"
-        "found, wanted = (mnistbench.train(data, name, 20, dtype='float64') for name in ('blocks', 'numpy'));"
+        "options = {'iterations': 20, 'dtype': 'float64'};"
+        "found, wanted = (mnistbench.train(data, backend=name, **options) for name in ('blocks', 'numpy'));"
         "print(found.loss - wanted.loss, found.accuracy - wanted.accuracy, found.description['threads'])"
     )
     run = python(site, "-c", program)

@@ -192,7 +192,7 @@ def test_saved_parameters_are_those_trained(data: Path) -> None:
     assert "wrote      new/model.npz" in printed
     parameters, image_shape, _ = load_model("new/model.npz")
     result = mnistbench.train(
-        mnistbench.load_data(data, train_size=60), "numpy", iterations=20, dtype="float64", seed=0, threads=None
+        mnistbench.load_data(data, train_size=60), backend="numpy", iterations=20, dtype="float64"
     )
     assert image_shape == (4, 5)
     for (_, saved), (_, trained) in zip(parameters.named(), result.parameters.named(), strict=True):
@@ -662,7 +662,7 @@ def test_an_unwritable_file_is_known_before_training(data: Path, monkeypatch: py
     def trained(*arguments: object, **options: object) -> None:
         raise AssertionError("trained for nothing")
 
-    monkeypatch.setattr("mnistbench.training.loop.train_workload", trained)
+    monkeypatch.setattr("mnistbench.training.loop.train", trained)
     monkeypatch.setattr("mnistbench.datasets.load_data", trained)
     Path("file").write_text("no folder")
     for options in (["--save", "file/model.npz"], ["--plot", "file/run.png"], ["--plot", "run.pdf"]):

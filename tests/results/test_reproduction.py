@@ -15,7 +15,7 @@ from mnistbench.reference.evaluation import score
 from mnistbench.results import reproduction
 from mnistbench.task.presets import PRESETS, preset
 from mnistbench.task.workload import Network
-from mnistbench.training.loop import train_workload
+from mnistbench.training.loop import train
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +33,16 @@ def measure(folder: Path, *seeds: int, **options: Any) -> dict[str, Any]:
 
 def test_a_run_is_stored_with_all_that_is_to_be_known_of_it(tmp_path: Path) -> None:
     seen = []
-    document = measure(tmp_path, 0, 1, progress=lambda seed, report, error: seen.append((seed, report.epoch, error)))
+    document = measure(
+        tmp_path, 0, 1, callback=lambda seed, progress, error: seen.append((seed, progress.epoch, error))
+    )
     assert document["published"]["test_error"] == 0.016
     assert document["workload"]["name"] == "simard"
     assert [run["seed"] for run in document["runs"]] == [0, 1]
     assert [(seed, epoch) for seed, epoch, _ in seen] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     for run in document["runs"]:
         data = load_images(300, run["seed"])
-        trained = train_workload(preset("simard", seed=run["seed"]), data, "numpy", threads=1)
+        trained = train(data, workload=preset("simard", seed=run["seed"]), backend="numpy", threads=1)
         assert data.test is not None
         error = 1 - score(trained.parameters, data.test).accuracy
         assert run["test_error"] == pytest.approx(error)

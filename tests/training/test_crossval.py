@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnistbench.datasets import Dataset
 from mnistbench.exceptions import OptionError
 from mnistbench.reference import evaluation
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Workload
-from mnistbench.training import loop
 from mnistbench.training.crossval import CrossValidation, cross_validate, fold_of_each
-from mnistbench.training.loop import Report
+from mnistbench.training.loop import train
+from mnistbench.training.result import Progress, TrainingResult
 from tests.support import builders
 
 DATA = builders.dataset(40, 12, 3, ink=0.9)  # and 23 of dev
@@ -49,57 +51,57 @@ def test_the_seed_shuffles_within_classes() -> None:
 @pytest.mark.parametrize("folds", [1, 0, -1, 64])
 def test_impossible_numbers_of_folds_are_refused(folds: int) -> None:
     with pytest.raises(OptionError, match=f"^folds {folds}: "):
-        cross_validate(TASK, DATA, "numpy", folds, threads=1)
+        cross_validate(DATA, workload=TASK, backend="numpy", folds=folds, threads=1)
 
 
 def test_each_fold_is_judged_by_who_was_not_trained_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def spied(workload: Workload, dataset: object, *arguments: object, **options: object) -> object:
+    def spied(dataset: Dataset, **options: Any) -> TrainingResult:
         seen.append(dataset)
-        return loop.train_workload(workload, dataset, *arguments, **options)  # type: ignore[arg-type]
+        return train(dataset, **options)
 
-    monkeypatch.setattr("mnistbench.training.crossval.train_workload", spied)
-    found = cross_validate(TASK, DATA, "numpy", 4, threads=1)
+    monkeypatch.setattr("mnistbench.training.crossval.train", spied)
+    found = cross_validate(DATA, workload=TASK, backend="numpy", folds=4, threads=1)
     everything = np.concatenate([DATA.train.images, DATA.dev.images])
-    tested = np.concatenate([part.test.images for part in seen])  # type: ignore[attr-defined]
+    tested = np.concatenate([part.test.images for part in seen if part.test])
     assert sorted(map(bytes, tested)) == sorted(map(bytes, everything))
     for part, result, accuracy in zip(seen, found.results, found.accuracies, strict=True):
-        train, test = part.train, part.test  # type: ignore[attr-defined]
-        assert len(train) + len(test) == 63
-        assert not {bytes(image) for image in train.images} & {bytes(image) for image in test.images}
+        own, test = part.train, part.test
+        assert test is not None
+        assert len(own) + len(test) == 63
+        assert not {bytes(image) for image in own.images} & {bytes(image) for image in test.images}
         assert accuracy == evaluation.score(result.parameters, test).accuracy
         # As many epochs as the workload has: 12 iterations are 3 of 40 images.
-        assert (result.workload.images, result.workload.iterations) == (len(train), 15)
+        assert (result.workload.images, result.workload.iterations) == (len(own), 15)
 
 
 def test_patience_holds_out_images_that_are_not_of_the_fold() -> None:
-    reports: list[tuple[int, Report]] = []
+    reports: list[tuple[int, Progress]] = []
     found = cross_validate(
-        replace(TASK, iterations=40),
         DATA,
-        "numpy",
-        3,
-        threads=1,
+        workload=replace(TASK, iterations=40),
+        backend="numpy",
+        folds=3,
         patience=1,
         dev_size=8,
-        progress=lambda fold, report: reports.append((fold, report)),
+        callback=lambda fold, progress: reports.append((fold, progress)),
     )
     assert [result.workload.images for result in found.results] == [34, 34, 34]
     assert all(result.dev_accuracy is not None for result in found.results)
     assert {fold for fold, _ in reports} == {0, 1, 2}
     with pytest.raises(OptionError, match="dev size 42: leaves none of the 42 images of 2 folds"):
-        cross_validate(TASK, DATA, "numpy", 3, threads=1, patience=1, dev_size=42)
+        cross_validate(DATA, workload=TASK, backend="numpy", folds=3, threads=1, patience=1, dev_size=42)
 
 
 def test_the_classic_is_cross_validated_in_iterations() -> None:
-    found = cross_validate(Workload(DATA.network(5), 40, 7), DATA, "numpy", 3, threads=1)
+    found = cross_validate(DATA, workload=Workload(DATA.network(5), 40, 7), backend="numpy", folds=3)
     assert [result.iterations for result in found.results] == [7, 7, 7]
     assert all(result.dev_accuracy is None for result in found.results)
 
 
 def test_mean_spread_and_interval() -> None:
-    one = cross_validate(TASK, DATA, "numpy", 2, threads=1).results[0]
+    one = cross_validate(DATA, workload=TASK, backend="numpy", folds=2, threads=1).results[0]
     shares = [0.90, 0.92, 0.91, 0.95]
     found = CrossValidation([replace(one, test_accuracy=share) for share in shares])
     assert found.accuracies == shares

@@ -31,7 +31,7 @@ from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DTYPES, Network, Workload
 from mnistbench.training import loop
-from mnistbench.training.loop import Report, TrainingResult, train_workload
+from mnistbench.training.result import Progress, TrainingResult
 
 IMAGE_SHAPE, CLASSES = (4, 5), 3
 
@@ -48,7 +48,8 @@ DATASET = Dataset("noise", IMAGE_SHAPE, CLASSES, split(40, 1), split(15, 2), spl
 
 
 def train(dataset: Dataset = DATASET, backend: str = "numpy", **options: Any) -> TrainingResult:
-    return loop.train(dataset, backend, **{"iterations": 25, "hidden": 4, "threads": 1, **options})
+    own = {} if "workload" in options else {"iterations": 25, "hidden": None if "parameters" in options else 4}
+    return loop.train(dataset, backend=backend, **{"threads": 1, **own, **options})
 
 
 def by_hand(iterations: int, alpha: float, dtype: Any, parameters: Parameters | None = None) -> list[dict[str, Any]]:
@@ -120,8 +121,8 @@ def test_the_history_as_a_table() -> None:
 @settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 40), st.sets(st.integers(0, 40)))
 def test_the_iterations_reported_and_kept(iterations: int, every: int, snapshots: set[int]) -> None:
-    seen: list[Metrics] = []
-    result = train(iterations=iterations, every=every, snapshots=snapshots, progress=seen.append)
+    seen: list[Progress] = []
+    result = train(iterations=iterations, every=every, snapshots=snapshots, callback=lambda one, _: seen.append(one))
     assert [m.iteration for m in result.metrics] == [*range(0, iterations, every), iterations]
     assert [m.iteration for m in seen] == [*range(0, iterations, every)]
     assert seen == result.metrics[: len(seen)]
@@ -133,19 +134,18 @@ def test_the_iterations_reported_and_kept(iterations: int, every: int, snapshots
 
 
 def test_progress_is_reported_while_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
+    done: list[Any] = []
     trainer = registry.get("numpy").start(Workload(DATASET.network(4), 40), DATASET, initial())
     advance = type(trainer).advance
 
     def counted(self: Any, iterations: int) -> Metrics:
-        metrics = advance(self, iterations)
-        done.append(metrics.iteration)
-        return metrics
+        done.append("advance")
+        return advance(self, iterations)
 
     monkeypatch.setattr(type(trainer), "advance", counted)
-    train(every=5, progress=lambda metrics: done.append(-metrics.iteration - 1))
-    assert [k for k in done if k < 0] == [-1, -6, -11, -16, -21]
-    assert done.index(-6) == done.index(-1) + 2, "iteration 0 must be reported before iteration 5 is computed"
+    train(every=5, callback=lambda progress, parameters: done.append(progress.iteration))
+    assert [k for k in done if k != "advance"] == [0, 5, 10, 15, 20]
+    assert done.index(5) == done.index(0) + 2, "iteration 0 must be reported before iteration 5 is computed"
 
 
 def initial(seed: int = 0) -> Parameters:
@@ -177,7 +177,7 @@ class Given:
 def test_given_parameters_are_where_training_starts() -> None:
     own = initial(9)
     copies = [array.copy() for _, array in own.named()]
-    result = train(parameters=Given(tuple(own.weights), tuple(own.biases)), seed=1, hidden=7, dtype="float64")
+    result = train(parameters=Given(tuple(own.weights), tuple(own.biases)), seed=1, dtype="float64")
     assert same(result.parameters, by_hand(25, 0.1, np.float64, own)[25]["parameters"])
     assert same(own, tuple(copies)), "they are the caller's"
     assert result.workload.network == own.network
@@ -227,6 +227,7 @@ def test_no_test_set_no_test_accuracy() -> None:
         {"seed": -1},
         {"hidden": 0},
         {"threads": 0},
+        {"hidden": "44"},
         {"epochs": 3},
         {"iterations": None, "epochs": 0},
         {"patience": 0},
@@ -293,7 +294,7 @@ def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_class, "advance", advanced)
     monkeypatch.setitem(registry._import_seconds, "numpy", 10_000.0)
     monkeypatch.setitem(registry._probe_seconds, "numpy", 5.0)
-    costs = train(iterations=25, progress=lambda metrics: pay(1e6)).costs
+    costs = train(iterations=25, callback=lambda progress, parameters: pay(1e6)).costs
     assert costs.as_dict() == {"import": 10_000, "load": 1000, "compile": 115, "train": 25}
     assert costs.total == 11_140
 
@@ -415,8 +416,8 @@ def test_every_option_reaches_the_equations(activation: Any, optimizer: Any) -> 
 
 
 def test_with_batches_every_epoch_is_reported() -> None:
-    seen: list[Report] = []
-    result = train(**BY_EPOCHS, progress=seen.append)
+    seen: list[Progress] = []
+    result = train(**BY_EPOCHS, callback=lambda progress, parameters: seen.append(progress))
     assert [(m.epoch, m.iteration) for m in seen] == [(1, 2), (2, 5), (3, 8), (4, 11)]
     assert [m.seconds for m in seen] == sorted(m.seconds for m in seen)
     assert seen[-1].seconds == result.costs.train
@@ -439,12 +440,10 @@ def test_with_batches_and_iterations_the_last_is_reported_too() -> None:
     assert same(often.parameters, tuple(array for _, array in result.parameters.named()))
 
 
-def test_watching_sees_the_parameters_of_each_report() -> None:
+def test_the_callback_sees_the_parameters_after_each_reported_iteration() -> None:
     seen: list[tuple[int, Parameters]] = []
     workload = Workload(DATASET.network(4), 40, 9, 0.01, recipe=BATCHES)
-    result = train_workload(
-        workload, DATASET, "numpy", watch=lambda report, own: seen.append((report.iteration + 1, own))
-    )
+    result = train(workload=workload, callback=lambda progress, own: seen.append((progress.iteration + 1, own)))
     assert [updates for updates, _ in seen] == [3, 6, 9]
     for updates, own in seen:
         assert same(own, tuple(array for _, array in by_general(workload, updates).named()))
@@ -502,11 +501,20 @@ def test_without_dev_images_there_is_no_dev_accuracy_and_no_patience() -> None:
 
 def test_a_workload_that_does_not_fit_the_data_is_refused() -> None:
     with pytest.raises(OptionError, match="41 images: noise has 40 to train on"):
-        train_workload(Workload(DATASET.network(4), 41), DATASET, "numpy")
+        train(workload=Workload(DATASET.network(4), 41))
     with pytest.raises(ModelError, match="the workload of a 20-4-5 network cannot fit the data"):
-        train_workload(Workload(Network((20, 4, 5)), 40), DATASET, "numpy")
+        train(workload=Workload(Network((20, 4, 5)), 40))
     with pytest.raises(ModelError, match="parameters of a 20-4-3 network: the workload is of a 20-5-3 network"):
-        train_workload(Workload(DATASET.network(5), 40), DATASET, "numpy", parameters=initial())
+        train(workload=Workload(DATASET.network(5), 40), parameters=initial())
+    with pytest.raises(ModelError, match="parameters of a 20-4-3 network: the workload is of a 20-5-3 network"):
+        train(hidden=5, parameters=initial())
+
+
+@pytest.mark.parametrize("option", ["iterations", "epochs", "learning_rate", "dtype", "seed", "hidden", "activation"])
+def test_with_a_workload_what_it_says_cannot_be_said_again(option: str) -> None:
+    said: dict[str, Any] = {option: getattr(WORKLOAD, option, 1)}
+    with pytest.raises(OptionError, match=rf"^{option}: the workload says it already; change it with dataclasses\."):
+        train(workload=WORKLOAD, **said)
 
 
 @settings(max_examples=30)
@@ -517,8 +525,9 @@ def test_divergence_with_batches_names_the_iteration(bad: int, every: int | None
     class BreaksDown(NumpyMlpTrainer):
         def advance(self, iterations: int) -> Metrics:
             for _ in range(iterations):
+                at = self._state.iteration
                 metrics = super().advance(1)
-                if metrics.iteration == bad:
+                if at == bad:
                     self._state.parameters.biases[0][0] = math.nan
             return metrics
 

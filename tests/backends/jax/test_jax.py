@@ -161,7 +161,7 @@ def test_the_number_of_threads_of_the_command_line_takes_effect() -> None:
     program = (
         "from mnistbench import threads; threads.limit(3); import mnistbench;"
         "data = mnistbench.load_data(train_size=100, dev_size=50);"
-        "print(mnistbench.train(data, 'jax', 2, threads=3).description['threads'])"
+        "print(mnistbench.train(data, backend='jax', iterations=2, threads=3).description['threads'])"
     )
     assert python(program) == "3\n"
 
