@@ -9,19 +9,26 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from mnistbench import __version__
-from mnistbench.cli.checking import compare, verify
+from mnistbench.cli import backends, charts, compare, crossval, errors, machine, predict, train, verify
 from mnistbench.cli.common import complain
-from mnistbench.cli.predicting import predict
-from mnistbench.cli.showing import backends, charts, machine
-from mnistbench.cli.training import crossval, errors, train
 from mnistbench.exceptions import MnistbenchError
 
 
+class _Command(TyperCommand):
+    """A command whose flags are shown without a type, since they take no value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_type_of_flags(super().get_params(ctx))
+
+
 class _Commands(TyperGroup):
-    """What a user got wrong is one line on standard error and exit status 2; Ctrl-C is one line and 130."""
+    """All commands: an error that a user caused is one line on standard error and exit status 2; Ctrl-C one and 130."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_type_of_flags(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -35,6 +42,13 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as error:
             complain("interrupted")
             raise typer.Exit(130) from error
+
+
+def _without_type_of_flags(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 app = typer.Typer(
@@ -54,13 +68,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     pass
 
 
-for _command in (train, predict, crossval, verify, compare, errors, backends, machine, charts):
-    app.command()(_command)
+for _command in (
+    train.train,
+    predict.predict,
+    crossval.crossval,
+    verify.verify,
+    compare.compare,
+    errors.errors,
+    backends.backends,
+    machine.machine,
+    charts.charts,
+):
+    app.command(cls=_Command)(_command)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: where they print, options that several have, and what is said of a wrong one."""
+"""What the commands share: options that several have, the console, and how an error is printed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ from rich.console import Console
 from rich.table import Table
 
 from mnistbench.exceptions import OptionError
+from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import DTYPES, DType
+from mnistbench.words import one_line
 
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="A folder of IDX files, or Kaggle's train.csv; the embedded MNIST by default."),
+    typer.Option("--data", help="Folder of IDX files, or Kaggle's train.csv (default: the embedded MNIST)."),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", help="Threads of the CPU; by default all there are.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the initial parameters, the order of the images, and the rest.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Number of CPU threads (default: all).")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed", help="Seed for everything random: initial parameters, order of the images, dropout, augmentation."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Results = Annotated[Path, typer.Option("--results", help="The folder of stored measurements.")]
+Results = Annotated[Path, typer.Option("--results", help="Folder of stored measurements.")]
+WorkloadName = Annotated[str, typer.Option("--workload", help=f"Preset: {', '.join(PRESETS)}.")]
 
 
 def complain(message: str) -> None:
-    """One line on standard error."""
-    print(f"mnistbench: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line on standard error."""
+    print(f"mnistbench: {one_line(message)}", file=sys.stderr)
 
 
 def dtype_named(name: str) -> DType:
@@ -42,7 +50,7 @@ def dtype_named(name: str) -> DType:
 
 
 def require_picture(path: Path, option: str = "--plot") -> None:
-    """Refuse a name that is not of a picture.
+    """Refuse a file name that is not a picture's.
 
     Raises:
         OptionError: it does not end in .png or .svg.

@@ -28,7 +28,7 @@ from mnistbench.task.recipe import (
     Recipe,
     Schedule,
 )
-from mnistbench.task.workload import Network, Workload
+from mnistbench.task.workload import DTYPES, Network, Workload
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -38,54 +38,62 @@ Text = str | None
 Whole = int | None
 Number = float | None
 
-_NETWORK, _TRAINING, _IMAGES = "The network", "How it is trained", "Images"
+_NETWORK, _TRAINING, _IMAGES = "Network", "Training", "Images"
 
 
-def _option(panel: str, text: str, name: str | None = None) -> Any:
-    return typer.Option(*([name] if name else []), help=text, rich_help_panel=panel, show_default=False)
+def _option(panel: str, text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+
+
+def _one_of(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]} (default: {names[0]})."
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """What was given on the command line."""
 
-    backend: Annotated[str, typer.Option(help="Which way to compute; 'mnistbench backends' lists them.")] = "numba"
-    workload: Annotated[Text, _option(_NETWORK, f"A preset, which other options change: {', '.join(PRESETS)}.")] = None
-    hidden: Annotated[Text, _option(_NETWORK, "Units of each hidden layer, such as 500,150; 10 by default.")] = None
-    activation: Annotated[Text, _option(_NETWORK, f"{', '.join(ACTIVATIONS)}; relu by default.")] = None
-    init: Annotated[Text, _option(_NETWORK, f"{', '.join(INITIALIZERS)}; uniform by default.")] = None
-    dtype: Annotated[Text, _option(_NETWORK, "float32, the default, or float64.")] = None
-    iterations: Annotated[Whole, _option(_TRAINING, "Gradient steps; 500 by default.")] = None
-    epochs: Annotated[Whole, _option(_TRAINING, "Instead of iterations, how often to use every image.")] = None
-    learning_rate: Annotated[Number, _option(_TRAINING, "The factor of the gradient; 0.1 by default.")] = None
-    batch_size: Annotated[Whole, _option(_TRAINING, "Images of a gradient step; by default all of them.")] = None
-    optimizer: Annotated[Text, _option(_TRAINING, f"{', '.join(OPTIMIZERS)}; gd by default.")] = None
-    momentum: Annotated[Number, _option(_TRAINING, "Of momentum and nesterov; 0.9 by default.")] = None
-    rho: Annotated[Number, _option(_TRAINING, "Of rmsprop; 0.9 by default.")] = None
-    beta1: Annotated[Number, _option(_TRAINING, "Of adam and adamw; 0.9 by default.")] = None
-    beta2: Annotated[Number, _option(_TRAINING, "Of adam and adamw; 0.999 by default.")] = None
-    epsilon: Annotated[Number, _option(_TRAINING, "Of rmsprop, adam and adamw; 1e-8 by default.")] = None
-    weight_decay: Annotated[Number, _option(_TRAINING, "Of adamw; 0.01 by default.")] = None
-    schedule: Annotated[Text, _option(_TRAINING, f"{', '.join(SCHEDULES)}; constant by default.")] = None
-    schedule_every: Annotated[Whole, _option(_TRAINING, "Epochs of a step; 10 by default.")] = None
-    schedule_factor: Annotated[Number, _option(_TRAINING, "Of the learning rate at a step; 0.1 by default.")] = None
-    l2: Annotated[Number, _option(_TRAINING, "Lambda of the squared weights' penalty; 0 by default.")] = None
-    dropout: Annotated[Text, _option(_TRAINING, "Fraction left out, or one for each hidden layer: 0.2,0.5.")] = None
-    augment: Annotated[Text, _option(_TRAINING, f"Any of {', '.join(DISTORTIONS)}, with commas; or none.")] = None
-    shift: Annotated[Whole, _option(_TRAINING, "Most pixels to each side; 2 where that is augmented.")] = None
-    rotate: Annotated[Number, _option(_TRAINING, "Most degrees either way; 15 where that is augmented.")] = None
-    elastic_alpha: Annotated[Number, _option(_TRAINING, "Strength; 34 where that is augmented.")] = None
-    elastic_sigma: Annotated[Number, _option(_TRAINING, "Smoothness in pixels; 4 where that is augmented.")] = None
+    backend: Annotated[str, typer.Option(help="Backend to train with; 'mnistbench backends' lists them.")] = "numba"
+    workload: Annotated[Text, _option(_NETWORK, f"Preset in place of the defaults: {', '.join(PRESETS)}.")] = None
+    hidden: Annotated[Text, _option(_NETWORK, "Units of each hidden layer, such as 500,150 (default: 10).")] = None
+    activation: Annotated[Text, _option(_NETWORK, f"Activation of hidden layers: {_one_of(ACTIVATIONS)}")] = None
+    initializer: Annotated[
+        Text, _option(_NETWORK, f"Initial weights: {_one_of(INITIALIZERS)}", "--initializer", "--init")
+    ] = None
+    dtype: Annotated[Text, _option(_NETWORK, f"Precision: {_one_of(DTYPES)}")] = None
+    iterations: Annotated[Whole, _option(_TRAINING, "Number of gradient steps (default: 500).")] = None
+    epochs: Annotated[Whole, _option(_TRAINING, "Number of passes over the images, in place of --iterations.")] = None
+    learning_rate: Annotated[Number, _option(_TRAINING, "Learning rate before any schedule (default: 0.1).")] = None
+    batch_size: Annotated[Whole, _option(_TRAINING, "Images per gradient step (default: all).")] = None
+    optimizer: Annotated[Text, _option(_TRAINING, f"Optimizer: {_one_of(OPTIMIZERS)}")] = None
+    momentum: Annotated[Number, _option(_TRAINING, "Momentum coefficient (momentum, nesterov; default: 0.9).")] = None
+    rho: Annotated[Number, _option(_TRAINING, "Decay of the mean square (rmsprop; default: 0.9).")] = None
+    beta1: Annotated[Number, _option(_TRAINING, "Decay of the first moment (adam, adamw; default: 0.9).")] = None
+    beta2: Annotated[Number, _option(_TRAINING, "Decay of the second moment (adam, adamw; default: 0.999).")] = None
+    epsilon: Annotated[Number, _option(_TRAINING, "Added to divisors (rmsprop, adam, adamw; default: 1e-8).")] = None
+    weight_decay: Annotated[Number, _option(_TRAINING, "Decoupled weight decay (adamw; default: 0.01).")] = None
+    schedule: Annotated[Text, _option(_TRAINING, f"Learning rate schedule: {_one_of(SCHEDULES)}")] = None
+    schedule_every: Annotated[Whole, _option(_TRAINING, "Epochs from one step to the next (step; default: 10).")] = None
+    schedule_factor: Annotated[Number, _option(_TRAINING, "Factor of each step (step; default: 0.1).")] = None
+    l2: Annotated[Number, _option(_TRAINING, "L2 penalty coefficient lambda (default: 0).")] = None
+    dropout: Annotated[Text, _option(_TRAINING, "Dropout rate, or one per hidden layer: 0.2,0.5 (default: 0).")] = None
+    augment: Annotated[
+        Text,
+        _option(_TRAINING, f"Random distortions, separated by commas: {', '.join(DISTORTIONS)}; none by default."),
+    ] = None
+    shift: Annotated[Whole, _option(_TRAINING, "Largest shift in pixels (shift; default: 2).")] = None
+    rotate: Annotated[Number, _option(_TRAINING, "Largest rotation in degrees (rotate; default: 15).")] = None
+    elastic_alpha: Annotated[Number, _option(_TRAINING, "Displacement factor (elastic; default: 34).")] = None
+    elastic_sigma: Annotated[Number, _option(_TRAINING, "Smoothing in pixels (elastic; default: 4).")] = None
     patience: Annotated[
-        Whole, _option(_TRAINING, "Stop after so many epochs without a lower dev loss, and keep the best parameters.")
+        Whole, _option(_TRAINING, "Stop after N epochs without a lower dev loss, and keep the best parameters.")
     ] = None
     data: Data = None
     train_size: Annotated[
-        Whole,
-        _option(_IMAGES, "Images to train on; 41,000, as many as the preset, or all of your own, by default."),
+        Whole, _option(_IMAGES, "Number of training images (default: 41,000, the preset's, or all of --data).")
     ] = None
     dev_size: Annotated[
-        Whole, _option(_IMAGES, "Images held out; 1,000, or what a preset leaves of 60,000, by default.")
+        Whole, _option(_IMAGES, "Number of images held out (default: 1,000, or what a preset leaves of 60,000).")
     ] = None
     seed: Seed = 0
     threads: Threads = None
@@ -104,7 +112,7 @@ class TrainingOptions:
         own = self.preset.recipe
         return replace(
             own,
-            initializer=self._chosen("init", INITIALIZERS) or own.initializer,
+            initializer=self._chosen("initializer", INITIALIZERS) or own.initializer,
             l2=own.l2 if self.l2 is None else self.l2,
             dropout=own.dropout if self.dropout is None else _fractions(self.dropout),
             optimizer=self._optimizer(own.optimizer),

@@ -1,4 +1,4 @@
-"""``predict``: what a model makes of digits."""
+"""``predict``: what a saved model says about digits."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import typer
 from rich.text import Text
 
 from mnistbench.cli.common import Data, out, require_picture
+from mnistbench.words import percent
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A file that 'train --save' wrote.")],
+    model: Annotated[Path, typer.Argument(help="File that 'train --save' wrote.")],
     data: Data = None,
-    count: Annotated[int, typer.Option(min=1, help="How many digits to show.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Which digits: drawn from this seed.")] = 0,
-    plot: Annotated[Path, typer.Option(help="Draw them to this .png or .svg file.")] = Path("predictions.png"),
+    count: Annotated[int, typer.Option(min=1, help="Number of digits to show.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that the digits are drawn from.")] = 0,
+    plot: Annotated[Path, typer.Option(help="Picture to write, .png or .svg.")] = Path("predictions.png"),
 ) -> None:
     """Show digits with the model's prediction and their label, as text and as a picture.
 
-    They are test images, or, from a CSV file, any of it: those may be among what the model was trained on.
+    The digits are test images; a CSV file has none, so that those of it may be among the model's training images.
     """
     import numpy as np
 
@@ -47,12 +48,12 @@ def predict(
     for line in _digits_as_text(images.reshape(-1, *image_shape), predicted[chosen], labels):
         out.print(Text(line), no_wrap=True, overflow="crop")
     charts.write(charts.predictions(images, predicted[chosen], labels, image_shape), plot)
-    accuracy = np.mean(predicted == split.labels)
-    out.print(f"{accuracy:.1%} of all {len(split):,} {which} are right; the digits above are drawn in {plot}")
+    accuracy = float(np.mean(predicted == split.labels))
+    out.print(f"{percent(accuracy)} of all {len(split):,} {which} are right; the digits above are drawn in {plot}")
 
 
 def _digits_as_text(images: Any, predicted: Any, labels: Any) -> Iterator[str]:
-    """Images (k, height, width) as text, side by side as far as the screen is wide; two rows of pixels a line."""
+    """Draw images (k, height, width) in characters, side by side across the screen, two rows of pixels a line."""
     shades = " .:-=+*#%@"
     captions = [
         f"prediction {guess}, label {label}" + ("" if guess == label else "  WRONG")

@@ -1,0 +1,118 @@
+"""``compare``: who is faster, by how much, and how sure is that?"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.live import Live
+from rich.text import Text
+
+import mnistbench.backends as registry
+from mnistbench import threads
+from mnistbench.cli.common import Json, Seed, Threads, WorkloadName, dtype_named, out
+from mnistbench.words import seconds
+
+if TYPE_CHECKING:
+    from mnistbench.comparison import Comparison
+
+
+def compare(
+    backend: Annotated[list[str] | None, typer.Argument(help="Backends to compare (default: all available).")] = None,
+    rounds: Annotated[
+        int, typer.Option(help="Number of timed rounds per backend; 5 or more are needed to test differences.")
+    ] = 7,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="Backend that speedups are over, such as numpy or 'numpy float64' (default: numpy, else the first)."
+        ),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option("--dtype", help="float32 or float64; repeat for both (default: float32).")
+    ] = None,
+    workload: WorkloadName = "classic",
+    images: Annotated[
+        int | None,
+        typer.Option(help="Number of training images (default: the workload's); beyond 60,000, shifted copies."),
+    ] = None,
+    hidden: Annotated[int | None, typer.Option(help="Number of hidden units (default: the workload's).")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Number of iterations (default: the workload's).")] = None,
+    threads_: Threads = None,
+    seed: Seed = 0,
+    isolate: Annotated[
+        bool, typer.Option(help="Run each backend in a process of its own, as is always done where libraries clash.")
+    ] = False,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Store the rows in this folder and redraw its charts.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Race backends in interleaved rounds; print paired speedups, their intervals, and which backends differ."""
+    threads.limit(threads_)
+    dtypes = [dtype_named(name) for name in dtype or ["float32"]]
+    from mnistbench import comparison
+    from mnistbench.comparison import storing
+    from mnistbench.comparison.processes import available_elsewhere
+    from mnistbench.comparison.table import table
+    from mnistbench.datasets import load_images
+    from mnistbench.task.presets import variant
+
+    task = variant(workload, seed, images, hidden, iterations)
+    if results is not None:
+        storing.require_writable(results)
+    with _live(lambda running: table(running, True), quiet=as_json) as show:
+        found = comparison.compare(
+            backend or (available_elsewhere() if isolate else registry.available()),
+            dtypes,
+            task,
+            load_images(task.images, seed),
+            rounds=rounds,
+            baseline=baseline,
+            threads=threads_,
+            isolate=isolate,
+            progress=show,
+        )
+    if as_json:
+        print(json.dumps(storing.record(found), allow_nan=False), flush=True)
+    else:
+        out.print(table(found, False))
+    if results is not None:
+        for path in storing.store(found, results, threads_):
+            if not as_json:
+                out.print(f"wrote {path}")
+    if any(contender.problem for contender in found.contenders):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _live(render: Callable[[Comparison], RenderableType], quiet: bool) -> Iterator[Callable[[Comparison], None]]:
+    """Show a comparison while it runs: a table that is redrawn, or a line for each round when piped."""
+    if quiet:
+        yield lambda comparison: None
+    elif out.is_terminal:
+        # No thread that draws by itself: it would take CPU time from whoever is being timed.
+        with Live(Text("computing the reference"), console=out, auto_refresh=False, transient=True) as live:
+            yield lambda comparison: live.update(render(comparison), refresh=True)
+    else:
+        yield _print_new_rounds()
+
+
+def _print_new_rounds() -> Callable[[Comparison], None]:
+    """Print each timed round once."""
+    printed: Counter[str] = Counter()
+
+    def show(comparison: Comparison) -> None:
+        for contender in comparison.contenders:
+            if len(contender.samples) > printed[contender.label]:
+                printed[contender.label] += 1
+                took = seconds(contender.samples[-1], 4)
+                print(f"Round: {printed[contender.label]}, {contender.label}: {took}", flush=True)
+
+    return show

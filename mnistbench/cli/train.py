@@ -1,0 +1,172 @@
+"""``train``: from options to a trained network, its picture and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import rich.progress as bars
+import typer
+
+import mnistbench.backends as registry
+from mnistbench import threads
+from mnistbench.cli.common import Json, out, require_picture
+from mnistbench.cli.options import TrainingOptions, taking_training_options
+from mnistbench.cli.printing import duration, print_training, state
+from mnistbench.task.presets import Published
+from mnistbench.task.summary import training_summary
+from mnistbench.task.workload import Workload
+from mnistbench.words import counted, percent, seconds
+
+if TYPE_CHECKING:
+    from mnistbench.datasets import Dataset
+    from mnistbench.reference.parameters import Parameters
+    from mnistbench.training.result import Progress, TrainingResult
+
+
+@taking_training_options
+def train(
+    options: TrainingOptions,
+    every: Annotated[
+        int | None,
+        typer.Option(help="Number of iterations from one report to the next (default: 10; with batches an epoch)."),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the trained model to this .npz file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw loss, accuracy and weights to this .png or .svg file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network, and report its accuracies and what each step cost."""
+    threads.limit(options.threads)
+    registry.require(options.backend)
+
+    from mnistbench.files import require_writable
+    from mnistbench.training import loop
+
+    options.check()
+    if plot:
+        require_picture(plot)
+    for path in filter(None, (save, plot)):
+        require_writable(path)
+    dataset = options.load()
+    workload = options.task(dataset)
+    with _reporting(workload, quiet=as_json) as report:
+        result = loop.train(
+            dataset,
+            workload=workload,
+            backend=options.backend,
+            every=every,
+            threads=options.threads,
+            snapshots=_snapshot_iterations(workload.iterations) if plot else (),
+            callback=report,
+            patience=options.patience,
+        )
+    written = _write(result, dataset, save, plot)
+    published = options.published(workload)
+    if as_json:
+        print(json.dumps(_record(result, published)))
+    else:
+        _print(result, published, written)
+
+
+@contextmanager
+def _reporting(workload: Workload, quiet: bool) -> Iterator[Callable[[Progress, Parameters], None] | None]:
+    """Report progress: as a bar on a terminal, and as the tutorial's lines when piped."""
+    if quiet:
+        yield None
+    elif not out.is_terminal:
+        yield lambda progress, parameters: print(_line(progress, workload), flush=True)
+    else:
+        said = bars.TextColumn("{task.fields[state]}")
+        columns = (bars.TextColumn("training"), bars.BarColumn(), bars.MofNCompleteColumn(), said)
+        length = workload.iterations_per_epoch
+        with bars.Progress(*columns, bars.TimeElapsedColumn(), console=out, transient=True) as bar:
+            task = bar.add_task("", total=-(-workload.iterations // length), state="")
+
+            def show(progress: Progress, parameters: Parameters) -> None:
+                done = progress.iteration if length == 1 else -(-(progress.iteration + 1) // length)
+                bar.update(task, completed=done, state=state(progress))
+
+            yield show
+
+
+def _line(progress: Progress, workload: Workload) -> str:
+    epoch = "" if workload.recipe.batch_size is None else f"Epoch: {progress.epoch}, "
+    dev = "" if progress.dev_accuracy is None else f", Dev accuracy: {progress.dev_accuracy:.4f}"
+    return f"{epoch}Iteration: {progress.iteration}, Accuracy: {progress.accuracy:.3f}{dev}"
+
+
+def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Path | None) -> list[Path]:
+    """Write the files that were asked for, and return their paths."""
+    workload = result.workload
+    if save:
+        from mnistbench.reference.parameters import save_model
+
+        save_model(save, result.parameters, dataset.image_shape, workload.network.activation)
+    if plot:
+        from mnistbench import charts
+
+        kept = [(done, parameters) for done, parameters in result.snapshots if done < result.updates]
+        weights = [(done, parameters.weights[0]) for done, parameters in (*kept, (result.updates, result.parameters))]
+        subtitle = ""
+        if workload.beyond_classic:
+            batches = ". Train: of the last batch of an epoch, and at the end of all images"
+            subtitle = (
+                f"{workload.network}: {training_summary(workload)}{batches if workload.recipe.batch_size else ''}"
+            )
+        charts.write(charts.training_run(result.history, weights, dataset.image_shape, subtitle), plot)
+    return [path for path in (save, plot) if path]
+
+
+def _snapshot_iterations(iterations: int) -> list[int]:
+    """When to draw the weights: at the start and the end, and in between ever more rarely, as learning slows."""
+    return sorted({0, *(round(iterations * fraction) for fraction in (0.02, 0.1, 0.2, 0.4)), iterations})
+
+
+def _print(result: TrainingResult, published: Published | None, written: list[Path]) -> None:
+    """Print the summary of a run."""
+    workload, facts = result.workload, result.description
+    out.print(
+        f"{result.backend}, {workload.dtype}: {workload.network} network, {counted(workload.images, 'image')}, "
+        f"{duration(workload, result.iterations)} on {facts['device']}, {counted(facts['threads'], 'thread')}"
+    )
+    print_training(workload)
+    if result.updates < workload.iterations:
+        out.print(f"parameters of {duration(workload, result.updates)}, with the lowest dev loss of all reported")
+    shares = {"train": result.accuracy, "dev": result.dev_accuracy, "test": result.test_accuracy}
+    accuracies = "   ".join(f"{name} {percent(share)}" for name, share in shares.items() if share is not None)
+    out.print(f"accuracy   {accuracies}   loss {result.loss:.4f}")
+    costs = {**result.costs.as_dict(), "total": result.costs.total}
+    out.print(f"costs      {'   '.join(f'{name} {seconds(cost)}' for name, cost in costs.items())}")
+    for path in written:
+        out.print(f"wrote      {path}")
+    if published and result.test_accuracy is not None:
+        theirs = f"{percent(published.error, None)} ({published.source}: the same network, trained their way)"
+        out.print(f"test error {percent(1 - result.test_accuracy, 2)}   published {theirs}")
+
+
+def _record(result: TrainingResult, published: Published | None) -> dict[str, Any]:
+    """The run as JSON values."""
+    from mnistbench import machine
+
+    return {
+        "backend": result.backend,
+        "dtype": result.workload.dtype,
+        "iterations": result.iterations,
+        "train_accuracy": result.accuracy,
+        "dev_accuracy": result.dev_accuracy,
+        "test_accuracy": result.test_accuracy,
+        "loss": result.loss,
+        "costs": result.costs.as_dict(),
+        "history": result.history_records(),
+        "peak_memory_bytes": machine.peak_memory(),
+        "description": result.description,
+        "workload": result.workload.describe(),
+        "updates": result.updates,
+        "test_error": None if result.test_accuracy is None else 1 - result.test_accuracy,
+        "published": published and {"test_error": published.error, "source": published.source},
+    }

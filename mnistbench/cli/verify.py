@@ -1,0 +1,78 @@
+"""``verify``: are the numbers the same?"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+import mnistbench.backends as registry
+from mnistbench import threads
+from mnistbench.cli.common import Json, Seed, Threads, WorkloadName, dtype_named, out, plain_table
+from mnistbench.task.workload import DTYPES
+
+if TYPE_CHECKING:
+    from mnistbench.agreement import Agreement
+
+
+def verify(
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", help="Backend; repeat for more (default: all available).")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option("--dtype", help="float32 or float64; repeat for both (default: both).")
+    ] = None,
+    workload: WorkloadName = "classic",
+    threads_: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare backends with the float64 reference; exit with 1 if any disagrees."""
+    threads.limit(threads_)
+    from mnistbench import agreement
+
+    dtypes = [dtype_named(name) for name in dtype or DTYPES]
+    with out.status("computing the reference ...") as status:
+
+        def report(outcome: Agreement) -> None:
+            status.update(f"{outcome.backend} {outcome.dtype}: {'agrees' if outcome.passed else 'DISAGREES'} ...")
+
+        outcomes = agreement.verify(backend, dtypes, workload, seed, threads_, report)
+    if as_json:
+        print(json.dumps([_record(outcome) for outcome in outcomes]))
+    else:
+        out.print(_table(outcomes))
+        for name in registry.names() if backend is None else []:
+            if not (found := registry.availability(name)).usable:
+                out.print(f"not compared: {name} is unavailable: {found.reason}", style="dim")
+    if not all(outcome.passed for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _record(outcome: Agreement) -> dict[str, Any]:
+    return {
+        "backend": outcome.backend,
+        "dtype": outcome.dtype,
+        "passed": outcome.passed,
+        "summary": outcome.summary(),
+        "checks": len(outcome.checks),
+        "trajectory": [(k, error if math.isfinite(error) else None) for k, error in outcome.trajectory()],
+    }
+
+
+def _table(outcomes: list[Agreement]) -> Table:
+    table = plain_table()
+    for heading in ("backend", "dtype", "verdict", "checks", "parameters", "nearest to its tolerance"):
+        right = heading in ("checks", "parameters")
+        wide = heading == "nearest to its tolerance"
+        table.add_column(heading, no_wrap=not wide, justify="right" if right else "left")
+    for outcome in outcomes:
+        verdict = Text("agrees", style="green") if outcome.passed else Text("DISAGREES", style="bold red")
+        last = outcome.trajectory()[-1:]
+        error = f"{last[0][1]:.1e}" if last else ""
+        table.add_row(outcome.backend, outcome.dtype, verdict, str(len(outcome.checks)), error, outcome.summary())
+    return table
