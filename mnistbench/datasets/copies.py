@@ -1,4 +1,4 @@
-"""More images than a data set has: its own, and copies of them moved by a pixel or two.
+"""More images than a data set has: its own, and copies of them shifted by a pixel or two.
 
 For measuring with many images: repeating the same ones would let a backend that looks for equal or similar images
 find more of them than there are among as many real ones. A moved digit keeps its ink and its zero pixels, all but
@@ -58,7 +58,7 @@ def enlarged(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
 
 
 def _moves(rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """All moves but none at all, in a random order, again and again."""
+    """Yield every shift but (0, 0) in a random order, again and again."""
     reach = range(-REACH, REACH + 1)
     pairs = [(down, right) for down in reach for right in reach if (down, right) != (0, 0)]
     while True:
@@ -67,7 +67,7 @@ def _moves(rng: np.random.Generator) -> Iterator[tuple[int, int]]:
 
 
 def moved(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
-    """Images (m, height, width) moved by that many rows and columns, or up and left by negative ones; edges are 0."""
+    """Shift images (m, height, width) down and right, or up and left by negative numbers; pixels left behind are 0."""
     result = np.zeros_like(images)
     _, height, width = images.shape
 

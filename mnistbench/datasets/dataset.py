@@ -33,9 +33,9 @@ class Dataset:
     """A data set split into train, dev and test.
 
     Attributes:
-        source: where it came from, in words: "MNIST (embedded)", a file, a folder.
+        source: origin in words: "MNIST (embedded)", a file, a folder.
         image_shape: (height, width); their product is the number of pixels.
-        classes: how many there are, one more than the largest label of the whole source.
+        classes: number of classes, one more than the largest label of the whole source.
         train, dev, test: disjoint; ``dev`` may have no images, and ``test`` is None where the source has none.
     """
 

@@ -1,5 +1,4 @@
-"""How good parameters are, computed on the host by :mod:`mnistbench.reference.mlp`: nothing of it belongs to
-training."""
+"""Scores and predictions of parameters, computed on the host by :mod:`mnistbench.reference.mlp`."""
 
 from __future__ import annotations
 
@@ -16,18 +15,18 @@ from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation
 
 _IMAGES = 8_192
-"""So many at a time: bounds the memory that a wide network's activations need."""
+"""Images computed at a time, which bounds the memory of a wide network's activations."""
 
 
 class Score(NamedTuple):
-    """Mean cross-entropy of images, and the fraction of them whose most probable class is their label."""
+    """Mean cross-entropy of images, and the fraction of them that are classified as their label says."""
 
     loss: float
     accuracy: float
 
 
 def score(parameters: Parameters, split: Split, activation: Activation = "relu") -> Score:
-    """Of a split's images, at least one, without dropout and as they are."""
+    """Score the images of a split, at least one, without dropout and augmentation."""
     loss = right = 0.0
     for part, Z in _logits(parameters, split.images, activation):
         Y = split.labels[part]
@@ -38,7 +37,7 @@ def score(parameters: Parameters, split: Split, activation: Activation = "relu")
 
 
 def predict(parameters: Parameters, images: NDArray[np.uint8], activation: Activation = "relu") -> NDArray[np.int64]:
-    """The most probable class of each of the images (k, inputs), as (k,) integers."""
+    """Return the most probable class of each image: (k,) integers for images (k, inputs)."""
     labels = np.empty(len(images), np.int64)
     for part, Z in _logits(parameters, images, activation):
         labels[part] = reference.get_predictions(Z)
@@ -46,7 +45,7 @@ def predict(parameters: Parameters, images: NDArray[np.uint8], activation: Activ
 
 
 def _logits(parameters: Parameters, images: NDArray[np.uint8], activation: Activation) -> Iterator[tuple[slice, Array]]:
-    """What softmax is taken of, (classes, m), for some images after the other, and which they are."""
+    """Yield a part of the images at a time: its slice, and its logits (classes, m)."""
     for first in range(0, len(images), _IMAGES):
         part = slice(first, first + _IMAGES)
         X = reference.scale_images(images[part], parameters.weights[0].dtype)
