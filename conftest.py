@@ -1,8 +1,9 @@
-"""Options that tests and benchmarks share: which backends, which dtypes, how many threads."""
+"""What tests and benchmarks share: options that choose backends, dtypes and threads; and the workers of the tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.task.workload import DTYPES
+
+_TESTS = Path(__file__).parent / "tests"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +23,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--all-options", action="store_true", help="every option of training alone, and more combinations, everywhere"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the tests among as many workers as there are CPUs, unless ``-n`` or ``-s`` says otherwise.
+
+    Whatever is not below ``tests`` measures times, for which one process has the machine to itself.
+    """
+    option = config.option
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return
+    if option.numprocesses is not None or option.dist != "no" or option.tx or option.capture == "no":
+        return
+    paths = [config.invocation_params.dir / argument for argument in config.args]
+    if all("::" not in str(path) and path.resolve().is_relative_to(_TESTS) for path in paths):
+        option.numprocesses, option.dist = "auto", "worksteal"
 
 
 def pytest_configure(config: pytest.Config) -> None:

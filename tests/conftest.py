@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+import mnistbench.backends as registry
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, load_data
+from tests.support.cuda import host
 from tests.support.cuda.host import StandIn
 
 # How long an example takes depends on what else runs on the machine, and no test asserts a time.
@@ -18,8 +21,24 @@ settings.register_profile("mnistbench", deadline=None)
 settings.load_profile("mnistbench")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: trains the whole classic workload; leave out with -m 'not slow'")
+COMPILING = {"numba", "cupy", "jax", "torch"}
+"""Folders of tests of a backend, most of which compile something."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what compiles, and as ``quick`` what no marker says is not."""
+    for item in items:
+        backend = getattr(item, "callspec", None) and item.callspec.params.get("backend_name", "numpy")  # type: ignore[attr-defined]
+        if item.path.parent.name in COMPILING or backend not in (None, "numpy"):
+            item.add_marker("compiles")
+        if not {mark.name for mark in item.iter_markers()} & {"compiles", "process", "sanitizer", "gpu", "slow"}:
+            item.add_marker("quick")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not (found := registry.availability("cupy")).usable:
+        pytest.skip(f"cupy is unavailable: {found.reason}")
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +49,12 @@ def small_dataset() -> Dataset:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The machine's limits are measured anew, once, and leave nothing in the user's cache folder."""
+    """What is measured and compiled once for all workers leaves nothing in the user's cache folder."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNISTBENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MNISTBENCH_CACHE_DIR", str(shared / "cache"))
+        patch.setattr(host, "folder", shared / "kernels")
         yield
 
 

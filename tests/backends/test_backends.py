@@ -25,7 +25,7 @@ from mnistbench import reference
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split, load_data
-from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
+from mnistbench.exceptions import BackendUnavailable, UnknownBackend
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Recipe
 from mnistbench.task.workload import DType, Workload
@@ -414,7 +414,7 @@ TWO_THREADS = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import mnistbench.backends as registry
-from tests import builders
+from tests.support import builders
 data = builders.dataset(503, 97, 5)
 task = builders.workload(data)
 def run(_):
@@ -442,6 +442,7 @@ def blas_threads() -> dict[str, int]:
     return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
+@pytest.mark.parametrize("backend_name", ["numpy", "numba", "numba-plain"])
 def test_a_limit_of_threads_ends_with_the_work(backend: Backend, dtype: DType) -> None:
     data = builders.dataset(1009, 97, 5)
     task = builders.workload(data, dtype=dtype)
@@ -509,26 +510,6 @@ def fail_within(trainer: Trainer) -> None:
 def test_leaving_a_trainer_lets_an_error_through(start: Start) -> None:
     with pytest.raises(KeyError, match="mine"):
         fail_within(start())
-
-
-@pytest.mark.parametrize(("hidden", "option"), [((4, 3), "2 hidden layers"), ((), "0 hidden layers")])
-def test_other_numbers_of_hidden_layers_are_trained_or_refused(
-    backend: Backend, data: Dataset, dtype: DType, hidden: tuple[int, ...], option: str
-) -> None:
-    task = Workload(data.network(*hidden), len(data.train), dtype=dtype)
-    if backend.missing(task) is None:
-        with backend.start(task, data, builders.initial(task)) as trainer:
-            assert trainer.advance(2).iteration == 1
-            assert trainer.parameters().network == task.network
-        return
-    with pytest.raises(UnsupportedWorkload) as caught:
-        backend.start(task, data, builders.initial(task))
-    message = str(caught.value)
-    assert message.startswith(f"backend {backend.name} does not implement {option}; ")
-    assert message.isprintable()
-    # It names who does: those that would not refuse it themselves.
-    others = [name for name in registry.available() if registry.get(name).missing(task) is None]
-    assert message.endswith(f"use --backend {' or '.join(others)}")
 
 
 @pytest.mark.parametrize("name", ["numba-plain", "cupy-plain"])

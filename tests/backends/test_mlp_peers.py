@@ -1,26 +1,21 @@
-"""Networks of any depth with every option, in JAX and in PyTorch: the same numbers as the reference in NumPy, and the
-same random bits."""
+"""Multilayer perceptrons in JAX and in PyTorch: their random bits are the reference's, and they forget on a reset."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench.backends import Trainer
-from mnistbench.datasets import Dataset
 from mnistbench.reference import augmentation, counter
-from mnistbench.reference.parameters import Parameters
-from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
-from mnistbench.task.workload import Network, Workload
-from tests.support import builders
+from mnistbench.task.recipe import Augmentation
+from mnistbench.task.workload import Workload
+from tests.support import builders, options
 from tests.support.builders import identical
 
-SHAPE = 12, 9
-IMAGES = 57  # in batches of 16: three, and one of 9
+TASKS = [options.task(**options.EVERYTHING), options.task(dropout=(0.3,))]
+"""Every option, in batches; and all images with masks."""
 
 
 @pytest.fixture(params=["jax", "torch"])
@@ -29,133 +24,27 @@ def peer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    """57 images of 12 rows and 9 columns in 5 classes."""
-    return replace(builders.dataset(IMAGES, SHAPE[0] * SHAPE[1], 5, ink=0.4), image_shape=SHAPE)
-
-
-def workload(
-    hidden: tuple[int, ...] = (7,), activation: Any = "relu", learning_rate: float = 0.1, **recipe: Any
-) -> Workload:
-    """12 iterations, three epochs in batches of 16, of a network with these hidden layers and this recipe."""
-    network = Network((SHAPE[0] * SHAPE[1], *hidden, 5), activation)
-    options = Recipe(**{"batch_size": 16, "initializer": "xavier", **recipe})
-    return Workload(network, IMAGES, 12, learning_rate, "float64", seed=2**35 + 3, recipe=options)
-
-
-BENT = Augmentation(shift=2, rotate=20.0, elastic_alpha=30.0, elastic_sigma=2.5)
-CASES: dict[str, Workload] = {
-    **{activation: workload(activation=activation) for activation in ACTIVATIONS},
-    "no hidden layer": workload(()),
-    "three hidden layers": workload((7, 5, 6), "tanh"),
-    "L2": workload(l2=3.0),
-    "dropout": workload((7, 6), dropout=(0.3,)),
-    "dropout in the second layer": workload((7, 6), dropout=(0.0, 0.5)),
-    "dropout of almost nothing": workload(dropout=(1e-12,)),
-    "dropout of almost everything": workload(dropout=(1 - 1e-12,), initializer="uniform"),
-    "no batches": workload((7, 6), batch_size=None),
-    "no batches, dropout": workload(batch_size=None, dropout=(0.3,)),
-    "no batches, augmentation": workload(batch_size=None, augmentation=BENT),
-    "one batch, shuffled": workload(batch_size=IMAGES),
-    "more than one batch": workload(batch_size=10 * IMAGES, dropout=(0.3,)),
-    "one image at a time": workload(batch_size=1),
-    "batches without a smaller one": workload(batch_size=19),
-    "cosine": workload(schedule=Schedule("cosine")),
-    "step": workload(schedule=Schedule("step", every=1, factor=0.5)),
-    "shift": workload(augmentation=Augmentation(shift=3)),
-    "rotation": workload(augmentation=Augmentation(rotate=30.0)),
-    "elastic": workload(augmentation=Augmentation(elastic_alpha=34.0, elastic_sigma=4.0)),
-    **{name: workload((7, 6), learning_rate=0.02, optimizer=Optimizer(name)) for name in OPTIMIZERS},
-    "nesterov without momentum": workload(optimizer=Optimizer("nesterov", momentum=0.0)),
-    "other constants": workload(
-        learning_rate=0.01, optimizer=Optimizer("adamw", beta1=0.5, beta2=0.9, epsilon=1e-3, weight_decay=0.3)
-    ),
-    "everything": workload(
-        (9, 6), "leaky-relu", 0.01, l2=2.0, dropout=(0.2, 0.4), optimizer=Optimizer("adam"),
-        schedule=Schedule("cosine"), augmentation=BENT,
-    ),
-    "everything else": workload(
-        (9, 4, 6), "sigmoid", 0.3, l2=1.0, dropout=(0.25,), optimizer=Optimizer("nesterov"), initializer="he",
-        schedule=Schedule("step", every=2), augmentation=Augmentation(rotate=180.0), batch_size=20,
-    ),
-}  # fmt: skip
-
-
-def initial(task: Workload) -> Parameters:
-    return Parameters.initial(task.network, task.seed, task.recipe.initializer)
-
-
-def pair(peer: str, task: Workload, data: Dataset) -> tuple[Trainer, Trainer]:
-    """The reference's trainer and the peer's."""
-    reference, other = (registry.get(name).start(task, data, initial(task)) for name in ("numpy", peer))
-    return reference, other
-
-
-def assert_close(found: Parameters, expected: Parameters, tolerance: float) -> None:
-    for (name, value), (_, wanted) in zip(found.named(), expected.named(), strict=True):
-        assert (value.dtype, value.shape) == (wanted.dtype, wanted.shape), name
-        size = np.abs(wanted).max() + 1e-3
-        assert np.abs(value - wanted).max() <= tolerance * size, name
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_follows_the_reference(peer: str, case: str, data: Dataset) -> None:
-    task = CASES[case]
-    reference, other = pair(peer, task, data)
-    for _ in range(14):  # two more than the workload's
-        assert_close(other.gradients(), reference.gradients(), 1e-9)
-        expected, found = reference.advance(1), other.advance(1)
-        assert (found.iteration, found.accuracy) == (expected.iteration, expected.accuracy)
-        assert found.loss == pytest.approx(expected.loss, rel=1e-10)
-        assert_close(other.parameters(), reference.parameters(), 1e-9)
-    assert np.array_equal(other.predict(data.dev.images), reference.predict(data.dev.images))
-
-
-OPTIONS: dict[str, list[Any]] = {
-    "l2": [0.0, 2.0],
-    "dropout": [(), (0.2,), (0.6,)],
-    "optimizer": [Optimizer(name) for name in OPTIMIZERS],
-    "batch_size": [None, 16, 20, IMAGES],
-    "schedule": [Schedule(), Schedule("cosine"), Schedule("step", every=1, factor=0.5)],
-    "augmentation": [Augmentation(), Augmentation(shift=1, rotate=10.0), BENT],
-    "initializer": ["xavier", "he"],
-}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_random_combinations_follow_the_reference_in_float32(peer: str, seed: int, data: Dataset) -> None:
-    rng = np.random.default_rng(seed)
-    chosen = {name: values[rng.integers(len(values))] for name, values in OPTIONS.items()}
-    hidden = tuple(int(units) for units in rng.integers(1, 12, rng.integers(0, 4)))
-    activation = ACTIVATIONS[rng.integers(len(ACTIVATIONS))]
-    task = replace(workload(hidden, activation, 0.003, **chosen), dtype="float32", seed=seed)
-    reference, other = pair(peer, task, data)
-    for _ in range(6):
-        assert_close(other.gradients(), reference.gradients(), 1e-3)
-        expected, found = reference.advance(1), other.advance(1)
-        assert found.loss == pytest.approx(expected.loss, rel=1e-4)
-        assert_close(other.parameters(), reference.parameters(), 1e-3)
-
-
-@pytest.mark.parametrize("case", ["adam", "adamw", "momentum", "rmsprop", "everything", "no batches, dropout"])
-def test_a_reset_forgets_and_calls_of_any_length_are_the_same(peer: str, case: str, data: Dataset) -> None:
-    task = CASES[case]
-    with registry.get(peer).start(task, data, initial(task)) as trainer:
+@pytest.mark.parametrize("task", TASKS, ids=["everything", "no batches"])
+def test_a_reset_forgets_and_calls_of_any_length_are_the_same(peer: str, task: Workload) -> None:
+    initial = builders.initial(task)
+    with registry.get(peer).start(task, options.DATA, initial) as trainer:
         whole = trainer.advance(15), trainer.parameters()
-        assert not identical(whole[1], initial(task))
-        trainer.reset(initial(task))
-        assert identical(trainer.parameters(), initial(task))
+        assert not identical(whole[1], initial)
+        trainer.reset(initial)
+        assert identical(trainer.parameters(), initial)
         parts = [trainer.advance(iterations) for iterations in (1, 4, 3, 7)]
         assert [metrics.iteration for metrics in parts] == [0, 4, 7, 14]
         assert parts[-1] == whole[0]
         assert identical(trainer.parameters(), whole[1])
+        said = trainer.describe()
+    assert said["bytes_read"] >= 2 * task.image_bytes * task.itemsize
+    assert f"{task.batch_size} images at a time" in said["kernel"]
 
 
-def test_what_is_handed_out_and_in_are_copies(peer: str, data: Dataset) -> None:
-    task = CASES["everything"]
-    given = initial(task)
-    with registry.get(peer).start(task, data, given) as trainer:
+def test_what_is_handed_out_and_in_are_copies(peer: str) -> None:
+    task = TASKS[0]
+    given = builders.initial(task)
+    with registry.get(peer).start(task, options.DATA, given) as trainer:
         trainer.advance(1)
         before = trainer.parameters(), trainer.gradients()
         kept = [values.astype("float64") for values in before]
@@ -166,20 +55,7 @@ def test_what_is_handed_out_and_in_are_copies(peer: str, data: Dataset) -> None:
         for _, values in trainer.parameters().named():
             values[:] = np.nan
         assert trainer.parameters().is_finite()
-    assert identical(given, initial(task))
-
-
-@pytest.mark.parametrize("case", ["everything", "no batches"])
-def test_says_what_it_is(peer: str, case: str, data: Dataset) -> None:
-    task = CASES[case]
-    chosen = registry.get(peer)
-    assert chosen.missing(task) is None
-    chosen.warm_up(task)
-    with chosen.start(task, data, initial(task)) as trainer:
-        said = trainer.describe()
-    assert {"device", "threads", "versions", "kernel", "skips", "bytes_read"} <= set(said)
-    assert said["bytes_read"] >= 2 * task.image_bytes * task.itemsize
-    assert f"{task.batch_size} images at a time" in said["kernel"]
+    assert identical(given, builders.initial(task))
 
 
 @pytest.mark.parametrize("seed", [0, 3, 2**32 - 1, 2**63 + 5, 2**64 + 1])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench.agreement import Trajectory, check
 from mnistbench.exceptions import UnsupportedWorkload
 from mnistbench.task.workload import DType, Workload
 from tests.support import builders, options
@@ -20,17 +17,10 @@ ALONE = options.alone()
 COMBINED = options.combined(rounds=1)
 
 
-@cache
-def trajectory(task: Workload) -> Trajectory:
-    """The reference's way, computed once for all backends."""
-    return Trajectory(task, options.DATA)
-
-
 def agrees_or_refuses(name: str, task: Workload) -> None:
     backend = registry.get(name)
     if (option := backend.missing(task)) is None:
-        found = check(backend, task, options.DATA, trajectory(task.with_dtype("float64")))
-        assert found.passed, found.summary()
+        options.assert_agrees(backend, task)
         return
     with pytest.raises(UnsupportedWorkload) as caught:
         backend.start(task, options.DATA, builders.initial(task))

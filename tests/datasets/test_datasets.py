@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from mnistbench.exceptions import DataError, OptionError
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILE_NAMES
 EMBEDDED_FOLDER = files("mnistbench.datasets").joinpath("mnist")
 HEADER = ",".join(COLUMNS)
+
+compressed_bytes = partial(gzip.compress, mtime=0)
+"""Without the time of day, which would be part of a test's name."""
 
 
 def one_line(error: DataError) -> str:
@@ -238,7 +242,7 @@ def test_seed_must_be_a_whole_number(folder: Path, seed: Any) -> None:
 def test_folder_with_any_spelling(tmp_path: Path, spelling: str, compressed: bool) -> None:
     for name, array in arrays().items():
         file = tmp_path / spelling.replace("dotted", name.replace("-idx", ".idx")).format(name)
-        file.write_bytes(gzip.compress(idx(array)) if compressed else idx(array))
+        file.write_bytes(compressed_bytes(idx(array)) if compressed else idx(array))
     data = load_data(str(tmp_path), dev_size=2)
     assert (data.source, data.image_shape, data.classes) == (str(tmp_path), (2, 3), 3)
     assert (len(data.train), len(data.dev)) == (10, 2)
@@ -276,7 +280,7 @@ def test_classes_come_from_train_and_test(folder: Path, file: str, labels: list[
 
 def test_gzip_of_several_members_and_padding(folder: Path) -> None:
     content = idx(arrays()[TRAIN_IMAGES])
-    parts = gzip.compress(content[:5]) + gzip.compress(b"") + gzip.compress(content[5:]) + bytes(512)
+    parts = compressed_bytes(content[:5]) + compressed_bytes(b"") + compressed_bytes(content[5:]) + bytes(512)
     (folder / TRAIN_IMAGES).write_bytes(parts)
     assert np.array_equal(read_idx(folder / TRAIN_IMAGES, 3), arrays()[TRAIN_IMAGES])
 
@@ -288,7 +292,7 @@ SMALL = idx(arrays()[TRAIN_IMAGES])
     ("content", "expected"),
     [
         (b"", "the file is empty"),
-        (gzip.compress(b""), "the file is empty"),
+        (compressed_bytes(b""), "the file is empty"),
         (b"\x89PNG\r\n", "byte 0: not an IDX file: it starts with 89 50 4e 47, not 00 00 08 03"),
         (b"\0\0\x08", "byte 0: not an IDX file: it starts with 00 00 08, not 00 00 08 03"),
         (SMALL[:7], "ends at byte 7, inside the header of 16 bytes"),
@@ -299,21 +303,21 @@ SMALL = idx(arrays()[TRAIN_IMAGES])
         (idx(np.zeros((12, 2, 0))), "byte 12: a size of 0: the file holds 12 images of 2 x 0 pixels"),
         (SMALL[:-1], "ends at byte 87, but its header asks for 12 images of 2 x 3 pixels, 88 bytes"),
         (SMALL + b"\0", "goes on at byte 88, where its header says that it ends"),
-        (gzip.compress(SMALL[:-1]), "ends at byte 87, but its header asks for"),
-        (gzip.compress(SMALL + b"\0"), "goes on at byte 88"),
-        (gzip.compress(SMALL) + gzip.compress(b"\0"), "goes on at byte 88"),
+        (compressed_bytes(SMALL[:-1]), "ends at byte 87, but its header asks for"),
+        (compressed_bytes(SMALL + b"\0"), "goes on at byte 88"),
+        (compressed_bytes(SMALL) + compressed_bytes(b"\0"), "goes on at byte 88"),
         (
-            gzip.compress(SMALL) + b"\0\0more",
-            f"byte {len(gzip.compress(SMALL)) + 2}: what follows the gzip data",
+            compressed_bytes(SMALL) + b"\0\0more",
+            f"byte {len(compressed_bytes(SMALL)) + 2}: what follows the gzip data",
         ),
         (
-            gzip.compress(SMALL)[:-3],
-            f"ends at byte {len(gzip.compress(SMALL)) - 3}, before its gzip data does",
+            compressed_bytes(SMALL)[:-3],
+            f"ends at byte {len(compressed_bytes(SMALL)) - 3}, before its gzip data does",
         ),
-        (gzip.compress(SMALL)[:-8] + bytes(8), "damaged gzip data from byte 0 on"),
-        (gzip.compress(SMALL)[:10] + b"\xff" * 40, "damaged gzip data from byte 0 on"),
+        (compressed_bytes(SMALL)[:-8] + bytes(8), "damaged gzip data from byte 0 on"),
+        (compressed_bytes(SMALL)[:10] + b"\xff" * 40, "damaged gzip data from byte 0 on"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "asks for 4294967295 images of 4294967295 x 4294967295 pixels"),
-        (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), "asks for 4294967295 images"),
+        (compressed_bytes(b"\0\0\x08\x03" + b"\xff" * 12), "asks for 4294967295 images"),
     ],
 )
 def test_damaged_images(folder: Path, content: bytes, expected: str) -> None:
@@ -352,7 +356,7 @@ def test_nothing_is_allocated_from_a_header(tmp_path: Path, compressed: bool) ->
     holds = b"\0\0\x08\x03" + struct.pack(">3I", 1, 3, 3) + bytes(2**25)
     for content in (asks, holds):
         file = tmp_path / TRAIN_IMAGES
-        file.write_bytes(gzip.compress(content, 1) if compressed else content[: 2**12])
+        file.write_bytes(compressed_bytes(content, 1) if compressed else content[: 2**12])
         tracemalloc.start()
         with pytest.raises(DataError):
             read_idx(file, 3)
@@ -373,13 +377,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(array=IMAGES | LABELS, compressed=st.booleans())
 def test_idx_round_trip(scratch: Path, array: NDArray[np.uint8], compressed: bool) -> None:
-    scratch.write_bytes(gzip.compress(idx(array)) if compressed else idx(array))
+    scratch.write_bytes(compressed_bytes(idx(array)) if compressed else idx(array))
     assert np.array_equal(read_idx(scratch, array.ndim), array)
 
 
 @given(array=IMAGES | LABELS, compressed=st.booleans(), data=st.data())
 def test_idx_truncated_anywhere(scratch: Path, array: NDArray[np.uint8], compressed: bool, data: st.DataObject) -> None:
-    content = gzip.compress(idx(array)) if compressed else idx(array)
+    content = compressed_bytes(idx(array)) if compressed else idx(array)
     scratch.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     with pytest.raises(DataError, match=re.escape(str(scratch))):
         read_idx(scratch, array.ndim)
@@ -390,7 +394,7 @@ def test_idx_with_a_changed_byte(
     scratch: Path, array: NDArray[np.uint8], compressed: bool, data: st.DataObject
 ) -> None:
     """A header never lies and gzip never passes damage on; only a plain element has nothing to check it."""
-    content = bytearray(gzip.compress(idx(array)) if compressed else idx(array))
+    content = bytearray(compressed_bytes(idx(array)) if compressed else idx(array))
     header = 4 + 4 * array.ndim
     position = data.draw(st.integers(0, (len(content) if compressed else header) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
@@ -449,7 +453,7 @@ VALID = f"{HEADER}\n{csv_row(1, pixel0=200)}\n{csv_row(0, pixel2=3)}\n".encode()
         VALID.replace(b"\n", b"\r"),
         b"\n" + VALID.replace(b"\n", b"\n\n  \n") + b"\n\n",
         codecs.BOM_UTF8 + VALID,
-        gzip.compress(VALID),
+        compressed_bytes(VALID),
         VALID.replace(b",200,", b",200.0,").replace(b",3,", b", 3. ,").replace(b"\n1,", b"\n+1e0,"),
     ],
     ids=["plain", "no last line end", "crlf", "cr", "blank lines", "bom", "gzip", "floats"],
@@ -582,15 +586,15 @@ def test_csv_rows(tmp_path: Path, rows: list[str], expected: str) -> None:
         (b"", "the file is empty"),
         (b"\r\n \n", "the file is empty"),
         (codecs.BOM_UTF8, "the file is empty"),
-        (gzip.compress(b""), "the file is empty"),
-        (gzip.compress(VALID)[:-9], "before its gzip data does"),
-        (gzip.compress(VALID)[:-8] + bytes(8), "damaged gzip data"),
+        (compressed_bytes(b""), "the file is empty"),
+        (compressed_bytes(VALID)[:-9], "before its gzip data does"),
+        (compressed_bytes(VALID)[:-8] + bytes(8), "damaged gzip data"),
         (VALID.decode().encode("utf-16"), "line 1: not UTF-8 text"),
         (VALID.replace(b"\n", b"\r\n") + b"5,\xff", "line 4: not UTF-8 text"),
         (VALID.replace(b",3,", b",3\x003,"), "line 3: not UTF-8 text"),
         (b"PK\x03\x04rest", "not a CSV file but a zip archive"),
         (SMALL, "not a CSV file but an IDX file"),
-        (gzip.compress(SMALL), "not a CSV file but an IDX file"),
+        (compressed_bytes(SMALL), "not a CSV file but an IDX file"),
     ],
 )
 def test_csv_content(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -16,7 +16,7 @@ from mnistbench.backends.numpy import NumpyMlpTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference import augmentation, counter, mlp
 from mnistbench.reference.parameters import Array, Parameters
-from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.recipe import Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DTYPES, DType, Workload
 from tests.support import options
 
@@ -87,23 +87,10 @@ class Steps(NumpyMlpTrainer):
 # Every fault, the options that it is one of, and the dtypes in which it is large enough.
 FAULTS: dict[type[NumpyMlpTrainer], tuple[Workload, tuple[DType, ...]]] = {}
 
-ALL_OF_IT: dict[str, Any] = {
-    "hidden": (8, 6),
-    "activation": "tanh",
-    "initializer": "xavier",
-    "l2": 0.5,
-    "dropout": (0.3, 0.4),
-    "optimizer": Optimizer("adam"),
-    "batch_size": 16,
-    "schedule": Schedule("step", every=1, factor=0.5),
-    "augmentation": Augmentation(shift=2, rotate=20.0, elastic_alpha=20.0, elastic_sigma=1.5),
-}
-"""What an implementation with every option does, unless a fault says otherwise."""
-
 
 def fault(*dtypes: DType, **changes: Any) -> Callable[[type[NumpyMlpTrainer]], type[NumpyMlpTrainer]]:
     def register(trainer: type[NumpyMlpTrainer]) -> type[NumpyMlpTrainer]:
-        FAULTS[trainer] = options.task(**{**ALL_OF_IT, "learning_rate": 0.01, **changes}), dtypes or DTYPES
+        FAULTS[trainer] = options.task(**{**options.EVERYTHING, **changes}), dtypes or DTYPES
         return trainer
 
     return register

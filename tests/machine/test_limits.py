@@ -306,9 +306,9 @@ def test_what_is_measured_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Limits.from_dict(json.loads(json.dumps(found.as_dict()))) == found
     assert found.threads == 1
     assert found.blas == probes.blas()
-    # From a slow core's scalar unit to what no single core has come near to.
-    assert all(1e8 < rate < 1e13 for rate in (*found.multiply_add.values(), *found.product.values()))
-    assert all(1e8 < level.bytes_per_second < 1e13 for level in found.levels)
+    # A thread of any CPU is within; one that is off by a prefix of its unit is not.
+    assert all(1e9 < rate < 1e12 for rate in (*found.multiply_add.values(), *found.product.values()))
+    assert all(1e9 < level.bytes_per_second < 1e12 for level in found.levels)
     assert [*found.product] == [*DTYPES]
     if X86 and kernels.has_multiply_add():
         assert found.multiply_add["float64"] <= 1.2 * found.multiply_add["float32"]

@@ -92,6 +92,14 @@ def store_errors(folder: Path, name: str = "simard", **shape: Any) -> Path:
     return path
 
 
+def assert_close(found: Parameters, expected: Parameters, tolerance: float) -> None:
+    """Hold every array against the expected one, to ``tolerance`` times the largest value of that."""
+    for (name, value), (_, wanted) in zip(found.named(), expected.named(), strict=True):
+        assert value.shape == wanted.shape, name
+        atol = tolerance * np.abs(wanted).max() + 1e-300
+        np.testing.assert_allclose(value, wanted, rtol=0, atol=atol, err_msg=name)
+
+
 def identical(left: Parameters, right: Parameters) -> bool:
     """Whether all arrays are equal bit for bit, dtypes and shapes included."""
     pairs = list(zip(left.named(), right.named(), strict=True))

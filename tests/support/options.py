@@ -1,12 +1,16 @@
-"""Small tasks with every option of training: each value alone, and all of them in random combinations."""
+"""The catalogue of options: small tasks with each value alone, and in random combinations."""
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from mnistbench.agreement import Trajectory, check
+from mnistbench.backends import Backend
+from mnistbench.datasets import Dataset
 from mnistbench.task.recipe import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DType, Network, Workload
 from tests.support import builders
@@ -35,6 +39,20 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 """For each option its values, under a name."""
 
+EVERYTHING: dict[str, Any] = {
+    "learning_rate": 0.01,
+    "hidden": (8, 6),
+    "activation": "tanh",
+    "initializer": "xavier",
+    "l2": 0.5,
+    "dropout": (0.3, 0.4),
+    "optimizer": Optimizer("adam"),
+    "batch_size": 16,
+    "schedule": Schedule("step", every=1, factor=0.5),
+    "augmentation": Augmentation(shift=2, rotate=20.0, elastic_alpha=20.0, elastic_sigma=1.5),
+}
+"""A task with every option."""
+
 
 def task(dtype: DType = "float64", seed: int = 0, *, learning_rate: float = 0.05, **options: Any) -> Workload:
     """Nine iterations of one hidden layer of 7, unless the options say otherwise."""
@@ -45,11 +63,13 @@ def task(dtype: DType = "float64", seed: int = 0, *, learning_rate: float = 0.05
 
 def alone() -> dict[str, Workload]:
     """A task for each value of each option, all others being the classic's."""
-    return {
+    tasks = {
         f"{option} {name}": task(**{option: value})
         for option, values in VALUES.items()
         for name, value in values.items()
     }
+    # Which layers drop units is said for a network of as many.
+    return {**tasks, "dropout of one layer": task(hidden=(7, 6), dropout=(0.0, 0.5))}
 
 
 def combined(rounds: int, seed: int = 0) -> list[Workload]:
@@ -66,3 +86,22 @@ def combined(rounds: int, seed: int = 0) -> list[Workload]:
             options = {o: list(v.values())[place] for (o, v), place in zip(VALUES.items(), chosen, strict=True)}
             tasks.append(task(seed=int(rng.integers(2**40)), learning_rate=0.01, **options))
     return tasks
+
+
+def catalogue() -> dict[str, Workload]:
+    """Each value of each option alone, and one round of combinations."""
+    return {**alone(), **{f"combination {number}": task for number, task in enumerate(combined(rounds=1))}}
+
+
+@cache
+def trajectory(workload: Workload) -> Trajectory:
+    """The reference's way on :data:`DATA`, computed once for all backends and dtypes."""
+    return Trajectory(workload, DATA)
+
+
+def assert_agrees(backend: Backend, workload: Workload, dataset: Dataset = DATA, threads: int | None = None) -> None:
+    """Metrics, gradients, parameters and predictions are the reference's along the whole training."""
+    task = workload.with_dtype("float64")
+    expected = trajectory(task) if dataset is DATA else Trajectory(task, dataset)
+    found = check(backend, workload, dataset, expected, threads)
+    assert found.passed, found.summary()

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import mnistbench.backends as registry
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, Split, load_data
@@ -263,10 +262,9 @@ def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DTyp
 # On a GPU
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("matrix_units", [False, True])
 def test_both_ways_of_multiplying_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (found := registry.availability("cupy")).usable:
-        pytest.skip(f"cupy is unavailable: {found.reason}")
     persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
     plan = persistent.layout.plan
 

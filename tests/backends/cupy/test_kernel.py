@@ -226,6 +226,7 @@ RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
 CASES = [(False, 0), *((True, barrier) for barrier in range(12))]
 
 
+@pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize(("matrix_units", "left_out"), CASES)
 def test_only_a_missing_barrier_makes_a_race(
@@ -253,6 +254,7 @@ def address_checker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[layou
     return lambda plan: host.build(layout.source(plan.matrix_units), macros(plan), *options)
 
 
+@pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("shape", [RACING, SHAPES["few"]])

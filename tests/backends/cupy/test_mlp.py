@@ -13,31 +13,37 @@ import numpy as np
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench.backends import Backend
+from mnistbench.backends import Backend, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, UnsupportedWorkload
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
 from mnistbench.task.workload import DType, Network, Workload
-from tests.support import builders
+from tests.support import builders, options
 from tests.support.builders import identical
 from tests.support.cuda.host import StandIn, needs_compiler
-from tests.support.cuda.tasks import HEIGHT, TASKS, WIDTH, compare, data, on_gpu, started, task
+
+CASES = options.catalogue()
+EVERYTHING = options.task(**options.EVERYTHING)
+
+
+def started(backend: Backend, workload: Workload, dataset: Dataset = options.DATA) -> Trainer:
+    return backend.start(workload, dataset, builders.initial(workload))
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", TASKS)
-def test_every_option_is_numpys(cupy_backend: Backend, dtype: DType, name: str) -> None:
-    compare(cupy_backend, TASKS[name].with_dtype(dtype), data())
+@pytest.mark.parametrize("case", CASES)
+def test_every_option_agrees(cupy_backend: Backend, dtype: DType, case: str) -> None:
+    options.assert_agrees(cupy_backend, CASES[case].with_dtype(dtype))
 
 
 @needs_compiler
 def test_a_reset_forgets_everything(cupy_backend: Backend, dtype: DType) -> None:
-    workload = TASKS["everything"].with_dtype(dtype)
+    workload = EVERYTHING.with_dtype(dtype)
     with started(cupy_backend, workload) as trainer:
         runs = []
         for _ in range(2):
-            trainer.reset(Parameters.initial(workload.network, workload.seed))
+            trainer.reset(builders.initial(workload))
             runs.append((trainer.advance(4), trainer.parameters()))
     assert runs[0][0] == runs[1][0]
     assert identical(runs[0][1], runs[1][1])
@@ -45,13 +51,13 @@ def test_a_reset_forgets_everything(cupy_backend: Backend, dtype: DType) -> None
 
 @needs_compiler
 def test_what_only_looks_changes_nothing(cupy_backend: Backend, dtype: DType) -> None:
-    workload = TASKS["everything"].with_dtype(dtype)
+    workload = EVERYTHING.with_dtype(dtype)
     with started(cupy_backend, workload) as trainer, started(cupy_backend, workload) as other:
         for iterations in (1, 2):  # up to the end of an epoch
             trainer.advance(iterations)
             before = trainer.parameters()
             assert identical(trainer.gradients(), trainer.gradients())
-            trainer.predict(data().dev.images)
+            trainer.predict(options.DATA.dev.images)
             trainer.describe()
             assert identical(trainer.parameters(), before)
         assert trainer.advance(2) == other.advance(5)
@@ -60,7 +66,7 @@ def test_what_only_looks_changes_nothing(cupy_backend: Backend, dtype: DType) ->
 
 @needs_compiler
 def test_advance_copies_two_numbers_to_the_host(cupy_backend: Backend, cupy: StandIn) -> None:
-    with started(cupy_backend, TASKS["everything"]) as trainer:
+    with started(cupy_backend, EVERYTHING) as trainer:
         before = cupy.copies
         trainer.advance(7)
         assert cupy.copies == before + 1
@@ -68,8 +74,8 @@ def test_advance_copies_two_numbers_to_the_host(cupy_backend: Backend, cupy: Sta
 
 @needs_compiler
 def test_many_images_are_predicted_in_parts(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (50, HEIGHT * WIDTH), dtype=np.uint8)
-    with started(cupy_backend, task(dropout=(0.5,))) as trainer:
+    images = np.random.default_rng(0).integers(0, 256, (50, options.DATA.pixels), dtype=np.uint8)
+    with started(cupy_backend, options.task(dropout=(0.5,))) as trainer:
         whole = trainer.predict(images)
         monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.trainer"), "_PREDICT_IMAGES", 20)
         assert trainer.predict(images).tolist() == whole.tolist()
@@ -78,11 +84,13 @@ def test_many_images_are_predicted_in_parts(cupy_backend: Backend, monkeypatch: 
 
 
 @needs_compiler
-@pytest.mark.parametrize(("name", "passes_of_bytes"), [("all images", 0), ("two hidden layers", 1), ("rotate", 1)])
+@pytest.mark.parametrize(
+    ("case", "passes_of_bytes"), [("optimizer gd", 0), ("batch_size 16", 1), ("augmentation rotate", 1)]
+)
 def test_it_describes_the_gpu_and_what_it_reads(
-    cupy_backend: Backend, dtype: DType, name: str, passes_of_bytes: int
+    cupy_backend: Backend, dtype: DType, case: str, passes_of_bytes: int
 ) -> None:
-    workload = TASKS[name].with_dtype(dtype)
+    workload = CASES[case].with_dtype(dtype)
     cupy_backend.warm_up(workload)
     with started(cupy_backend, workload) as trainer:
         trainer.advance(2)
@@ -96,10 +104,10 @@ def test_it_describes_the_gpu_and_what_it_reads(
 @needs_compiler
 def test_what_is_not_finite_shows_in_the_loss(cupy_backend: Backend, dtype: DType) -> None:
     for activation in ACTIVATIONS:
-        workload = task(activation=activation).with_dtype(dtype)
+        workload = options.task(activation=activation).with_dtype(dtype)
         initial = Parameters.initial(workload.network, 0)
         initial.weights[0][0, 0] = np.nan
-        with cupy_backend.start(workload, data(), initial) as trainer:
+        with cupy_backend.start(workload, options.DATA, initial) as trainer:
             assert not np.isfinite(trainer.advance(1).loss)
 
 
@@ -133,14 +141,14 @@ def test_memory_that_runs_out_is_said_in_one_line(
     if method == "start":
         cupy.limit = 1_500
         with pytest.raises(BackendUnavailable, match="37 images in float64 do not fit into the GPU's memory"):
-            started(cupy_backend, task())
+            started(cupy_backend, options.task(batch_size=16))
         assert cupy.held_when_freed == [0]
         return
-    with started(cupy_backend, task()) as trainer:
+    with started(cupy_backend, options.task(batch_size=16)) as trainer:
         monkeypatch.setattr(cupy, "matmul", full)
         calls: dict[str, Any] = {
             "gradients": trainer.gradients,
-            "predict": lambda: trainer.predict(data().dev.images),
+            "predict": lambda: trainer.predict(options.DATA.dev.images),
             "advance": lambda: trainer.advance(1),
         }
         with pytest.raises(BackendUnavailable, match="37 images in float64 do not fit into the GPU's memory"):
@@ -149,7 +157,7 @@ def test_memory_that_runs_out_is_said_in_one_line(
 
 @needs_compiler
 def test_a_closed_trainer_holds_no_arrays(cupy_backend: Backend, cupy: StandIn) -> None:
-    with started(cupy_backend, TASKS["everything"]):
+    with started(cupy_backend, EVERYTHING):
         pass
     assert cupy.held_when_freed == [0]
 
@@ -159,28 +167,25 @@ def test_array_operations_alone_still_refuse_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(registry, "available", lambda: ["numpy"])  # it must not keep a backend on the stand-in
     plain: Any = importlib.import_module("mnistbench.backends.cupy.plain")
     with pytest.raises(UnsupportedWorkload, match="cupy-plain does not implement 2 hidden layers"):
-        started(plain.CupyPlainBackend(), task())
+        started(plain.CupyPlainBackend(), options.task(hidden=(7, 6)))
 
 
 # On a GPU
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_option_is_numpys_on_the_gpu(dtype: DType, name: str) -> None:
-    compare(on_gpu(), TASKS[name].with_dtype(dtype), data())
-
-
+@pytest.mark.gpu
 def test_a_large_network_is_numpys_on_the_gpu(dtype: DType, small_dataset: Dataset) -> None:
     # Adam divides by the mean of squares: of two hundred thousand gradients some are no more than their own rounding.
-    recipe = replace(TASKS["everything"].recipe, batch_size=128, optimizer=Optimizer("nesterov"))
+    recipe = replace(EVERYTHING.recipe, batch_size=128, optimizer=Optimizer("nesterov"))
     network = Network((784, 257, 128, 64, 10), "leaky-relu")
-    compare(on_gpu(), Workload(network, 300, 9, 0.001, dtype, recipe=recipe), small_dataset)
+    options.assert_agrees(registry.get("cupy"), Workload(network, 300, 9, 0.001, dtype, recipe=recipe), small_dataset)
 
 
+@pytest.mark.gpu
 def test_the_gpu_repeats_itself_bit_for_bit(dtype: DType) -> None:
     runs = []
     for _ in range(2):
-        with started(on_gpu(), TASKS["everything"].with_dtype(dtype)) as trainer:
+        with started(registry.get("cupy"), EVERYTHING.with_dtype(dtype)) as trainer:
             runs.append((trainer.advance(9), trainer.parameters()))
     assert runs[0][0] == runs[1][0]
     assert identical(runs[0][1], runs[1][1])

@@ -5,27 +5,28 @@ build for GPUs. They run on the CPU (see ``cuda/emulation.h``); and on a GPU, wh
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import mnistbench.backends as registry
 from mnistbench.backends import Backend
 from mnistbench.backends.cupy.mlp import flat
 from mnistbench.datasets import Dataset, load_data
 from mnistbench.reference import counter, mlp
 from mnistbench.task.recipe import ACTIVATIONS, OPTIMIZERS, Augmentation, Optimizer, Recipe
 from mnistbench.task.workload import DType, Network, Workload
+from tests.support import builders, options
 from tests.support.cuda import host
 from tests.support.cuda.host import needs_compiler
 from tests.support.cuda.nvrtc import compile_for_gpu
-from tests.support.cuda.tasks import ALL_CHANGES, TASKS, compare, data, on_gpu, started, task
+from tests.support.options import DATA, EVERYTHING
 
 
 def on_device(backend: Backend, workload: Workload, dataset: Dataset) -> tuple[Any, mlp.Batches]:
     """The backend's batches, with which kernels they were made, and NumPy's."""
-    trainer: Any = started(backend, workload, dataset)
+    trainer: Any = backend.start(workload, dataset, builders.initial(workload))
     train = dataset.train
     return trainer, mlp.Batches(workload, train.images, train.labels, dataset.image_shape)
 
@@ -53,23 +54,29 @@ def _masks(trainer: Any, batch: Any) -> list[Any]:
     return [A.T for A in As]
 
 
+def batches(hidden: tuple[int, ...] = (7, 6), **recipe: Any) -> Workload:
+    """A task in batches of 16, unless the recipe has them of another size."""
+    return options.task(**{"hidden": hidden, "batch_size": 16, **recipe})
+
+
+ALL_CHANGES = EVERYTHING["augmentation"]
 RANDOM = {
-    "batches": task(),
-    "turned": task(augmentation=Augmentation(rotate=180)),
-    "shifted": task(augmentation=Augmentation(shift=64)),
-    "bent": task(augmentation=Augmentation(elastic_alpha=500, elastic_sigma=0.5), batch_size=None),
-    "bent widely": task(augmentation=Augmentation(elastic_alpha=500, elastic_sigma=16), batch_size=None),
-    "all": task(augmentation=ALL_CHANGES),
-    "dropout": task((7, 6, 1), dropout=(0.5, 0.1, 0.9)),
-    "dropout of all units": task(dropout=(1 - 1e-12, 0.0)),
-    "a large seed": replace(task(augmentation=ALL_CHANGES, dropout=(0.5,)), seed=2**70 + 2**40 + 5),
+    "batches": batches(),
+    "turned": batches(augmentation=Augmentation(rotate=180)),
+    "shifted": batches(augmentation=Augmentation(shift=64)),
+    "bent": batches(augmentation=Augmentation(elastic_alpha=500, elastic_sigma=0.5), batch_size=None),
+    "bent widely": batches(augmentation=Augmentation(elastic_alpha=500, elastic_sigma=16), batch_size=None),
+    "all": batches(augmentation=ALL_CHANGES),
+    "dropout": batches((7, 6, 1), dropout=(0.5, 0.1, 0.9)),
+    "dropout of all units": batches(dropout=(1 - 1e-12, 0.0)),
+    "a large seed": batches(augmentation=ALL_CHANGES, dropout=(0.5,), seed=2**70 + 2**40 + 5),
 }
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", RANDOM)
 def test_what_is_random_is_the_same_to_the_bit(cupy_backend: Backend, dtype: DType, name: str) -> None:
-    compare_batches(cupy_backend, RANDOM[name].with_dtype(dtype), data())
+    compare_batches(cupy_backend, RANDOM[name].with_dtype(dtype), DATA)
 
 
 @needs_compiler
@@ -127,9 +134,9 @@ def test_a_wrong_kernel_is_noticed(cupy_backend: Backend, monkeypatch: pytest.Mo
     assert source.count(right) == 1
     monkeypatch.setattr(flat, "source", lambda: source.replace(right, wrong))
     # With augmentation, unless it is what there is without.
-    workload = TASKS["two hidden layers" if fault == "the gathered image" else "everything"]
+    everything = options.task(**EVERYTHING | {"optimizer": Optimizer("adamw", weight_decay=0.1)})
     with pytest.raises(AssertionError):
-        compare(cupy_backend, workload, data())
+        options.assert_agrees(cupy_backend, batches() if fault == "the gathered image" else everything)
 
 
 @pytest.fixture(scope="session")
@@ -147,8 +154,8 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def sanitized(source: str, sanitizer: str, too_few: int) -> subprocess.CompletedProcess[str]:
     """A run of the augmentation's kernel with that many bytes of shared memory too few."""
-    options = ("-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
-    path = host.build(source, options_of(task(), 8), *options, runner="run_mlp.cpp")
+    flags = ("-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    path = host.build(source, options_of(options.task(), 8), *flags, runner="run_mlp.cpp")
     environment = {"TSAN_OPTIONS": "exitcode=66 halt_on_error=1"}
     return subprocess.run([str(path), str(too_few)], capture_output=True, text=True, env=environment, timeout=120)
 
@@ -157,6 +164,7 @@ def options_of(workload: Workload, threads: int) -> tuple[str, ...]:
     return tuple(f"-D{name}={value}" for name, value in flat.macros(workload, threads).items())
 
 
+@pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize("left_out", [None, 0, 1])
 def test_only_a_missing_barrier_makes_a_race(sanitizers: set[str], left_out: int | None) -> None:
@@ -172,6 +180,7 @@ def test_only_a_missing_barrier_makes_a_race(sanitizers: set[str], left_out: int
     assert ("data race" in run.stderr) == (left_out is not None)
 
 
+@pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize("too_few", [0, 16])
 def test_every_access_is_inside_an_array(sanitizers: set[str], too_few: int) -> None:
@@ -187,7 +196,8 @@ def test_every_access_is_inside_an_array(sanitizers: set[str], too_few: int) -> 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
 def test_the_source_builds_for_gpus(architecture: str, dtype: DType) -> None:
-    every = [task(activation=name) for name in ACTIVATIONS] + [task(optimizer=Optimizer(name)) for name in OPTIMIZERS]
+    every = [options.task(activation=name) for name in ACTIVATIONS]
+    every += [options.task(optimizer=Optimizer(name)) for name in OPTIMIZERS]
     for one in every if architecture == "sm_80" else every[:1]:
         workload = one.with_dtype(dtype)
         log = compile_for_gpu(architecture, flat.source(), options_of(workload, 256))
@@ -195,10 +205,11 @@ def test_the_source_builds_for_gpus(architecture: str, dtype: DType) -> None:
         assert log.count("0 bytes spill stores") == log.count("Used ") == 7
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", RANDOM)
 def test_what_is_random_is_the_same_on_the_gpu_to_the_bit(dtype: DType, name: str) -> None:
-    workload, dataset = RANDOM[name].with_dtype(dtype), data()
-    trainer, wanted = on_device(on_gpu(), workload, dataset)
+    workload, dataset = RANDOM[name].with_dtype(dtype), DATA
+    trainer, wanted = on_device(registry.get("cupy"), workload, dataset)
     for iteration in range(2 * workload.iterations_per_epoch):
         batch = trainer._batches.load(iteration)
         assert (batch.order.get() & np.uint64(0xFFFFFFFF)).tolist() == wanted.places(iteration).tolist()

@@ -176,9 +176,6 @@ def test_a_closed_trainer_holds_no_arrays(arrays: ArrayBackend, dtype: DType) ->
 @pytest.fixture
 def gpu() -> Backend:
     """The backend on a real GPU."""
-    found = registry.availability("cupy")
-    if not found.usable:
-        pytest.skip(f"cupy is unavailable: {found.reason}")
     return registry.get("cupy")
 
 
@@ -191,11 +188,13 @@ def no_gpu() -> Availability:
     return found
 
 
+@pytest.mark.gpu
 def test_agrees_on_the_gpu(gpu: Backend, dtype: DType) -> None:
     (found,) = verify(["cupy"], [dtype], workload="smoke")
     assert found.passed, found.summary()
 
 
+@pytest.mark.gpu
 def test_the_gpu_repeats_itself_bit_for_bit(gpu: Backend, dtype: DType, small_dataset: Dataset) -> None:
     runs = []
     for _ in range(2):
@@ -205,6 +204,7 @@ def test_the_gpu_repeats_itself_bit_for_bit(gpu: Backend, dtype: DType, small_da
     assert identical(runs[0][1], runs[1][1])
 
 
+@pytest.mark.gpu
 def test_the_gpu_describes_itself(gpu: Backend, dtype: DType) -> None:
     with started(gpu, dtype) as trainer:
         said = trainer.describe()
@@ -212,6 +212,7 @@ def test_the_gpu_describes_itself(gpu: Backend, dtype: DType) -> None:
     assert {"cupy", "cuda", "cuda driver"} <= set(said["versions"])
 
 
+@pytest.mark.gpu
 def test_what_does_not_fit_into_the_gpu_is_refused_with_a_way_out(gpu: Backend, small_dataset: Dataset) -> None:
     cupy: Any = pytest.importorskip("cupy")
     pool = cupy.get_default_memory_pool()

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import mnistbench.backends as registry
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.task.workload import DType
 from tests.backends.cupy.test_kernel import VERSIONS
@@ -109,11 +108,10 @@ def test_the_twins_build_for_gpus(architecture: str, version: str) -> None:
     assert "twins" in compile_for_gpu(architecture, source(version), macros(version))
 
 
+@pytest.mark.gpu
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_gpu_computes_the_same_bits(version: str) -> None:
-    if not (found := registry.availability("cupy")).usable:
-        pytest.skip(f"cupy is unavailable: {found.reason}")
     import cupy as cp
 
     if VERSIONS[version][1] and int(cp.cuda.Device().compute_capability) < 80:

@@ -131,7 +131,7 @@ def python(program: str, **environment: str) -> str:
 THREADS = """
 import sys, mnistbench.backends as registry
 from mnistbench.exceptions import OptionError
-from tests import builders
+from tests.support import builders
 data = builders.dataset(37, 13, 5)
 task = builders.workload(data)
 said = []

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
+from tests.support.builders import assert_close, identical
 
 DTYPES: tuple[DType, ...] = ("float32", "float64")
 
@@ -104,19 +104,6 @@ class Reference:
         return Parameters([W1, W2], [b1, b2])
 
 
-def assert_close(found: Parameters, expected: Parameters, tolerance: float) -> None:
-    """Every array, to ``tolerance`` times the largest value of the expected one."""
-    for (name, value), (_, true) in zip(found.named(), expected.named(), strict=True):
-        assert value.shape == true.shape
-        np.testing.assert_allclose(value, true, rtol=0, atol=tolerance * np.abs(true).max() + 1e-300, err_msg=name)
-
-
-def assert_same(one: Parameters, other: Parameters) -> None:
-    """Bit by bit."""
-    for (name, value), (_, true) in zip(one.named(), other.named(), strict=True):
-        np.testing.assert_array_equal(value, true, err_msg=name)
-
-
 def check(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
@@ -130,7 +117,7 @@ def check(
     """Gradients, metrics, parameters and predictions along some iterations."""
     own, start = make(images, labels, hidden, classes, dtype, threads, shape=shape)
     expected = Reference(images, labels, start, 0.1)
-    assert_same(own.parameters(), start.astype(dtype))
+    assert identical(own.parameters(), start.astype(dtype))
     for iteration in range(iterations):
         gradients = own.gradients()
         loss, accuracy, true_gradients = expected.step()
@@ -257,7 +244,7 @@ def test_the_same_bits_however_iterations_are_divided(dtype: DType, threads: int
             metrics = own.advance(part)
         ends.append((own.parameters(), metrics))
     for parameters, metrics in ends[1:]:
-        assert_same(parameters, ends[0][0])
+        assert identical(parameters, ends[0][0])
         assert metrics == ends[0][1]
 
 
@@ -266,10 +253,10 @@ def test_reset_and_gradients_leave_nothing_behind() -> None:
     first = own.advance(4)
     end = own.parameters()
     own.gradients()
-    assert_same(own.parameters(), end)
+    assert identical(own.parameters(), end)
     own.reset(start)
     assert own.advance(4) == first
-    assert_same(own.parameters(), end)
+    assert identical(own.parameters(), end)
 
 
 def test_more_threads_than_images_need() -> None:
@@ -295,7 +282,7 @@ def test_trainers_in_several_threads() -> None:
         worker.join()
     assert len(ends) == 4
     for end in ends:
-        assert_same(end, expected.parameters())
+        assert identical(end, expected.parameters())
 
 
 # What can go wrong.
@@ -319,29 +306,6 @@ def test_nan_in_any_parameter_reaches_the_loss(array: int) -> None:
     assert not own.parameters().is_finite()
 
 
-def test_an_interrupt_ends_it_between_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, _ = some(2)
-    join = threading.Thread.join
-    interrupted: list[bool] = []
-
-    def interrupt(self: threading.Thread, timeout: float | None = None) -> None:
-        if not interrupted:
-            interrupted.append(True)
-            time.sleep(0.05)
-            raise KeyboardInterrupt
-        join(self, timeout)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "join", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            own.advance(1_000_000_000)
-    done = own.advance(1).iteration
-    assert 0 < done < 1_000_000_000
-    again, _ = some(2)
-    assert again.advance(done + 1).iteration == done
-    assert_same(own.parameters(), again.parameters())
-
-
 def test_a_worker_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     own, start = some(3)
 
@@ -355,7 +319,7 @@ def test_a_worker_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) ->
         patch.setattr(trainer, "run", fail_in_the_second)
         with pytest.raises(MemoryError, match="no room"):
             own.advance(1_000_000_000)
-    assert_same(own.parameters(), start)
+    assert identical(own.parameters(), start)
     assert own.advance(1).iteration == 0
 
 
@@ -374,7 +338,7 @@ def test_a_thread_that_cannot_start_ends_the_others(monkeypatch: pytest.MonkeyPa
         patch.setattr(threading.Thread, "start", fail_at_the_third)
         with pytest.raises(RuntimeError, match="can't start"):
             own.advance(1_000_000_000)
-    assert_same(own.parameters(), parameters)
+    assert identical(own.parameters(), parameters)
     assert own.advance(1).iteration == 0
 
 
@@ -439,7 +403,7 @@ def test_layout_there_and_back() -> None:
         array = aligned((sizes.total,), "float64")
         layout.to_layout(parameters, tile, sizes, array)
         assert array.ctypes.data % CACHE_LINE == 0
-        assert_same(layout.from_layout(array, tile, sizes, network), parameters)
+        assert identical(layout.from_layout(array, tile, sizes, network), parameters)
 
 
 # Vectors, one operation at a time.
@@ -639,9 +603,3 @@ def test_a_damaged_cache_is_replaced(package: Path) -> None:
         path.write_bytes(b"damaged")
     assert run_program(package, environment) == "20 0"
     assert run_program(package, environment) == "20 1"
-
-
-def test_workload_is_warmed_up_without_data() -> None:
-    workload = Workload(Network((144, 10, 10)), images=700)
-    NumbaBackend().warm_up(workload)
-    NumbaBackend().warm_up(replace(workload, network=Network((144, 10, 10, 10))))

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core import event
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.mlp import blas, random, updates, warp
 from mnistbench.backends.numba.mlp import trainer as own_general
 from mnistbench.backends.numba.simd.cache import entry_point
-from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference import augmentation, counter
-from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DType, Network, Workload
+from tests.support import options
 from tests.support.builders import identical, initial, split
 
 HEIGHT, WIDTH, CLASSES = 9, 11, 5
@@ -49,46 +48,29 @@ def task(dataset: Dataset, hidden: tuple[int, ...], recipe: Recipe, dtype: DType
     return Workload(network, len(dataset.train), 20, 0.05, dtype, 3, recipe=recipe)
 
 
-def distance(own: Parameters, reference: Parameters) -> float:
-    pairs = zip(own.named(), reference.named(), strict=True)
-    return max(float(np.abs(a - b).max() / (1e-30 + np.abs(b).max())) for (_, a), (_, b) in pairs)
-
-
-def assert_follows(dataset: Dataset, workload: Workload, threads: int = 2) -> Trainer:
-    """The same gradients, metrics and parameters as NumPy's, over some epochs."""
-    tolerance = {"float64": 1e-11, "float32": 2e-4}[workload.dtype]
-    start = initial(workload)
-    own = NumbaBackend().start(workload, dataset, start, threads)
-    numpy = NumpyBackend().start(workload, dataset, start)
-    for iterations in (1, 3, 7, 2):
-        assert distance(own.gradients(), numpy.gradients()) < tolerance
-        found, expected = own.advance(iterations), numpy.advance(iterations)
-        assert found.iteration == expected.iteration
-        assert found.loss == pytest.approx(expected.loss, rel=tolerance)
-        assert found.accuracy == expected.accuracy
-        assert distance(own.parameters(), numpy.parameters()) < tolerance
-    np.testing.assert_array_equal(own.predict(dataset.dev.images), numpy.predict(dataset.dev.images))
-    return own
+def assert_agrees(dataset: Dataset, workload: Workload, threads: int = 2) -> None:
+    options.assert_agrees(NumbaBackend(), workload, dataset, threads)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_follows_the_reference_on_any_number_of_threads(threads: int, dtype: DType) -> None:
     dataset = data()
-    assert_follows(dataset, task(dataset, (7, 6), EVERYTHING, dtype), threads)
+    assert_agrees(dataset, task(dataset, (7, 6), EVERYTHING, dtype), threads)
 
 
 @pytest.mark.parametrize("hidden", [(), (1,), (50,), (33, 3, 8)], ids=str)
 def test_depths_and_widths(hidden: tuple[int, ...]) -> None:
     dataset = data()
-    assert_follows(dataset, task(dataset, hidden, replace(EVERYTHING, dropout=(0.2,))))
+    assert_agrees(dataset, task(dataset, hidden, replace(EVERYTHING, dropout=(0.2,))))
 
 
 @pytest.mark.parametrize("ink", [0.0, 0.25, 1.0])
 def test_dense_images_are_left_to_blas_and_others_are_not(ink: float) -> None:
     dataset = data(ink=ink)
-    own = assert_follows(dataset, task(dataset, (7, 6), replace(EVERYTHING, augmentation=Augmentation(1))))
-    described = own.describe()
+    workload = task(dataset, (7, 6), replace(EVERYTHING, augmentation=Augmentation(1)))
+    assert_agrees(dataset, workload)
+    described = NumbaBackend().start(workload, dataset, initial(workload), 2).describe()
     assert ("by BLAS," in described["kernel"]) == (ink == 1.0)
     assert (described["skips"] is None) == (ink == 1.0)
 
@@ -98,12 +80,12 @@ def test_dense_images_are_left_to_blas_and_others_are_not(ink: float) -> None:
 def test_batches_in_several_blocks(monkeypatch: pytest.MonkeyPatch, batch_size: int | None, ink: float) -> None:
     monkeypatch.setattr(own_general, "BLOCK", 14)
     dataset = data(ink=ink)
-    assert_follows(dataset, task(dataset, (7, 6), replace(EVERYTHING, batch_size=batch_size)))
+    assert_agrees(dataset, task(dataset, (7, 6), replace(EVERYTHING, batch_size=batch_size)))
 
 
 def test_a_batch_of_one() -> None:
     dataset = data(6)
-    assert_follows(dataset, task(dataset, (7,), replace(EVERYTHING, batch_size=1, dropout=())))
+    assert_agrees(dataset, task(dataset, (7,), replace(EVERYTHING, batch_size=1, dropout=())))
 
 
 def test_the_same_bits_however_iterations_are_divided() -> None:
@@ -132,10 +114,18 @@ def test_a_loss_that_is_not_finite_is_seen() -> None:
     assert not own.parameters().is_finite()
 
 
-def test_an_interrupt_ends_it_between_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = data()
-    workload = task(dataset, (7, 6), EVERYTHING, "float32")
-    own, again = (NumbaBackend().start(workload, dataset, initial(workload), 2) for _ in range(2))
+def trainings() -> dict[str, Workload]:
+    """The classic, and every option."""
+    return {
+        "classic": Workload(data().network(7), 70),
+        "everything": task(data(), (7, 6), EVERYTHING, "float32"),
+    }
+
+
+@pytest.mark.parametrize("name", trainings())
+def test_an_interrupt_ends_it_between_iterations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = trainings()[name]
+    own, again = (NumbaBackend().start(workload, data(), initial(workload), 2) for _ in range(2))
     join = threading.Thread.join
     interrupted: list[bool] = []
 
@@ -149,11 +139,20 @@ def test_an_interrupt_ends_it_between_iterations(monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "join", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            own.advance(1_000_000)
+            own.advance(1_000_000_000)
     done = own.advance(1).iteration
-    assert 0 < done < 1_000_000
+    assert 0 < done < 1_000_000_000
     assert again.advance(done + 1).iteration == done
     assert identical(own.parameters(), again.parameters())
+
+
+@pytest.mark.parametrize("name", trainings())
+def test_nothing_is_compiled_after_warming_up(name: str) -> None:
+    workload = trainings()[name]
+    NumbaBackend().warm_up(workload, 2)
+    with event.install_recorder("numba:compile") as compiled:
+        NumbaBackend().start(workload, data(), initial(workload), 2).advance(3)
+    assert compiled.buffer == []
 
 
 def test_a_trainer_keeps_copies() -> None:
@@ -256,11 +255,6 @@ def test_few_tiles_and_little_padding() -> None:
     assert all(own_general.tile_of(vectors, 16) <= 2 for vectors in range(1, 50))
 
 
-def test_workload_is_warmed_up_without_data() -> None:
-    dataset = data()
-    NumbaBackend().warm_up(task(dataset, (7, 6), EVERYTHING), 2)
-
-
 def test_more_pixels_than_two_bytes_count() -> None:
     rng = np.random.default_rng(0)
     images = np.zeros((8, 70_000), np.uint8)
@@ -268,4 +262,4 @@ def test_more_pixels_than_two_bytes_count() -> None:
     both = Split(images, rng.integers(0, CLASSES, 8))
     dataset = Dataset("wide images", (1, 70_000), CLASSES, both, both, None)
     workload = Workload(Network((70_000, 3, CLASSES)), 8, 5, 0.1, "float64", recipe=Recipe(batch_size=3))
-    assert_follows(dataset, workload)
+    assert_agrees(dataset, workload)

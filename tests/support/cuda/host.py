@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Sequence
 from functools import cache
@@ -31,20 +31,24 @@ _CUDA = Path(__file__).parent
 REGISTERS = 11_000
 
 
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory()
+folder = Path()
+"""Where the programs are, which the workers of pytest share; set when the tests begin."""
 
 
 @cache
 def build(source: str, macros: tuple[str, ...], *options: str, runner: str = "run.cpp") -> Path:
     """The kernel's source, with what runs it, compiled for the host; ``macros`` are -D options."""
     name = hashlib.sha256(repr((source, macros, options)).encode()).hexdigest()[:16]
-    path = Path(_folder().name) / name
-    path.with_suffix(".cpp").write_text(source + (_CUDA / runner).read_text())
+    path = folder / name
+    if path.exists():
+        return path
+    folder.mkdir(exist_ok=True)
+    own = path.with_suffix(f".{os.getpid()}.cpp")
+    own.write_text(source + (_CUDA / runner).read_text())
     fixed = ["-std=c++20", "-O1", "-pthread", "-w", "-include", str(_CUDA / "emulation.h")]
-    command = ["g++", *fixed, *macros, *options, str(path.with_suffix(".cpp")), "-o", str(path)]
+    command = ["g++", *fixed, *macros, *options, str(own), "-o", str(own.with_suffix(""))]
     subprocess.run(command, check=True)
+    own.with_suffix("").replace(path)
     return path
 
 
