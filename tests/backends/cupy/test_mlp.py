@@ -34,6 +34,8 @@ def started(backend: Backend, workload: Workload, dataset: Dataset = options.DAT
 @needs_compiler
 @pytest.mark.parametrize("case", CASES)
 def test_every_option_agrees(cupy_backend: Backend, dtype: DType, case: str) -> None:
+    if dtype == "float32" and not case.startswith("combination"):
+        pytest.skip("the combinations have every value")
     options.assert_agrees(cupy_backend, CASES[case].with_dtype(dtype))
 
 
@@ -85,7 +87,7 @@ def test_many_images_are_predicted_in_parts(cupy_backend: Backend, monkeypatch: 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("case", "passes_of_bytes"), [("optimizer gd", 0), ("batch_size 16", 1), ("augmentation rotate", 1)]
+    ("case", "passes_of_bytes"), [("hidden two", 0), ("batch_size 16", 1), ("augmentation rotate", 1)]
 )
 def test_it_describes_the_gpu_and_what_it_reads(
     cupy_backend: Backend, dtype: DType, case: str, passes_of_bytes: int
