@@ -64,6 +64,7 @@ def test_new_content_replaces_the_old(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["a", "a/b", "a/b/notes.txt"]
 
 
+@pytest.mark.process
 def test_a_killed_process_leaves_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     path.write_bytes(b"old")

@@ -37,6 +37,7 @@ def python(*arguments: str, path: Path | None = None) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("module", LIGHT)
 def test_importing_loads_no_array_library(module: str) -> None:
     program = f"import json, sys, {module}; print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
@@ -47,6 +48,7 @@ def test_importing_loads_no_array_library(module: str) -> None:
     assert loaded & HEAVY == set()
 
 
+@pytest.mark.process
 def test_the_list_of_backends_is_known_without_loading_any() -> None:
     program = (
         "import sys, mnistbench.backends as registry; print(*registry.names()); print('numpy' in sys.modules);"
@@ -66,6 +68,7 @@ def test_every_public_name_resolves(name: str) -> None:
     assert isinstance(value, str) or home.startswith("mnistbench")
 
 
+@pytest.mark.process
 def test_public_names_are_unique_and_can_be_imported_at_once() -> None:
     assert len(set(mnistbench.__all__)) == len(mnistbench.__all__)
     run = python("-c", "from mnistbench import *; print(load_data.__name__, Workload.__name__, backends.__name__)")
@@ -77,6 +80,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
         _ = mnistbench.lod_data
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "first", ["import mnistbench", "import mnistbench.backends", "from mnistbench import backends"]
 )
@@ -179,6 +183,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.process
 def test_a_backend_of_another_package_is_listed(others: Path) -> None:
     run = python("-m", "mnistbench", "backends", path=others)
     assert run.returncode == 0, run.stderr
@@ -190,6 +195,7 @@ def test_a_backend_of_another_package_is_listed(others: Path) -> None:
     assert set(list(rows)[-3:]) == {"tiny", "asleep", "broken"}  # after this package's own
 
 
+@pytest.mark.process
 def test_a_backend_of_another_package_trains(others: Path) -> None:
     options = ["--iterations", "3", "--train-size", "200", "--dev-size", "50", "--json"]
     records = []
@@ -204,11 +210,13 @@ def test_a_backend_of_another_package_trains(others: Path) -> None:
     assert tiny["train_accuracy"] == numpy["train_accuracy"]
 
 
+@pytest.mark.process
 def test_a_backend_of_another_package_is_compared(others: Path) -> None:
     program = "import mnistbench; print(*(a.passed for a in mnistbench.verify(['tiny'], workload='smoke')))"
     assert python("-c", program, path=others).stdout.split() == ["True", "True"]
 
 
+@pytest.mark.process
 def test_a_backend_of_another_package_that_cannot_run_is_one_line(others: Path) -> None:
     run = python("-m", "mnistbench", "train", "--backend", "asleep", path=others)
     assert run.returncode == 2
@@ -216,6 +224,7 @@ def test_a_backend_of_another_package_that_cannot_run_is_one_line(others: Path) 
     assert run.stdout == ""
 
 
+@pytest.mark.process
 def test_a_broken_backend_of_another_package_is_one_line(others: Path) -> None:
     run = python("-m", "mnistbench", "train", "--backend", "broken", path=others)
     assert run.returncode == 2

@@ -427,6 +427,8 @@ print(first == second)
 """
 
 
+@pytest.mark.process
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", ["numba", "numba-plain"])
 def test_two_threads_may_use_the_threading_layer_that_every_numba_has(name: str) -> None:
     """It ends the process when two threads enter it at once."""

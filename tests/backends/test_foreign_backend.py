@@ -15,6 +15,8 @@ import mnistbench
 from mnistbench.results import storage
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 pytest.importorskip("hatchling")
 
 

@@ -13,6 +13,8 @@ from mnistbench import machine
 from mnistbench.results import report, storage
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 pytest.importorskip("pytest_benchmark")
 
 

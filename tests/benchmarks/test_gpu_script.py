@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 pytestmark = pytest.mark.skipif(
     os.name != "posix" or shutil.which("bash") is None or shutil.which("realpath") is None, reason="needs bash"
 )

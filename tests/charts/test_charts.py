@@ -499,6 +499,7 @@ def test_what_does_not_fit_is_refused() -> None:
 # Matplotlib is left as it was
 
 
+@pytest.mark.process
 def test_matplotlib_is_left_as_it_was() -> None:
     script = """
 import matplotlib

@@ -129,6 +129,7 @@ def test_train_prints_the_lines_of_the_tutorial(data: Path) -> None:
     assert listing().keys() == {"digits", *(f"digits/{path.name}" for path in data.iterdir())}
 
 
+@pytest.mark.process
 def test_train_on_the_embedded_digits_in_a_process() -> None:
     found = in_a_process("train", "--backend", "numpy", "--train-size", 200, "--iterations", 11)
     assert (found.returncode, found.stderr) == (0, "")
@@ -218,6 +219,7 @@ def check_picture(path: Path) -> None:
             assert min(image.size) > 100
 
 
+@pytest.mark.process
 def test_threads_take_effect(data: Path) -> None:
     options = ["train", *SMALL, "--data", data, "--iterations", 2, "--json", "--threads", 1]
     assert json.loads(run(*options))["description"]["threads"] == 1
@@ -225,6 +227,7 @@ def test_threads_take_effect(data: Path) -> None:
     assert json.loads(found.stdout)["description"]["threads"] == 1
 
 
+@pytest.mark.process
 def test_thread_limits_are_set_before_an_array_library_loads(data: Path) -> None:
     code = """
 import os, sys
@@ -593,6 +596,7 @@ def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], 
     assert not Path("history.svg").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "command", ["train", "predict", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"]
 )
@@ -662,6 +666,7 @@ def test_divergence_is_one_line(data: Path) -> None:
     assert len(named) > 1
 
 
+@pytest.mark.process
 def test_divergence_in_a_process_is_one_line_too(data: Path) -> None:
     found = in_a_process("train", *SMALL, "--data", data, "--learning-rate", "1e36", "--json")
     assert (found.returncode, found.stdout) == (2, "")
@@ -735,6 +740,7 @@ def test_predict_of_a_model_with_fewer_classes(data: Path) -> None:
     assert "of all 20 test images are right" in run("predict", "two.npz", "--data", data)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -755,6 +761,7 @@ def test_usage_errors(arguments: list[str]) -> None:
 # Ctrl-C
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
 def test_ctrl_c_is_one_line_and_leaves_nothing(data: Path, model: Path) -> None:
     before = listing()

@@ -326,6 +326,7 @@ def test_units_change_places_in_every_round_unless_dropout_goes_by_them() -> Non
         assert moved == {"two hidden layers": [True, True], "no hidden layer": [], "dropout": [False, False]}[name]
 
 
+@pytest.mark.process
 def test_the_same_in_a_process_of_its_own() -> None:
     found = compare("numpy", "numba", isolate=True)
     assert found.isolated
@@ -334,6 +335,7 @@ def test_the_same_in_a_process_of_its_own() -> None:
     assert found.contenders[1].description["versions"]["numba"]
 
 
+@pytest.mark.process
 def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     trainers: list[processes.RemoteTrainer] = []
     start = processes.start
@@ -357,12 +359,14 @@ def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch:
     assert not any(trainer._process.is_alive() for trainer in trainers)
 
 
+@pytest.mark.process
 def test_an_error_of_another_process_comes_as_that_error() -> None:
     deep = Workload(Network((30, 4, 4, 5)), len(DATA.train), 2)
     with pytest.raises(UnsupportedWorkload, match="backend numba-plain does not implement 2 hidden layers"):
         processes.RemoteTrainer("numba-plain", deep, DATA, builders.initial(TASK), None)
 
 
+@pytest.mark.process
 def test_an_unavailable_backend_of_another_process_is_that_error() -> None:
     if registry.availability("cupy").usable:
         pytest.skip("there is a GPU")
@@ -371,6 +375,7 @@ def test_an_unavailable_backend_of_another_process_is_that_error() -> None:
     assert found.value.fix
 
 
+@pytest.mark.process
 def test_another_process_knows_who_is_available() -> None:
     assert processes.available_elsewhere() == registry.available()
 
@@ -489,6 +494,7 @@ def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]
     return found
 
 
+@pytest.mark.process
 def test_the_rows_are_stored_with_paired_speedups(stored: tuple[Path, dict[str, Any]]) -> None:
     folder, printed = stored
     (path,) = (folder / machine.folder_name()).glob("0001_smoke_*.json")
@@ -505,6 +511,7 @@ def test_the_rows_are_stored_with_paired_speedups(stored: tuple[Path, dict[str, 
     assert "the ratio within rounds" in (folder / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.process
 def test_pytest_benchmark_reads_the_file(stored: tuple[Path, dict[str, Any]]) -> None:
     (path,) = (stored[0] / machine.folder_name()).glob("0001_smoke_*.json")
     command = [sys.executable, "-m", "pytest_benchmark", "compare", str(path), "--columns", "min,median,iqr,outliers"]
@@ -537,6 +544,7 @@ def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch
     assert rows["problem"].iloc[1].startswith("advance returned before its work was done")
 
 
+@pytest.mark.process
 def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:
     found = run("numba", "numba", "--workload", "smoke", "--rounds", "2", "--iterations", "20").stdout
     assert found.count("Round: 2, numba float32") == 2
@@ -545,6 +553,7 @@ def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:
     assert "too few rounds to tell" in found
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -130,6 +130,7 @@ def test_embedded_sizes() -> None:
     assert "only 59000 of the 60000 images" in refusal(None, train_size=59_001)
 
 
+@pytest.mark.process
 def test_pandas_is_imported_for_csv_only() -> None:
     program = "import sys; from mnistbench.datasets import load_data; load_data(); print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -65,6 +65,7 @@ def pointer(array: Any) -> ctypes.c_void_p:
     return found
 
 
+@pytest.mark.process
 @needs_compiler
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 7, 48, 1000])
 @pytest.mark.parametrize("passes", [1, 3])
@@ -75,6 +76,7 @@ def test_all_threads_together_read_every_word(loops: tuple[str, ctypes.CDLL], co
     assert sum(results.tolist()) % 2**64 == passes * sum(words.tolist()) % 2**64
 
 
+@pytest.mark.process
 @needs_compiler
 @pytest.mark.parametrize("steps", [0, 1, 40])
 def test_every_chain_of_every_thread_is_computed(loops: tuple[str, ctypes.CDLL], steps: int) -> None:

@@ -288,6 +288,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
     return seen
 
 
+@pytest.mark.process
 def test_what_is_compiled_is_measured_again_from_the_cache(commands: list[list[str]]) -> None:
     found = cold.measure("numba", preset("smoke"), threads=None)
     assert found.costs == Costs(1, 2, 5.0, 3)
@@ -317,6 +318,7 @@ def test_nothing_is_compiled_before(monkeypatch: pytest.MonkeyPatch, jax: str | 
     assert seen == [(1, [], jax is not None)]
 
 
+@pytest.mark.process
 def test_the_measured_process_is_that_of_the_workload(commands: list[list[str]]) -> None:
     workload = replace(preset("deep", "float64", seed=7), images=123)
     cold.measure("numpy", workload, threads=1)
@@ -337,6 +339,7 @@ def test_a_process_that_fails_is_an_error_in_one_line() -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.process
 def test_a_process_that_is_killed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = subprocess.Popen
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"

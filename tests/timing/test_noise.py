@@ -46,6 +46,7 @@ def test_own_work_is_not_another_process_s(monkeypatch: pytest.MonkeyPatch) -> N
     assert watch.stolen == pytest.approx(0.05)
 
 
+@pytest.mark.process
 def test_own_work_is_counted_with_that_of_children() -> None:
     def use_a_core() -> None:
         end = time.process_time() + 0.2
@@ -66,6 +67,7 @@ def test_own_work_is_counted_with_that_of_children() -> None:
     assert noise._cpu_seconds()[0] >= busy + 0.15
 
 
+@pytest.mark.process
 def test_work_of_others_is_noticed() -> None:
     busy = "import time; end = time.perf_counter() + 3\nwhile time.perf_counter() < end: pass"
     # The child of a process that has ended is no child of this one.
