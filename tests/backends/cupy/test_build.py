@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mnistbench.backends.cupy.classic import layout
-from tests.backends.cupy.test_kernel import CLASSIC, HOPPER, TURING, VERSIONS, macros
+from tests.support.cuda.devices import CLASSIC, HOPPER, TURING, VERSIONS, macros
 from tests.support.cuda.nvrtc import compile_for_gpu, nvrtc, nvrtc_build
 
 GENERATIONS = {"sm_75": TURING, "sm_80": replace(HOPPER, compute_capability=80), "sm_90": HOPPER}

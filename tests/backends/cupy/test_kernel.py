@@ -21,21 +21,12 @@ from numpy.typing import NDArray
 from mnistbench import reference
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.reference.parameters import Parameters
-from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import DTYPES, DType, Network, Workload
 from tests.support.cuda import host
+from tests.support.cuda.devices import CLASSIC, HOPPER, TURING, VERSIONS, macros
 from tests.support.cuda.host import needs_compiler
 
-CLASSIC = PRESETS["classic"]
 RATE = 0.1
-
-# What an H200 and a T4 say of themselves.
-HOPPER = layout.Device(
-    multiprocessors=132, shared_bytes=227 * 1024, l2_bytes=50 << 20, registers=65_536, compute_capability=90
-)
-TURING = layout.Device(
-    multiprocessors=40, shared_bytes=64 * 1024, l2_bytes=4 << 20, registers=65_536, compute_capability=75
-)
 
 # A device small enough to emulate: two blocks, with registers for 64 threads (32 in float64).
 _SMALL = layout.Device(
@@ -69,10 +60,6 @@ class Shape:
         images[rng.random(images.shape) < 0.6] = 0
         labels = rng.integers(0, self.classes, self.images)
         return images, labels, Parameters.initial(Network((self.pixels, self.hidden, self.classes)), 1)
-
-
-def macros(plan: layout.Plan) -> tuple[str, ...]:
-    return tuple(f"-D{name}={value}" for name, value in plan.macros.items())
 
 
 class Kernel:
@@ -114,11 +101,6 @@ SHAPES = {
     "passes": Shape(80, 9, 22, 3, resident=0, chunk=1),
     "few": Shape(1, 1, 1, 1),
     "odd": Shape(9, 5, 3, 17, resident=0),
-}
-VERSIONS: dict[str, tuple[DType, bool]] = {
-    "float32": ("float32", False),
-    "float64": ("float64", False),
-    "matrix units": ("float32", True),
 }
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.task.workload import DType
-from tests.backends.cupy.test_kernel import VERSIONS
 from tests.support.cuda import host
+from tests.support.cuda.devices import VERSIONS
 from tests.support.cuda.host import needs_compiler
 from tests.support.cuda.nvrtc import compile_for_gpu
 from tests.support.paths import ROOT

@@ -1,0 +1,26 @@
+"""Devices and versions that the classic's persistent kernel is built for."""
+
+from __future__ import annotations
+
+from mnistbench.backends.cupy.classic import layout
+from mnistbench.task.presets import PRESETS
+
+CLASSIC = PRESETS["classic"]
+
+# What an H200 and a T4 say of themselves.
+HOPPER = layout.Device(
+    multiprocessors=132, shared_bytes=227 * 1024, l2_bytes=50 << 20, registers=65_536, compute_capability=90
+)
+TURING = layout.Device(
+    multiprocessors=40, shared_bytes=64 * 1024, l2_bytes=4 << 20, registers=65_536, compute_capability=75
+)
+
+VERSIONS: dict[str, tuple[DType, bool]] = {
+    "float32": ("float32", False),
+    "float64": ("float64", False),
+    "matrix units": ("float32", True),
+}
+
+
+def macros(plan: layout.Plan) -> tuple[str, ...]:
+    return tuple(f"-D{name}={value}" for name, value in plan.macros.items())
