@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.task.presets import PRESETS
+from mnistbench.task.workload import DType
 
 CLASSIC = PRESETS["classic"]
 
