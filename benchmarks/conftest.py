@@ -6,20 +6,20 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench import machine, threads
+from mnistbench import machine, threads, words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable
 from mnistbench.task.presets import PRESETS, preset
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from mnistbench.results.row import Row
 
 collect_ignore = ["test_scaling.py"]  # several minutes long; collected where it is named on the command line
 
@@ -103,14 +103,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     _left_out(terminalreporter)
     if not (written := config.stash.get(_written, [])):
         return
-    from mnistbench.results import report, storage
+    from mnistbench.results import storage, tables
 
-    rows = storage.load(written[0].parent)
-    rows = rows[rows["file"] == written[0].name]
-    for workload in rows["workload"].unique():
-        terminalreporter.section(f"{workload} workload, {rows['machine'].iloc[0]}")
-        scaled = workload == storage.SCALING
-        lines = _scaling(storage.scaling(rows)) if scaled else report.as_text(storage.latest(rows, workload))
+    rows = [row for row in storage.load(written[0].parent) if row.origin.file == written[0].name]
+    shown = {name: tables.as_text(storage.latest(found)) for name, found in storage.workloads(rows).items()}
+    if sized := storage.scaling(rows):
+        shown[storage.SCALING] = _scaling(sized)
+    for workload, lines in shown.items():
+        terminalreporter.section(f"{workload} workload, {rows[0].origin.machine}")
         for line in lines:
             terminalreporter.write_line(line)
     terminalreporter.write_line("")
@@ -136,16 +136,15 @@ def _left_out(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
 
 
-def _scaling(rows: pd.DataFrame) -> Iterator[str]:
+def _scaling(rows: Sequence[Row]) -> Iterator[str]:
     """A line for each case."""
-    from mnistbench.results import report
-
-    for row in rows.to_dict("records"):
-        per_iteration = [report.seconds(row[name] / row["iterations"]) for name in ("median", "low", "high")]
-        verdict = "agrees" if row["validated"] else f"NO RESULT: {row['problem']}"
-        threads = f"{row['threads']:>3.0f} thread{'s' if row['threads'] > 1 else ' '}"
+    for row in rows:
+        assert row.size is not None, "rows of the scaling benchmark have a size"
+        found, iterations = row.timing, row.workload.iterations
+        middle, low, high = (words.seconds(value / iterations) for value in (found.value, found.low, found.high))
+        verdict = "agrees" if row.validated else f"NO RESULT: {row.problem}"
         yield (
-            f"{row['images']:>9,} images {row['hidden']:>3.0f} hidden {threads}  "
-            f"{row['backend']:<12} {row['dtype']}  {per_iteration[0]:>8} an iteration "
-            f"({per_iteration[1]} to {per_iteration[2]}{', noisy' * row['noisy']})  {verdict}"
+            f"{row.workload.images:>9,} images {row.size.hidden:>3} hidden {words.counted(row.threads, 'thread'):<11}"
+            f"{row.backend:<12} {row.dtype}  {middle:>8} an iteration "
+            f"({low} to {high}{', noisy' * found.noisy})  {verdict}"
         )

@@ -8,7 +8,7 @@
 # - compute-sanitizer: memory errors and races of small runs (left out, and said so, where it is not installed)
 # - the classic workload as in every other measurement: rows and charts in FOLDER (default: results); and the wide and
 #   the deep one, of which array operations alone compute none
-# - a sweep over numbers of images and of hidden units
+# - how the cost of an iteration grows with images and hidden units
 #
 # PYTHON names the interpreter that has mnistbench[dev] and CuPy (default: python3). Every part runs, whatever became
 # of the others; the exit status says whether all went well.
@@ -32,7 +32,8 @@ said=$("$python" -c 'import mnistbench.backends as backends; backends.require("c
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader || true
 
 backends=()
-for name in $("$python" -c 'from benchmarks.gpu_sweep import contenders; print(*contenders())'); do
+for name in cupy cupy-plain $("$python" -c 'import mnistbench.backends as backends
+print(*(name for name in ("jax", "torch") if backends.availability(name).device not in (None, "CPU")))'); do
     backends+=(--backend "$name")
 done
 
@@ -70,7 +71,7 @@ for workload in wide deep; do
     part "$workload" "$python" -m pytest benchmarks/ --workload "$workload" --backend cupy "${backends[@]:4}" \
         --results "$results"
 done
-part "sweep" "$python" -m benchmarks.gpu_sweep --results "$results"
+part "scaling" "$python" -m pytest benchmarks/test_scaling.py "${backends[@]}" --results "$results"
 
 if ((${#failed[@]})); then
     printf '== FAILED: %s\n' "${failed[@]}"

@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
-from mnistbench import machine
+from mnistbench import machine, words
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import storage
+from mnistbench.results.row import Row, Size
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Network, Workload
 from mnistbench.threads import resolve
@@ -145,7 +145,7 @@ def too_long(pace: Pace | None, workload: Workload, rounds: int, budget: float) 
     expected = 0.0 if pace is None else pace.predict(workload, rounds)
     if expected <= budget:
         return None
-    return f"would take about {expected:,.0f} s, more than the {budget:g} s of a case (--budget)"
+    return f"would take about {words.seconds(expected)}, more than the {budget:g} s of a case (--budget)"
 
 
 def too_large(workload: Workload, available: int | None) -> str | None:
@@ -157,7 +157,7 @@ def too_large(workload: Workload, available: int | None) -> str | None:
     needed = workload.images * (workload.network.inputs + values + layers)
     if available is None or needed <= available:
         return None
-    return f"needs {needed / 2**30:.1f} GiB to be compared and timed, and {available / 2**30:.1f} GiB are free"
+    return f"needs {words.size(needed)} to be compared and timed, and {words.size(available)} are free"
 
 
 def test_scaling(
@@ -193,10 +193,9 @@ def test_scaling(
             trainer.advance, setup=lambda: trainer.reset(reference.initial), args=(task.iterations,), rounds=rounds
         )
         if benchmark.stats:
-            found = row(task, trainer, loading, benchmark.stats.stats.data, agreement, reference)
-            sizes = {"axes": list(case.axes), "hidden": case.hidden, "allowed_threads": case.threads}
-            benchmark.extra_info.update(found | sizes)
-            assert found["validated"], found["problem"]
+            found = row(task, trainer, loading, benchmark.stats.stats.data, agreement, reference, case)
+            benchmark.extra_info.update(found.as_dict())
+            assert found.validated, found.problem
 
 
 def leave_out(reason: str | None) -> None:
@@ -236,7 +235,8 @@ def row(
     samples: Sequence[float],
     agreement: Agreement,
     reference: Trajectory,
-) -> dict[str, Any]:
+    case: Case,
+) -> Row:
     """A row of the results; what a cold process pays is not measured for it, and is not in it."""
     final, _ = final_scores(trainer, task, reference.dataset)
     description = trainer.describe()
@@ -244,9 +244,14 @@ def row(
     agreement = replace(
         agreement, checks=[*agreement.checks, *again.checks], failure=agreement.failure or again.failure
     )
-    start = ColdStart(Costs(load=loading), None, None)
-    found = storage.row(task, description, start, samples, agreement, reference, vars(final))
-    found["costs"] = {name: found["costs"][name] for name in ("load", "train")}
-    found["agreement"]["tolerance"] = reference.drift(_COMPARED, task.dtype)
-    found["compared"] = f"{_COMPARED} iterations, before and after the timing: all but the gradients"
-    return found
+    compared = f"{_COMPARED} iterations, before and after the timing: all but the gradients"
+    return Row.measured(
+        task,
+        description,
+        ColdStart(Costs(load=loading), None, None),
+        samples,
+        agreement,
+        reference,
+        final,
+        size=Size(case.axes, case.hidden, case.threads, compared),
+    )

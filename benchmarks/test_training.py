@@ -14,6 +14,7 @@ import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.results import storage
+from mnistbench.results.row import Row
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.clock import timed
@@ -63,8 +64,8 @@ def test_training(
         fitting = int(_SECONDS / _settle(trainer, workload))
         rounds = pytestconfig.getoption("--rounds") or max(_FEWEST, min(_MOST, fitting))
         # What pytest-benchmark compares with earlier runs must be the same in all of this.
-        benchmark.name = storage.case_name(workload, backend_name, trainer.describe())
-        benchmark.fullname = storage.case_fullname(benchmark.name)
+        benchmark.name = storage.case_name(workload, backend_name, trainer.describe()["threads"])
+        benchmark.fullname = storage.full_name(benchmark.name)
         benchmark.group = dtype
         metrics = benchmark.pedantic(  # type: ignore[no-untyped-call]
             trainer.advance,
@@ -75,11 +76,9 @@ def test_training(
         agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory))
         final, _ = final_scores(trainer, workload, dataset)
         if benchmark.stats:
-            benchmark.extra_info.update(
-                storage.row(
-                    workload, trainer.describe(), start, benchmark.stats.stats.data, agreement, trajectory, vars(final)
-                )
-            )
+            samples = benchmark.stats.stats.data
+            row = Row.measured(workload, trainer.describe(), start, samples, agreement, trajectory, final)
+            benchmark.extra_info.update(row.as_dict())
     assert agreement.passed, agreement.summary()
 
 

@@ -40,7 +40,7 @@ from dataclasses import replace
 import numpy as np
 
 import mnistbench.backends as registry
-from mnistbench import reference
+from mnistbench import reference, words
 from mnistbench.agreement import rounding
 from mnistbench.agreement.checkpoints import State, checkpoints, margins
 from mnistbench.agreement.outcome import Agreement, Check, compared, same, whole_number
@@ -151,7 +151,7 @@ def check_metrics(metrics: Metrics, state: State, dtype: str, trajectory: Trajec
 
 
 def _failed(agreement: Agreement, error: Exception) -> Agreement:
-    return replace(agreement, failure=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return replace(agreement, failure=words.exception(error))
 
 
 def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool) -> Iterator[Check]:

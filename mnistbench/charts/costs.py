@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mnistbench import words
 from mnistbench.charts.page import (
     GREY,
     MARGIN,
     SMALL,
-    TIMES,
     WIDTH,
     Page,
     clean,
@@ -22,14 +22,15 @@ from mnistbench.charts.page import (
     marker,
     named_ticks,
     readable_on,
-    seconds,
     shortened,
-    significant,
     styled,
     text_width,
     thinned,
 )
-from mnistbench.charts.rows import Record, provenance, records, setting, task
+from mnistbench.charts.rows import provenance, required, setting, task
+
+if TYPE_CHECKING:
+    from mnistbench.results.row import Row
 
 _LEFT = 0.95  # of the plot, right of the dtypes
 _RIGHT = WIDTH - 0.35
@@ -44,22 +45,22 @@ class _Group:
     """A backend's measurements, fastest first."""
 
     name: str
-    rows: list[Record]
+    rows: list[Row]
 
     @property
     def height(self) -> float:
         return _HEADER + len(self.rows) * _ROW + _GAP
 
 
-def _grouped(rows: Sequence[Record], costs: Sequence[float]) -> list[_Group]:
+def _grouped(rows: Sequence[Row], costs: Sequence[float]) -> list[_Group]:
     """The rows by backend; backends, and the rows of each, by rising cost."""
-    groups: dict[str, list[Record]] = {}
+    groups: dict[str, list[Row]] = {}
     for index in sorted(range(len(rows)), key=lambda i: costs[i]):
-        groups.setdefault(rows[index]["backend"], []).append(rows[index])
+        groups.setdefault(rows[index].backend, []).append(rows[index])
     return [_Group(name, members) for name, members in groups.items()]
 
 
-def _frame(page: Page, groups: Sequence[_Group], everywhere: str) -> tuple[Axes, list[tuple[float, Record]]]:
+def _frame(page: Page, groups: Sequence[_Group], everywhere: str) -> tuple[Axes, list[tuple[float, Row]]]:
     """Write backends and dtypes; return axes whose y is inches below the body's top, and each row's y.
 
     A backend's device and threads are written beside its name where they are not the same ``everywhere``.
@@ -80,7 +81,7 @@ def _frame(page: Page, groups: Sequence[_Group], everywhere: str) -> tuple[Axes,
             page.text(x, page.top + y + _HEADER / 2, device, size=SMALL, color=GREY, bbox=_OVER_GRID)
         for i, row in enumerate(group.rows):
             place = y + _HEADER + (i + 0.5) * _ROW
-            page.text(MARGIN + 0.1, page.top + place, clean(row["dtype"]), color=GREY)
+            page.text(MARGIN + 0.1, page.top + place, clean(row.dtype), color=GREY)
             places.append((place, row))
         y += group.height
     return axes, places
@@ -97,29 +98,29 @@ def _positive(value: float) -> float:
     return max(float(value), 1e-9)
 
 
-def _reach(row: Record) -> tuple[float, float]:
+def _reach(row: Row) -> tuple[float, float]:
     """The least and the greatest time drawn for a row."""
-    times = [_positive(t) for t in (row["median"], row["low"], row["high"], *row["samples"]) if math.isfinite(t)]
+    times = [_positive(seconds) for seconds in row.samples]
     return min(times), max(times)
 
 
-def _time_label(row: Record) -> str:
-    speedup = row["speedup"]
-    return seconds(row["median"]) + (f" · {significant(speedup)}{TIMES}" if math.isfinite(speedup) else "")
+def _time_label(row: Row) -> str:
+    speedup = f" · {words.times(row.speedup.value)}" if row.speedup else ""
+    return words.seconds(row.timing.value) + speedup
 
 
-def _how_to_read(rows: Sequence[Record]) -> str:
+def _how_to_read(rows: Sequence[Row]) -> str:
     """What the marks of the training-time chart mean."""
-    with_interval = [row for row in rows if math.isfinite(row["low"]) and row["low"] < row["high"]]
+    with_interval = [row for row in rows if row.timing.low < row.timing.high]
     text = "Marker: median. Fine ticks: every round."
     if with_interval:
-        levels = sorted({round(100 * row["level"], 1) for row in with_interval})
+        levels = sorted({round(row.timing.level, 3) for row in with_interval})
         least = "at least " if len(levels) > 1 else ""
-        text += f" Bar: confidence interval of the median, {least}{levels[0]:g} %."
-    if any(len(row["samples"]) == 1 for row in rows):
+        text += f" Bar: confidence interval of the median, {least}{words.percent(levels[0])}."
+    if any(len(row.samples) == 1 for row in rows):
         text += " A single round has no interval."
-    if any(math.isfinite(row["speedup"]) for row in rows):
-        text += f" {TIMES}: speedup over numpy float64."
+    if any(row.speedup for row in rows):
+        text += f" {words.TIMES}: speedup over numpy float64."
     return text
 
 
@@ -132,20 +133,20 @@ def _time_axis(axes: Axes, low: float, high: float) -> None:
     if high - low > 2.5:
         ticks = [10.0**d for d in thinned(decades, 8)]
     edge = 0.25 / (_RIGHT - _LEFT) * (high - low)
-    named_ticks(axes.xaxis, [t for t in ticks if low <= math.log10(t) <= high - edge], lambda t: seconds(t, 1))
+    named_ticks(axes.xaxis, [t for t in ticks if low <= math.log10(t) <= high - edge], lambda t: words.seconds(t, 1))
     axes.grid(axis="x")
 
 
 @styled()
-def training_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def training_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """How long the iterations took: the median, its confidence interval and every round, fastest first.
 
     Raises:
         DataError: there are no rows.
     """
-    measured = records(rows)
+    measured = required(rows)
     everywhere, small_print = provenance(measured)
-    groups = _grouped(measured, [row["median"] for row in measured])
+    groups = _grouped(measured, [row.timing.value for row in measured])
     title = f"Time to train: {task(rows)}"
     small_print = f"{_how_to_read(measured)} {small_print}"
     page = Page(title, subtitle, sum(group.height for group in groups) + 0.5, small_print)
@@ -160,15 +161,15 @@ def training_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     _time_axis(axes, low, low + (_RIGHT - _LEFT) / scale)
     axes.set_xlabel("time, logarithmic (further left is faster)", size=SMALL, color=GREY)
 
-    colour = colours(row["backend"] for row in measured)
+    colour = colours(row.backend for row in measured)
     for y, row in places:
-        hue = colour[row["backend"]]
-        samples = [_positive(t) for t in row["samples"]]
+        hue = colour[row.backend]
+        samples = [_positive(t) for t in row.samples]
         axes.plot(samples, [y] * len(samples), "|", color=hue, alpha=0.5, markersize=13, markeredgewidth=0.8)
-        if math.isfinite(row["low"]) and math.isfinite(row["high"]):
-            interval = [_positive(row["low"]), _positive(row["high"])]
+        interval = [_positive(row.timing.low), _positive(row.timing.high)]
+        if len(samples) > 1:
             axes.plot(interval, [y, y], color=hue, linewidth=3.5, alpha=0.6, solid_capstyle="butt")
-        axes.plot(_positive(row["median"]), y, linestyle="", **marker(row["dtype"], hue))
+        axes.plot(_positive(row.timing.value), y, linestyle="", **marker(row.dtype, hue))
         axes.annotate(
             _time_label(row),
             (_reach(row)[1], y),
@@ -181,13 +182,13 @@ def training_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     return page.figure
 
 
-def _parts(row: Record) -> dict[str, float]:
+def _parts(row: Row) -> dict[str, float]:
     """The costs in the order they are paid. Noise can make a difference of times negative: drawn as 0."""
-    return {name: max(0.0, float(row["costs"][name])) for name in (*_PARTS, "train")}
+    return {name: max(0.0, float(row.costs[name])) for name in (*_PARTS, "train")}
 
 
 def _part_label(name: str, cost: float) -> str:
-    return f"{name} {seconds(cost, 2 if cost < 10 else 3)}"
+    return f"{name} {words.seconds(cost, 2 if cost < 10 else 3)}"
 
 
 def _fits(name: str, cost: float, scale: float) -> bool:
@@ -202,7 +203,7 @@ def _beside(parts: dict[str, float], scale: float) -> tuple[str, str]:
         for name, cost in parts.items()
         if cost >= 0.01 * total > 0 and not _fits(name, cost, scale)
     ]
-    return seconds(total), ", ".join(named)
+    return words.seconds(total), ", ".join(named)
 
 
 def _beside_width(parts: dict[str, float], scale: float) -> float:
@@ -228,19 +229,19 @@ def _bar(axes: Axes, y: float, parts: dict[str, float], hues: dict[str, str], sc
 
 
 @styled()
-def cold_start(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def cold_start(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """Where the time goes from a cold start to the trained model: import, load, compile and train.
 
     Raises:
         DataError: there are no rows.
     """
-    measured = records(rows)
+    measured = required(rows)
     everywhere, small_print = provenance(measured)
     costs = [_parts(row) for row in measured]
     totals = [sum(parts.values()) for parts in costs]
     groups = _grouped(measured, totals)
     title = f"From a cold start to the trained model: {task(rows)}"
-    small_print = f"Parts below 1 % are not named. {small_print}"
+    small_print = f"Parts below 1% are not named. {small_print}"
     page = Page(title, subtitle, sum(group.height for group in groups) + 0.3, small_print)
     _key(page)
     page.top += 0.3
@@ -252,9 +253,9 @@ def cold_start(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     axes.set_xlim(0, (_RIGHT - _LEFT) / scale)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    colour = colours(row["backend"] for row in measured)
+    colour = colours(row.backend for row in measured)
     for y, row in places:
-        _bar(axes, y, _parts(row), _PARTS | {"train": colour[row["backend"]]}, scale)
+        _bar(axes, y, _parts(row), _PARTS | {"train": colour[row.backend]}, scale)
     return page.figure
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
+from mnistbench import words
 from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
-from mnistbench.charts.page import GREY, MARGIN, SMALL, WIDTH, Page, clean, colours, seconds, shortened, styled
-from mnistbench.charts.rows import Record, provenance, records, task
+from mnistbench.charts.page import GREY, MARGIN, SMALL, WIDTH, Page, clean, colours, shortened, styled
+from mnistbench.charts.rows import provenance, required, task
 from mnistbench.charts.scales import Logarithmic
+
+if TYPE_CHECKING:
+    from mnistbench.results.reproduction import Run
+    from mnistbench.results.row import Row
 
 # Hues of Okabe and Ito (2008): one for a network, paler where it is trained on images as they are.
 _COLOURS = {
@@ -28,35 +32,35 @@ _LEAST_ERROR, _LEAST_SECONDS = 1e-4, 1e-6
 
 
 @styled()
-def errors_over_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def errors_over_time(runs: Sequence[Run], subtitle: str = "") -> Figure:
     """The error on the test images after every epoch over the seconds of training, both logarithmic.
 
     A line for each workload, backend and dtype: of the seed whose last error is the median. Dashed, in its colour, is
     the error published of such a network.
 
     Args:
-        rows: a run each; columns workload, backend, dtype, seed, test_error, curve (a list of dictionaries with
-            seconds and test_error), published, machine.
+        runs: of any number of presets.
+        subtitle: a line below the title.
 
     Raises:
-        DataError: there are no rows.
+        DataError: there are no runs.
     """
-    everything = records(rows)
+    everything = required(runs)
     shown = _medians(everything)
-    texts = [f"{_name(row, shown)}  {100 * row['test_error']:.2f} %" for row in shown]
-    theirs = {row["workload"]: float(row["published"]) for row in shown}
-    limits = [f"published  {100 * error:g} %" for error in theirs.values()]
+    texts = [f"{_name(run, shown)}  {words.percent(run.test_error, 2)}" for run in shown]
+    theirs = {run.workload.name: run.published.error for run in shown}
+    limits = [f"published  {words.percent(error, None)}" for error in theirs.values()]
     height = panel_height(len(texts) + len(limits), 3.8)
     page = Page("Test errors of the presets", subtitle, height + 0.8, _small_print(everything))
     page.text(MARGIN, page.top + 0.12, "error on the 10,000 test images", weight="bold")
-    curves = [_curve(row) for row in shown]
+    curves = [_curve(run) for run in shown]
     errors = [error for curve in curves for error in curve.y] + list(theirs.values())
-    vertical = Logarithmic.of(errors, height, lambda error: f"{100 * error:g} %", upright=True)
+    vertical = Logarithmic.of(errors, height, lambda error: words.percent(error, None), upright=True)
     left = MARGIN + vertical.room
     width = WIDTH - left - label_width([*texts, *limits])
     axes = page.axes(left, page.top + 0.3, width, height)
     vertical.vertical(axes)
-    Logarithmic.of([x for curve in curves for x in curve.x], width, lambda s: seconds(s, 1)).horizontal(axes)
+    Logarithmic.of([x for curve in curves for x in curve.x], width, lambda s: words.seconds(s, 1)).horizontal(axes)
     axes.set_xlabel("seconds of training", size=SMALL, color=GREY)
     ends = []
     for (name, error), text in zip(theirs.items(), limits, strict=True):
@@ -70,13 +74,13 @@ def errors_over_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     return page.figure
 
 
-def has_errors(rows: pd.DataFrame) -> bool:
+def has_errors(rows: Sequence[Row]) -> bool:
     """Whether :func:`error_over_time` has something to draw."""
-    return len(rows) > 0 and any(len(_points(row)) > 1 for row in records(rows))
+    return any(len(_points(row)) > 1 for row in rows)
 
 
 @styled()
-def error_over_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def error_over_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """The error on the test images along a timed workload over the seconds of training, both logarithmic.
 
     A line for each backend and dtype. All compute the same numbers: the faster one's line is further left.
@@ -84,24 +88,25 @@ def error_over_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     Raises:
         DataError: there are no rows.
     """
-    measured = records(rows)
-    shown = sorted((row for row in measured if len(_points(row)) > 1), key=lambda row: float(row["median"]))
-    colour = colours(row["backend"] for row in shown)
+    measured = required(rows)
+    shown = sorted((row for row in measured if len(_points(row)) > 1), key=lambda row: row.timing.value)
+    colour = colours(row.backend for row in shown)
     curves = [
-        Curve(row["backend"], row["dtype"], colour[row["backend"]], *map(list, zip(*_points(row), strict=True)))
-        for row in shown
+        Curve(row.backend, row.dtype, colour[row.backend], *map(list, zip(*_points(row), strict=True))) for row in shown
     ]
-    texts = [f"{shortened(c.name, 1.7)} {clean(c.dtype)}  {seconds(c.x[-1])}" for c in curves]
+    texts = [f"{shortened(c.name, 1.7)} {clean(c.dtype)}  {words.seconds(c.x[-1])}" for c in curves]
     height = panel_height(len(texts), 3.2)
     note = f"The clock ran for whole rounds, and stood still for the test. {provenance(measured)[1]}"
     page = Page(f"Test error: {task(rows)}", subtitle, height + 0.8, note)
     page.text(MARGIN, page.top + 0.12, "error on the test images", weight="bold")
-    vertical = Logarithmic.of([y for c in curves for y in c.y], height, lambda e: f"{100 * e:g} %", upright=True)
+    vertical = Logarithmic.of(
+        [y for c in curves for y in c.y], height, lambda error: words.percent(error, None), upright=True
+    )
     left = MARGIN + vertical.room
     width = WIDTH - left - label_width(texts)
     axes = page.axes(left, page.top + 0.3, width, height)
     vertical.vertical(axes)
-    Logarithmic.of([x for c in curves for x in c.x], width, lambda s: seconds(s, 1)).horizontal(axes)
+    Logarithmic.of([x for c in curves for x in c.x], width, lambda s: words.seconds(s, 1)).horizontal(axes)
     axes.set_xlabel("seconds of training", size=SMALL, color=GREY)
     for curve in curves:
         axes.plot(curve.x, curve.y, linewidth=LINE, clip_on=False, **handle(curve, 4.0))
@@ -109,46 +114,46 @@ def error_over_time(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     return page.figure
 
 
-def _points(row: Record) -> list[tuple[float, float]]:
+def _points(row: Row) -> list[tuple[float, float]]:
     """(seconds, error) after each iteration with a known error, but the start, for which the axis has no place."""
-    found = row.get("errors")
-    per_iteration = float(row["median"]) / row["iterations"]
+    per_iteration = row.timing.value / row.workload.iterations
     return [
-        (max(_LEAST_SECONDS, point["iteration"] * per_iteration), max(_LEAST_ERROR, float(point["error"])))
-        for point in (found if isinstance(found, list) else [])
-        if point["iteration"] > 0
+        (max(_LEAST_SECONDS, iteration * per_iteration), max(_LEAST_ERROR, error))
+        for iteration, error in row.errors
+        if iteration > 0
     ]
 
 
-def _medians(rows: Sequence[Record]) -> list[Record]:
+def _medians(runs: Sequence[Run]) -> list[Run]:
     """Of each workload, backend and dtype the run with the median error; the better of the two in the middle."""
-    cases: dict[tuple[str, str, str], list[Record]] = {}
-    for row in rows:
-        cases.setdefault((row["workload"], row["backend"], row["dtype"]), []).append(row)
-    ordered = (sorted(runs, key=lambda row: (row["test_error"], row["seed"])) for runs in cases.values())
-    return [runs[(len(runs) - 1) // 2] for runs in ordered]
+    cases: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        cases.setdefault((run.workload.name, run.backend, run.workload.dtype), []).append(run)
+    ordered = (sorted(case, key=lambda run: (run.test_error, run.workload.seed)) for case in cases.values())
+    return [case[(len(case) - 1) // 2] for case in ordered]
 
 
-def _name(row: Record, shown: Sequence[Record]) -> str:
+def _name(run: Run, shown: Sequence[Run]) -> str:
     """The workload, and where there are several lines of it, who trained it."""
-    alone = sum(other["workload"] == row["workload"] for other in shown) == 1
-    return shortened(row["workload"], 1.9) + ("" if alone else f" {clean(row['backend'])} {clean(row['dtype'])}")
+    name = run.workload.name
+    alone = sum(other.workload.name == name for other in shown) == 1
+    return shortened(name, 1.9) + ("" if alone else f" {clean(run.backend)} {clean(run.workload.dtype)}")
 
 
 def _colour(workload: str) -> str:
     return _COLOURS.get(workload, GREY)
 
 
-def _curve(row: Record) -> Curve:
-    x = [max(_LEAST_SECONDS, float(point["seconds"])) for point in row["curve"]]
-    y = [max(_LEAST_ERROR, float(point["test_error"])) for point in row["curve"]]
-    return Curve(row["workload"], row["dtype"], _colour(row["workload"]), x, y)
+def _curve(run: Run) -> Curve:
+    x = [max(_LEAST_SECONDS, seconds) for seconds, _ in run.curve]
+    y = [max(_LEAST_ERROR, error) for _, error in run.curve]
+    return Curve(run.workload.name, run.workload.dtype, _colour(run.workload.name), x, y)
 
 
-def _small_print(rows: Sequence[Record]) -> str:
-    seeds = len({row["seed"] for row in rows})
+def _small_print(runs: Sequence[Run]) -> str:
+    seeds = len({run.workload.seed for run in runs})
     which = f"Of {seeds} seeds the one with the median error is drawn. " if seeds > 1 else ""
-    where = "; ".join(dict.fromkeys(f"{row['backend']} {row['dtype']}, {row['machine']}" for row in rows))
+    where = "; ".join(dict.fromkeys(f"{run.backend} {run.workload.dtype}, {run.origin.machine}" for run in runs))
     return (
         "Dashed: published of a network of the same layer sizes, trained in the authors' own way. Each point is after "
         f"an epoch; the clock stands still for the test. {which}{where}."

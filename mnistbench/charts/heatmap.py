@@ -5,32 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from mnistbench import words
 from mnistbench.charts.page import (
     GREY,
     MARGIN,
     PALE,
     SMALL,
-    TIMES,
     WIDTH,
     Page,
     line_height,
     readable_on,
-    scientific,
     shortened,
-    significant,
     styled,
     text_width,
 )
-from mnistbench.charts.rows import Record, provenance, records, setting
+from mnistbench.charts.rows import provenance, required, setting
 from mnistbench.exceptions import DataError
+
+if TYPE_CHECKING:
+    from mnistbench.results.row import Row
+    from mnistbench.timing.statistics import Ratio
 
 # Slower than the reference is orange, faster is blue, and as fast is white: hues that the colour-blind tell apart.
 _COLOURS = LinearSegmentedColormap.from_list("speedup", ["#D55E00", "#F6C79A", "#FFFFFF", "#7FB6D9", "#0072B2"])
@@ -45,28 +46,25 @@ Column = tuple[str, str]
 """A workload and a dtype."""
 
 
-def has_speedups(rows: pd.DataFrame) -> bool:
+def has_speedups(rows: Sequence[Row]) -> bool:
     """Whether :func:`speedups` can draw any of the rows."""
-    return "speedup" in rows and any(_known(value) for value in rows["speedup"])
+    return any(row.speedup for row in rows)
 
 
-def _known(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and value > 0  # NaN is not
-
-
-def _cell_texts(row: Record) -> tuple[str, str]:
+def _cell_texts(row: Row) -> tuple[str, str]:
     """The speedup, and its interval where there is one."""
-    low, high = (row.get(name) for name in ("speedup_low", "speedup_high"))
-    interval = ""
-    if _known(low) and _known(high) and low < high < math.inf:
-        interval = f"{_number(low)}–{_number(high)}"
-    return f"{_number(row['speedup'])}{TIMES}", interval
+    found = _speedup(row)
+    interval = f"{_number(found.low)}–{_number(found.high)}" if found.known and found.low < found.high else ""
+    return words.times(found.value), interval
 
 
-def _number(value: float, digits: int = 3) -> str:
-    if not math.isfinite(value):
-        return "∞"
-    return significant(value, digits) if 1e-3 <= value < 1e5 else scientific(value)
+def _speedup(row: Row) -> Ratio:
+    assert row.speedup is not None, "others are not drawn"
+    return row.speedup
+
+
+def _number(ratio: float) -> str:
+    return words.times(ratio).removesuffix(words.TIMES)
 
 
 @dataclass(frozen=True)
@@ -75,18 +73,18 @@ class _Table:
 
     lines: list[tuple[str, str]]
     columns: list[Column]
-    cells: dict[tuple[tuple[str, str], Column], Record]
+    cells: dict[tuple[tuple[str, str], Column], Row]
     width: float  # inches of a column
 
     @classmethod
-    def of(cls, rows: Sequence[Record]) -> _Table:
+    def of(cls, rows: Sequence[Row]) -> _Table:
         settings = {setting(row) for row in rows}
-        cells: dict[tuple[tuple[str, str], Column], Record] = {}
+        cells: dict[tuple[tuple[str, str], Column], Row] = {}
         for row in rows:
-            line = (row["backend"], setting(row) if len(settings) > 1 else "")
-            cells[line, (row["workload"], row["dtype"])] = row
+            line = (row.backend, setting(row) if len(settings) > 1 else "")
+            cells[line, (row.workload.name, row.dtype)] = row
         lines = list(dict.fromkeys(line for line, _ in cells))
-        order = list(dict.fromkeys(row["workload"] for row in rows))
+        order = list(dict.fromkeys(row.workload.name for row in rows))
         columns = sorted({column for _, column in cells}, key=lambda c: (order.index(c[0]), c[1]))
         texts = [text for row in cells.values() for text in _cell_texts(row)]
         headers = [shortened(text, _HEADINGS, SMALL) for column in columns for text in column]
@@ -113,7 +111,7 @@ class _Table:
 
 
 @styled()
-def speedups(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def speedups(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """Backends by workloads and dtypes: the speedup over numpy float64 in each cell, and its interval.
 
     Colours are on a logarithmic scale. What was not measured, or is not validated, stays blank.
@@ -121,17 +119,17 @@ def speedups(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     Raises:
         DataError: there are no rows, or none has a speedup.
     """
-    measured = [row for row in records(rows) if _known(row["speedup"]) and row.get("validated", True)]
+    measured = [row for row in required(rows) if row.speedup and row.validated]
     if not measured:
         raise DataError("charts: no row has a speedup; measure numpy in float64 on the same machine too")
     table = _Table.of(measured)
-    exponents = [abs(math.log10(row["speedup"])) for row in measured if math.isfinite(row["speedup"])]
+    exponents = [abs(math.log10(_speedup(row).value)) for row in measured]
     most = max([*exponents, math.log10(2)])
     _, where = provenance(measured)
     intervals = any(_cell_texts(row)[1] for row in measured)
     small_print = (
-        f"{TIMES}: the reference's time over the backend's, on colours of its logarithm."
-        + " Below it: an interval that covers the true one with 95 % probability." * intervals
+        f"{words.TIMES}: the reference's time over the backend's, on colours of its logarithm."
+        + " Below it: an interval that covers the true one with 95% probability." * intervals
         + f" Blank: not measured, or no result. {where}"
     )
     page = Page("Speedup over numpy float64", subtitle, 0.4 + len(table.blocks) * table.block_height, small_print)
@@ -163,12 +161,12 @@ def _draw_block(page: Page, table: _Table, columns: Sequence[Column], most: floa
             _draw_cell(axes, i, j, table.cells.get(((name, where), column)), most)
 
 
-def _draw_cell(axes: Axes, i: int, j: int, row: Record | None, most: float) -> None:
+def _draw_cell(axes: Axes, i: int, j: int, row: Row | None, most: float) -> None:
     """One cell: coloured and with its numbers, or an outline."""
     if row is None:
         axes.add_patch(Rectangle((i, j), 1, 1, facecolor="none", edgecolor=PALE, linewidth=0.8))
         return
-    colour = _colour(row["speedup"], most)
+    colour = _colour(_speedup(row).value, most)
     axes.add_patch(Rectangle((i, j), 1, 1, facecolor=colour, edgecolor="white", linewidth=_EDGE))
     value, interval = _cell_texts(row)
     shift = line_height(SMALL) / 2 / _CELL if interval else 0.0
@@ -180,13 +178,12 @@ def _draw_cell(axes: Axes, i: int, j: int, row: Record | None, most: float) -> N
 
 def _colour(speedup: float, most: float) -> str:
     """The colour of a speedup where 10**most and 10**-most have the strongest ones, as #RRGGBB."""
-    exponent = math.log10(speedup) if math.isfinite(speedup) else most
-    return to_hex(_COLOURS(0.5 + 0.5 * max(-1.0, min(1.0, exponent / most)))).upper()
+    return to_hex(_COLOURS(0.5 + 0.5 * math.log10(speedup) / most)).upper()
 
 
 def _scale(page: Page, most: float) -> None:
     """The colours from the slowest to the fastest, at the top of the body."""
-    ends = [f"{_number(10.0**exponent, 2)}{TIMES}" for exponent in (-most, most)]
+    ends = [words.times(10.0**exponent, 2) for exponent in (-most, most)]
     x = MARGIN
     page.text(x, page.top + 0.1, f"slower {ends[0]}", size=SMALL, color=GREY)
     x += text_width(f"slower {ends[0]}", SMALL) + 0.08

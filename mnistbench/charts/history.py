@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mnistbench import words
 from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
 from mnistbench.charts.page import (
     GREY,
@@ -22,13 +23,15 @@ from mnistbench.charts.page import (
     clean,
     colours,
     named_ticks,
-    seconds,
     shortened,
     styled,
     text_width,
 )
-from mnistbench.charts.rows import Record, provenance, records, setting
+from mnistbench.charts.rows import provenance, required, setting
 from mnistbench.charts.scales import Logarithmic
+
+if TYPE_CHECKING:
+    from mnistbench.results.row import Row
 
 _HASH = 7  # digits of a commit's short name
 _FULL_HASH = re.compile("[0-9a-f]{12,64}")
@@ -45,20 +48,19 @@ class _Line(Curve):
     high: list[float]
 
 
-def _commit(row: Record) -> str:
+def _commit(row: Row) -> str:
     """A short name; with a plus where the code differed from the commit."""
-    commit = row["commit"]
+    commit = row.origin.commit
     name = commit[:_HASH] if _FULL_HASH.fullmatch(commit) else shortened(commit, 0.9, SMALL)
-    return name + "+" * bool(row["dirty"])
+    return name + "+" * bool(row.origin.dirty)
 
 
-def _time(row: Record) -> float:
+def _time(row: Row) -> float:
     """When the row's commit was made, or, where that is not known, when it was measured, in seconds."""
-    made = row.get("commit_date")
-    return datetime.fromisoformat(made if isinstance(made, str) else row["date"]).timestamp()
+    return datetime.fromisoformat(row.origin.commit_date or row.origin.date).timestamp()
 
 
-def _commits(rows: Sequence[Record]) -> list[str]:
+def _commits(rows: Sequence[Row]) -> list[str]:
     """The commits by their dates; one of unknown date by its first measurement."""
     first: dict[str, float] = {}
     for row in rows:
@@ -67,33 +69,32 @@ def _commits(rows: Sequence[Record]) -> list[str]:
     return sorted(first, key=lambda name: (first[name], name))
 
 
-def _lines(rows: Sequence[Record], commits: Sequence[str]) -> list[_Line]:
+def _lines(rows: Sequence[Row], commits: Sequence[str]) -> list[_Line]:
     """A line for each machine, dtype and setting. Runs at one commit stand side by side, in order of time."""
-    machines = list(dict.fromkeys(row["machine"] for row in rows))
-    colour = colours([row["backend"] for row in rows] if len(machines) == 1 else machines)
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for row in sorted(rows, key=lambda row: datetime.fromisoformat(row["date"]).timestamp()):
-        groups.setdefault((row["machine"], row["dtype"], setting(row)), []).append(row)
+    machines = list(dict.fromkeys(row.origin.machine for row in rows))
+    colour = colours([row.backend for row in rows] if len(machines) == 1 else machines)
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: datetime.fromisoformat(row.origin.date).timestamp()):
+        groups.setdefault((row.origin.machine, row.dtype, setting(row)), []).append(row)
     found = []
     for (machine, dtype, where), members in sorted(groups.items()):
         at = [_commit(row) for row in members]
         places = [_place(commits.index(name), at[:i].count(name), at.count(name)) for i, name in enumerate(at)]
         points = sorted(zip(places, members, strict=True), key=lambda point: point[0])
-        y, low, high = ([_seconds(row, key) for _, row in points] for key in ("median", "low", "high"))
-        hue = colour[members[0]["backend"] if len(machines) == 1 else machine]
+        timings = [row.timing for _, row in points]
+        y, low, high = (
+            [max(1e-9, seconds) for seconds in column]
+            for column in zip(*((t.value, t.low, t.high) for t in timings), strict=True)
+        )
+        hue = colour[members[0].backend if len(machines) == 1 else machine]
         x = [place for place, _ in points]
-        found.append(_Line(members[0]["backend"], dtype, hue, x, y, machine, where, low, high))
+        found.append(_Line(members[0].backend, dtype, hue, x, y, machine, where, low, high))
     return found
 
 
 def _place(commit: int, run: int, runs: int) -> float:
     """Where the run-th of so many at a commit is drawn, around the commit's own place."""
     return commit + _SLOT * ((run + 0.5) / runs - 0.5)
-
-
-def _seconds(row: Record, key: str) -> float:
-    value = float(row[key]) if math.isfinite(row[key]) else float(row["median"])
-    return max(1e-9, value)
 
 
 def _labels(lines: Sequence[_Line]) -> list[str]:
@@ -105,31 +106,30 @@ def _labels(lines: Sequence[_Line]) -> list[str]:
         parts = [clean(line.dtype)]
         parts += [shortened(line.setting, 1.5)] * several_settings
         parts += [shortened(line.machine, 2.0)] * several_machines
-        texts.append(f"{', '.join(parts)}  {seconds(line.y[-1])}")
+        texts.append(f"{', '.join(parts)}  {words.seconds(line.y[-1])}")
     return texts
 
 
 @styled()
-def history(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def history(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """The time that one backend took, over the commits in order of their dates; a line for each machine and dtype.
 
-    Besides the columns that all charts of results take, the rows have ``commit``, ``dirty``, ``date``, and
-    ``commit_date`` where it is known. They are of one backend and one workload, from any number of machines.
+    The rows are of one backend and one workload, from any number of machines.
 
     Raises:
         DataError: there are no rows.
     """
-    measured = records(rows)
+    measured = required(rows)
     commits = _commits(measured)
     lines = _lines(measured, commits)
     texts = _labels(lines)
     height = panel_height(len(texts), 3.0)
-    name = shortened(measured[0]["backend"], 3.0)
+    name = shortened(measured[0].backend, 3.0)
     small_print = "Markers: medians; bars: their intervals. Runs at one commit stand side by side"
-    small_print += "; +: with uncommitted changes. " if any(row["dirty"] for row in measured) else ". "
-    title = f"History of {name}: {shortened(measured[0]['workload'], 3.0)}"
+    small_print += "; +: with uncommitted changes. " if any(row.origin.dirty for row in measured) else ". "
+    title = f"History of {name}: {shortened(measured[0].workload.name, 3.0)}"
     page = Page(title, subtitle, height + 0.8, small_print + provenance(measured)[1])
-    iterations = " or ".join(f"{count:,}" for count in dict.fromkeys(row["iterations"] for row in measured))
+    iterations = " or ".join(f"{count:,}" for count in dict.fromkeys(row.workload.iterations for row in measured))
     page.text(MARGIN, page.top + 0.12, f"time of {iterations} iterations", weight="bold")
     axes = _axes(page, height, lines, commits, label_width(texts))
     for line in lines:
@@ -144,7 +144,7 @@ def history(rows: pd.DataFrame, subtitle: str = "") -> Figure:
 def _axes(page: Page, height: float, lines: Sequence[_Line], commits: Sequence[str], right: float) -> Axes:
     """Axes of seconds over the commits, of which as many are named as there is room for, the last one always."""
     times = [time for line in lines for time in (*line.y, *line.low, *line.high)]
-    vertical = Logarithmic.of(times, height, lambda time: seconds(time, 2), upright=True)
+    vertical = Logarithmic.of(times, height, lambda time: words.seconds(time, 2), upright=True)
     left = MARGIN + vertical.room
     width = WIDTH - left - right
     axes = page.axes(left, page.top + 0.3, width, height)

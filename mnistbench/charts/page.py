@@ -15,11 +15,15 @@ from functools import cache
 from typing import Any
 
 import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
+from scipy.optimize import isotonic_regression
+
+from mnistbench import words
 
 WIDTH = 8.5
 MARGIN = 0.15
@@ -29,9 +33,6 @@ TITLE, TEXT, SMALL = 13.0, 9.5, 9.0
 
 INK, GREY, PALE = "#222222", "#5F5F5F", "#E4E4E4"
 WRONG = "#C4441C"
-
-# Characters that are easily taken for letters.
-TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 
 _FONT = "DejaVu Sans"
 _STYLE: dict[str, Any] = {
@@ -68,8 +69,6 @@ _COLOURS = {
 # For other packages' backends: the "muted" scheme of Paul Tol's "Colour Schemes" (2021).
 _OTHER_COLOURS = ("#332288", "#999933", "#882255", "#44AA99", "#CC6677", "#117733", "#AA4499", "#DDCC77")
 
-_PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
-
 _MARKERS = {"float32": "o", "float64": "D"}
 
 
@@ -105,38 +104,6 @@ def readable_on(colour: str) -> str:
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else INK
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """``value`` to that many significant digits, never in exponent form: 1.02, 22.8, 41,000."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    value = float(f"{value:.{digits - 1}e}")
-    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
-
-
-def seconds(value: float, digits: int = 3) -> str:
-    """A time in words: 1.02 s, 12.3 ms."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if value >= 0.1 * size or value == 0:
-            return f"{significant(value / size, digits)} {unit}"
-    return f"{significant(value * 1e6, digits)} µs"
-
-
-def with_prefix(value: float, unit: str, digits: int = 3) -> str:
-    """A quantity with the prefix that suits its size: 684 GFLOP/s, 1.20 TB/s."""
-    rounded = float(f"{value:.{digits - 1}e}")
-    prefix, size = next(((p, s) for p, s in _PREFIXES if rounded >= s), ("", 1.0))
-    return f"{significant(value / size, digits)} {prefix}{unit}"
-
-
-def scientific(value: float, digits: int = 2) -> str:
-    """``value`` as 3.1×10⁻⁷; a power of ten as 10⁻⁷."""
-    if value == 0:
-        return "0"
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return power if float(mantissa) == 1 else f"{mantissa}{TIMES}{power}"
-
-
 @cache
 def _ruler() -> Any:
     return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
@@ -160,7 +127,7 @@ def _drawable() -> frozenset[int]:
 
 def clean(text: str) -> str:
     """``text`` on one line, with "?" for what the font cannot draw."""
-    return "".join(c if ord(c) in _drawable() else "?" for c in " ".join(text.split()))
+    return "".join(c if ord(c) in _drawable() else "?" for c in words.one_line(text))
 
 
 def shortened(text: str, width: float, size: float = TEXT, weight: str = "normal") -> str:
@@ -191,26 +158,19 @@ def wrapped(text: str, width: float, size: float = TEXT, weight: str = "normal")
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions at least ``gap`` apart within [low, high], as near to ``wanted`` as that allows.
+    """Positions at least ``gap`` apart within [low, high], as near to ``wanted`` in least squares as that allows.
 
-    Nearest in least squares: less the gaps, positions in order must not decrease, which is isotonic
-    regression, solved by pooling neighbours that violate the order (Barlow et al., 1972). Equal wishes keep
-    their order. Where the positions do not fit, they start at ``low`` and run past ``high``.
+    Less the gaps, positions in order must not decrease, which is isotonic regression. Equal wishes keep their order.
+    Where the positions do not fit, they start at ``low`` and run past ``high``.
     """
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    pools: list[tuple[float, int]] = []
-    for rank, i in enumerate(order):
-        mean, count = wanted[i] - rank * gap, 1
-        while pools and pools[-1][0] > mean:
-            other, size = pools.pop()
-            mean, count = (mean * count + other * size) / (count + size), count + size
-        pools.append((mean, count))
-    top = max(low, high - (len(wanted) - 1) * gap)
-    level = [min(max(mean, low), top) for mean, count in pools for _ in range(count)]
-    places = [0.0] * len(wanted)
-    for rank, i in enumerate(order):
-        places[i] = level[rank] + rank * gap
-    return places
+    if not wanted:
+        return []
+    order = np.argsort(wanted, kind="stable")
+    gaps = gap * np.arange(len(wanted))
+    level = isotonic_regression(np.asarray(wanted, float)[order] - gaps).x
+    places = np.empty(len(wanted))
+    places[order] = np.clip(level, low, max(low, high - gaps[-1])) + gaps
+    return [float(place) for place in places]
 
 
 def thinned(decades: Sequence[int], most: int) -> list[int]:

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from mnistbench import words
 from mnistbench.charts.page import (
     GREY,
     INK,
     MARGIN,
-    MINUS,
     PALE,
     SMALL,
     WIDTH,
@@ -26,7 +26,6 @@ from mnistbench.charts.page import (
     Linear,
     Page,
     line_height,
-    significant,
     spread,
     styled,
     text_width,
@@ -97,7 +96,7 @@ def _metric(page: Page, left: float, width: float, history: pd.DataFrame, name: 
     if not len(own[0]):
         raise DataError(f"charts: the history has no finite {name} to draw")
     lines = [("train ", own, _LINE), ("dev ", dev, _DEV_LINE)] if len(dev[0]) else [("", own, _LINE)]
-    labels = [f"{what}{significant(y[-1])}" for what, (_, y), _ in lines]
+    labels = [f"{what}{words.significant(y[-1])}" for what, (_, y), _ in lines]
     scale = Linear.metric(np.concatenate([y for _, (_, y), _ in lines]), 1.0 if name == "accuracy" else 0.0)
     page.text(left, page.top + 0.1, name, weight="bold")
     width -= scale.room + max(map(text_width, labels)) + 0.2
@@ -206,10 +205,12 @@ def _weights(page: Page, grid: _Grid) -> None:
 
 def _scale_bar(page: Page, axes: Axes, most: float, scale: dict[str, Any]) -> None:
     """The colours from the least to the greatest weight, at the top right."""
-    width, end = 1.1, f"+{significant(most, 2)}"
+    width, end = 1.1, f"+{words.significant(most, 2)}"
     x = WIDTH - MARGIN - text_width(end, SMALL) - 0.08 - width
     _picture(axes, np.linspace(-most, most, 101)[np.newaxis], x, 0.04, (width, 0.12), **scale)
-    page.text(x - 0.08, page.top + 0.1, f"{MINUS}{significant(most, 2)}", size=SMALL, color=GREY, ha="right")
+    page.text(
+        x - 0.08, page.top + 0.1, f"{words.MINUS}{words.significant(most, 2)}", size=SMALL, color=GREY, ha="right"
+    )
     page.text(x + width + 0.08, page.top + 0.1, end, size=SMALL, color=GREY)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mnistbench import words
 from mnistbench.charts.lines import End, label_ends, label_width, panel_height
 from mnistbench.charts.page import (
     GREY,
@@ -29,17 +29,18 @@ from mnistbench.charts.page import (
     colours,
     line_height,
     marker,
-    scientific,
     shortened,
-    significant,
     spread,
     styled,
     text_width,
-    with_prefix,
 )
-from mnistbench.charts.rows import Record, provenance, records, task
+from mnistbench.charts.rows import provenance, required, task
 from mnistbench.charts.scales import Logarithmic
 from mnistbench.exceptions import DataError
+
+if TYPE_CHECKING:
+    from mnistbench.machine.rates import Rates
+    from mnistbench.results.row import Row
 
 SKIPS = "†"
 """Marks a rate that counts operations which the backend leaves out."""
@@ -60,12 +61,9 @@ class _Roofs:
     slopes: dict[str, float]
 
     @classmethod
-    def of(cls, limits: dict[str, Any]) -> _Roofs:
-        """From the field ``limits`` of a row, or the ``gpu`` in it."""
-        return cls(
-            {str(dtype): float(rate) for dtype, rate in limits["multiply_add"].items() if rate},
-            {str(level["name"]): float(level["bytes_per_second"]) for level in limits["levels"]},
-        )
+    def of(cls, rates: Rates) -> _Roofs:
+        """From a measurement of the device."""
+        return cls(dict(rates.multiply_add), {level.name: level.bytes_per_second for level in rates.levels})
 
     def highest(self, other: _Roofs) -> _Roofs:
         """The better of two measurements of each."""
@@ -76,75 +74,71 @@ def _highest(one: dict[str, float], other: dict[str, float]) -> dict[str, float]
     return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in one | other}
 
 
-def has_roofs(rows: pd.DataFrame) -> bool:
+def has_roofs(rows: Sequence[Row]) -> bool:
     """Whether :func:`roofline` can draw any of the rows."""
-    return any(_has_roofs(row) for row in rows.to_dict("records"))  # type: ignore[arg-type]
+    return any(_rates(row) for row in rows)
 
 
-def _has_roofs(row: Record) -> bool:
-    """Whether a row has a point and a roof. Older rows lack some of it: None, NaN, or no such column."""
-    numbers = (row.get(name) for name in ("bytes_read", "dense_flops", "flops_per_second"))
-    if not all(isinstance(n, (int, float)) and math.isfinite(n) and n > 0 for n in numbers):
-        return False
-    limits = row.get("limits")
-    own = limits.get("gpu") if isinstance(limits, dict) and row["device"] != "CPU" else limits
-    return isinstance(own, dict) and {"multiply_add", "levels"} <= own.keys()
+def _rates(row: Row) -> Rates | None:
+    """The limits of a row's device, if it has a point too; rows of earlier versions may lack either."""
+    return row.speed.rates(row.limits) if row.bytes_read else None
 
 
-def _intensity(row: Record) -> float:
+def _intensity(row: Row) -> float:
     """FLOP per byte of image data that an iteration reads."""
-    return float(row["dense_flops"]) / float(row["bytes_read"])
+    return row.speed.flops_per_second / row.speed.bytes_per_second
 
 
-def _roofs(rows: Sequence[Record]) -> dict[str, _Roofs]:
+def _roofs(rows: Sequence[Row]) -> dict[str, _Roofs]:
     """The roofs of the CPU on the most threads, under "", and those of each GPU, under "GPU" or their names."""
-    gpus = {row["device"] for row in rows if row["device"] != "CPU"}
-    most = max((row["threads"] for row in rows if row["device"] == "CPU"), default=0)
+    gpus = {row.device for row in rows if row.device != "CPU"}
+    most = max((row.threads for row in rows if row.device == "CPU"), default=0)
     found: dict[str, _Roofs] = {}
     for row in rows:
-        on_cpu = row["device"] == "CPU"
-        if on_cpu and row["threads"] < most:
+        rates = _rates(row)
+        if rates is None or (row.device == "CPU" and row.threads < most):
             continue
-        gpu = "GPU" if len(gpus) == 1 else shortened(row["device"], 0.8)
-        name, own = ("", row["limits"]) if on_cpu else (gpu, row["limits"]["gpu"])
-        roofs = _Roofs.of(own)
+        name = "" if row.device == "CPU" else "GPU" if len(gpus) == 1 else shortened(row.device, 0.5)
+        roofs = _Roofs.of(rates)
         found[name] = found[name].highest(roofs) if name in found else roofs
     return found
 
 
-def _skipping(rows: Sequence[Record]) -> str:
+def _skipping(rows: Sequence[Row]) -> str:
     """Which work the marked backends leave out, in words."""
     skipping: dict[str, list[str]] = {}
     for row in rows:
-        if isinstance(row.get("skips"), str):
-            skipping.setdefault(row["skips"], []).append(f"{row['backend']} {row['dtype']}")
+        if row.skips is not None:
+            skipping.setdefault(row.skips, []).append(f"{row.backend} {row.dtype}")
     which = "; ".join(f"{' and '.join(names)} left out {work}" for work, names in skipping.items())
     return f"{SKIPS} The rate counts the FLOPs of the dense products, though {which}. " if which else ""
 
 
-def _labels(rows: Sequence[Record]) -> list[str]:
+def _labels(rows: Sequence[Row]) -> list[str]:
     """Each point's name and rate; and its threads, or which GPU it is, where those differ."""
-    threads = {row["threads"] for row in rows if row["device"] == "CPU"}
-    gpus = {row["device"] for row in rows if row["device"] != "CPU"}
+    threads = {row.threads for row in rows if row.device == "CPU"}
+    gpus = {row.device for row in rows if row.device != "CPU"}
     texts = []
     for row in rows:
         where = ""
-        if row["device"] == "CPU" and len(threads) > 1:
-            where = f", {row['threads']} thread{'s' * (row['threads'] != 1)}"
-        if row["device"] != "CPU" and len(gpus) > 1:
-            where = f", {shortened(row['device'], 1.0)}"
-        mark = SKIPS if isinstance(row.get("skips"), str) else ""
-        name = f"{shortened(row['backend'], 1.5)} {clean(row['dtype'])}{mark}{where}"
-        texts.append(f"{name}  {_rate(row['flops_per_second'])}")
+        if row.device == "CPU" and len(threads) > 1:
+            where = f", {words.counted(row.threads, 'thread')}"
+        if row.device != "CPU" and len(gpus) > 1:
+            where = f", {shortened(row.device, 0.6)}"
+        mark = "" if row.skips is None else SKIPS
+        name = f"{shortened(row.backend, 1.2)} {clean(row.dtype)}{mark}{where}"
+        peak = row.speed.fraction_of_peak(row.limits)
+        share = "" if peak is None else f", {words.percent(peak, 0)}"
+        texts.append(f"{name}  {_rate(row.speed.flops_per_second)}{share}")
     return texts
 
 
 def _rate(value: float) -> str:
-    return with_prefix(value, "FLOP/s")
+    return words.quantity(value, "FLOP/s")
 
 
 def _name_intensity(value: float) -> str:
-    return significant(value, 1) if 1e-3 <= value < 1e5 else scientific(value, 1)
+    return words.significant(value, 1) if 1e-3 <= value < 1e5 else words.scientific(value, 1)
 
 
 @dataclass(frozen=True)
@@ -157,19 +151,19 @@ class _Slope:
     @property
     def text(self) -> str:
         """What is written at its start."""
-        return f"{self.name} {with_prefix(self.rate, 'B/s')}"
+        return f"{self.name} {words.quantity(self.rate, 'B/s')}"
 
 
 @styled()
-def roofline(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def roofline(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """Rate against arithmetic intensity, under the measured limits of the machine; both axes logarithmic.
 
-    Rows without ``bytes_read`` or ``limits``, which older versions did not store, are left out.
+    Rows without ``bytes_read`` or ``limits``, which earlier versions did not store, are left out.
 
     Raises:
         DataError: there are no rows, or none that has both.
     """
-    measured = [row for row in records(rows) if _has_roofs(row)]
+    measured = [row for row in required(rows) if _rates(row)]
     if not measured:
         raise DataError("charts: no row has the bytes that it read and the limits of its machine; measure anew")
     _, where = provenance(measured)
@@ -181,9 +175,10 @@ def roofline(rows: pd.DataFrame, subtitle: str = "") -> Figure:
         (f"{device} {dtype}".strip(), dtype, rate) for device, r in roofs.items() for dtype, rate in r.peaks.items()
     ]
     texts = _labels(measured)
-    names = [f"{shortened(name, 1.9)} peak  {_rate(rate)}" for name, _, rate in peaks]
+    names = [f"{shortened(name, 1.4)} peak  {_rate(rate)}" for name, _, rate in peaks]
     height = panel_height(len(texts) + len(names), 4.2)
-    small_print = f"Level: multiply-adds in registers. Rising: reading what is there. {_skipping(measured)}{where}"
+    how = "Level: multiply-adds in registers. Rising: reading what is there. Percentages: of the peak. "
+    small_print = f"{how}{_skipping(measured)}{where}"
     page = Page(f"Roofline: {task(rows)}", subtitle, height + 0.85, small_print)
     page.text(MARGIN, page.top + 0.12, "rate of the dense computation", weight="bold")
     axes, start = _axes(page, height, measured, slopes, [rate for _, _, rate in peaks], texts + names)
@@ -195,11 +190,11 @@ def roofline(rows: pd.DataFrame, subtitle: str = "") -> Figure:
         style = {"color": INK, "linewidth": 1.3, "linestyle": _DASHES.get(dtype, "-")}
         axes.axhline(rate, **style)
         ends.append(End(axes.get_xlim()[1], rate, name, style))
-    colour = colours(row["backend"] for row in measured)
+    colour = colours(row.backend for row in measured)
     for row, text in zip(measured, texts, strict=True):
-        style = {"linestyle": "", **marker(row["dtype"], colour[row["backend"]])}
-        axes.plot(_intensity(row), row["flops_per_second"], zorder=3, **style)
-        ends.append(End(_intensity(row), row["flops_per_second"], text, style))
+        style = {"linestyle": "", **marker(row.dtype, colour[row.backend])}
+        axes.plot(_intensity(row), row.speed.flops_per_second, zorder=3, **style)
+        ends.append(End(_intensity(row), row.speed.flops_per_second, text, style))
     label_ends(page, axes, ends)
     return page.figure
 
@@ -207,7 +202,7 @@ def roofline(rows: pd.DataFrame, subtitle: str = "") -> Figure:
 def _axes(
     page: Page,
     height: float,
-    rows: Sequence[Record],
+    rows: Sequence[Row],
     slopes: Sequence[_Slope],
     peaks: Sequence[float],
     texts: list[str],
@@ -218,9 +213,9 @@ def _axes(
     corners = [max(peaks) / slope.rate for slope in slopes if peaks]
     low = min(intensities + corners) / 1.5
     naming = 0.35 + max((text_width(slope.text, SMALL) for slope in slopes), default=0.0)
-    rates = [row["flops_per_second"] for row in rows]
+    rates = [row.speed.flops_per_second for row in rows]
     rates += [*peaks, *(slope.rate * low for slope in slopes)]
-    vertical = Logarithmic.of(rates, height, lambda rate: with_prefix(rate, "FLOP/s", 1), upright=True)
+    vertical = Logarithmic.of(rates, height, lambda rate: words.quantity(rate, "FLOP/s", 1), upright=True)
     left = MARGIN + vertical.room
     width = WIDTH - left - label_width(texts)
     axes = page.axes(left, page.top + 0.3, width, height)

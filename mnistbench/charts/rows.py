@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, TypeVar
 
-import pandas as pd
-
+from mnistbench import words
 from mnistbench.exceptions import DataError
 
-Record = dict[str, Any]
+if TYPE_CHECKING:
+    from mnistbench.results.row import Row
+
+T = TypeVar("T")
 
 
-def records(rows: pd.DataFrame) -> list[Record]:
-    """The rows as dictionaries.
+def required(rows: Sequence[T]) -> Sequence[T]:
+    """The rows.
 
     Raises:
         DataError: there are none.
     """
-    if rows.empty:
+    if not rows:
         raise DataError("charts: no validated results to draw; measure a backend that agrees with the reference")
-    return cast(list[Record], rows.to_dict("records"))
+    return rows
 
 
 def _only(values: Iterable[str], joined: str = "") -> str:
@@ -29,26 +31,24 @@ def _only(values: Iterable[str], joined: str = "") -> str:
     return different[0] if len(different) == 1 else joined.join(different) if joined else ""
 
 
-def task(rows: pd.DataFrame) -> str:
-    """The workload in words, from the rows and, where it has them, their attribute "images"."""
-    iterations = _only((f"{row['iterations']:,} iterations" for row in records(rows)), " or ")
-    images = rows.attrs.get("images")
-    return iterations if images is None else f"{iterations} on {int(images):,} images"
+def task(rows: Sequence[Row]) -> str:
+    """The workload in words: "500 iterations on 41,000 images"."""
+    iterations = _only((words.counted(row.workload.iterations, "iteration") for row in rows), " or ")
+    return f"{iterations} on {_only((words.counted(row.workload.images, 'image') for row in rows), ' or ')}"
 
 
-def setting(row: Record) -> str:
+def setting(row: Row) -> str:
     """Device and threads of a row."""
-    threads = row["threads"]
-    return f"{row['device']}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{row.device}, {words.counted(row.threads, 'thread')}"
 
 
-def provenance(rows: Sequence[Record]) -> tuple[str, str]:
+def provenance(rows: Sequence[Row]) -> tuple[str, str]:
     """The setting that all rows share, if they do, and the line that says where they were measured."""
     shared = _only(setting(row) for row in rows)
-    machine = _only((row["machine"] for row in rows), "; ")
-    workload = _only((row["workload"] for row in rows), ", ")
+    machine = _only((row.origin.machine for row in rows), "; ")
+    workload = _only((row.workload.name for row in rows), ", ")
     # The device may be what the machine is named for.
-    named = _only(row["device"] for row in rows)
+    named = _only(row.device for row in rows)
     running = shared.removeprefix(f"{named}, ") if named and named in machine else shared
     where = ", ".join(part for part in (machine, running) if part)
     return shared, f"Workload {workload}, on {where}."

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mnistbench import words
 from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
 from mnistbench.charts.page import (
     GREY,
@@ -22,17 +21,19 @@ from mnistbench.charts.page import (
     Page,
     clean,
     colours,
-    seconds,
     shortened,
     styled,
 )
-from mnistbench.charts.rows import Record, provenance, records
+from mnistbench.charts.rows import provenance, required
 from mnistbench.charts.scales import Logarithmic
 from mnistbench.exceptions import DataError
 
+if TYPE_CHECKING:
+    from mnistbench.results.row import Row, Size
+
 Axis = Literal["images", "hidden", "threads"]
 AXES: tuple[Axis, ...] = get_args(Axis)
-"""What grows; each is a column of the rows."""
+"""What grows."""
 
 _FITTED = 3  # sizes, the largest ones: smaller ones cost what every iteration does, and fit into caches
 _WORDS = {"images": "images", "hidden": "hidden units", "threads": "threads"}
@@ -64,18 +65,14 @@ class _Series(Curve):
         return float(np.polyfit(np.log(self.x[-count:]), np.log(self.y[-count:]), 1)[0])
 
 
-def scaling_axes(rows: pd.DataFrame) -> list[Axis]:
+def scaling_axes(rows: Sequence[Row]) -> list[Axis]:
     """The axes along which the rows have two sizes or more."""
-    return [axis for axis in AXES if not rows.empty and len({r[axis] for r in _along(_records(rows), axis)}) > 1]
+    return [axis for axis in AXES if len({_along_axis(row, axis) for row in _along(rows, axis)}) > 1]
 
 
-def _records(rows: pd.DataFrame) -> list[Record]:
-    return records(rows) if not rows.empty else []
-
-
-def _along(rows: Sequence[Record], axis: Axis) -> list[Record]:
+def _along(rows: Sequence[Row], axis: Axis) -> list[Row]:
     """The rows that differ along the axis only: of the settings that occur, the one with the most rows."""
-    on_axis = [row for row in rows if axis in row["axes"]]
+    on_axis = [row for row in rows if axis in _size(row).axes]
     if not on_axis:
         return []
     counts = Counter(_others(row, axis) for row in on_axis)
@@ -83,31 +80,47 @@ def _along(rows: Sequence[Record], axis: Axis) -> list[Record]:
     return [row for row in on_axis if _others(row, axis) == setting]
 
 
-def _others(row: Record, axis: Axis) -> tuple[int, ...]:
+def _others(row: Row, axis: Axis) -> tuple[int, ...]:
     """What stays the same along the axis. For a backend that uses fewer threads, those that it was allowed count."""
-    held = {"images": row["images"], "hidden": row["hidden"], "threads": row["allowed_threads"]}
-    return tuple(int(value) for name, value in held.items() if name != axis)
+    return tuple(value for name, value in _held(row).items() if name != axis)
 
 
-def _series(rows: Sequence[Record], axis: Axis) -> list[_Series]:
+def _held(row: Row) -> dict[Axis, int]:
+    """What a row was asked for, along each axis."""
+    return {"images": row.workload.images, "hidden": _size(row).hidden, "threads": _size(row).allowed_threads}
+
+
+def _along_axis(row: Row, axis: Axis) -> float:
+    """Where a row lies along the axis; on that of threads, those in effect count."""
+    return float(row.threads if axis == "threads" else _held(row)[axis])
+
+
+def _size(row: Row) -> Size:
+    assert row.size is not None, "rows of the scaling benchmark have a size"
+    return row.size
+
+
+def _series(rows: Sequence[Row], axis: Axis) -> list[_Series]:
     """A line for each backend, dtype and device, in the order of the rows."""
-    colour = colours(row["backend"] for row in rows)
-    groups: dict[tuple[str, str, str], list[Record]] = {}
+    colour = colours(row.backend for row in rows)
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["backend"], row["dtype"], row["device"]), []).append(row)
+        groups.setdefault((row.backend, row.dtype, row.device), []).append(row)
     found = []
     for (name, dtype, device), members in groups.items():
         # The last of equal sizes counts.
-        points = sorted({float(row[axis]): row for row in members}.items())
+        points = sorted({_along_axis(row, axis): row for row in members}.items())
         x = [size for size, _ in points]
-        y, low, high = ([_per_iteration(row, key) for _, row in points] for key in ("median", "low", "high"))
+        y, low, high = map(list, zip(*(_per_iteration(row) for _, row in points), strict=True))
         found.append(_Series(name, dtype, colour[name], x, y, low, high, device))
     return found
 
 
-def _per_iteration(row: Record, key: str) -> float:
-    value = float(row[key]) if math.isfinite(row[key]) else float(row["median"])
-    return max(_LEAST_SECONDS, value / int(row["iterations"]))
+def _per_iteration(row: Row) -> tuple[float, float, float]:
+    """Seconds of an iteration: the median, and the ends of its interval."""
+    found = row.timing
+    low, middle, high = (max(_LEAST_SECONDS, x / row.workload.iterations) for x in (found.low, found.value, found.high))
+    return middle, low, high
 
 
 def _labels(series: Sequence[_Series], axis: Axis) -> list[str]:
@@ -122,21 +135,10 @@ def _labels(series: Sequence[_Series], axis: Axis) -> list[str]:
     return texts
 
 
-def _size(value: float) -> str:
-    """41,000 as 41k."""
-    for suffix, unit in (("M", 1e6), ("k", 1e3)):
-        if value >= unit:
-            return f"{value / unit:.4g}{suffix}"
-    return f"{value:.4g}"
-
-
-def _title(row: Record, axis: Axis) -> str:
-    held = {
-        "images": f"{int(row['images']):,} images",
-        "hidden": f"{int(row['hidden']):,} hidden unit{'s' * (row['hidden'] != 1)}",
-        "threads": f"{int(row['allowed_threads'])} thread{'s' * (row['allowed_threads'] != 1)}",
-    }
-    return f"Scaling with {_WORDS[axis]}: {', '.join(text for name, text in held.items() if name != axis)}"
+def _title(row: Row, axis: Axis) -> str:
+    things = {"images": "image", "hidden": "hidden unit", "threads": "thread"}
+    held = [words.counted(value, things[name]) for name, value in _held(row).items() if name != axis]
+    return f"Scaling with {_WORDS[axis]}: {', '.join(held)}"
 
 
 def _how_to_read(series: Sequence[_Series], axis: Axis, left_out: int) -> str:
@@ -147,29 +149,26 @@ def _how_to_read(series: Sequence[_Series], axis: Axis, left_out: int) -> str:
         fewer = max(one.fitted(axis) for one in series)
         text += f"Exponent: least squares of the logarithms over the {fewer} largest sizes of a line. "
     if left_out:
-        text += f"Not drawn: {left_out} row{'s' * (left_out != 1)} of other settings. "
+        text += f"Not drawn: {words.counted(left_out, 'row')} of other settings. "
     return text
 
 
 @styled()
-def scaling(rows: pd.DataFrame, axis: Axis, subtitle: str = "") -> Figure:
+def scaling(rows: Sequence[Row], axis: Axis, subtitle: str = "") -> Figure:
     """Seconds per iteration over the number of images, hidden units or threads, both logarithmic.
 
     At each line's end is the exponent of the power law that is fitted to its largest sizes, or to all threads.
 
-    Besides the columns that all charts of results take, the rows have ``images``, ``hidden``, ``threads`` (in
-    effect), ``allowed_threads``, and ``axes``, a list of those that they belong to.
-
     Raises:
         DataError: there are no rows, or none along that axis.
     """
-    everything = records(rows)
+    everything = required(rows)
     measured = _along(everything, axis)
     if not measured:
         raise DataError(f"charts: no row is of the scaling with {axis}; run pytest benchmarks/test_scaling.py")
     series = _series(measured, axis)
     texts = _labels(series, axis)
-    left_out = sum(axis in row["axes"] for row in everything) - len(measured)
+    left_out = sum(axis in _size(row).axes for row in everything) - len(measured)
     height = panel_height(len(texts), 3.6)
     small_print = _how_to_read(series, axis, left_out) + provenance(measured)[1]
     page = Page(_title(measured[0], axis), subtitle, height + 0.8, small_print)
@@ -196,10 +195,10 @@ def _axes(page: Page, height: float, series: Sequence[_Series], axis: Axis, righ
     sizes = [size for one in series for size in one.x]
     times = [time for one in series for time in (*one.y, *one.low, *one.high)]
     times += [time for one in series for time in one.ideal if axis == "threads"]
-    vertical = Logarithmic.of(times, height, lambda time: seconds(time, 1), upright=True)
+    vertical = Logarithmic.of(times, height, lambda time: words.seconds(time, 1), upright=True)
     left = MARGIN + vertical.room
     width = WIDTH - left - right
     axes = page.axes(left, page.top + 0.3, width, height)
     vertical.vertical(axes)
-    Logarithmic.of(sizes, width, _size, at=sizes).horizontal(axes)
+    Logarithmic.of(sizes, width, words.abbreviated, at=sizes).horizontal(axes)
     return axes

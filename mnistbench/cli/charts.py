@@ -53,6 +53,6 @@ def _draw_history(results: Path, backend: str, workload: str, output: Path, chec
     require_writable(output)
     rows = report.history(results, backend, workload)
     charts.write(charts.history(rows), output)
-    out.print(f"wrote {output}: {len(rows)} rows of {rows['commit'].nunique()} commits")
+    out.print(f"wrote {output}: {len(rows)} rows of {len({row.origin.commit for row in rows})} commits")
     if spread := report.spread(rows):
         out.print(f"noise: the rounds of a row differ by {percent(spread[0])} to {percent(spread[1])} of their median")

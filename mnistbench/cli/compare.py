@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def compare(
     backend: Annotated[list[str] | None, typer.Argument(help="Backends to compare (default: all available).")] = None,
     rounds: Annotated[
-        int, typer.Option(help="Number of timed rounds per backend; 5 or more are needed to test differences.")
+        int, typer.Option(help="Number of timed rounds per backend; 6 or more are needed to test differences.")
     ] = 7,
     baseline: Annotated[
         str | None,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mnistbench.backends as registry
+from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Trainer
 from mnistbench.comparison import processes as ways
@@ -24,6 +25,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing import noise
 from mnistbench.timing.statistics import Ratio, different, paired_ratio
+from mnistbench.training.scores import FinalScores
 
 BASELINE = "numpy"
 """What others are compared with, unless somebody chooses, or it does not take part."""
@@ -41,7 +43,7 @@ class Contender:
         problem: why it has no result, else None.
         accuracy: of the training images in the last iteration of the last round; NaN before.
         description: what the trainer says of itself.
-        final: loss and accuracies after the last iteration, None where they are not known.
+        final: loss and accuracies after the last iteration; None before.
     """
 
     label: str
@@ -53,9 +55,7 @@ class Contender:
     problem: str | None = None
     accuracy: float = math.nan
     description: dict[str, Any] = field(default_factory=dict)
-    final: dict[str, float | None] = field(
-        default_factory=lambda: dict.fromkeys(("loss", "train_accuracy", "dev_accuracy", "test_accuracy"))
-    )
+    final: FinalScores | None = None
 
 
 @dataclass
@@ -131,7 +131,7 @@ def compare(
         dtypes: each backend takes part in each.
         workload: what to train; its dtype does not count.
         dataset: what to train on.
-        rounds: how often everybody runs; from 5 on, ratios have intervals and differences are tested.
+        rounds: how often everybody runs; from 6 on, ratios have intervals and differences are tested.
         baseline: a backend that takes part, or one of its labels ("numpy float64"); by default numpy, or else the
             first.
         threads: how many of the host's to use; None for all that the process may.
@@ -210,7 +210,7 @@ def _start(
             except MnistbenchError:
                 raise  # the user's to mend, before anything was measured
             except Exception as error:
-                contender.problem, contender.state = ways.in_words(error), "out"
+                contender.problem, contender.state = words.exception(error), "out"
                 continue
             started.append((contender, unless_clash.enter_context(trainer)))
             contender.state = "loaded"

@@ -25,7 +25,7 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 import mnistbench.backends as registry
-from mnistbench import exceptions
+from mnistbench import exceptions, words
 from mnistbench import threads as thread_limits
 from mnistbench.backends import Metrics, Trainer
 from mnistbench.datasets import Dataset
@@ -205,17 +205,11 @@ class _Raised:
         if isinstance(error, MnistbenchError) and "__init__" not in vars(type(error)):
             return cls(type(error).__name__, (str(error),))
         # Others may need what their library needs.
-        return cls("MnistbenchError", (in_words(error),))
+        return cls("MnistbenchError", (words.exception(error),))
 
     def rebuilt(self) -> Exception:
         error: Exception = getattr(exceptions, self.kind)(*self.arguments)
         return error
-
-
-def in_words(error: Exception) -> str:
-    """An exception on one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, MnistbenchError) else f"{type(error).__name__}: {text}"
 
 
 def _serve(pipe: Connection, backend: str, workload: Workload, threads: int | None) -> None:

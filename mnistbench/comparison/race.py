@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistbench import words
 from mnistbench.agreement import Check, Trajectory, check_metrics, check_round, check_trainer
 from mnistbench.backends import Trainer
 from mnistbench.comparison import Comparison, Contender, Progress
 from mnistbench.comparison import processes as ways
-from mnistbench.results import storage
+from mnistbench.machine.bounds import beside_limits
+from mnistbench.results.row import speed_of
 from mnistbench.task.workload import Workload
 from mnistbench.timing import noise
 from mnistbench.timing.clock import timed
@@ -107,7 +109,7 @@ def _guarded(action: Callable[..., None], contender: Contender, *arguments: Any)
     try:
         action(contender, *arguments)
     except Exception as error:
-        contender.problem = ways.in_words(error)
+        contender.problem = words.exception(error)
 
 
 def _describe(contender: Contender, trainer: Trainer) -> None:
@@ -160,24 +162,23 @@ def _outside_of_the_clock(samples: Sequence[float], asides: _Asides) -> str | No
     """Whether work was done where no clock ran, in words."""
     middle, late, reset = (statistics.median(seconds) for seconds in (samples, asides.late, asides.reset))
     if late > max(EARLY_FLOOR, EARLY * middle):
-        return f"advance returned before its work was done: reading the parameters then took {late * 1e3:.1f} ms more"
+        more = words.seconds(late)
+        return f"advance returned before its work was done: reading the parameters then took {more} more"
     if reset > max(PREPARING_FLOOR, PREPARING * middle):
-        return f"reset took {reset * 1e3:.1f} ms, and a round {middle * 1e3:.1f} ms: work was done outside of the clock"
+        took, a_round = words.seconds(reset), words.seconds(middle)
+        return f"reset took {took}, and a round {a_round}: work was done outside of the clock"
     return None
 
 
 def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> None:
     trajectory = _trajectory(comparison)
-    final, last = final_scores(trainer, comparison.workload, trajectory.dataset)
-    contender.accuracy, contender.final = final.train_accuracy, vars(final)
-    _require(
-        contender,
-        "the iteration after the last round",
-        check_metrics(last, trajectory.states[-1], contender.dtype, trajectory),
-    )
+    contender.final, last = final_scores(trainer, comparison.workload, trajectory.dataset)
+    contender.accuracy = contender.final.train_accuracy
+    checks = check_metrics(last, trajectory.states[-1], contender.dtype, trajectory)
+    _require(contender, "the iteration after the last round", checks)
     # What a GPU's clocks did meanwhile; the rest is as it was before other contenders loaded their libraries.
     if gpu := trainer.describe().get("gpu"):
         contender.description["gpu"] = gpu
-    task = comparison.workload.with_dtype(contender.dtype)
     if contender.problem is None:
-        contender.problem = storage.impossible(task, contender.description, statistics.median(contender.samples))
+        task, seconds = comparison.workload.with_dtype(contender.dtype), statistics.median(contender.samples)
+        contender.problem = beside_limits(speed_of(task, contender.description, seconds))[1]

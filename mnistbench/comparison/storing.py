@@ -9,6 +9,7 @@ from mnistbench import files, machine
 from mnistbench.comparison import Comparison, Contender
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import report, storage
+from mnistbench.results.row import Row, final_record
 from mnistbench.training import cold
 
 
@@ -36,7 +37,7 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
         # JSON has no infinity: an interval that is not known is null.
         "ratio": ratio and {"value": ratio.value, "interval": [ratio.low, ratio.high] if ratio.known else None},
         "significant": comparison.significant(contender),
-        "final": contender.final,
+        "final": final_record(contender.final),
         "agreement": contender.agreement.summary(),
         "problem": contender.problem,
         "description": contender.description,
@@ -49,6 +50,7 @@ def require_writable(folder: Path) -> None:
     Raises:
         MnistbenchError: they cannot.
     """
+    storage.require_benchmark()
     files.require_writable(folder / machine.folder_name() / "measurements.json")
 
 
@@ -61,18 +63,18 @@ def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Pat
     Raises:
         MnistbenchError: something cannot be written; or a cold process failed, which leaves out that row only.
     """
-    entries: list[tuple[dict[str, Any], list[float]]] = []
+    rows: list[Row] = []
     failures: list[MnistbenchError] = []
     cases = {(contender.backend, contender.dtype): contender for contender in reversed(comparison.contenders)}
     for contender in comparison.contenders:
         if contender.samples and contender is cases[contender.backend, contender.dtype]:
             try:
-                entries.append((_row(contender, comparison, threads), contender.samples))
+                rows.append(_row(contender, comparison, threads))
             except MnistbenchError as error:
                 failures.append(error)
     written = []
-    if entries:
-        document = storage.document(entries)
+    if rows:
+        document = storage.document(rows)
         name = f"{comparison.workload.name}_{document['commit_info']['id'][:7]}"
         written = [storage.store(folder / machine.folder_name(), name, document), *report.write(folder)]
     if failures:
@@ -80,10 +82,10 @@ def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Pat
     return written
 
 
-def _row(contender: Contender, comparison: Comparison, threads: int | None) -> dict[str, Any]:
+def _row(contender: Contender, comparison: Comparison, threads: int | None) -> Row:
     assert comparison.trajectory is not None, "the reference comes before the race"
     workload = comparison.workload.with_dtype(contender.dtype)
-    return storage.row(
+    return Row.measured(
         workload,
         contender.description,
         cold.measure(contender.backend, workload, threads),
@@ -91,5 +93,6 @@ def _row(contender: Contender, comparison: Comparison, threads: int | None) -> d
         contender.agreement,
         comparison.trajectory,
         contender.final,
-        contender.problem,
+        problem=contender.problem,
+        interleaved=True,
     )

@@ -9,8 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnistbench import words
 from mnistbench.comparison import Comparison, Contender, fraction
-from mnistbench.results.report import seconds, times
 from mnistbench.timing.statistics import different, median, paired_ratio
 
 _HEADINGS = ("", "time", "", "times as fast", "", "accuracy", "agreement")
@@ -62,12 +62,12 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
     time = interval = ""
     if contender.samples:
         middle = median(contender.samples)
-        time = seconds(middle.value)
-        interval = f"{seconds(middle.low)} to {seconds(middle.high)}" if middle.low < middle.high else ""
+        time = words.seconds(middle.value)
+        interval = f"{words.seconds(middle.low)} to {words.seconds(middle.high)}" if middle.low < middle.high else ""
     ratio, by = _ratio(contender, comparison, running)
-    accuracy = "" if math.isnan(contender.accuracy) else f"{contender.accuracy:.1%}"
+    accuracy = "" if math.isnan(contender.accuracy) else words.percent(contender.accuracy)
     error = contender.agreement.trajectory()[-1:]
-    said = f"agrees ({error[0][1]:.0e})" if error else ""
+    said = f"agrees ({words.scientific(error[0][1], 1)})" if error else ""
     if running:
         said = f"{len(contender.samples)}/{comparison.rounds} rounds, {contender.state}"
     return [name, time, interval, ratio, by, accuracy, said]
@@ -81,15 +81,15 @@ def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple
     if pairs is None:
         return "", "the baseline has no result" if baseline.problem else ""
     if running:
-        return times(median([first / second for first, second in zip(*pairs, strict=True)]).value), ""
+        return words.times(median([first / second for first, second in zip(*pairs, strict=True)]).value), ""
     ratio = paired_ratio(*pairs)
     differ = different(*pairs)
     if differ is None:
-        return times(ratio.value), "too few rounds to tell"
-    interval = f"{times(ratio.low)} to {times(ratio.high)}"
+        return words.times(ratio.value), "too few rounds to tell"
+    interval = f"{words.times(ratio.low)} to {words.times(ratio.high)}"
     if ratio.low <= 1 <= ratio.high:
-        return times(ratio.value), f"{interval}, no difference"
-    return times(ratio.value), interval + ("" if differ else ", times overlap")
+        return words.times(ratio.value), f"{interval}, no difference"
+    return words.times(ratio.value), interval + ("" if differ else ", times overlap")
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -98,7 +98,8 @@ def notes(comparison: Comparison) -> list[str]:
     level = median([1.0] * comparison.rounds).level
     return [
         f"time: median of {comparison.rounds} interleaved rounds, and an interval that covers the true one with a "
-        f"probability of {level:.0%}; times as fast: as {first}{'' if ' ' in first else ' in the same dtype'}, the "
+        f"probability of {words.percent(level, 0)}; times as fast: as {first}"
+        f"{'' if ' ' in first else ' in the same dtype'}, the "
         "ratio within rounds with its 95% interval; a difference is significant if 1 is outside of that, and the times "
         "do not overlap more than in 1 of 100 cases by chance."
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mnistbench import machine
+from mnistbench import machine, words
 from mnistbench.machine import limits
 from mnistbench.machine.rates import Limits, Rates
 
@@ -28,36 +28,40 @@ def rows(found: Limits) -> Iterator[tuple[str, str, str]]:
     facts = machine.describe()
     memory = facts["memory_gib"]
     yield "CPU", facts["cpu"], ""
-    yield "cores", f"{facts['usable_cpus']} usable", f"the limits are those of {_counted(found.threads, 'thread')}"
+    yield "cores", f"{facts['usable_cpus']} usable", f"the limits are those of {words.counted(found.threads, 'thread')}"
     yield "memory", "not told" if memory is None else f"{memory} GiB", ""
     yield "system", f"{facts['system']} {facts['kernel']}", facts["architecture"]
     for cache in machine.caches():
-        yield f"L{cache.level} cache", _size(cache.bytes), f"for {_counted(cache.shared_by, 'CPU')}"
+        yield f"L{cache.level} cache", words.size(cache.bytes), f"for {words.counted(cache.shared_by, 'CPU')}"
     yield from _rates(found, "")
     for dtype, rate in found.product.items():
         peak = found.multiply_add.get(dtype)
-        share = "" if peak is None else f"{rate / peak:.0%} of the multiply-adds, "
-        yield f"matrix product {dtype}", _flops(rate), f"{share}by {found.blas or 'an unknown library'}"
+        share = "" if peak is None else f"{words.percent(rate / peak, 0)} of the multiply-adds, "
+        yield (
+            f"matrix product {dtype}",
+            words.quantity(rate, "FLOP/s"),
+            f"{share}by {found.blas or 'an unknown library'}",
+        )
     if (gpu := found.gpu) is not None:
         yield "GPU", gpu.name, ""
         yield from _rates(gpu, "GPU ")
-        yield "GPU launch", f"{gpu.launch_latency * 1e6:.1f} µs", "an empty kernel, until it has finished"
+        yield "GPU launch", words.seconds(gpu.launch_latency), "an empty kernel, until it has finished"
 
 
 def _rates(rates: Rates, of: str) -> Iterator[tuple[str, str, str]]:
     for dtype, rate in rates.multiply_add.items():
-        yield f"{of}multiply-adds {dtype}", _flops(rate), "in registers, each counted as two"
+        yield f"{of}multiply-adds {dtype}", words.quantity(rate, "FLOP/s"), "in registers, each counted as two"
     for level in rates.levels:
-        holds = "" if level.bytes is None else f"up to {_size(level.bytes)}"
-        yield f"{of}reading {level.name}", f"{level.bytes_per_second / 1e9:.1f} GB/s", holds
+        holds = "" if level.bytes is None else f"up to {words.size(level.bytes)}"
+        yield f"{of}reading {level.name}", words.quantity(level.bytes_per_second, "B/s"), holds
 
 
 def notes(found: Limits) -> Iterator[str]:
     """Yield a warning if the measurement was disturbed, one per slow matrix product, and where the limits are kept."""
     if found.disturbed:
         yield (
-            f"warning: other processes left {found.cpu_share:.0%} of the CPU to a measurement, so the limits may be "
-            "too low; they are not kept"
+            f"warning: other processes left {words.percent(found.cpu_share, 0)} of the CPU to a measurement, so the "
+            "limits may be too low; they are not kept"
         )
     for dtype, rate in found.product.items():
         peak = found.multiply_add.get(dtype)
@@ -76,23 +80,10 @@ def _slow(found: Limits, dtype: str, share: float) -> str:
     advice = ""
     if name == "openblas":
         advice = "; the environment variable OPENBLAS_CORETYPE, set before Python starts, chooses another"
-    return f"{name} with {kernel} reaches {share:.0%} of the multiply-add peak in {dtype}{advice}"
+    return f"{name} with {kernel} reaches {words.percent(share, 0)} of the multiply-add peak in {dtype}{advice}"
 
 
 def _kept_in(found: Limits) -> str | None:
     """Return the file that stores these limits, or None if it does not."""
     path = limits.file_for(found.threads)
     return str(path) if path.exists() and not found.disturbed else None
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _flops(rate: float) -> str:
-    return f"{rate / 1e9:.1f} GFLOP/s" if rate < 1e13 else f"{rate / 1e12:.1f} TFLOP/s"
-
-
-def _size(size: int) -> str:
-    unit, factor = next((u, f) for u, f in (("MiB", 1 << 20), ("KiB", 1 << 10), ("bytes", 1)) if size >= f)
-    return f"{size / factor:g} {unit}"

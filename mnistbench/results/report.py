@@ -1,33 +1,27 @@
-"""What people read of the results: tables, charts and README files, all generated from stored rows.
+"""What people read of the results: charts and README files, all generated from stored rows.
 
-``write`` makes them anew, ``stale`` names those that no longer match the rows or the code that drew them.
+``write`` makes them anew, ``stale`` names those that no longer match the rows.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from mnistbench import charts
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.results import reproduction, storage
+from mnistbench.results import reproduction, storage, tables
+from mnistbench.results.reproduction import Run
+from mnistbench.results.row import Row
 from mnistbench.task.presets import PRESETS
-from mnistbench.timing.statistics import NOISY_SPREAD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Row = dict[str, Any]
-
-Picture = tuple[str, "Callable[[pd.DataFrame], Figure]", pd.DataFrame]
-"""A chart's file name without its suffix, what draws the validated ones of its rows, and the rows."""
 
 OPENING = "classic"
 """The workload whose table and chart open the project's README."""
@@ -36,124 +30,81 @@ _BEGIN, _END = "<!-- {}: begin, written by 'mnistbench charts' -->", "<!-- {}: e
 """Between two such lines, README's sections "results" and "errors" are written."""
 
 
-def seconds(value: float) -> str:
-    """A duration to three digits in the unit that suits it: "23.2 s", "2.04 ms", "870 µs"."""
-    rounded = float(f"{value:.2e}")
-    if rounded == 0 or rounded >= 1000:
-        return f"{value:.0f} {'s' if rounded else 'µs'}"
-    unit, factor = next(((u, f) for u, f in (("s", 1.0), ("ms", 1e3)) if rounded * f >= 1), ("µs", 1e6))
-    scaled = rounded * factor
-    decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
-    return f"{scaled:.{decimals}f} {unit}"
+@dataclass(frozen=True)
+class _Picture:
+    """A chart: its file name without the suffix, what draws it, and what it shows."""
+
+    stem: str
+    draw: Callable[[Any], Figure]
+    shown: Sequence[Row] | Sequence[Run]
+
+    @property
+    def digest(self) -> str:
+        """The digest of what it shows."""
+        return charts.digest(json.dumps([asdict(one) for one in self.shown], sort_keys=True))
 
 
-def times(ratio: float) -> str:
-    """A ratio to three digits: "24.1×", "1.00×", "1,020×"."""
-    return f"{ratio:,.0f}×" if ratio >= 99.95 else f"{ratio:#.3g}×"
+@dataclass(frozen=True)
+class _Machine:
+    """What is stored of one machine.
 
+    Attributes:
+        folder: where it is stored.
+        workloads: the latest rows of each workload, presets first.
+        scaling: the rows of the scaling benchmark.
+        errors: the presets' test errors.
+    """
 
-def _train(row: Row) -> str:
-    noisy = ", noisy" if row["noisy"] else ""
-    return f"{seconds(row['median'])} ({seconds(row['low'])} to {seconds(row['high'])}{noisy})"
+    folder: Path
+    workloads: dict[str, list[Row]]
+    scaling: list[Row]
+    errors: list[Run]
 
+    @classmethod
+    def read(cls, folder: Path) -> _Machine:
+        """Read every file of a folder once."""
+        rows = storage.load(folder)
+        found = storage.workloads(rows)
+        names = [name for name in dict.fromkeys([*PRESETS, *found]) if name in found]
+        latest = {name: storage.latest(found[name]) for name in names}
+        return cls(folder, latest, storage.scaling(rows), reproduction.load(folder))
 
-def _compile(row: Row) -> str:
-    cached = row["compile_cached"]
-    if row["costs"]["compile"] < 1e-3:
-        return "nothing"
-    return seconds(row["costs"]["compile"]) + ("" if pd.isna(cached) else f" ({seconds(cached)} cached)")
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        measured: list[Row | Run] = [row for rows in self.workloads.values() for row in rows]
+        measured += [*self.scaling, *self.errors]
+        return measured[0].origin.machine if measured else self.folder.name
 
+    def of_workload(self, workload: str) -> list[_Picture]:
+        """The charts of a workload; only presets have some, the others have their tables."""
+        valid = _validated(self.workloads[workload])
+        drawable = charts.drawable(valid) if workload in PRESETS else {}
+        return [_Picture(f"{workload}-{name}", draw, valid) for name, draw in drawable.items()]
 
-def _agreement(row: Row) -> str:
-    error = row["agreement"][-1]["error"] if row["agreement"] else math.nan
-    return f"agrees ({error:.0e})" if row["validated"] and error else "agrees (0)" if row["validated"] else "NO RESULT"
+    def of_all(self) -> list[_Picture]:
+        """The charts of more than one workload: the speedups, and the scaling along each axis."""
+        every = [row for rows in self.workloads.values() for row in _validated(rows)]
+        found = [_Picture("speedups", charts.speedups, every)] if charts.has_speedups(every) else []
+        sized = _validated(self.scaling)
+        axes = charts.scaling_axes(sized)
+        return found + [_Picture(f"scaling-{axis}", partial(charts.scaling, axis=axis), sized) for axis in axes]
 
+    def of_errors(self) -> list[_Picture]:
+        """The chart of the presets' test errors, where some are stored."""
+        return [_Picture("test-errors", charts.errors_over_time, self.errors)] if self.errors else []
 
-def _speedup(row: Row) -> str:
-    if math.isnan(row["speedup"]) or not row["validated"]:
-        return ""
-    low, high = row["speedup_low"], row["speedup_high"]
-    interval = f" ({times(low)} to {times(high)})" if math.isfinite(high) and low < high else ""
-    return f"{times(row['speedup'])}{interval}"
-
-
-_COLUMNS: dict[str, Callable[[Row], str]] = {
-    "backend": lambda row: str(row["backend"]),
-    "dtype": lambda row: str(row["dtype"]),
-    "device": lambda row: f"{row['device']}, {row['threads']} thread{'s' * (row['threads'] != 1)}",
-    "load": lambda row: seconds(row["costs"]["load"]),
-    "compile": _compile,
-    "train": _train,
-    "per iteration": lambda row: seconds(row["median"] / row["iterations"]),
-    "speedup": _speedup,
-    "accuracy": lambda row: f"{row['accuracy']:.1%}",
-    "agreement": _agreement,
-}
-
-
-def _cells(rows: pd.DataFrame) -> list[list[str]]:
-    """The headings, and a line of cells for each row."""
-    return [[*_COLUMNS], *([make(row) for make in _COLUMNS.values()] for row in rows.to_dict("records"))]  # type: ignore[arg-type]
-
-
-def as_text(rows: pd.DataFrame) -> Iterator[str]:
-    """The table for a terminal, and a line for each thing to know about it."""
-    cells = _cells(rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-    yield from _notes(rows)
-
-
-def as_markdown(rows: pd.DataFrame) -> Iterator[str]:
-    """The table as Markdown, and its notes."""
-    headings, *lines = _cells(rows)
-    yield f"| {' | '.join(headings)} |"
-    yield f"| {' | '.join('---' for _ in headings)} |"
-    for line in lines:
-        yield f"| {' | '.join(line)} |"
-    yield ""
-    for note in _notes(rows):
-        yield f"{note}  "
-
-
-def _how_compared(rows: pd.DataFrame) -> str:
-    if rows["speedup_high"].notna().all() and rows["file"].nunique() == 1:
-        return "the ratio within rounds that ran all of them in turn, with its 95% interval"
-    if rows["speedup_high"].notna().any():
-        return "where it has an interval the ratio within rounds that ran both in turn, else a ratio of medians"
-    return "a ratio of medians"
-
-
-def _notes(rows: pd.DataFrame) -> Iterator[str]:
-    """What a reader needs to judge the numbers."""
-    rounds = rows["samples"].map(len)
-    counted = f"{rounds.min()}" if rounds.min() == rounds.max() else f"{rounds.min()} to {rounds.max()}"
-    yield (
-        f"train: median of {counted} rounds of {rows['iterations'].iloc[0]} iterations from fresh weights, and an "
-        f"interval that covers the true median with a probability of at least {rows['level'].min():.0%}; "
-        f"speedup: over numpy float64, {_how_compared(rows)}; "
-        "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
-    )
-    noisy = [
-        f"{row['backend']} {row['dtype']} by {(max(row['samples']) - min(row['samples'])) / row['median']:.0%}"
-        for row in rows.to_dict("records")
-        if row["noisy"]
-    ]
-    if noisy:
-        yield f"noisy, rounds that differ by more than {NOISY_SPREAD:.0%} of their median: {', '.join(noisy)}."
-    for row in rows.to_dict("records"):
-        if not row["validated"]:
-            yield f"{row['backend']} {row['dtype']} is no result: {row['problem']}."
-        gpu = row.get("gpu")
-        if isinstance(gpu, dict) and gpu.get("throttled"):
-            yield f"{row['backend']} {row['dtype']} ran while the GPU's clocks were held down: {gpu['throttled']}."
+    def pictures(self) -> Iterator[tuple[Path, _Picture]]:
+        """Every chart, and its file."""
+        found = [picture for workload in self.workloads for picture in self.of_workload(workload)]
+        for picture in (*found, *self.of_all(), *self.of_errors()):
+            yield self.folder / f"{picture.stem}.svg", picture
 
 
 def write(folder: Path) -> list[Path]:
     """Draw every machine's charts, and write the folder's README.md and the sections of results in the one beside it.
 
-    A README.md beside the folder that has no such sections, between their two markers, stays as it is.
+    A README.md beside the folder that has no such sections, between their two markers, is left alone.
 
     Returns:
         the files written.
@@ -161,11 +112,11 @@ def write(folder: Path) -> list[Path]:
     Raises:
         MnistbenchError: there are no results, a file of them is damaged, or something cannot be written.
     """
-    written = []
-    for machine in _machines(folder):
-        for stem, draw, rows in _pictures(machine):
-            written += charts.save(draw(_validated(rows)), machine / stem, _digest(rows))
-    for path, text in _texts(folder):
+    machines, written = _machines(folder), []
+    for path, picture in (found for machine in machines for found in machine.pictures()):
+        charts.write(picture.draw(picture.shown), path, picture.digest)
+        written.append(path)
+    for path, text in _texts(folder, machines):
         write_text(path, text)
         written.append(path)
     return written
@@ -177,18 +128,14 @@ def stale(folder: Path) -> list[Path]:
     Raises:
         MnistbenchError: there are no results, or a file of them is damaged.
     """
-    found = []
-    for machine in _machines(folder):
-        for stem, _, rows in _pictures(machine):
-            paths = [machine / f"{stem}.{kind}" for kind in ("svg", "png")]
-            found += [path for path in paths if charts.stored_source(path) != _digest(rows)]
-    for path, text in _texts(folder):
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            found.append(path)
-    return found
+    machines = _machines(folder)
+    pictures = [found for machine in machines for found in machine.pictures()]
+    found = [path for path, picture in pictures if charts.stored_source(path) != picture.digest]
+    texts = _texts(folder, machines)
+    return found + [path for path, text in texts if not path.exists() or path.read_text(encoding="utf-8") != text]
 
 
-def history(folder: Path, backend: str, workload: str) -> pd.DataFrame:
+def history(folder: Path, backend: str, workload: str) -> list[Row]:
     """The validated rows of a backend on a workload, from all runs on all machines, for :func:`charts.history`.
 
     Raises:
@@ -196,25 +143,22 @@ def history(folder: Path, backend: str, workload: str) -> pd.DataFrame:
     """
     if workload == storage.SCALING:
         raise MnistbenchError(f"workload {workload}: its rows are of many sizes, and have no history in one line")
-    rows = [row for machine in _machines(folder) for row in storage.load(machine).to_dict("records")]
-    valid = [row for row in rows if row["validated"] and row["workload"] != storage.SCALING]
-    chosen = [row for row in valid if (row["backend"], row["workload"]) == (backend, workload)]
+    rows = [row for machine in _folders(folder) for row in _validated(storage.load(machine))]
+    valid = [row for of_workload in storage.workloads(rows).values() for row in of_workload]
+    chosen = [row for row in valid if (row.backend, row.workload.name) == (backend, workload)]
     if not chosen:
-        others = ", ".join(sorted({f"{row['backend']} on {row['workload']}" for row in valid})) or "of nothing"
+        others = ", ".join(sorted({f"{row.backend} on {row.workload.name}" for row in valid})) or "of nothing"
         raise MnistbenchError(f"{folder}: holds no results of {backend} on {workload}; there are: {others}")
-    return pd.DataFrame(chosen)
+    return chosen
 
 
-def spread(rows: pd.DataFrame) -> tuple[float, float] | None:
-    """By what fractions of their median the rounds of a row differ, slowest less fastest: least and most of all rows.
-
-    None where every row has a single round.
-    """
-    found = [(max(s) - min(s)) / m for s, m in zip(rows["samples"], rows["median"], strict=True) if len(s) > 1]
+def spread(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """The least and the greatest :attr:`spread` of the rows with several rounds; None where every row has one."""
+    found = [row.timing.spread for row in rows if len(row.samples) > 1]
     return (min(found), max(found)) if found else None
 
 
-def _machines(folder: Path) -> list[Path]:
+def _folders(folder: Path) -> list[Path]:
     """The folders of machines with stored results."""
     timed = {path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")}
     found = sorted(timed | reproduction.machines(folder))
@@ -223,132 +167,81 @@ def _machines(folder: Path) -> list[Path]:
     return found
 
 
-def _workloads(machine: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each workload measured on a machine, presets first, and the latest rows of it."""
-    rows = storage.load(machine)
-    for workload in dict.fromkeys([*PRESETS, *rows["workload"]]) if len(rows) else ():
-        if workload != storage.SCALING and len(chosen := storage.latest(rows, workload)):
-            yield workload, chosen
+def _machines(folder: Path) -> list[_Machine]:
+    return [_Machine.read(path) for path in _folders(folder)]
 
 
-def _pictures(machine: Path) -> Iterator[Picture]:
-    """All charts of a machine: those of each preset, and those of more than one workload."""
-    for workload, rows in _workloads(machine):
-        for name, draw in _charts(workload, rows).items():
-            yield f"{workload}-{name}", draw, rows
-    yield from _pictures_beyond(machine)
-    yield from _picture_of_errors(machine)
+def _validated(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.validated]
 
 
-def _charts(workload: str, rows: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]:
-    """The charts of a workload, by name; only presets have some, the others have their tables."""
-    return charts.drawable(_validated(rows)) if workload in PRESETS else {}
-
-
-def _pictures_beyond(machine: Path) -> Iterator[Picture]:
-    """The charts of a machine that show more than one workload: the speedups, and the scaling along each axis."""
-    every = pd.DataFrame([row for _, rows in _workloads(machine) for row in rows.to_dict("records")])
-    if len(every) and charts.has_speedups(_validated(every)):
-        yield "speedups", charts.speedups, every
-    rows = storage.scaling(storage.load(machine))
-    for axis in charts.scaling_axes(_validated(rows)) if len(rows) else ():
-        yield f"scaling-{axis}", partial(charts.scaling, axis=axis), rows
-
-
-def _picture_of_errors(machine: Path) -> Iterator[Picture]:
-    """The chart of the presets' test errors, where some are stored."""
-    if len(rows := reproduction.load(machine)):
-        yield "test-errors", charts.errors_over_time, rows
-
-
-def _validated(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["validated"]].reset_index(drop=True)
-
-
-def _digest(rows: pd.DataFrame) -> str:
-    """Of the rows and of the code that draws them.
-
-    Fields that a row lacks, because only other rows of the machine have them, do not count; nor does it that pandas
-    makes whole numbers floats beside such a row.
-    """
-    records = [{name: _plain(value) for name, value in row.items()} for row in rows.to_dict("records")]
-    known = [{name: value for name, value in row.items() if value is not None} for row in records]
-    return charts.digest(json.dumps(known, sort_keys=True))
-
-
-def _plain(value: Any) -> Any:
-    """A cell as a JSON value: None for NaN, an int for a whole number."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float):
-        return None if math.isnan(value) else int(value) if value.is_integer() else value
-    return value
-
-
-def _texts(folder: Path) -> Iterator[tuple[Path, str]]:
+def _texts(folder: Path, machines: Sequence[_Machine]) -> Iterator[tuple[Path, str]]:
     """The README files and what they should say."""
     lines = [
         "# Results",
         "",
         "Written by `mnistbench charts` from the JSON files in the folders; see the project's README",
+        "for what is measured and how.",
     ]
-    lines += ["for what is measured and how."]
-    devices = [device for machine in _machines(folder) for device in storage.load(machine).get("device", [])]
-    if all(device == "CPU" for device in devices):
+    rows = [row for machine in machines for of_workload in machine.workloads.values() for row in of_workload]
+    if all(row.device == "CPU" for row in rows):
         lines += ["", "No GPU rows have been measured yet; `benchmarks/gpu.sh` measures them where there is a GPU."]
-    opening: tuple[str, list[str]] = ("", [])
-    errors: tuple[str, list[str]] = ("", [])
-    for machine in _machines(folder):
-        for workload, rows in _workloads(machine):
-            table = [*as_markdown(rows), *_provenance(rows)]
-            lines += ["", f"## {rows['machine'].iloc[0]}: {workload}", "", *table]
-            names = _charts(workload, rows)
-            lines += [f"\n![{name}]({machine.name}/{workload}-{name}.svg)" for name in names]
-            if workload == OPENING and rows["date"].max() > opening[0]:
-                chart = f"![training time]({folder.name}/{machine.name}/{workload}-training-time.svg)"
-                opening = rows["date"].max(), [*table, "", chart]
+    for machine in machines:
+        for workload, of_workload in machine.workloads.items():
+            lines += ["", f"## {machine.name}: {workload}", "", *tables.as_markdown(of_workload)]
+            for picture in machine.of_workload(workload):
+                lines += ["", _image(picture.stem.removeprefix(f"{workload}-"), machine, picture)]
         lines += [*_beyond(machine), *_errors(machine)]
-        for stem, _, rows in _picture_of_errors(machine):
-            if rows["date"].max() > errors[0]:
-                chart = f"![test errors]({folder.name}/{machine.name}/{stem}.svg)"
-                errors = rows["date"].max(), [*reproduction.as_markdown(rows), "", *_provenance(rows), "", chart]
     yield folder / "README.md", "\n".join(lines) + "\n"
-    yield from _sections(folder.resolve().parent / "README.md", {"results": opening[1], "errors": errors[1]})
+    sections = {"results": _opening(folder, machines), "errors": _latest_errors(folder, machines)}
+    yield from _sections(folder.resolve().parent / "README.md", sections)
 
 
-def _beyond(machine: Path) -> Iterator[str]:
+def _image(name: str, machine: _Machine, picture: _Picture, folder: str = "") -> str:
+    return f"![{name}]({folder}{machine.folder.name}/{picture.stem}.svg)"
+
+
+def _beyond(machine: _Machine) -> Iterator[str]:
     """What the results' README.md shows of the charts of more than one workload."""
-    shown = list(_pictures_beyond(machine))
+    shown = machine.of_all()
     if shown:
-        yield from ("", f"## {shown[0][2]['machine'].iloc[0]}: all workloads")
-    for stem, _, _ in shown:
-        yield from ("", f"![{stem}]({machine.name}/{stem}.svg)")
-    if shown and shown[-1][0].startswith("scaling"):
-        yield from ("", *(f"Scaling: {line[0].lower()}{line[1:]}" for line in _provenance(shown[-1][2])))
+        yield from ("", f"## {machine.name}: all workloads")
+    for picture in shown:
+        yield from ("", _image(picture.stem, machine, picture))
+    if shown and shown[-1].stem.startswith("scaling"):
+        line = tables.provenance(machine.scaling)
+        yield from ("", f"Scaling: {line[0].lower()}{line[1:]}")
 
 
-def _errors(machine: Path) -> Iterator[str]:
+def _errors(machine: _Machine) -> Iterator[str]:
     """What the results' README.md says of the presets' test errors."""
-    for stem, _, rows in _picture_of_errors(machine):
-        yield from ("", f"## {rows['machine'].iloc[0]}: test errors", "")
-        yield from (
-            *reproduction.as_markdown(rows),
-            "",
-            *_provenance(rows),
-            "",
-            f"![{stem}]({machine.name}/{stem}.svg)",
-        )
+    for picture in machine.of_errors():
+        yield from ("", f"## {machine.name}: test errors", "", *tables.errors_as_markdown(machine.errors))
+        yield from ("", _image("test-errors", machine, picture))
 
 
-def _provenance(rows: pd.DataFrame) -> list[str]:
-    """When, from which commit and with which versions the rows were measured."""
-    versions: dict[str, str] = {}
-    for found in rows["versions"]:
-        versions |= found
-    commits = dict.fromkeys(
-        f"{row['commit'][:7]}{' with uncommitted changes' if row['dirty'] else ''}" for row in rows.to_dict("records")
-    )
-    libraries = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-    return [f"Measured until {rows['date'].max()[:10]} at {', '.join(commits)}, with {libraries}."]
+def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
+    """The table and the chart that open the project's README: of the machine that was measured last."""
+    found = [machine for machine in machines if OPENING in machine.workloads]
+    if not found:
+        return []
+    machine = max(found, key=lambda machine: _date(machine.workloads[OPENING]))
+    chart = f"![training time]({folder.name}/{machine.folder.name}/{OPENING}-training-time.svg)"
+    return [*tables.as_markdown(machine.workloads[OPENING]), "", chart]
+
+
+def _latest_errors(folder: Path, machines: Sequence[_Machine]) -> list[str]:
+    """The test errors that the project's README shows: of the machine that was measured last."""
+    found = [machine for machine in machines if machine.errors]
+    if not found:
+        return []
+    machine = max(found, key=lambda machine: _date(machine.errors))
+    (picture,) = machine.of_errors()
+    return [*tables.errors_as_markdown(machine.errors), "", _image("test errors", machine, picture, f"{folder.name}/")]
+
+
+def _date(measured: Sequence[Row] | Sequence[Run]) -> str:
+    return max(one.origin.date for one in measured)
 
 
 def _sections(readme: Path, sections: dict[str, list[str]]) -> Iterator[tuple[Path, str]]:

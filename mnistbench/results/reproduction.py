@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnistbench import words
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.files import require_writable, write_text
-from mnistbench.task.presets import PUBLISHED, preset
-from mnistbench.task.summary import training_summary
+from mnistbench.results.row import Origin
+from mnistbench.task.presets import PUBLISHED, Published, preset
 from mnistbench.task.workload import DType, Workload
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mnistbench.training.result import Progress
 
 SCHEMA = 1
@@ -32,6 +32,45 @@ _PREFIX = "errors_"
 
 Callback = Callable[[int, "Progress", float], None]
 """Called after every epoch with the seed, the progress, and the test error then."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A preset trained from one seed.
+
+    Attributes:
+        test_error: of the last parameters, as a fraction.
+        epochs: how many were trained.
+        seconds: of training.
+        curve: seconds of training and the test error, after each epoch.
+    """
+
+    workload: Workload
+    backend: str
+    device: str
+    threads: int
+    versions: Mapping[str, str]
+    test_error: float
+    epochs: int
+    seconds: float
+    curve: tuple[tuple[float, float], ...]
+    published: Published
+    origin: Origin
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], document: Mapping[str, Any], file: str) -> Run:
+        """Read a run of a file."""
+        published, machine = document["published"], document["machine"]["name"]
+        return cls(
+            workload=_workload(document, fields),
+            curve=tuple((point["seconds"], point["test_error"]) for point in fields["curve"]),
+            published=Published(published["test_error"], published["source"], published["method"]),
+            origin=Origin(machine, fields["commit"], fields["dirty"], None, fields["date"], file),
+            **{name: fields[name] for name in _AS_STORED},
+        )
+
+
+_AS_STORED = ("backend", "device", "threads", "versions", "test_error", "epochs", "seconds")
 
 
 def require(name: str) -> None:
@@ -124,7 +163,7 @@ def _task(workload: Workload) -> dict[str, Any]:
     return {key: value for key, value in workload.describe().items() if key not in ("seed", "dtype")}
 
 
-def _workload(document: dict[str, Any], run: dict[str, Any]) -> Workload:
+def _workload(document: Mapping[str, Any], run: Mapping[str, Any]) -> Workload:
     """The workload of a run in a file, also of one that an earlier version wrote."""
     return Workload.from_description({**document["workload"], "seed": run["seed"], "dtype": run["dtype"]})
 
@@ -159,15 +198,24 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """A file's document, every run of which can be read.
+
+    Raises:
+        MnistbenchError: it is damaged.
+    """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or not document["runs"]:
             raise ValueError("of another schema, or without a run")
-        _workload(document, document["runs"][0])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        _runs(document, path)
+    except (OSError, ValueError, KeyError, TypeError, MnistbenchError) as error:
+        reason = words.exception(error)
         raise MnistbenchError(f"{path}: not a file of test errors ({reason}); remove or restore it") from error
     return document
+
+
+def _runs(document: Mapping[str, Any], path: Path) -> list[Run]:
+    return [Run.of(fields, document, path.name) for fields in document["runs"]]
 
 
 def machines(folder: Path) -> set[Path]:
@@ -175,79 +223,13 @@ def machines(folder: Path) -> set[Path]:
     return {path.parent for path in folder.glob(f"*/{_PREFIX}*.json")}
 
 
-def load(folder: Path) -> pd.DataFrame:
+def load(folder: Path) -> list[Run]:
     """Every run stored in a machine's folder, in the order of the presets, then of backends, dtypes and seeds.
-
-    The columns are the run's own fields, and besides: ``workload`` (its name), ``network`` and ``training`` (in
-    words), ``published``, ``source``, ``method``, ``machine``, and ``validated``, which is True.
 
     Raises:
         MnistbenchError: a file is not what :func:`measure` wrote.
     """
-    import pandas as pd
-
-    records = []
     order = {name: place for place, name in enumerate(PUBLISHED)}
-    paths = folder.glob(f"{_PREFIX}*.json")
-    for path in sorted(paths, key=lambda path: (order.get(path.stem.removeprefix(_PREFIX), len(order)), path.name)):
-        document = _read(path)
-        try:
-            records += list(_records(document))
-        except (KeyError, TypeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise MnistbenchError(f"{path}: not a file of test errors ({reason}); remove or restore it") from error
-    return pd.DataFrame.from_records(records)
-
-
-def _records(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    published = document["published"]
-    for run in document["runs"]:
-        workload = _workload(document, run)
-        yield {
-            **run,
-            "workload": workload.name,
-            "network": str(workload.network),
-            "training": training_summary(workload),
-            "published": published["test_error"],
-            "source": published["source"],
-            "method": published["method"],
-            "machine": document["machine"]["name"],
-            "validated": True,
-        }
-
-
-def as_markdown(rows: pd.DataFrame) -> Iterator[str]:
-    """The table of the test errors, a line for each preset, backend and dtype, and what to know about it."""
-    yield "| workload | network | our training | epochs | test error, mean | by seed | published | training time | on |"
-    yield f"|{' --- |' * 9}"
-    for _, of_case in rows.groupby(["workload", "backend", "dtype"], sort=False):
-        first, errors = of_case.iloc[0], list(of_case["test_error"])
-        seconds = statistics.fmean(of_case["seconds"])
-        cells = [
-            first["workload"],
-            first["network"],
-            first["training"],
-            str(first["epochs"]),
-            f"**{percent(statistics.fmean(errors))}**",
-            ", ".join(percent(error) for error in errors),
-            f"{published(first['published'])}, {first['source']}",
-            f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
-            f"{first['backend']} {first['dtype']}, {first['device']}, {first['threads']} threads",
-        ]
-        yield f"| {' | '.join(cells)} |"
-    yield ""
-    yield (
-        "Test error: of the last parameters on MNIST's 10,000 test images, which took no part in training or in the "
-        "choice of an epoch. Published: by a network of the same layer sizes, trained in the authors' own way. "
-        "Training time: of a seed, on average, without loading and compiling."
-    )
-
-
-def percent(error: float) -> str:
-    """A measured error: "0.71 %"."""
-    return f"{100 * error:.2f} %"
-
-
-def published(error: float) -> str:
-    """A published error, to as many digits as it has: "0.7 %"."""
-    return f"{100 * error:g} %"
+    paths = sorted(folder.glob(f"{_PREFIX}*.json"))
+    paths.sort(key=lambda path: order.get(path.stem.removeprefix(_PREFIX), len(order)))
+    return [run for path in paths for run in _runs(_read(path), path)]

@@ -17,6 +17,7 @@ from typing import Self
 
 import psutil
 
+from mnistbench import words
 from mnistbench.timing.statistics import median
 
 OUTLIER = 0.50
@@ -41,13 +42,14 @@ def of_timings(samples: Sequence[float]) -> Iterator[str]:
     """Yield a warning for each problem with the seconds of repeated rounds."""
     middle = median(samples)
     if middle.noisy:
-        yield f"rounds differ by {middle.spread:.0%} of their median"
+        yield f"rounds differ by {words.percent(middle.spread, 0)} of their median"
     far = [value for value in samples if abs(value - middle.value) > OUTLIER * middle.value]
     if far:
         count = f"{len(far)} of {len(samples)} rounds"
-        yield f"{count} further than {OUTLIER:.0%} from the median"
+        yield f"{count} further than {words.percent(OUTLIER, 0)} from the median"
     if (shortest := min(samples)) < SHORTEST:
-        yield f"a round took {shortest * 1e6:.0f} µs, less than 1 ms; train for more iterations"
+        took, least = words.seconds(shortest), words.seconds(SHORTEST, 1)
+        yield f"a round took {took}, less than {least}; train for more iterations"
 
 
 class Watch:
@@ -98,7 +100,7 @@ class Watch:
         if self._throttled > 0:
             yield "the CPU throttled its clock because of heat or power"
         if self._clocks and (lost := 1 - min(self._clocks) / median(self._clocks).value) > SLOWER:
-            yield f"the CPU ran {lost:.0%} below its best clock half of the time"
+            yield f"the CPU ran {words.percent(lost, 0)} below its best clock half of the time"
 
 
 @cache

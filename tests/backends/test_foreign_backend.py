@@ -73,8 +73,8 @@ def test_it_is_measured_and_drawn(site: Path, tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     (stored,) = tmp_path.glob("*/0001_smoke_*.json")
     rows = storage.load(stored.parent)
-    assert rows[["backend", "dtype"]].to_numpy().tolist() == [["blocks", "float32"], ["blocks", "float64"]]
-    assert rows["validated"].all()
+    assert [(row.backend, row.dtype) for row in rows] == [("blocks", "float32"), ("blocks", "float64")]
+    assert all(row.validated for row in rows)
     assert list(stored.parent.glob("smoke-*.svg"))
 
 

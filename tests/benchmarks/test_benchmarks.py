@@ -43,11 +43,10 @@ def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
     folder, printed = measured
     (path,) = stored(folder)
     assert path.name.startswith("0001_smoke_")
-    (row,) = storage.load(path.parent).to_dict("records")
-    assert (row["backend"], row["dtype"], row["workload"]) == ("numpy", "float64", "smoke")
-    assert row["validated"] is True, row["problem"]
-    assert len(row["samples"]) == 3
-    assert row["accuracy"] == row["history"][-1]["accuracy"]
+    (row,) = storage.load(path.parent)
+    assert (row.backend, row.dtype, row.workload.name, row.problem) == ("numpy", "float64", "smoke", None)
+    assert len(row.samples) == 3
+    assert all(value > 0 for value in vars(row.final).values())
     assert report.stale(folder) == []
     assert list(path.parent.glob("smoke-*.svg"))
     assert "smoke workload" in printed
@@ -60,9 +59,9 @@ def test_beyond_the_classic_who_cannot_is_left_out_and_errors_are_drawn(tmp_path
     found = benchmarks(*only, "-k", "numpy or plain")
     assert found.returncode == 0, found.stdout + found.stderr
     assert "numba-plain does not implement 2 hidden layers" in found.stdout
-    (row,) = storage.load(stored(folder)[0].parent).to_dict("records")
-    assert (row["backend"], row["workload"], row["validated"]) == ("numpy", "smoke-deep", True), row["problem"]
-    assert [point["iteration"] for point in row["errors"]] == [0, 1, 2, 5, 10, 20, 32]
+    (row,) = storage.load(stored(folder)[0].parent)
+    assert (row.backend, row.workload.name, row.problem) == ("numpy", "smoke-deep", None)
+    assert [iteration for iteration, _ in row.errors] == [0, 1, 2, 5, 10, 20, 32]
     assert list(stored(folder)[0].parent.glob("smoke-deep-error-over-time.svg"))
     assert report.stale(folder) == []
     named = benchmarks(*only, "--backend", "numba-plain")
@@ -140,16 +139,15 @@ def test_the_scaling_is_measured_stored_and_drawn(scaled: tuple[Path, str]) -> N
     (path,) = stored(folder)
     assert path.name.startswith("0001_scaling_")
     rows = storage.load(path.parent)
-    assert storage.latest(rows, "classic").empty
-    found = storage.scaling(rows)
-    assert found["hidden"].tolist() == [10, 32, 64, 128, 256, 512]
-    assert set(found["images"]) == {1_000}
-    assert found["axes"].tolist() == [["images", "hidden", "threads"], *[["hidden"]] * 5]
-    assert found["validated"].all(), found["problem"].tolist()
-    assert found["compared"].str.startswith("5 iterations").all()
-    assert (found["agreement"].map(lambda trajectory: trajectory[-1]["iteration"]) == 5).all()
-    assert (found["samples"].map(len) == 2).all()
-    assert {path.name for path in path.parent.iterdir()} == {path.name, "scaling-hidden.svg", "scaling-hidden.png"}
+    assert storage.scaling(rows) == rows
+    sizes = [row.size for row in rows if row.size]
+    assert [size.hidden for size in sizes] == [10, 32, 64, 128, 256, 512]
+    assert [size.axes for size in sizes] == [("images", "hidden", "threads"), *[("hidden",)] * 5]
+    assert all(size.compared.startswith("5 iterations") for size in sizes)
+    assert {row.workload.images for row in rows} == {1_000}
+    assert all(row.validated for row in rows), [row.problem for row in rows]
+    assert {(row.agreement.trajectory[-1][0], len(row.samples)) for row in rows} == {(5, 2)}
+    assert {path.name for path in path.parent.iterdir()} == {path.name, "scaling-hidden.svg"}
     assert report.stale(folder) == []
     assert "1,000 images 512 hidden   1 thread" in printed
     assert "left out" not in printed
@@ -167,7 +165,7 @@ def test_cases_beyond_the_budget_are_named(tmp_path: Path) -> None:
     found = benchmarks(*options, "--budget", 0, "--results", tmp_path / "results", what="test_scaling.py")
     assert found.returncode == 0, found.stdout + found.stderr
     (path,) = stored(tmp_path / "results")
-    assert storage.load(path.parent)["images"].tolist() == [1_000], "of the first case nothing was known"
+    assert [row.workload.images for row in storage.load(path.parent)] == [1_000], "of the first case nothing was known"
     left_out = [line for line in found.stdout.splitlines() if "--budget" in line and not line.startswith("SKIPPED")]
     assert len(left_out) == 6
     assert left_out[-1].startswith("10000-images-512-hidden-1-threads-numpy-float32: would take about ")

@@ -58,7 +58,7 @@ def test_a_part_that_fails_is_named_and_stops_nothing(tmp_path: Path) -> None:
     done, calls = run(tmp_path, fails="-m mnistbench verify")
     assert done.returncode == 1
     assert "== FAILED: agreement" in done.stdout
-    assert "gpu_sweep" in calls[-1]
+    assert "benchmarks/test_scaling.py" in calls[-1]
 
 
 def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:

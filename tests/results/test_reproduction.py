@@ -12,7 +12,7 @@ import pytest
 from mnistbench.datasets import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.evaluation import score
-from mnistbench.results import reproduction
+from mnistbench.results import reproduction, tables
 from mnistbench.task.presets import PRESETS, preset
 from mnistbench.task.workload import Network
 from mnistbench.training.loop import train
@@ -102,17 +102,16 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_rows_and_the_table(tmp_path: Path) -> None:
     measure(tmp_path, 0, 1)
     (folder,) = reproduction.machines(tmp_path)
-    rows = reproduction.load(folder)
-    assert rows["workload"].tolist() == ["simard", "simard"]
-    assert set(rows["network"]) == {"784-8-10"}
-    lines = [*reproduction.as_markdown(rows)]
+    runs = reproduction.load(folder)
+    assert [(run.workload.name, str(run.workload.network)) for run in runs] == [("simard", "784-8-10")] * 2
+    lines = [*tables.errors_as_markdown(runs)]
     assert lines[2].startswith("| simard | 784-8-10 | adam, learning rate 0.001 (cosine), relu, he, dropout 0.5, ")
-    assert f"{100 * rows['test_error'].mean():.2f} %" in lines[2]
-    assert "1.6 %, Simard et al. 2003" in lines[2]
-    assert len(lines) == 5, "two headings, a case, and what to know"
-    assert "trained in the authors' own way" in lines[-1]
+    assert f"**{50 * sum(run.test_error for run in runs):.2f}%**" in lines[2]
+    assert "1.6%, Simard et al. 2003" in lines[2]
+    assert "trained in the authors' own way" in lines[4]
+    assert lines[-1].startswith("Measured until")
 
 
 def test_a_machine_without_test_errors_has_no_rows(tmp_path: Path) -> None:
-    assert reproduction.load(tmp_path).empty
+    assert reproduction.load(tmp_path) == []
     assert reproduction.machines(tmp_path) == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnistbench import machine
 from mnistbench.agreement import Agreement, Check, Trajectory
 from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import NumpyTrainer
@@ -23,11 +25,15 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.results import storage
+from mnistbench.results.row import SCHEMA, Row, Size
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
-from mnistbench.timing import statistics
 from mnistbench.timing.clock import Costs, timed
+from mnistbench.timing.statistics import Ratio
 from mnistbench.training.cold import ColdStart
+from mnistbench.training.scores import FinalScores
+from tests.support.paths import ROOT
+from tests.support.rows import ORIGIN, document, sized
 
 PEAK = 1e9
 """What a thread of the machine of these tests can do, in floating-point operations a second."""
@@ -65,120 +71,128 @@ def row(
     dtype: DType = "float64",
     samples: tuple[float, ...] = (0.5, 0.4, 0.6),
     checks: tuple[Check, ...] = GOOD,
+    size: Size | None = None,
+    interleaved: bool = False,
     **description: Any,
-) -> dict[str, Any]:
+) -> Row:
     """A row as a benchmark makes it."""
     found = {"device": "CPU", "threads": 2, "kernel": "BLAS", "skips": None, "versions": {"numpy": "2.0"}}
-    history = [Metrics(0, 2.5, 0.125), Metrics(10, 1.5, 0.75)]
-    return storage.row(
+    return Row.measured(
         TRAJECTORY.workload.with_dtype(dtype),
         found | description,
         ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, 10**8),
         samples,
-        Agreement(backend, dtype, [*checks], history),
+        Agreement(backend, dtype, [*checks], errors=[(0, 0.9), (10, 0.25)]),
         TRAJECTORY,
-        {"loss": 1.5, "train_accuracy": 0.75, "dev_accuracy": 0.5, "test_accuracy": None},
+        FinalScores(1.5, 0.75, 0.5, None),
+        size=size,
+        interleaved=interleaved,
     )
 
 
-def document(*rows: dict[str, Any], samples: tuple[float, ...] = (0.5, 0.4, 0.6), day: int = 1) -> dict[str, Any]:
-    """What pytest-benchmark writes of them."""
-    return {
-        "machine_info": {"name": "Some CPU, 2 CPUs"},
-        "commit_info": {"id": "0123456789abcdef", "dirty": False},
-        "datetime": f"2025-03-{day:02}T12:00:00+00:00",
-        "benchmarks": [
-            {"name": f"test_training[{r.get('backend')}]", "extra_info": r, "stats": {"data": [*samples]}} for r in rows
-        ],
-    }
+ROW = row()
 
 
-def test_what_is_stored_is_what_is_read(tmp_path: Path) -> None:
-    own = row()
+@pytest.mark.parametrize(
+    "own",
+    [
+        ROW,
+        row(checks=(Check("W1", 0, 2.0, math.nan),), gpu={"throttled": "power cap"}, skips="zeros", bytes_read=7),
+        row(size=sized(["images", "threads"]), interleaved=True),
+    ],
+    ids=["plain", "no result", "scaling"],
+)
+def test_what_is_stored_is_what_is_read(tmp_path: Path, own: Row) -> None:
     path = storage.store(tmp_path, "classic_0123456", document(own))
-    (found,) = storage.load(tmp_path).to_dict("records")
-    unchanged = set(own) - {"workload", "agreement"}
-    assert {key: found[key] for key in unchanged} == {key: own[key] for key in unchanged}
-    middle = statistics.median([0.5, 0.4, 0.6])
-    assert (found["median"], found["low"], found["high"]) == (middle.value, middle.low, middle.high)
-    assert (found["level"], found["noisy"]) == (middle.level, True)
-    assert (found["workload"], found["dtype"], found["images"], found["iterations"]) == ("classic", "float64", 30, 10)
-    assert found["accuracy"] == 0.75
-    assert found["agreement"] == [{"iteration": 0, "error": 0.0}, {"iteration": 10, "error": 3e-8}]
-    assert found["tolerance"] == TRAJECTORY.drift(10, "float64")
-    assert found["history"][1] == {"iteration": 10, "loss": 1.5, "accuracy": 0.75}
-    assert (found["machine"], found["commit"], found["dirty"]) == ("Some CPU, 2 CPUs", "0123456789abcdef", False)
-    assert found["file"] == path.name
+    (found,) = storage.load(tmp_path)
+    assert found == replace(own, origin=replace(ORIGIN, file=path.name))
     assert json.loads(path.read_text(encoding="utf-8")) == document(own)
+    json.dumps(document(own), allow_nan=False)
 
 
 def test_the_numbers_of_a_row() -> None:
     found = row(samples=(0.5, 0.25, 1.0))
     workload = TRAJECTORY.workload
-    assert found["costs"] == {"import": 0.1, "load": 0.2, "compile": 0.3, "train": 0.5}
-    assert found["flops_per_second"] == workload.dense_flops * 10 / 0.5
-    assert found["peak_flops_per_second"] == 2 * PEAK
-    assert found["fraction_of_peak"] == found["flops_per_second"] / (2 * PEAK)
-    assert found["image_bytes_per_second"] == found["bytes_per_second"] == 30 * 12 * 10 / 0.5
-    assert found["bytes_read"] == 30 * 12
-    assert found["fraction_of_bandwidth"] == 30 * 12 * 10 / 0.5 / 8e9
-    assert Limits.from_dict(json.loads(json.dumps(found["limits"]))) == small(2)
-    assert (found["compile_cached"], found["peak_memory_bytes"]) == (0.05, 10**8)
-    assert found["data_sha256"] == TRAJECTORY.dataset.sha256
-    assert found["workload"]["dtype"] == "float64"
-    assert (found["validated"], found["problem"]) == (True, None)
-    json.dumps(found, allow_nan=False)
+    assert found.costs == {"import": 0.1, "load": 0.2, "compile": 0.3, "train": 0.5}
+    assert row(size=sized(["images"])).costs == {"load": 0.2, "train": 0.5}
+    assert found.speed.flops_per_second == workload.dense_flops * 10 / 0.5
+    assert found.speed.fraction_of_peak(found.limits) == found.speed.flops_per_second / (2 * PEAK)
+    assert found.speed.bytes_per_second == 30 * 12 * 10 / 0.5
+    assert found.bytes_read == 30 * 12
+    assert found.speed.fraction_of_bandwidth(found.limits) == 30 * 12 * 10 / 0.5 / 8e9
+    assert found.limits == small(2)
+    assert (found.compile_cached, found.peak_memory_bytes) == (0.05, 10**8)
+    assert found.data_sha256 == TRAJECTORY.dataset.sha256
+    assert found.agreement.trajectory == ((0, 0.0), (10, 3e-8))
+    assert found.agreement.tolerance == TRAJECTORY.drift(10, "float64")
+    assert (found.dtype, found.validated, found.problem, found.timing.noisy) == ("float64", True, None, True)
+    rates = ("dense_flops", "flops_per_second", "fraction_of_peak", "bytes_per_second", "fraction_of_bandwidth")
+    assert all(found.as_dict()[name] > 0 for name in rates), "for who reads the file"
+
+
+def test_rows_of_earlier_versions_are_read() -> None:
+    """Those that this project stores, of which the oldest have no limits."""
+    folders = [path for path in (ROOT / "results").iterdir() if path.is_dir()]
+    rows = [row for folder in folders for row in storage.load(folder)]
+    assert {row.limits is None for row in rows} == {True, False}
+    for row in rows:
+        again = Row.from_dict(json.loads(json.dumps(row.as_dict())), row.samples, row.origin)
+        assert again == row
 
 
 @pytest.mark.parametrize("error", [1.5, math.inf, math.nan])
 def test_a_disagreement_is_no_result(error: float) -> None:
     found = row(checks=(*GOOD, Check("db1", 5, error, error)))
-    assert found["validated"] is False
-    assert found["problem"].startswith("disagrees with the reference: db1 after 5 updates")
-    assert found["agreement"]["passed"] is False
+    assert found.validated is False
+    assert str(found.problem).startswith("disagrees with the reference: db1 after 5 updates")
+    assert found.agreement.passed is False
 
 
 def test_nothing_compared_is_no_result() -> None:
-    assert row(checks=())["validated"] is False
+    assert row(checks=()).validated is False
 
 
 def test_a_rate_above_the_peak_is_a_measuring_error() -> None:
     flops = TRAJECTORY.workload.dense_flops * 10
     just, beyond = flops / (2 * PEAK) * 1.01, flops / (2 * PEAK) * 0.99
-    assert row(samples=(just,))["validated"] is True
+    assert row(samples=(just,)).validated is True
     found = row(samples=(beyond,))
-    assert found["validated"] is False
-    assert "above the machine's peak" in found["problem"]
+    assert found.validated is False
+    assert "above the machine's peak" in str(found.problem)
     # One thread can do half as much.
-    assert row(samples=(just,), threads=1)["validated"] is False
+    assert row(samples=(just,), threads=1).validated is False
 
 
 def test_a_rate_above_the_peak_is_right_where_work_is_skipped() -> None:
     found = row(samples=(1e-9,), skips="pixels that are 0 in all images")
-    assert (found["validated"], found["problem"]) == (True, None)
-    assert row(samples=(1e-9,), skips="zeros", checks=(Check("W1", 0, 2.0, 0.0),))["validated"] is False
+    assert (found.validated, found.problem) == (True, None)
+    assert row(samples=(1e-9,), skips="zeros", checks=(Check("W1", 0, 2.0, 0.0),)).validated is False
 
 
 def test_what_a_backend_reads_is_what_it_says() -> None:
     found = row(samples=(0.5,), bytes_read=5 << 20)
-    assert found["bytes_read"] == 5 << 20
-    assert found["bytes_per_second"] == (5 << 20) * 10 / 0.5
-    assert found["fraction_of_bandwidth"] == found["bytes_per_second"] / 1e9  # memory's: more than the cache holds
-    assert row(bytes_read=0)["fraction_of_bandwidth"] == 0
+    assert found.bytes_read == 5 << 20
+    assert found.speed.bytes_per_second == (5 << 20) * 10 / 0.5
+    assert (
+        found.as_dict()["fraction_of_bandwidth"] == found.speed.bytes_per_second / 1e9
+    )  # memory's: more than the cache holds
+    assert row(bytes_read=0).as_dict()["fraction_of_bandwidth"] == 0
 
 
 def test_reading_faster_than_the_machine_can_is_a_measuring_error() -> None:
     """Of 6 MiB read in an iteration, half come from where they lie: 1 MiB from the cache, 2 from memory."""
     least = 10 * ((1 << 20) / 8e9 + (2 << 20) / 1e9)
     read = 6 << 20
-    assert row(samples=(least * 1.01,), bytes_read=read)["validated"] is True
+    assert row(samples=(least * 1.01,), bytes_read=read).validated is True
     found = row(samples=(least * 0.99,), bytes_read=read)
-    assert found["validated"] is False
-    assert re.fullmatch(r"reading \d+ GB/s is above the \d+ that .* can give, and nothing is skipped", found["problem"])
-    assert found["fraction_of_bandwidth"] > 1
-    assert row(samples=(least * 0.99,), skips="zeros", bytes_read=read)["validated"] is True
+    assert found.validated is False
+    assert re.fullmatch(
+        r"reading [\d.]+ GB/s is above the [\d.]+ GB/s that .* can give, and nothing is skipped", str(found.problem)
+    )
+    assert found.as_dict()["fraction_of_bandwidth"] > 1
+    assert row(samples=(least * 0.99,), skips="zeros", bytes_read=read).validated is True
     # A seventh more bytes need more time.
-    assert row(samples=(least * 1.01,), bytes_read=7 << 20)["validated"] is False
+    assert row(samples=(least * 1.01,), bytes_read=7 << 20).validated is False
 
 
 @pytest.mark.parametrize(("seconds", "bytes_read"), [(1e-5, 360), (0.01, 6 << 20)])
@@ -195,19 +209,18 @@ def test_limits_of_a_bad_moment_are_measured_again(
         return good if again else small(threads)
 
     monkeypatch.setattr(limits, "limits", measured)
-    assert row(samples=(1.0,), bytes_read=bytes_read)["validated"] is True
+    assert row(samples=(1.0,), bytes_read=bytes_read).validated is True
     assert calls == [False]
     found = row(samples=(seconds,), bytes_read=bytes_read)
     assert calls == [False, False, True]
-    assert (found["validated"], found["problem"]) == (True, None)
-    assert found["limits"] == good.as_dict()
-    assert found["peak_flops_per_second"] == 2e6 * PEAK
+    assert (found.validated, found.problem) == (True, None)
+    assert found.limits == good
 
 
 def test_without_the_sizes_of_the_caches_no_reading_is_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, peak=1e30, levels=LEVELS[1:]))
     found = row(samples=(1e-9,), bytes_read=6 << 20)
-    assert (found["validated"], found["fraction_of_bandwidth"]) == (True, found["bytes_per_second"] / 1e9)
+    assert (found.validated, found.as_dict()["fraction_of_bandwidth"]) == (True, found.speed.bytes_per_second / 1e9)
 
 
 class Idle(NumpyTrainer):
@@ -234,55 +247,38 @@ def test_a_trainer_that_does_nothing_is_too_fast(unknown: str | None, monkeypatc
     problems = []
     for skipped in (None, "everything"):
         trainer.skipped = skipped
-        found = storage.row(
+        found = Row.measured(
             classic,
             trainer.describe(),
             ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, None),
             samples,
             Agreement("idle", "float32", [*GOOD]),
             TRAJECTORY,
-            {"loss": 1.5, "train_accuracy": 0.75, "dev_accuracy": 0.5, "test_accuracy": None},
+            FinalScores(1.5, 0.75, 0.5, None),
         )
-        problems.append(found["problem"])
-    assert "and nothing is skipped" in problems[0]
+        problems.append(found.problem)
+    assert "and nothing is skipped" in str(problems[0])
     assert problems[1] is None
 
 
 def test_another_device_has_no_limits_of_the_host() -> None:
     found = row(samples=(1e-9,), device="Some GPU")
-    limited = ("peak_flops_per_second", "fraction_of_peak", "fraction_of_bandwidth", "problem")
-    assert [found[name] for name in limited] == [None] * 4
-    assert found["limits"]["threads"] == 2
+    assert [found.as_dict()[name] for name in ("fraction_of_peak", "fraction_of_bandwidth", "problem")] == [None] * 3
+    assert found.limits == small(2)
 
 
 def test_a_gpu_has_its_own_limits_which_its_other_units_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, gpu=GPU))
     found = row(samples=(1e-6,), device="Some GPU", bytes_read=2 << 20)
-    assert found["peak_flops_per_second"] == PEAK
-    assert found["fraction_of_peak"] == found["flops_per_second"] / PEAK > 1
-    assert found["fraction_of_bandwidth"] == found["bytes_per_second"] / 1e9 > 1
-    assert found["validated"] is True
-    assert row(samples=(1e-6,), device="Another GPU")["fraction_of_peak"] is None
+    assert found.as_dict()["fraction_of_peak"] == found.speed.flops_per_second / PEAK > 1
+    assert found.as_dict()["fraction_of_bandwidth"] == found.speed.bytes_per_second / 1e9 > 1
+    assert found.validated is True
+    assert row(samples=(1e-6,), device="Another GPU").as_dict()["fraction_of_peak"] is None
 
 
 def test_an_unknown_peak_rejects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "limits", lambda threads, again: small(threads, multiply_add={}))
-    found = row()
-    assert (found["peak_flops_per_second"], found["fraction_of_peak"], found["validated"]) == (None, None, True)
-
-
-def test_rows_without_limits_are_read_beside_those_with(tmp_path: Path) -> None:
-    """As they were stored before there were any."""
-    new = ("bytes_read", "bytes_per_second", "fraction_of_bandwidth", "limits")
-    old = {name: value for name, value in row("numba").items() if name not in new}
-    storage.store(tmp_path, "classic_a", document(old, samples=(2.0,)))
-    (alone,) = storage.load(tmp_path).to_dict("records")
-    assert not set(new) & set(alone)
-    storage.store(tmp_path, "classic_b", document(row(), samples=(8.0,), day=2))
-    numpy, numba = storage.latest(storage.load(tmp_path), "classic").to_dict("records")
-    assert numba["speedup"] == 4
-    assert math.isnan(numba["fraction_of_bandwidth"])
-    assert numpy["limits"]["threads"] == 2
+    assert (row().as_dict()["fraction_of_peak"], row().validated) == (None, True)
 
 
 def test_files_are_numbered(tmp_path: Path) -> None:
@@ -295,10 +291,15 @@ def test_files_are_numbered(tmp_path: Path) -> None:
     assert storage.store(folder, "classic_0123456", document()).name == "0042_classic_0123456.json"
 
 
-def test_nothing_stored_is_an_empty_table(tmp_path: Path) -> None:
-    rows = storage.load(tmp_path / "nowhere")
-    assert rows.empty
-    assert storage.latest(rows, "classic").empty
+def test_nothing_stored_is_no_rows(tmp_path: Path) -> None:
+    assert storage.load(tmp_path / "nowhere") == storage.latest([]) == storage.scaling([]) == []
+
+
+def entry(**changes: Any) -> str:
+    """A document of one row with other fields."""
+    found = document(ROW)
+    found["benchmarks"][0]["extra_info"] |= changes
+    return json.dumps(found)
 
 
 @pytest.mark.parametrize(
@@ -310,11 +311,15 @@ def test_nothing_stored_is_an_empty_table(tmp_path: Path) -> None:
         "null",
         "{}",
         '{"benchmarks": 5}',
-        json.dumps({"benchmarks": [{"extra_info": {"schema": storage.SCHEMA}}]}),
-        json.dumps(document({"schema": storage.SCHEMA})),
-        json.dumps({**document(row()), "machine_info": {}}),
-        json.dumps(document(row(), samples=())),
-        json.dumps(document(row()))[:-40],
+        json.dumps({**document(ROW), "benchmarks": [{"extra_info": {"schema": SCHEMA}}]}),
+        entry(validated=False),
+        entry(problem="wrong"),
+        entry(costs=None, workload={}),
+        entry(workload=ROW.workload.describe() | {"images": -1}),
+        entry(limits={"threads": 2}),
+        json.dumps({**document(ROW), "machine_info": {}}),
+        json.dumps({**document(ROW), "benchmarks": [{"extra_info": ROW.as_dict(), "stats": {"data": []}}]}),
+        json.dumps(document(ROW))[:-40],
         b"\xff\xfe",
     ],
 )
@@ -330,97 +335,98 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, content: str | byte
 
 
 def test_benchmarks_of_others_are_passed_over(tmp_path: Path) -> None:
-    storage.store(tmp_path, "classic_0123456", document({"note": "mine"}, row()))
-    assert storage.load(tmp_path)["backend"].tolist() == ["numpy"]
+    found = document(ROW)
+    found["benchmarks"].insert(0, {"extra_info": {"note": "mine"}, "stats": {"data": [1.0]}})
+    storage.store(tmp_path, "classic_0123456", found)
+    assert [row.backend for row in storage.load(tmp_path)] == ["numpy"]
 
 
-def test_the_latest_of_each_backend_and_dtype_counts(tmp_path: Path) -> None:
-    storage.store(tmp_path, "classic_a", document(row(), row("numba"), row("numba", "float32"), samples=(8.0,)))
-    storage.store(tmp_path, "classic_b", document(row("numba"), samples=(2.0,), day=2))
-    storage.store(tmp_path, "classic_c", document(row("numba"), samples=(4.0,), day=3))
-    found = storage.latest(storage.load(tmp_path), "classic")
-    medians = {(r["backend"], r["dtype"]): r["median"] for r in found.to_dict("records")}
-    assert medians == {("numpy", "float64"): 8.0, ("numba", "float32"): 8.0, ("numba", "float64"): 4.0}
-    assert found.attrs["images"] == 30
-    assert [*found.index] == [0, 1, 2]
-    assert storage.latest(storage.load(tmp_path), "smoke").empty
+def lasting(seconds: float, *rows: Row) -> list[Row]:
+    return [replace(row, samples=(seconds,)) for row in rows]
 
 
-def test_threads_and_devices_are_kept_apart(tmp_path: Path) -> None:
-    one, two = row("numpy", threads=1), row("numpy", threads=2)
-    storage.store(tmp_path, "classic_a", document(row("numba", threads=1), one, samples=(8.0,)))
-    storage.store(tmp_path, "classic_b", document(two, row("cupy", "float32", device="Some GPU"), samples=(4.0,)))
-    found = storage.latest(storage.load(tmp_path), "classic").to_dict("records")
-    assert [(r["backend"], r["threads"], r["speedup"]) for r in found] == [
-        ("numpy", 1, 1.0),
-        ("numpy", 2, 1.0),
-        ("numba", 1, 1.0),
-        ("cupy", 2, 1.0),
+def test_the_latest_of_each_backend_and_dtype_counts() -> None:
+    rows = [
+        *lasting(8.0, row(), row("numba"), row("numba", "float32")),
+        *lasting(2.0, row("numba")),
+        *lasting(4.0, row("numba")),
     ]
+    found = [(row.backend, row.dtype, row.timing.value) for row in storage.latest(rows)]
+    assert found == [("numpy", "float64", 8.0), ("numba", "float32", 8.0), ("numba", "float64", 4.0)]
 
 
-def test_a_later_run_that_is_no_result_replaces_an_earlier_one(tmp_path: Path) -> None:
-    storage.store(tmp_path, "classic_a", document(row()))
-    storage.store(tmp_path, "classic_b", document(row(checks=()), day=2))
-    (found,) = storage.latest(storage.load(tmp_path), "classic").to_dict("records")
-    assert found["validated"] is False
+def test_threads_and_devices_are_kept_apart() -> None:
+    one, two = row("numpy", threads=1), row("numpy", threads=2)
+    rows = [
+        *lasting(8.0, row("numba", threads=1), one),
+        *lasting(4.0, two, row("cupy", "float32", device="Some GPU")),
+    ]
+    found = [(row.backend, row.threads, row.speedup and row.speedup.value) for row in storage.latest(rows)]
+    assert found == [("numpy", 1, 1.0), ("numpy", 2, 1.0), ("numba", 1, 1.0), ("cupy", 2, 1.0)]
 
 
-def test_the_speedup_is_over_numpy_in_float64(tmp_path: Path) -> None:
-    storage.store(tmp_path, "classic_a", document(row(), samples=(12.0,)))
-    storage.store(tmp_path, "classic_b", document(row("numba", "float32"), row("numba"), samples=(3.0,)))
-    found = storage.latest(storage.load(tmp_path), "classic")
-    speedups = {(r["backend"], r["dtype"]): r["speedup"] for r in found.to_dict("records")}
-    assert speedups == {("numpy", "float64"): 1.0, ("numba", "float32"): 4.0, ("numba", "float64"): 4.0}
+def test_a_later_run_that_is_no_result_replaces_an_earlier_one() -> None:
+    (found,) = storage.latest([row(), row(checks=())])
+    assert found.validated is False
+
+
+def test_the_speedup_is_over_numpy_in_float64() -> None:
+    rows = [*lasting(12.0, row()), *lasting(3.0, row("numba", "float32"), row("numba"))]
+    assert [row.speedup for row in storage.latest(rows)] == [Ratio(1.0), Ratio(4.0), Ratio(4.0)]
 
 
 @pytest.mark.parametrize("baseline", [row("numpy", "float32"), row(checks=())])
-def test_without_a_valid_baseline_there_is_no_speedup(tmp_path: Path, baseline: dict[str, Any]) -> None:
-    storage.store(tmp_path, "classic_a", document(baseline, row("numba")))
-    assert storage.latest(storage.load(tmp_path), "classic")["speedup"].isna().all()
+def test_without_a_valid_baseline_there_is_no_speedup(baseline: Row) -> None:
+    assert [row.speedup for row in storage.latest([baseline, row("numba")])] == [None, None]
 
 
-def sized(images: int, hidden: int = 4, threads: int = 2, **fields: Any) -> dict[str, Any]:
-    """A row of the scaling benchmark."""
-    found = row("numba", "float32") | {"hidden": hidden, "allowed_threads": threads, "axes": ["images"], **fields}
-    return found | {"workload": {**found["workload"], "name": storage.SCALING, "images": images}}
+def test_rows_of_the_same_rounds_have_an_interval_of_their_ratio() -> None:
+    numpy = row(samples=(2.0, 2.2, 2.4, 2.6, 2.8, 3.0), interleaved=True)
+    numba = row("numba", samples=(1.0, 1.1, 1.2, 1.3, 1.4, 1.5), interleaved=True)
+    found = storage.latest([numpy, numba])[1].speedup
+    assert found is not None
+    assert (found.low, found.value, found.high) == pytest.approx((2, 2, 2))
+    elsewhere = replace(numba, origin=replace(ORIGIN, file="another"))
+    found = storage.latest([numpy, elsewhere])[1].speedup
+    assert found == Ratio(2.0)
 
 
-def test_scaling_rows_are_apart_from_all_others(tmp_path: Path) -> None:
-    storage.store(tmp_path, "scaling_a", document(row("numba", "float32"), sized(10), sized(20), samples=(4.0,)))
-    storage.store(tmp_path, "scaling_b", document(sized(10), sized(10, hidden=8), sized(10, threads=1), samples=(2.0,)))
-    rows = storage.load(tmp_path)
-    (classic,) = storage.latest(rows, "classic").to_dict("records")
-    assert (classic["images"], classic["median"]) == (30, 4.0)
-    found = storage.scaling(rows).to_dict("records")
-    assert [(r["images"], r["hidden"], r["allowed_threads"], r["median"]) for r in found] == [
-        (20, 4, 2, 4.0),
-        (10, 4, 2, 2.0),
-        (10, 8, 2, 2.0),
-        (10, 4, 1, 2.0),
-    ]
-    assert found[0]["axes"] == ["images"]
+def test_scaling_rows_are_apart_from_all_others() -> None:
+    def of_size(seconds: float, images: int, hidden: int = 4, threads: int = 2) -> Row:
+        task = replace(TRAJECTORY.workload, name=storage.SCALING, images=images)
+        (found,) = lasting(seconds, row("numba", "float32", size=sized(["images"], hidden, threads)))
+        return replace(found, workload=task)
 
-
-def test_without_scaling_rows_there_are_none(tmp_path: Path) -> None:
-    assert storage.scaling(storage.load(tmp_path)).empty
-    storage.store(tmp_path, "classic_a", document(row()))
-    assert storage.scaling(storage.load(tmp_path)).empty
+    rows = [*lasting(4.0, row("numba", "float32")), of_size(4, 10), of_size(4, 20)]
+    rows += [of_size(2, 10), of_size(2, 10, hidden=8), of_size(2, 10, threads=1)]
+    assert storage.workloads(rows) == {"classic": rows[:1]}
+    assert storage.scaling(rows) == rows[2:]
+    assert storage.scaling(rows[:1]) == []
 
 
 @pytest.mark.parametrize("commit", [{}, {"time": None}, {"time": "2025-02-01T10:00:00+00:00"}])
 def test_the_date_of_a_commit_is_read_where_it_is_known(tmp_path: Path, commit: dict[str, Any]) -> None:
-    content = document(row())
+    content = document(ROW)
     content["commit_info"] |= commit
     storage.store(tmp_path, "classic_a", content)
-    assert storage.load(tmp_path)["commit_date"].tolist() == [commit.get("time")]
+    (found,) = storage.load(tmp_path)
+    assert found.origin.commit_date == commit.get("time")
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20))
-def test_every_round_is_kept(samples: list[float]) -> None:
+def test_every_round_is_kept_as_pytest_benchmark_would(samples: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(limits, "limits", lambda threads, again: small(threads, peak=math.inf))
-        storage.store(Path(folder), "classic_a", document(row(samples=tuple(samples)), samples=tuple(samples)))
-        (found,) = storage.load(Path(folder)).to_dict("records")
-    assert found["samples"] == samples
-    assert found["costs"]["train"] == found["median"]
+        patch.setattr(limits, "limits", lambda threads, again: small(threads, peak=1e30))
+        patch.setattr(machine, "commit", lambda: {"id": "0", "dirty": False})
+        written = storage.document([row(samples=tuple(samples), interleaved=True)])
+        storage.store(Path(folder), "classic_a", written)
+        (found,) = storage.load(Path(folder))
+    assert found.samples == tuple(samples)
+    assert found.costs["train"] == found.timing.value == written["benchmarks"][0]["stats"]["median"]
+    assert written["benchmarks"][0]["stats"]["rounds"] == len(samples)
+
+
+def test_without_pytest_benchmark_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytest_benchmark.stats", None)
+    with pytest.raises(MnistbenchError, match=r"needs pytest-benchmark: pip install 'mnistbench\[bench\]'$"):
+        storage.document([ROW])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import wilcoxon
 
 from mnistbench.timing import noise
 from mnistbench.timing.statistics import different, paired_ratio
 
-GOOD = [1.0, 1.01, 1.02, 1.03, 1.04]
+GOOD = [1.0, 1.01, 1.02, 1.03, 1.04, 1.05]
 
 
 @pytest.mark.parametrize(
@@ -124,13 +126,24 @@ def timings(rng: np.random.Generator, rounds: int, kind: str) -> tuple[list[floa
     return list(3 * np.exp(wander + own())), list(np.exp(wander + own()))
 
 
-@pytest.mark.parametrize(
-    ("rounds", "kind"), [(5, "jitter"), (7, "jitter"), (7, "skewed"), (7, "outliers"), (10, "skewed")]
-)
-def test_intervals_cover_the_truth_as_often_as_they_say(rounds: int, kind: str) -> None:
+@pytest.mark.parametrize(("rounds", "level"), [(6, 1 - 2 / 64), (7, 1 - 6 / 128), (10, 1 - 50 / 1024), (50, 0.95)])
+@pytest.mark.parametrize("kind", ["jitter", "skewed", "outliers"])
+def test_intervals_cover_the_truth_as_often_as_they_say(rounds: int, level: float, kind: str) -> None:
+    """As often as tables of the signed-rank statistic have it."""
     rng = np.random.default_rng(rounds)
-    found = [paired_ratio(*timings(rng, rounds, kind), seed=trial) for trial in range(1000)]
-    assert 920 <= sum(ratio.low <= 3 <= ratio.high for ratio in found) <= 980
+    found = [paired_ratio(*timings(rng, rounds, kind)) for _ in range(1000)]
+    covered = sum(ratio.low <= 3 <= ratio.high for ratio in found) / 1000
+    assert covered == pytest.approx(level, abs=4.5 * math.sqrt(level * (1 - level) / 1000))
+
+
+def test_the_interval_is_that_of_the_signed_rank_test() -> None:
+    """It holds the ratios that Wilcoxon's test does not reject, and no others."""
+    first, second = timings(np.random.default_rng(0), 9, "skewed")
+    found = paired_ratio(first, second)
+    logarithms = np.log(np.array(first) / np.array(second))
+    for ratio, rejected in ((0.9999, True), (1.0001, False)):
+        low, high = math.log(found.low * ratio), math.log(found.high / ratio)
+        assert [wilcoxon(logarithms - shift).pvalue <= 0.05 for shift in (low, high)] == [rejected] * 2
 
 
 def test_equal_timings_rarely_differ_and_others_do() -> None:
@@ -138,7 +151,7 @@ def test_equal_timings_rarely_differ_and_others_do() -> None:
     equal = [different(*rng.gamma(2, 1, (2, 7))) for _ in range(1000)]
     assert sum(map(bool, equal)) <= 20
     assert different(GOOD, [2 * value for value in GOOD]) is True
-    assert different(GOOD[:4], [2 * value for value in GOOD[:4]]) is None
+    assert different(GOOD[:5], [2 * value for value in GOOD[:5]]) is None
 
 
 @given(
@@ -152,13 +165,13 @@ def test_a_ratio_lies_in_its_interval_and_scales(pair: tuple[list[float], list[f
     found = paired_ratio(first, second)
     assert found.low <= found.value * (1 + 1e-9)
     assert found.value <= found.high * (1 + 1e-9)
-    assert found.known is (len(first) >= 5)
+    assert found.known is (len(first) >= 6)
     scaled = paired_ratio([factor * value for value in first], second)
     assert scaled.value == pytest.approx(factor * found.value, rel=1e-6)
 
 
 def test_a_constant_ratio_has_no_width() -> None:
-    found = paired_ratio([2.0, 4.0, 8.0, 2.0, 4.0], [1.0, 2.0, 4.0, 1.0, 2.0])
+    found = paired_ratio([2.0, 4.0, 8.0, 2.0, 4.0, 6.0], [1.0, 2.0, 4.0, 1.0, 2.0, 3.0])
     assert (found.low, found.value, found.high) == pytest.approx((2, 2, 2))
 
 

@@ -1,18 +1,18 @@
-"""Charts of how training went: the metrics over the iterations, and the distance from the reference."""
+"""The chart of the agreement: the distance from the reference over the iterations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mnistbench import words
 from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
 from mnistbench.charts.page import (
     DPI,
@@ -26,28 +26,28 @@ from mnistbench.charts.page import (
     clean,
     colours,
     named_ticks,
-    scientific,
     shortened,
-    significant,
     styled,
     thinned,
 )
-from mnistbench.charts.rows import Record, provenance, records, task
+from mnistbench.charts.rows import provenance, required, task
 from mnistbench.exceptions import DataError
+
+if TYPE_CHECKING:
+    from mnistbench.results.row import Row
 
 _STRIPE = 8.0  # points of a line that are one backend's, before the next one's turn
 
 
-def _curves(rows: Sequence[Record], column: str, value: str) -> list[Curve]:
-    colour = colours(row["backend"] for row in rows)
+def _curves(rows: Sequence[Row]) -> list[Curve]:
+    colour = colours(row.backend for row in rows)
     curves = []
     for row in rows:
-        points = sorted((p["iteration"], p[value]) for p in row[column] if math.isfinite(p[value]))
-        if points:
+        if points := sorted(row.agreement.trajectory):
             x, y = (list(map(float, values)) for values in zip(*points, strict=True))
-            curves.append(Curve(row["backend"], row["dtype"], colour[row["backend"]], x, y))
+            curves.append(Curve(row.backend, row.dtype, colour[row.backend], x, y))
     if not curves:
-        raise DataError(f"charts: no row has a {column} with a finite {value} to draw")
+        raise DataError("charts: no row has an error to draw")
     return curves
 
 
@@ -100,63 +100,9 @@ def _end(curve: Curve, text: str) -> End:
     return End(curve.x[-1], curve.y[-1], text, handle(curve))
 
 
-@styled()
-def learning(rows: pd.DataFrame, subtitle: str = "") -> Figure:
-    """Accuracy and loss of the iterations' images, all of them or a batch, over the iterations, of every backend.
-
-    The lines should coincide: they are drawn as stripes in turns, on a pale band that is numpy float64 where
-    that was measured and the first row where not.
-
-    Raises:
-        DataError: there are no rows, or no row has a history.
-    """
-    measured = records(rows)
-    panels = [(name, _curves(measured, "history", name)) for name in ("accuracy", "loss")]
-    _, small_print = provenance(measured)
-    band = _reference(panels[0][1])
-    if len(measured) > 1:
-        under = f"the pale band under them is {shortened(band.name, 3.0)} {clean(band.dtype)}"
-        small_print = f"Where lines coincide, they take turns, a stripe each; {under}. {small_print}"
-    panel = max(panel_height(len(curves)) for _, curves in panels)
-    page = Page(f"Learning: {task(rows)}", subtitle, 2 * (panel + 0.6) + 0.15, small_print)
-    texts = [[_label(curve, significant(curve.y[-1])) for curve in curves] for _, curves in panels]
-    scales = [
-        Linear.metric((y for curve in curves for y in curve.y), 1.0 if name == "accuracy" else 0.0)
-        for name, curves in panels
-    ]
-    left = MARGIN + max(scale.room for scale in scales)
-    width = WIDTH - left - label_width([text for column in texts for text in column])
-    iterations = Linear.iterations((x for _, curves in panels for curve in curves for x in curve.x), width)
-    for i, (name, curves) in enumerate(panels):
-        top = page.top + i * (panel + 0.6) + 0.3
-        page.text(MARGIN, top - 0.18, f"{name} of {_images(measured)}", weight="bold")
-        axes = page.axes(left, top, width, panel)
-        iterations.horizontal(axes)
-        scales[i].vertical(axes)
-        for curve in curves:
-            if len(curves) > 1 and (curve.name, curve.dtype) == (band.name, band.dtype):
-                axes.plot(curve.x, curve.y, color=curve.colour, alpha=0.25, linewidth=8, solid_capstyle="butt")
-        _draw(axes, curves)
-        label_ends(page, axes, [_end(curve, text) for curve, text in zip(curves, texts[i], strict=True)])
-    axes.set_xlabel("iteration", size=SMALL, color=GREY)
-    return page.figure
-
-
-def _images(rows: Sequence[Record]) -> str:
-    """Whose loss and accuracy an iteration shows, in words."""
-    sizes = {row.get("batch_size") for row in rows}
-    (size,) = sizes if len(sizes) == 1 else (None,)
-    return "the training images" if not isinstance(size, int | float) or math.isnan(size) else f"a batch of {size:.0f}"
-
-
-def _reference(curves: Sequence[Curve]) -> Curve:
-    """numpy float64, or else the first."""
-    return next((c for c in curves if (c.name, c.dtype) == ("numpy", "float64")), curves[0])
-
-
-def _tolerances(rows: Sequence[Record]) -> list[tuple[float, str]]:
+def _tolerances(rows: Sequence[Row]) -> list[tuple[float, str]]:
     """Each tolerance that can be drawn, once, and its name."""
-    found = dict.fromkeys((float(row["tolerance"]), clean(row["dtype"])) for row in rows)
+    found = dict.fromkeys((float(row.agreement.tolerance), clean(row.dtype)) for row in rows)
     return [(value, dtype) for value, dtype in found if math.isfinite(value) and value > 0]
 
 
@@ -192,7 +138,7 @@ class _Errors:
         named_ticks(
             axes.yaxis,
             [*zero, *(10.0**tick for tick in self.ticks)],
-            lambda value: "exactly 0" if value in zero else scientific(value),
+            lambda value: "exactly 0" if value in zero else words.scientific(value),
         )
         axes.grid(axis="y")
         if zero:
@@ -217,18 +163,18 @@ def _logarithmic_iterations(axes: Axes, iterations: Sequence[float], width: floa
 
 
 @styled()
-def agreement(rows: pd.DataFrame, subtitle: str = "") -> Figure:
+def agreement(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """How far each backend's parameters are from the float64 reference's, over the iterations.
 
     Raises:
         DataError: there are no rows, or no row has an error to draw.
     """
-    measured = records(rows)
-    curves = _curves(measured, "agreement", "error")
+    measured = required(rows)
+    curves = _curves(measured)
     tolerances = _tolerances(measured)
     _, small_print = provenance(measured)
-    texts = [_label(curve, scientific(curve.y[-1])) for curve in curves]
-    limits = [f"tolerated in {dtype}: {scientific(value)}" for value, dtype in tolerances]
+    texts = [_label(curve, words.scientific(curve.y[-1])) for curve in curves]
+    limits = [f"tolerated in {dtype}: {words.scientific(value)}" for value, dtype in tolerances]
     height = panel_height(len(texts) + len(limits), 3.6)
     page = Page(
         f"Agreement with the float64 reference: {task(rows)}",

@@ -1,0 +1,166 @@
+"""Rows and test errors as text: tables for a terminal and in Markdown, with the notes that a reader needs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+from mnistbench import words
+from mnistbench.results.reproduction import Run
+from mnistbench.results.row import Row
+from mnistbench.task.summary import training_summary
+from mnistbench.timing.statistics import NOISY_SPREAD
+
+
+def _train(row: Row) -> str:
+    found, noisy = row.timing, ", noisy" * row.timing.noisy
+    return f"{words.seconds(found.value)} ({words.seconds(found.low)} to {words.seconds(found.high)}{noisy})"
+
+
+def _compile(row: Row) -> str:
+    cost, cached = row.costs["compile"], row.compile_cached
+    if cost < 1e-3:
+        return "nothing"
+    return words.seconds(cost) + ("" if cached is None else f" ({words.seconds(cached)} cached)")
+
+
+def _agreement(row: Row) -> str:
+    error = row.agreement.trajectory[-1][1] if row.agreement.trajectory else 0.0
+    return f"agrees ({words.scientific(error, 1)})" if row.validated else "NO RESULT"
+
+
+def _speedup(row: Row) -> str:
+    found = row.speedup
+    if found is None or not row.validated:
+        return ""
+    known = found.known and found.low < found.high
+    return words.times(found.value) + f" ({words.times(found.low)} to {words.times(found.high)})" * known
+
+
+def _accuracy(row: Row) -> str:
+    return "" if row.final is None else words.percent(row.final.train_accuracy)
+
+
+_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "backend": lambda row: row.backend,
+    "dtype": lambda row: row.dtype,
+    "device": lambda row: f"{row.device}, {words.counted(row.threads, 'thread')}",
+    "load": lambda row: words.seconds(row.costs["load"]),
+    "compile": _compile,
+    "train": _train,
+    "per iteration": lambda row: words.seconds(row.timing.value / row.workload.iterations),
+    "speedup": _speedup,
+    "accuracy": _accuracy,
+    "agreement": _agreement,
+}
+
+
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The headings, and a line of cells for each row."""
+    return [[*_COLUMNS], *([make(row) for make in _COLUMNS.values()] for row in rows)]
+
+
+def as_text(rows: Sequence[Row]) -> Iterator[str]:
+    """The table for a terminal, and a line for each thing to know about it."""
+    cells = _cells(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from _notes(rows)
+
+
+def as_markdown(rows: Sequence[Row]) -> Iterator[str]:
+    """The table in Markdown, its notes, and where the rows come from."""
+    yield from _markdown(_cells(rows))
+    yield ""
+    for note in _notes(rows):
+        yield f"{note}  "
+    yield provenance(rows)
+
+
+def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    headings, *lines = cells
+    for line in (headings, ["---"] * len(headings), *lines):
+        yield f"| {' | '.join(line)} |"
+
+
+def _how_compared(rows: Sequence[Row]) -> str:
+    known = [row.speedup is not None and row.speedup.known for row in rows]
+    if all(known) and len({row.origin.file for row in rows}) == 1:
+        return "the ratio within rounds that ran all of them in turn, with its 95% interval"
+    if any(known):
+        return "where it has an interval the ratio within rounds that ran both in turn, else a ratio of medians"
+    if any(row.interleaved and row.speedup for row in rows):
+        return "the ratio within rounds that ran both in turn, too few for an interval, else a ratio of medians"
+    return "a ratio of medians"
+
+
+def _notes(rows: Sequence[Row]) -> Iterator[str]:
+    """What a reader needs to judge the numbers."""
+    counts = sorted({len(row.samples) for row in rows})
+    rounds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    level = words.percent(min(row.timing.level for row in rows), 0)
+    yield (
+        f"train: median of {rounds} rounds of {rows[0].workload.iterations} iterations from fresh weights, and an "
+        f"interval that covers the true median with a probability of at least {level}; "
+        f"speedup: over numpy float64, {_how_compared(rows)}; "
+        "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
+    )
+    noisy = [f"{row.backend} {row.dtype} by {words.percent(row.timing.spread, 0)}" for row in rows if row.timing.noisy]
+    if noisy:
+        most = words.percent(NOISY_SPREAD, 0)
+        yield f"noisy, rounds that differ by more than {most} of their median: {', '.join(noisy)}."
+    for row in rows:
+        if not row.validated:
+            yield f"{row.backend} {row.dtype} is no result: {row.problem}."
+        if row.throttled:
+            yield f"{row.backend} {row.dtype} ran while the GPU's clocks were held down: {row.throttled}."
+
+
+def provenance(measured: Sequence[Row | Run]) -> str:
+    """When, from which commits and with which versions rows or runs were measured."""
+    versions: dict[str, str] = {}
+    for one in measured:
+        versions |= one.versions
+    commits = dict.fromkeys(one.origin.commit[:7] + " with uncommitted changes" * one.origin.dirty for one in measured)
+    libraries = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    until = max(one.origin.date for one in measured)[:10]
+    return f"Measured until {until} at {', '.join(commits)}, with {libraries}."
+
+
+_ERRORS = (
+    *("workload", "network", "our training", "epochs", "test error, mean", "by seed", "published"),
+    *("training time", "on"),
+)
+
+
+def errors_as_markdown(runs: Sequence[Run]) -> Iterator[str]:
+    """The table of the test errors, a line for each preset, backend and dtype; what to know; where they are from."""
+    cases: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        cases.setdefault((run.workload.name, run.backend, run.workload.dtype), []).append(run)
+    yield from _markdown([_ERRORS, *(_case(of_case) for of_case in cases.values())])
+    yield from (
+        "",
+        "Test error: of the last parameters on MNIST's 10,000 test images, which took no part in training or in the "
+        "choice of an epoch. Published: by a network of the same layer sizes, trained in the authors' own way. "
+        "Training time: of a seed, on average, without loading and compiling.",
+        "",
+        provenance(runs),
+    )
+
+
+def _case(runs: Sequence[Run]) -> list[str]:
+    """The cells of one preset, backend and dtype."""
+    first = runs[0]
+    return [
+        first.workload.name,
+        str(first.workload.network),
+        training_summary(first.workload),
+        str(first.epochs),
+        f"**{words.percent(statistics.fmean(run.test_error for run in runs), 2)}**",
+        ", ".join(words.percent(run.test_error, 2) for run in runs),
+        f"{words.percent(first.published.error, None)}, {first.published.source}",
+        words.seconds(statistics.fmean(run.seconds for run in runs)),
+        f"{first.backend} {first.workload.dtype}, {first.device}, {words.counted(first.threads, 'thread')}",
+    ]
