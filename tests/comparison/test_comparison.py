@@ -437,7 +437,7 @@ def timed(**samples: list[float]) -> Comparison:
 
 def test_ratios_are_within_rounds() -> None:
     """The machine gets slower all the time, and one is exactly three times as fast as the other."""
-    found = timed(numpy=[3.0, 6.0, 9.0, 12.0, 15.0], numba=[1.0, 2.0, 3.0, 4.0, 5.0])
+    found = timed(numpy=[3.0, 6.0, 9.0, 12.0, 15.0, 18.0], numba=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     ratio = found.ratio(found.contenders[1])
     assert ratio is not None
     assert (ratio.low, ratio.value, ratio.high) == pytest.approx((3, 3, 3))
@@ -447,30 +447,30 @@ def test_ratios_are_within_rounds() -> None:
 @pytest.mark.parametrize(
     ("numba", "significant"),
     [
-        ([1.0, 1.1, 1.2, 1.3, 1.4], True),
-        ([2.9, 3.1, 3.0, 3.2, 2.8], False),
-        ([1.0, 1.1, 1.2, 1.3], None),
+        ([1.0, 1.1, 1.2, 1.3, 1.4, 1.5], True),
+        ([2.9, 3.1, 3.0, 3.2, 2.8, 3.0], False),
+        ([1.0, 1.1, 1.2, 1.3, 1.4], None),
     ],
 )
 def test_significance(numba: list[float], significant: bool | None) -> None:
-    found = timed(numpy=[3.0, 3.1, 3.2, 2.9, 2.8][: len(numba)], numba=numba)
+    found = timed(numpy=[3.0, 3.1, 3.2, 2.9, 2.8, 3.0][: len(numba)], numba=numba)
     assert found.significant(found.contenders[1]) is significant
 
 
 def test_the_table_fits_a_terminal_and_says_what_is_doubtful() -> None:
-    found = timed(numpy=[3.0, 3.1, 3.2, 2.9, 2.8], numba=[1.0, 1.01, 1.02, 1.03, 1.04])
+    found = timed(numpy=[3.0, 3.1, 3.2, 2.9, 2.8, 3.0], numba=[1.0, 1.01, 1.02, 1.03, 1.04, 1.02])
     found.contenders[1].state = "runs"
     found.warnings = ["numpy float64: rounds differ by 13% of their median"]
     text = drawn(found, running=True)
-    assert "5/7 rounds, runs" in text
-    assert "round 6 of 7" in text
+    assert "6/7 rounds, runs" in text
+    assert "round 7 of 7" in text
     text = drawn(found, running=False)
     assert "2.94×" in text
     assert "no difference" not in text
     assert "warning: numpy float64: rounds differ by 13%" in text
-    found.contenders[1].samples = [3.1, 3.0, 2.9, 3.2, 2.8]
+    found.contenders[1].samples = [3.1, 3.0, 2.9, 3.2, 2.8, 3.0]
     assert "no difference" in drawn(found, running=False)
-    found.contenders[1].samples = [2.9, 3.0, 3.1, 2.8, 2.7]
+    found.contenders[1].samples = [2.9, 3.0, 3.1, 2.8, 2.7, 2.9]
     assert "times overlap" in drawn(found, running=False)
     found.contenders[1].problem = "it cheats"
     assert "NO RESULT" in drawn(found, running=False)
