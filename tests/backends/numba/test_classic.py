@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.classic import kernels, layout, ordering, prepare, trainer
 from mnistbench.backends.numba.simd import sync, vector
+from mnistbench.backends.numba.simd.cache import SOURCES
 from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
@@ -535,14 +537,18 @@ INNER = "from mnistbench.backends.numba.simd.cache import kernel\n\n@kernel\ndef
 OUTER = """
 from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.backends.numba.inner import factor
+from mnistbench.reference.mlp import LEAK
+from mnistbench.task.recipe import OPTIMIZERS
+
+ADAM = OPTIMIZERS.index("adam")
 
 @entry_point
-def product(x):
-    return factor() * x
+def outer():
+    return factor(), LEAK, ADAM
 """
 PROGRAM = """
-from mnistbench.backends.numba.outer import product
-print(product(10), sum(product.stats.cache_hits.values()))
+from mnistbench.backends.numba.outer import outer
+print(*outer(), sum(outer.stats.cache_hits.values()))
 """
 
 
@@ -558,7 +564,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def run_program(folder: Path, environment: dict[str, str]) -> str:
-    """What PROGRAM prints, run on the package in a folder: 10 times the factor, and 1 if it was in the cache."""
+    """What PROGRAM prints, run in a folder: the constants, and 1 if the machine code was in the cache."""
     environment = {**os.environ, "PYTHONPATH": str(folder), **environment}
     command = [sys.executable, "-W", "error", "-c", PROGRAM]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
@@ -566,13 +572,35 @@ def run_program(folder: Path, environment: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
-def test_the_cache_is_used_and_notices_an_edit_of_another_module(package: Path) -> None:
+EDITS = [
+    ("backends/numba/inner.py", "return 2", "return 3", "3 0.01 4"),
+    ("reference/mlp.py", "LEAK = 0.01", "LEAK = 0.5", "3 0.5 4"),
+    ("task/recipe.py", '"rmsprop", "adam"', '"rmsprop", "lion", "adam"', "3 0.5 5"),
+]
+
+
+def test_the_cache_is_used_and_notices_an_edit_of_any_file_that_machine_code_comes_from(package: Path) -> None:
     environment = {"NUMBA_CACHE_DIR": str(package / "cache")}
-    assert run_program(package, environment) == "20 0"
-    assert run_program(package, environment) == "20 1"
-    (package / "mnistbench/backends/numba/inner.py").write_text(INNER.replace("2", "3"))
-    assert run_program(package, environment) == "30 0"
-    assert run_program(package, environment) == "30 1"
+    assert run_program(package, environment) == "2 0.01 4 0"
+    assert run_program(package, environment) == "2 0.01 4 1"
+    for file, before, after, constants in EDITS:
+        path = package / "mnistbench" / file
+        text = path.read_text()
+        assert text.count(before) == 1
+        path.write_text(text.replace(before, after))
+        assert run_program(package, environment) == f"{constants} 0"
+    assert run_program(package, environment) == f"{constants} 1"
+
+
+def test_modules_of_kernels_import_nothing_that_the_cache_does_not_digest() -> None:
+    folder = Path(layout.__file__).parents[1]
+    seen = set()
+    for path in folder.rglob("*.py"):
+        text = path.read_text()
+        if re.search(r"import .*\b(kernel|reassociating_kernel|entry_point|intrinsic)\b", text):
+            seen |= set(re.findall(r"^(?:from|import) mnistbench\.?(\S*)", text, re.MULTILINE))
+    assert {"reference.mlp", "task.recipe"} < seen
+    assert all(module.startswith(tuple(source.replace("/", ".") for source in SOURCES)) for module in seen)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(package: Path) -> None:
@@ -585,21 +613,21 @@ def test_a_cache_that_cannot_be_written_costs_only_time(package: Path) -> None:
         "XDG_CACHE_HOME": str(blocked),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    assert run_program(package, environment) == "20 0"
+    assert run_program(package, environment) == "2 0.01 4 0"
 
 
 def test_a_package_that_cannot_be_written_uses_the_users_cache(package: Path) -> None:
     (package / "mnistbench/backends/numba/__pycache__").write_text("a file where a folder is wanted")
     environment = {"XDG_CACHE_HOME": str(package / "user"), "PYTHONDONTWRITEBYTECODE": "1"}
-    assert run_program(package, environment) == "20 0"
+    assert run_program(package, environment) == "2 0.01 4 0"
     if sys.platform.startswith("linux"):
-        assert run_program(package, environment) == "20 1"
+        assert run_program(package, environment) == "2 0.01 4 1"
 
 
 def test_a_damaged_cache_is_replaced(package: Path) -> None:
     environment = {"NUMBA_CACHE_DIR": str(package / "cache")}
-    assert run_program(package, environment) == "20 0"
+    assert run_program(package, environment) == "2 0.01 4 0"
     for path in (package / "cache").rglob("*.nb?"):
         path.write_bytes(b"damaged")
-    assert run_program(package, environment) == "20 0"
-    assert run_program(package, environment) == "20 1"
+    assert run_program(package, environment) == "2 0.01 4 0"
+    assert run_program(package, environment) == "2 0.01 4 1"

@@ -41,7 +41,7 @@ from mnistbench.task.recipe import ACTIVATIONS
 ZERO: Any = np.int64(0)
 """A literal 0 is a type of its own to Numba: what is called with it, too, would be compiled once more."""
 
-RELU, LEAKY_RELU, TANH, SIGMOID = range(len(ACTIVATIONS))
+RELU, LEAKY_RELU, TANH, SIGMOID = map(ACTIVATIONS.index, ("relu", "leaky-relu", "tanh", "sigmoid"))
 
 # Columns of ``shape``, which has a row for each layer.
 INPUTS = 0

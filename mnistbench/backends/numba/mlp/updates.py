@@ -12,7 +12,9 @@ from mnistbench.reference import Array
 from mnistbench.task.recipe import OPTIMIZERS
 from mnistbench.task.workload import Workload
 
-_GD, _MOMENTUM, _NESTEROV, _RMSPROP, _ADAM, _ADAMW = range(len(OPTIMIZERS))
+_GD, _MOMENTUM, _NESTEROV, _RMSPROP, _ADAM, _ADAMW = map(
+    OPTIMIZERS.index, ("gd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
+)
 
 
 class Rule(NamedTuple):

@@ -2,8 +2,9 @@
 
 Numba's cache stores the machine code of a function with the date of the one file the function is in. The kernels
 are spread over files, and machine code contains all that it calls: after an edit of ``vector.py``, Numba would go
-on running the old code. Here the machine code is stored with a digest of every source file of this folder instead.
-Numba itself adds its version, the CPU and the types to the key.
+on running the old code. Machine code also contains the values of the constants that it uses, of the reference and the
+task too. Here it is stored with a digest of every source file that it can come from. Numba itself adds its version, the
+CPU and the types to the key.
 
 The folder is Numba's choice: ``NUMBA_CACHE_DIR``, else ``__pycache__`` beside the source, else the user's cache.
 The cache only ever saves time: whatever goes wrong with it, the kernel is compiled.
@@ -24,13 +25,17 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+SOURCES = "backends/numba", "reference", "task"
+"""The folders of the package that machine code can come from: a kernel's module imports no others of the package."""
+
+
 @functools.cache
 def _digest() -> str:
-    """A digest of the source files that machine code can come from."""
+    """A digest of the source files in ``SOURCES``."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parents[1]
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    package = Path(__file__).parents[3]
+    for path in sorted(path for folder in SOURCES for path in (package / folder).rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
