@@ -1,8 +1,9 @@
-"""Counter-based random numbers: functions of the seed, the purpose, the epoch, the image and the unit.
+"""Counter-based random numbers for dropout and distortions: functions of the seed, the epoch, the image and the unit.
 
 There is no generator state, so every backend computes the same numbers in any order. The function is Threefry-2x32 with
 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011): additions, rotations
-and exclusive ors of 32-bit words, which every device supports.
+and exclusive ors of 32-bit words, which every device supports. The order of an epoch's images is not counter-based: the
+host draws it (:func:`mnistbench.reference.mlp.epoch_order`).
 
     key     = threefry((seed mod 2³², seed / 2³² mod 2³²), (purpose, epoch))     one for each purpose and epoch
     words   = threefry(key, (image, unit))                                       two words of 32 random bits
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint32]
 
 # Purposes. Dropout of hidden layer l, counted from 0, has DROPOUT + l.
-SHUFFLE = 0
 PLACE = 1
 ELASTIC = 2
 DROPOUT = 16
@@ -51,13 +51,6 @@ def key(seed: int, purpose: int, epoch: int) -> tuple[int, int]:
     """Compute the key of one purpose in one epoch. The lowest 64 bits of ``seed`` are used."""
     first, second = threefry((seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF), (purpose, epoch & 0xFFFFFFFF))
     return int(first), int(second)
-
-
-def shuffled(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
-    """Return the order (images,) of an epoch: indices sorted by the first word of unit 0, then by index."""
-    places = np.arange(images, dtype=np.uint64)
-    words, _ = threefry(key(seed, SHUFFLE, epoch), (places, 0))
-    return (np.sort(words.astype(np.uint64) << np.uint64(32) | places) & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def drop_below(rate: float) -> int:

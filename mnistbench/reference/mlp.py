@@ -12,8 +12,9 @@ training images, so that lambda means the same with every batch size: the object
 images plus lambda / 2n times the sum of the squared weights.
 
 An iteration takes the next batch of the epoch's order, its images as that epoch's augmentation has them, computes its
-gradients, and lets the optimizer move the parameters. Shuffles, masks and augmentations are functions of the seed, the
-epoch, the image and the unit (:mod:`mnistbench.reference.counter`).
+gradients, and lets the optimizer move the parameters. For every backend, :func:`epoch_order` draws the order on the
+host. Dropout's masks and the distortions are counter-based, by Threefry: functions of the seed, the epoch, the image
+and the unit, which each backend computes where it needs them (:mod:`mnistbench.reference.counter`).
 """
 
 from __future__ import annotations
@@ -107,6 +108,11 @@ def with_penalty(gradients: Parameters, parameters: Parameters, l2: float, image
     return Parameters([dW + l2 / images * W for dW, W in pairs], gradients.biases)
 
 
+def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+    """Return the order (images,) in which the batches of an epoch take the images."""
+    return np.random.default_rng((epoch, seed)).permutation(images)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What an iteration computes with.
@@ -143,7 +149,7 @@ class Batches:
         workload = self._workload
         epoch, batch = divmod(iteration, workload.iterations_per_epoch)
         if workload.recipe.batch_size is not None and self._order[0] != epoch:
-            self._order = epoch, counter.shuffled(workload.seed, epoch, workload.images)
+            self._order = epoch, epoch_order(workload.seed, epoch, workload.images)
         return self._order[1][batch * workload.batch_size : (batch + 1) * workload.batch_size]
 
     def __call__(self, iteration: int) -> Batch:

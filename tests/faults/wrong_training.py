@@ -295,38 +295,38 @@ class DropoutInPredictions(Steps):
 class OtherOrder(Steps):
     def batch(self, iteration: int) -> mlp.Batch:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(counter, "shuffled", self.shuffled)
+            patch.setattr(mlp, "epoch_order", self.order)
             return super().batch(iteration)
 
-    def shuffled(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+    def order(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
         raise NotImplementedError
 
 
-SHUFFLED = counter.shuffled
+ORDER = mlp.epoch_order
 
 
 @fault()
 class NotShuffled(OtherOrder):
-    def shuffled(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+    def order(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
         return np.arange(images)
 
 
 @fault()
 class ShuffledOnce(OtherOrder):
-    def shuffled(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
-        return SHUFFLED(seed, 0, images)
+    def order(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+        return ORDER(seed, 0, images)
 
 
 @fault()
 class ShuffledForTheNextEpoch(OtherOrder):
-    def shuffled(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
-        return SHUFFLED(seed, epoch + 1, images)
+    def order(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+        return ORDER(seed, epoch + 1, images)
 
 
 @fault()
 class ShuffledWithAnotherSeed(OtherOrder):
-    def shuffled(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
-        return SHUFFLED(seed + 1, epoch, images)
+    def order(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+        return ORDER(seed + 1, epoch, images)
 
 
 @fault()

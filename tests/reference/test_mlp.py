@@ -167,6 +167,22 @@ def test_the_batches_of_an_epoch_have_every_image_once(size: int, seed: int, epo
     assert len(places[-1]) == 37 - min(size, 37) * (per_epoch - 1)
 
 
+@given(st.integers(0, 2**100), st.integers(0, 20), st.integers(1, 300))
+def test_an_order_has_every_image_once_and_is_another_with_another_seed_or_epoch(
+    seed: int, epoch: int, images: int
+) -> None:
+    order = mlp.epoch_order(seed, epoch, images)
+    assert order.dtype == np.int64
+    assert sorted(order) == list(range(images))
+    if images > 50:
+        others = (seed + 1, epoch), (seed, epoch + 1), (seed + 2**32, epoch), (seed + 1, max(0, epoch - 1))
+        assert all((order != mlp.epoch_order(*other, images)).any() for other in others)
+
+
+def test_a_known_order() -> None:
+    assert mlp.epoch_order(seed=2**40 + 7, epoch=3, images=10).tolist() == [4, 8, 0, 7, 1, 9, 6, 2, 3, 5]
+
+
 def test_batches_are_shuffled_anew_and_come_in_whatever_order_they_are_asked_for() -> None:
     task = options.task(batch_size=16)
     every = batches(task)

@@ -1,11 +1,9 @@
 """Networks of any depth with every option of training, in JAX: the loss as it is written, its gradient by ``jax.grad``,
-and the iterations in one compiled loop, with the order of the images, the masks and the augmented images inside.
+and the iterations of an epoch in one compiled loop, with the masks and the augmented images inside.
 
 Images lie in rows and what is computed of them in columns, as in :mod:`mnistbench.backends.jax.classic`. Every batch
-has the
-same size: the last one of an epoch is filled up with images that do not count. What depends on an iteration's number
-other than through random words, the learning rate and the corrections of Adam's means, is computed on the host in
-float64.
+has the same size: the last one of an epoch is filled up with images that do not count. The host computes the order of
+an epoch's images and, in float64, an iteration's learning rate and the corrections of Adam's means.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from mnistbench.backends.base import Metrics
 from mnistbench.backends.jax import device, random
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
 from mnistbench.datasets import Dataset, Split
+from mnistbench.reference import mlp
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
@@ -52,24 +51,24 @@ class Data(NamedTuple):
         labels: (m,) int32.
         levels: (256,), the values of a byte in [0, 1].
         seed: (2,) uint32, the lowest word first.
+        order: (m,) int32, of the epoch of the iterations; None without batches.
     """
 
     images: Any
     labels: Any
     levels: Any
     seed: Any
+    order: Any = None
 
 
 class State(NamedTuple):
     """Where training is.
 
     Attributes:
-        order: (m,) int32, of the epoch of the last iteration.
         arrays: W1, b1, W2, b2, ...
         moments: for each moment of the optimizer a list of as many arrays.
     """
 
-    order: Any
     arrays: list[Any]
     moments: list[list[Any]]
 
@@ -112,13 +111,7 @@ def objective(arrays: list[Any], batch: Batch, workload: Workload) -> tuple[Any,
     return loss + l2 / (2 * workload.images) * sum((W * W).sum() for W in arrays[::2]), (loss, hits)
 
 
-def next_order(task: Task, data: Data, order: Any, iteration: Any) -> Any:
-    """The order of an iteration's epoch, from that of the iteration before."""
-    epoch, batch = jnp.divmod(iteration, task.workload.iterations_per_epoch)
-    return jax.lax.cond(batch == 0, lambda: random.shuffled(data.seed, epoch, task.workload.images), lambda: order)
-
-
-def next_batch(task: Task, data: Data, whole: Any, order: Any, iteration: Any) -> Batch:
+def next_batch(task: Task, data: Data, whole: Any, iteration: Any) -> Batch:
     """The batch of an iteration; ``whole`` is its X where that is the same in every one."""
     workload, recipe = task.workload, task.workload.recipe
     epoch, batch = jnp.divmod(iteration, workload.iterations_per_epoch)
@@ -126,7 +119,7 @@ def next_batch(task: Task, data: Data, whole: Any, order: Any, iteration: Any) -
         places, labels, count = jnp.arange(workload.images, dtype="int32"), data.labels, workload.images
     else:
         taken = batch * workload.batch_size + jnp.arange(workload.batch_size, dtype="int32")
-        places = order[jnp.minimum(taken, workload.images - 1)]
+        places = data.order[jnp.minimum(taken, workload.images - 1)]
         labels = jnp.where(taken < workload.images, data.labels[places], -1)
         count = (taken < workload.images).sum().astype(workload.dtype)
     X = whole
@@ -171,7 +164,7 @@ def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, m
 
 
 def train(task: Task, count: Any, first: Any, scalars: Any, state: State, data: Data) -> tuple[State, Any, Any]:
-    """The state after ``count`` iterations from the number ``first``, and the loss and hits of the last one's batch.
+    """The state after ``count`` iterations of one epoch, from the number ``first``; the last one's loss and hits.
 
     Args:
         scalars: (_ITERATIONS, 3), for each iteration the learning rate, the same corrected for Adam's first moment,
@@ -180,17 +173,15 @@ def train(task: Task, count: Any, first: Any, scalars: Any, state: State, data: 
     whole, recipe = whole_set(task, data), task.workload.recipe
 
     def iterate(i: Any, before: tuple[State, Any, Any]) -> tuple[State, Any, Any]:
-        (order, arrays, moments), _, _ = before
-        if recipe.batch_size is not None:
-            order = next_order(task, data, order, first + i)
-        batch = next_batch(task, data, whole, order, first + i)
+        (arrays, moments), _, _ = before
+        batch = next_batch(task, data, whole, first + i)
         gradients, (loss, hits) = jax.grad(objective, has_aux=True)(arrays, batch, task.workload)
         after = [
             moved(recipe.optimizer, place % 2 == 0, scalars[i], p, g, own)
             for place, (p, g, *own) in enumerate(zip(arrays, gradients, *moments, strict=True))
         ]
         arrays, *moments = map(list, zip(*after, strict=True))
-        return State(order, arrays, moments), loss, hits
+        return State(arrays, moments), loss, hits
 
     start = state, jnp.zeros((), task.workload.dtype), jnp.zeros((), "int32")
     return jax.lax.fori_loop(0, count, iterate, start)  # type: ignore[no-any-return]
@@ -198,10 +189,7 @@ def train(task: Task, count: Any, first: Any, scalars: Any, state: State, data: 
 
 def gradients(task: Task, iteration: Any, state: State, data: Data) -> Any:
     """The gradients of an iteration's objective."""
-    order = state.order
-    if task.workload.recipe.batch_size is not None:
-        order = next_order(task, data, order, iteration)
-    batch = next_batch(task, data, whole_set(task, data), order, iteration)
+    batch = next_batch(task, data, whole_set(task, data), iteration)
     return jax.grad(objective, has_aux=True)(state.arrays, batch, task.workload)[0]
 
 
@@ -239,7 +227,7 @@ class JaxMlpTrainer(DeviceTrainer):
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload, threads)
         self._programs = _programs(_task(workload, dataset.image_shape), device.alone(threads))
-        self._iteration = 0
+        self._epoch, self._iteration = -1, 0
         self._state: State
         words = [workload.seed & 0xFFFFFFFF, workload.seed >> 32 & 0xFFFFFFFF]
         with self._computing():
@@ -256,7 +244,7 @@ class JaxMlpTrainer(DeviceTrainer):
         end = self._iteration + iterations
         with self._computing():
             while self._iteration < end:
-                count = min(_ITERATIONS, end - self._iteration)
+                count = min(_ITERATIONS, end - self._iteration, self._enter_epoch())
                 scalars = self._scalars(self._iteration, count)
                 done = self._programs.train(count, self._iteration, scalars, self._state, self._data)
                 self._state, loss, hits = jax.block_until_ready(done)
@@ -265,6 +253,17 @@ class JaxMlpTrainer(DeviceTrainer):
         batch = (self._iteration - 1) % workload.iterations_per_epoch
         images = min(workload.batch_size, workload.images - batch * workload.batch_size)
         return Metrics(self._iteration - 1, float(loss), int(hits) / images)
+
+    def _enter_epoch(self) -> int:
+        """Place the order of the next iteration's epoch; return how many iterations can go on from it."""
+        workload, per_epoch = self._workload, self._workload.iterations_per_epoch
+        if workload.recipe.batch_size is None:
+            return _ITERATIONS
+        epoch, batch = divmod(self._iteration, per_epoch)
+        if epoch != self._epoch:
+            order = mlp.epoch_order(workload.seed, epoch, workload.images)
+            self._data, self._epoch = self._data._replace(order=self._placed(order, "int32")), epoch
+        return per_epoch - batch
 
     def _scalars(self, first: int, count: int) -> NDArray[Any]:
         """What :func:`train` is given of so many iterations."""
@@ -281,8 +280,7 @@ class JaxMlpTrainer(DeviceTrainer):
             zeros = [
                 [jnp.zeros_like(array) for array in arrays] for _ in range(self._workload.recipe.optimizer.moments)
             ]
-            order = self._placed(np.arange(self._workload.images), "int32")
-            self._state = State(order, arrays, zeros)
+            self._state = State(arrays, zeros)
         self._iteration = 0
 
     def parameters(self) -> Parameters:
@@ -290,6 +288,7 @@ class JaxMlpTrainer(DeviceTrainer):
 
     def gradients(self) -> Parameters:
         with self._computing():
+            self._enter_epoch()
             return _on_host(self._programs.gradients(self._iteration, self._state, self._data))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,13 +34,6 @@ def threefry(key: Any, first: Any, second: Any) -> tuple[Any, Any]:
 def key_of(seed: Any, purpose: int, epoch: Any) -> Any:
     """The key (2,) of one use in one epoch, of the seed's two words (2,)."""
     return jnp.stack(threefry(seed, np.uint32(purpose), epoch.astype("uint32")))
-
-
-def shuffled(seed: Any, epoch: Any, images: int) -> Any:
-    """The order (images,) int32 of an epoch."""
-    places = jnp.arange(images, dtype="int32")
-    words, _ = threefry(key_of(seed, counter.SHUFFLE, epoch), places.astype("uint32"), np.uint32(0))
-    return jax.lax.sort((words, places), num_keys=2)[1]
 
 
 def kept(seed: Any, epoch: Any, layer: int, places: Any, units: int, rate: float) -> Any:

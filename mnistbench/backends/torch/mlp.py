@@ -35,7 +35,7 @@ from mnistbench.backends.torch import device, random
 from mnistbench.backends.torch.device import DeviceTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.reference import counter
+from mnistbench.reference import counter, mlp
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
@@ -152,18 +152,16 @@ class TorchMlpTrainer(DeviceTrainer):
         self.reset(parameters)
 
     def _enter(self, epoch: int) -> None:
-        """Find the epoch's order, whose start follows its end up to whole batches, and its key schedules."""
+        """Place the epoch's order, whose start follows its end up to whole batches, and its key schedules."""
         seed, images, size = self._workload.seed, self._workload.images, self._workload.batch_size
         hidden = len(self._workload.network.hidden)
-        purposes = [counter.SHUFFLE, counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
+        purposes = [counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
         schedules = [random.schedule(seed, purpose, epoch) for purpose in purposes]
-        own = torch.tensor(schedules, dtype=torch.int32, device=self._device)
-        if self._workload.recipe.batch_size is None:
-            order = torch.arange(images, device=self._device)
-        else:
-            order = random.shuffled(own[0], images)
-        self._order = torch.cat((order, order[: self._workload.iterations_per_epoch * size - images]))
-        self._epoch, self._schedules = epoch, own[1:]
+        self._schedules = torch.tensor(schedules, dtype=torch.int32, device=self._device)
+        whole = self._workload.recipe.batch_size is None
+        order = np.arange(images) if whole else mlp.epoch_order(seed, epoch, images)
+        self._order = self._placed(np.resize(order, self._workload.iterations_per_epoch * size), "int64")
+        self._epoch = epoch
 
     def _batch(self, iteration: int) -> tuple[Any, Any, list[Any]]:
         """X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""

@@ -50,13 +50,6 @@ def _right(words: Any, bits: int) -> Any:
     return words >> bits & (1 << 32 - bits) - 1
 
 
-def shuffled(schedule: Any, images: int) -> Any:
-    """The order (images,) int64 of an epoch."""
-    places = torch.arange(images, dtype=torch.int32, device=schedule.device)
-    words, _ = threefry(schedule, places, torch.zeros_like(places[:1]))
-    return torch.sort(words + _SIGN, stable=True).indices
-
-
 def kept(schedule: Any, places: Any, units: int, rate: float) -> Any:
     """Which units of a hidden layer dropout keeps: (images, units); ``places`` (images,) int32."""
     pairs = torch.arange((units + 1) // 2, dtype=torch.int32, device=places.device)

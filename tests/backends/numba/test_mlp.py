@@ -169,13 +169,6 @@ def test_a_trainer_keeps_copies() -> None:
 # Random decisions.
 
 
-@pytest.mark.parametrize("images", [1, 2, 70, 5000])
-def test_shuffles_are_the_references(images: int) -> None:
-    order = np.empty(images, np.int64)
-    random.shuffle(np.array(counter.key(2**40 + 7, counter.SHUFFLE, 3), np.uint32), order)
-    np.testing.assert_array_equal(order, counter.shuffled(2**40 + 7, 3, images))
-
-
 @entry_point
 def _keep_all(
     key: NDArray[np.uint32], places: NDArray[np.int64], first: int, last: int, below: int, kept: NDArray[Any]

@@ -206,7 +206,7 @@ class StandIn(ModuleType):
         self._arrays: list[weakref.ref[_Array]] = []
         self.compute_capability = "90"
         self.blocks_at_once = 1  # on a multiprocessor
-        self.maximum, self.exp, self.log, self.stack, self.arange = np.maximum, np.exp, np.log, np.stack, np.arange
+        self.maximum, self.exp, self.log, self.stack = np.maximum, np.exp, np.log, np.stack
         self.zeros, self.ascontiguousarray = np.zeros, np.ascontiguousarray
         self.runtime = ModuleType("cupy.cuda.runtime")
         self.driver = ModuleType("cupy.cuda.driver")

@@ -19,7 +19,7 @@ extern "C" bool run(const char* name, int blocks, size_t shared_bytes, void** va
         found = true;
         emulation::launch_in_turn(blocks, THREADS, shared_bytes, [&] { call(kernel, values); });
     };
-    offer("shuffle_keys", shuffle_keys), offer("gather", gather), offer("augment", augment);
+    offer("gather", gather), offer("augment", augment);
     offer("activate", activate), offer("output_errors", output_errors);
     offer("gradients", gradients), offer("update", update);
     return found;
@@ -31,7 +31,7 @@ int main(int, char** arguments) {
     constexpr int HEIGHT = 5, WIDTH = 7, PIXELS = HEIGHT * WIDTH;
     std::vector<real> X(3 * PIXELS);
     std::vector<unsigned char> images(3 * PIXELS, 200);
-    std::vector<unsigned long long> order = {2, 0, 1};
+    std::vector<unsigned> order = {2, 0, 1};
     std::vector<int> turns(1024, 11585), rows(HEIGHT * HEIGHT, 9), columns(WIDTH * WIDTH, 9);
     emulation::launch_in_turn(3, THREADS, 16 * PIXELS - std::atoi(arguments[1]), [&] {
         augment(X.data(), images.data(), order.data(), HEIGHT, WIDTH, 1, 2, 3, 4, 3, 30000, turns.data(), turns.data(),

@@ -9,8 +9,8 @@
 //   ACTIVATION  RELU, LEAKY_RELU, TANH or SIGMOID; LEAK is the slope of the second below 0
 //   OPTIMIZER   GD, MOMENTUM, NESTEROV, RMSPROP, ADAM or ADAMW
 //
-// One row is one image: X (images, pixels), Z and A (images, units). `order` has, in its lower 32 bits, which image of
-// the training set each row is. No header is included, so the run-time compiler needs no include path.
+// One row is one image: X (images, pixels), Z and A (images, units). `order` has which image of the training set each
+// row is. No header is included, so the run-time compiler needs no include path.
 
 typedef REAL real;
 
@@ -52,20 +52,12 @@ __device__ __forceinline__ Words threefry(Words key, unsigned x, unsigned y) {
     return {x, y};
 }
 
-// What an epoch's order is sorted by: its word, then the place itself.
-extern "C" __global__ void __launch_bounds__(THREADS)
-shuffle_keys(unsigned long long* order, int images, unsigned key0, unsigned key1) {
-    const long long place = element();
-    if (place >= images) return;
-    order[place] = (unsigned long long)threefry({key0, key1}, place, 0).first << 32 | place;
-}
-
 // Inputs
 
 // X of the images as they are: a block an image.
 extern "C" __global__ void __launch_bounds__(THREADS)
-gather(real* X, const unsigned char* images, const unsigned long long* order, int pixels) {
-    const unsigned char* image = images + (long long)(unsigned)order[blockIdx.x] * pixels;
+gather(real* X, const unsigned char* images, const unsigned* order, int pixels) {
+    const unsigned char* image = images + (long long)order[blockIdx.x] * pixels;
     for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS)
         X[(long long)blockIdx.x * pixels + pixel] = (real)image[pixel] / 255;
 }
@@ -133,11 +125,11 @@ __device__ __forceinline__ int displacement(const int* row, int column, int widt
 
 // X of the images as they are in an epoch: a block an image. Where `bend` is not 0, four ints a pixel of shared memory.
 extern "C" __global__ void __launch_bounds__(THREADS)
-augment(real* X, const unsigned char* images, const unsigned long long* order, int height, int width, unsigned place0,
+augment(real* X, const unsigned char* images, const unsigned* order, int height, int width, unsigned place0,
         unsigned place1, unsigned elastic0, unsigned elastic1, int shift, int bend, const int* cosines,
         const int* sines, const int* smooth_rows, const int* smooth_columns) {
     const int pixels = height * width;
-    const unsigned place = (unsigned)order[blockIdx.x];
+    const unsigned place = order[blockIdx.x];
     const unsigned char* image = images + (long long)place * pixels;
     int* field = (int*)shared_memory();
     int* smoothed = field + 2 * pixels;
@@ -176,14 +168,14 @@ __device__ __forceinline__ real slope(real z, real a) {
 // way back, f'(Z + b) * M. The mask M is 0 where a unit's word is below `below`, else `scale`. A thread computes two
 // units, which share a counter; without dropout, where `below` is 0, there are no words, and `scale` is 1.
 extern "C" __global__ void __launch_bounds__(THREADS)
-activate(real* Z, real* A, const real* bias, const unsigned long long* order, int rows, int units, unsigned key0,
+activate(real* Z, real* A, const real* bias, const unsigned* order, int rows, int units, unsigned key0,
          unsigned key1, unsigned long long below, real scale) {
     const int pairs = (units + 1) / 2;
     const long long i = element();
     if (i >= (long long)rows * pairs) return;
     const int row = i / pairs, pair = i % pairs;
     Words words = {0, 0};
-    if (below) words = threefry({key0, key1}, (unsigned)order[row], pair);
+    if (below) words = threefry({key0, key1}, order[row], pair);
     for (int k = 0; k < 2; ++k) {
         const int unit = 2 * pair + k;
         if (unit >= units) return;
@@ -198,7 +190,7 @@ activate(real* Z, real* A, const real* bias, const unsigned long long* order, in
 // The last layer after its product Z: in its place softmax(Z + b) - Y; and for each image its loss, and whether its
 // label is the most probable class: metrics [loss or hit][image].
 extern "C" __global__ void __launch_bounds__(THREADS)
-output_errors(real* Z, const real* bias, const int* labels, const unsigned long long* order, double* metrics, int rows,
+output_errors(real* Z, const real* bias, const int* labels, const unsigned* order, double* metrics, int rows,
               int classes) {
     const long long row = element();
     if (row >= rows) return;
@@ -208,7 +200,7 @@ output_errors(real* Z, const real* bias, const int* labels, const unsigned long 
         z[c] += bias[c];
         if (z[c] > z[best]) best = c;  // the first of equals stays
     }
-    const int label = labels[(unsigned)order[row]];
+    const int label = labels[order[row]];
     const real largest = z[best], of_label = z[label];
     real sum = 0;
     for (int c = 0; c < classes; ++c) sum += z[c] = exp(z[c] - largest);

@@ -1,4 +1,4 @@
-"""The batches of a workload: which images, in which order, changed how, is all computed on the device."""
+"""The batches of a workload: gathered, and distorted, on the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mnistbench.backends.cupy.mlp.kernels import Kernels
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.reference import counter
+from mnistbench.reference import counter, mlp
 from mnistbench.reference.augmentation import tables
 from mnistbench.task.workload import Workload
 
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     Attributes:
         X: (m, pixels) in the workload's dtype; one row is one image.
-        order: (m,) uint64, whose lower 32 bits are the images' places in the training set.
+        order: (m,) uint32, the images' places in the training set.
     """
 
     X: Any
@@ -48,7 +48,7 @@ class Batches:
         self._epoch = -1
         self._keys: dict[int, Key] = {}
         self._images = cp.asarray(np.ascontiguousarray(dataset.train.images))
-        self._order = cp.arange(workload.images, dtype="uint64")
+        self._order = cp.asarray(np.arange(workload.images, dtype=np.uint32))
         self._X = cp.empty((workload.batch_size, self._pixels), workload.dtype)
         if workload.recipe.augmentation:
             self._prepare_augmentation(name, dataset.image_shape, shared_bytes)
@@ -100,9 +100,8 @@ class Batches:
     def _begin(self, epoch: int) -> None:
         self._epoch, self._keys = epoch, {}
         if self._workload.recipe.batch_size is not None:
-            images = self._workload.images
-            self._kernels.by_element("shuffle_keys", images, self._order, images, *self.key(counter.SHUFFLE))
-            self._order.sort()
+            order = mlp.epoch_order(self._workload.seed, epoch, self._workload.images)
+            self._order.set(order.astype(np.uint32))
 
     def _gather(self, batch: Batch) -> None:
         self._kernels.by_block("gather", len(batch.order), batch.X, self._images, batch.order, self._pixels)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.numba.simd.cache import entry_point, kernel
+from mnistbench.backends.numba.simd.cache import kernel
 from mnistbench.reference.counter import PARITY
 
 u32 = np.uint32
@@ -49,43 +49,6 @@ def threefry(key0: Any, key1: Any, x: Any, y: Any) -> tuple[Any, Any]:
     x, y = _four_rounds(x, y, 13, 15, 26, 6)
     x, y = u32(x + key2), u32(y + u32(key0 + u32(5)))
     return x, y
-
-
-_DIGIT = 11
-"""Bits of a digit of the radix sort: three of them are a word."""
-
-
-@entry_point
-def shuffle(key: NDArray[np.uint32], order: NDArray[np.int64]) -> None:
-    """Write :func:`mnistbench.reference.counter.shuffled` of the epoch with this key (2,) to ``order``.
-
-    The places are sorted by their words digit by digit, from the lowest; what is equal stays in order.
-    """
-    images = len(order)
-    words, other = np.empty(images, np.uint32), np.empty(images, np.uint32)
-    places, moved = np.empty(images, np.uint32), np.empty(images, np.uint32)
-    for place in range(images):
-        words[place], _ = threefry(key[0], key[1], u32(place), u32(0))
-        places[place] = place
-    starts = np.empty(1 << _DIGIT, np.int64)
-    for digit in range(3):
-        starts[:] = 0
-        for place in range(images):
-            starts[(words[place] >> u32(digit * _DIGIT)) & ((1 << _DIGIT) - 1)] += 1
-        total = 0
-        for value in range(len(starts)):
-            count = starts[value]
-            starts[value] = total
-            total += count
-        for place in range(images):
-            value = (words[place] >> u32(digit * _DIGIT)) & ((1 << _DIGIT) - 1)
-            other[starts[value]] = words[place]
-            moved[starts[value]] = places[place]
-            starts[value] += 1
-        words, other = other, words
-        places, moved = moved, places
-    for place in range(images):
-        order[place] = places[place]
 
 
 @kernel

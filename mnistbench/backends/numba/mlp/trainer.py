@@ -14,7 +14,6 @@ from threadpoolctl import ThreadpoolController
 from mnistbench import reference
 from mnistbench.backends.base import Metrics, Trainer
 from mnistbench.backends.numba.mlp.kernels import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
-from mnistbench.backends.numba.mlp.random import shuffle
 from mnistbench.backends.numba.mlp.updates import rule_of
 from mnistbench.backends.numba.mlp.warp import keys, scratch, warp
 from mnistbench.backends.numba.pixels import fraction_used
@@ -213,7 +212,7 @@ class NumbaMlpTrainer(Trainer):
             return
         seed, self._epoch = self._workload.seed, epoch
         if self._workload.recipe.batch_size is not None:
-            shuffle(np.array(counter.key(seed, counter.SHUFFLE, epoch), np.uint32), self._data.order)
+            self._data.order[:] = mlp.epoch_order(seed, epoch, self._workload.images)
         for layer in range(len(self._net.keys)):
             self._net.keys[layer] = counter.key(seed, counter.DROPOUT + layer, epoch)
         self._data.warp_keys[:] = keys(seed, epoch)
