@@ -148,14 +148,14 @@ def too_long(pace: Pace | None, workload: Workload, rounds: int, budget: float) 
     return f"would take about {words.seconds(expected)}, more than the {budget:g} s of a case (--budget)"
 
 
-def too_large(workload: Workload, available: int | None) -> str | None:
-    """Why a case would not fit the memory, or None; also where the system does not tell how much there is."""
+def too_large(workload: Workload, available: int) -> str | None:
+    """Why a case would not fit the memory, or None."""
     # The reference's images in float64 and a backend's copies are not held at the same time; the values of the
     # layers are: some eight arrays of them.
     values = max(_REFERENCE_BYTES, _COPIES * workload.itemsize) * workload.network.inputs
     layers = 8 * _REFERENCE_BYTES * sum(workload.network.sizes[1:])
     needed = workload.images * (workload.network.inputs + values + layers)
-    if available is None or needed <= available:
+    if needed <= available:
         return None
     return f"needs {words.size(needed)} to be compared and timed, and {words.size(available)} are free"
 

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mnistbench.threads import usable_cpus
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -39,27 +41,19 @@ def _raw_cpu_name() -> str:
     return platform.processor()
 
 
-def memory_gib() -> float | None:
-    """Return the physical memory in GiB, or None if unknown."""
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
+def memory_gib() -> float:
+    """Return the physical memory in GiB."""
+    total: int = psutil.virtual_memory().total
+    return round(total / 2**30, 1)
 
 
-def available_memory() -> int | None:
-    """Return the bytes that this process can still allocate without swapping, or None if unknown.
-
-    Known on Linux only, where the memory limit of a container counts too.
-    """
-    found = []
-    status = Path("/proc/meminfo")
-    if status.exists() and (line := re.search(r"^MemAvailable:\s*(\d+) kB", status.read_text(), re.MULTILINE)):
-        found.append(int(line.group(1)) * 1024)
+def available_memory() -> int:
+    """Return how many bytes this process can allocate without swapping, within the container's limit."""
+    available: int = psutil.virtual_memory().available
     limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
     with contextlib.suppress(OSError, ValueError):  # no such files, or the limit is "max"
-        found.append(max(0, int(limit.read_text()) - int(used.read_text())))
-    return min(found, default=None)
+        available = min(available, max(0, int(limit.read_text()) - int(used.read_text())))
+    return available
 
 
 @dataclass(frozen=True)

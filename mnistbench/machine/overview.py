@@ -26,10 +26,9 @@ def record(found: Limits) -> dict[str, Any]:
 def rows(found: Limits) -> Iterator[tuple[str, str, str]]:
     """Yield the table's rows (name, value, remark): the processor, memory and system, then every limit."""
     facts = machine.describe()
-    memory = facts["memory_gib"]
     yield "CPU", facts["cpu"], ""
     yield "cores", f"{facts['usable_cpus']} usable", f"the limits are those of {words.counted(found.threads, 'thread')}"
-    yield "memory", "not told" if memory is None else f"{memory} GiB", ""
+    yield "memory", f"{facts['memory_gib']} GiB", ""
     yield "system", f"{facts['system']} {facts['kernel']}", facts["architecture"]
     for cache in machine.caches():
         yield f"L{cache.level} cache", words.size(cache.bytes), f"for {words.counted(cache.shared_by, 'CPU')}"

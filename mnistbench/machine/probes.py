@@ -145,8 +145,7 @@ def places(threads: int) -> list[Place]:
         if (size := sizes.get(level, 0)) > 1.5 * nearer:
             found.append(Place(f"L{level}", size, (nearer + size) // 2))
             nearer = size
-    total = machine.memory_gib()
-    most = _LARGEST if total is None else min(_LARGEST, int(total * 2**30 / 8))
+    most = min(_LARGEST, int(machine.memory_gib() * 2**30 / 8))
     return [*found, Place("memory", None, min(most, max(1 << 26, 4 * nearer)))]
 
 
