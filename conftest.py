@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         threads.limit(config.getoption("--threads"))
         for name in config.getoption("--backend") or []:
-            registry.require(name)
+            registry.get_backend(name)
     except MnistbenchError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
     if "backend_name" in set(metafunc.fixturenames) - chosen:
         named = metafunc.config.getoption("--backend")
-        metafunc.parametrize("backend_name", [_backend(name) for name in named or registry.names()])
+        metafunc.parametrize("backend_name", [_backend(name) for name in named or registry.list_backends()])
     if "dtype" in set(metafunc.fixturenames) - chosen:
         metafunc.parametrize("dtype", metafunc.config.getoption("--dtype") or DTYPES)
 

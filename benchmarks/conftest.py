@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         threads.limit(config.getoption("--threads"))  # before a backend loads NumPy
         for name in config.getoption("--backend") or []:
-            registry.require(name).require(preset(config.getoption("--workload")))
+            registry.refuse_unsupported(registry.get_backend(name), preset(config.getoption("--workload")))
     except MnistbenchError as error:
         raise pytest.UsageError(str(error)) from error
     try:

@@ -25,7 +25,7 @@ part() {
     "$@" || failed+=("$name")
 }
 
-said=$("$python" -c 'import mnistbench.backends as backends; backends.require("cupy")' 2>&1) || {
+said=$("$python" -c 'import mnistbench.backends as backends; backends.get_backend("cupy")' 2>&1) || {
     tail -n 1 <<<"$said" >&2
     exit 2
 }
@@ -55,7 +55,7 @@ from mnistbench.task.workload import Network, Workload
 recipe = Recipe(l2=1, dropout=(0.5,), optimizer=Optimizer("adamw"), batch_size=2000, augmentation=Augmentation(2, 9, 34))
 for dtype in ("float32", "float64"):
     workload = Workload(Network((784, 31, 9, 10), "tanh"), 3000, dtype=dtype, recipe=recipe)
-    with backends.get("cupy").start(workload, data, Parameters.initial(workload.network, 0)) as trainer:
+    with backends.get_backend("cupy").start(workload, data, Parameters.initial(workload.network, 0)) as trainer:
         trainer.advance(4), trainer.gradients(), trainer.predict(data.dev.images)'
 PATH=$PATH:/usr/local/cuda/bin
 if command -v compute-sanitizer >/dev/null; then

@@ -171,14 +171,14 @@ def test_scaling(
     if case.axes == ("threads",) and registry.availability(backend_name).device != "CPU":
         leave_out("the host's threads do not compute")
     reference = trajectory(case.images, case.hidden)
-    backend = registry.get(backend_name)
+    backend = registry.get_backend(backend_name)
     try:
         backend.warm_up(workload, case.threads)
         trainer, loading = timed(lambda: backend.start(workload, reference.dataset, reference.fresh(), case.threads))
     except MnistbenchError as refusal:  # such as of a number of threads, or of memory that a device does not have
         pytest.skip(str(refusal))
     with trainer:
-        effective = trainer.describe()["threads"]
+        effective = trainer.describe().threads
         if case.axes == ("threads",) and effective != case.threads:
             leave_out(f"uses {effective} threads where {case.threads} are asked for")
         agreement = compare(trainer, backend_name, dtype, reference)

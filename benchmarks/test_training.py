@@ -54,8 +54,8 @@ def test_training(
     pytestconfig: pytest.Config,
 ) -> None:
     workload, threads = task.with_dtype(dtype), pytestconfig.getoption("--threads")
-    backend = registry.get(backend_name)
-    if option := backend.missing(workload):  # one that was named is refused before anything runs
+    backend = registry.get_backend(backend_name)
+    if option := backend.unsupported(workload):  # one that was named is refused before anything runs
         pytest.skip(f"{backend_name} does not implement {option}")
     start = cold.measure(backend_name, workload, threads)
     backend.warm_up(workload, threads)
@@ -64,7 +64,7 @@ def test_training(
         fitting = int(_SECONDS / _settle(trainer, workload))
         rounds = pytestconfig.getoption("--rounds") or max(_FEWEST, min(_MOST, fitting))
         # What pytest-benchmark compares with earlier runs must be the same in all of this.
-        benchmark.name = storage.case_name(workload, backend_name, trainer.describe()["threads"])
+        benchmark.name = storage.case_name(workload, backend_name, trainer.describe().threads)
         benchmark.fullname = storage.full_name(benchmark.name)
         benchmark.group = dtype
         metrics = benchmark.pedantic(  # type: ignore[no-untyped-call]

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnistbench.agreement import verify as verify
-    from mnistbench.backends import Availability
+    from mnistbench.backends import get_backend as get_backend
+    from mnistbench.backends import list_backends as list_backends
     from mnistbench.comparison import compare as compare
     from mnistbench.datasets import Dataset as Dataset
     from mnistbench.datasets import Split as Split
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from mnistbench.training.result import Progress as Progress
     from mnistbench.training.result import TrainingResult as TrainingResult
 
-    def backends() -> dict[str, Availability]:
-        """Every registered backend's name, and whether it can run here (see :mod:`mnistbench.backends`)."""
-
 
 __version__ = "0.1.0"
 
@@ -60,6 +58,8 @@ _HOME = {
     "Workload": "task.workload",
     "compare": "comparison",
     "cross_validate": "training.crossval",
+    "get_backend": "backends",
+    "list_backends": "backends",
     "load_data": "datasets",
     "load_images": "datasets",
     "load_model": "reference.parameters",
@@ -69,12 +69,10 @@ _HOME = {
     "verify": "agreement",
 }
 
-__all__ = [*_HOME, "__version__", "backends"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "backends":
-        return importlib.import_module("mnistbench.backends")
     if name not in _HOME:
         raise AttributeError(f"module 'mnistbench' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"mnistbench.{_HOME[name]}"), name)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -51,8 +50,8 @@ def test_importing_loads_no_array_library(module: str) -> None:
 @pytest.mark.process
 def test_the_list_of_backends_is_known_without_loading_any() -> None:
     program = (
-        "import sys, mnistbench.backends as registry; print(*registry.names()); print('numpy' in sys.modules);"
-        "registry.get('numpy'); print('numpy' in sys.modules, 'numba' in sys.modules)"
+        "import sys, mnistbench.backends as registry; print(*registry.list_backends()); print('numpy' in sys.modules);"
+        "registry.get_backend('numpy'); print('numpy' in sys.modules, 'numba' in sys.modules)"
     )
     run = python("-c", program)
     assert run.stdout.splitlines()[0].split()[:4] == ["numpy", "numba", "numba-plain", "cupy"], run.stderr
@@ -71,8 +70,8 @@ def test_every_public_name_resolves(name: str) -> None:
 @pytest.mark.process
 def test_public_names_are_unique_and_can_be_imported_at_once() -> None:
     assert len(set(mnistbench.__all__)) == len(mnistbench.__all__)
-    run = python("-c", "from mnistbench import *; print(load_data.__name__, Workload.__name__, backends.__name__)")
-    assert run.stdout.split() == ["load_data", "Workload", "mnistbench.backends"], run.stderr
+    run = python("-c", "from mnistbench import *; print(load_data.__name__, Workload.__name__, get_backend.__name__)")
+    assert run.stdout.split() == ["load_data", "Workload", "get_backend"], run.stderr
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
@@ -80,81 +79,23 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
         _ = mnistbench.lod_data
 
 
-@pytest.mark.process
-@pytest.mark.parametrize(
-    "first", ["import mnistbench", "import mnistbench.backends", "from mnistbench import backends"]
-)
-def test_backends_is_a_function_and_a_module(first: str) -> None:
-    program = f"{first}; import mnistbench as m; print(*m.backends()); print(m.backends.get('numpy').name)"
-    run = python("-c", program)
-    assert run.returncode == 0, run.stderr
-    listed, name = run.stdout.splitlines()
-    assert {"numpy", "numba", "numba-plain", "cupy"} <= set(listed.split())
-    assert name == "numpy"
-
-
-def test_backends_tells_availability_by_name() -> None:
-    found = mnistbench.backends()
-    assert found["numpy"].usable
-    assert isinstance(mnistbench.backends, ModuleType)
-
-
 # A backend from another package
 
 TINY = """
-import numpy as np
-
-from mnistbench import Parameters, reference
-from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.backends.base import Availability, Backend, Description
+from mnistbench.backends.numpy import NumpyTrainer
 
 
-class TinyTrainer(Trainer):
-    def __init__(self, workload, dataset, parameters):
-        self.workload = workload
-        self.X = reference.scale_images(dataset.train.images, workload.dtype)
-        self.Y = dataset.train.labels
-        self.reset(parameters)
-
-    def _backward(self):
-        Z1, A1, Z2, A2 = reference.forward_prop(*self.arrays, self.X)
-        return Z2, reference.backward_prop(Z1, A1, Z2, A2, self.arrays[0], self.arrays[2], self.X, self.Y)
-
-    def advance(self, iterations):
-        for _ in range(iterations):
-            Z2, gradients = self._backward()
-            self.arrays = reference.update_params(*self.arrays, *gradients, self.workload.learning_rate)
-        self.iteration += iterations
-        hits = reference.get_accuracy(reference.get_predictions(Z2), self.Y)
-        return Metrics(self.iteration - 1, reference.cross_entropy(Z2, self.Y), hits)
-
-    def reset(self, parameters):
-        self.arrays = [array for _, array in parameters.astype(self.workload.dtype).named()]
-        self.iteration = 0
-
-    def parameters(self):
-        W1, b1, W2, b2 = (array.copy() for array in self.arrays)
-        return Parameters([W1, W2], [b1, b2])
-
-    def gradients(self):
-        dW1, db1, dW2, db2 = self._backward()[1]
-        return Parameters([dW1, dW2], [db1, db2])
-
-    def predict(self, images):
-        return reference.make_predictions(reference.scale_images(images), *self.arrays)
-
+class TinyTrainer(NumpyTrainer):
     def describe(self):
-        return {"device": "abacus", "threads": 1, "versions": {"tiny": "1"}, "kernel": "beads", "skips": None}
+        return Description("abacus", 1, {"tiny": "1"}, "beads")
 
 
 class TinyBackend(Backend):
     name = "tiny"
 
-    def availability(self):
-        return Availability(usable=True, version="1", device="abacus")
-
-    def start(self, workload, dataset, parameters, threads=None):
-        self.require(workload)
-        return TinyTrainer(workload, dataset, parameters)
+    def load(self, workload, dataset, parameters, threads):
+        return TinyTrainer(workload, dataset, parameters, threads)
 
 
 class AsleepBackend(TinyBackend):
@@ -188,7 +129,7 @@ def test_a_backend_of_another_package_is_listed(others: Path) -> None:
     run = python("-m", "mnistbench", "backends", path=others)
     assert run.returncode == 0, run.stderr
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()}
-    assert rows["tiny"] == ["yes", "1", "abacus"]
+    assert rows["tiny"] == ["yes", "CPU"]
     assert rows["broken"][0] == "no"
     assert rows["numpy"][-1] == "CPU"  # a name of this package cannot be taken
     assert rows["asleep"][0] == "no"
@@ -222,6 +163,13 @@ def test_a_backend_of_another_package_that_cannot_run_is_one_line(others: Path) 
     assert run.returncode == 2
     assert run.stderr == "mnistbench: backend asleep is unavailable: the abacus is in its box; take it out\n"
     assert run.stdout == ""
+
+
+def test_a_backend_of_another_package_does_the_classic_unless_it_says_more(others: Path) -> None:
+    run = python("-m", "mnistbench", "train", "--backend", "tiny", "--hidden", "4,4", path=others)
+    assert run.returncode == 2
+    assert run.stderr.startswith("mnistbench: backend tiny does not implement 2 hidden layers; use --backend numpy or ")
+    assert len(run.stderr.splitlines()) == 1
 
 
 @pytest.mark.process

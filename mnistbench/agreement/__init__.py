@@ -121,11 +121,13 @@ def verify(
         OptionError: If there is no such preset.
     """
     task = preset(workload, "float64", seed)
-    chosen = [registry.require(name) for name in (registry.available() if backends is None else backends)]
+    chosen = [
+        registry.get_backend(name) for name in (registry.list_backends(usable=True) if backends is None else backends)
+    ]
     if backends is None:
-        chosen = [backend for backend in chosen if backend.missing(task) is None]
+        chosen = [backend for backend in chosen if backend.unsupported(task) is None]
     for backend in chosen:
-        backend.require(task)
+        registry.refuse_unsupported(backend, task)
     dataset = load_images(task.images, seed)
     trajectory = Trajectory(task, dataset)
     outcomes = []
@@ -167,21 +169,21 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, grad
     for state in trajectory.states:
         while done < state.iteration:
             step = min(every, state.iteration - done)
-            agreement.history.append(trainer.advance(step))
             done += step
+            agreement.history.append((done - 1, trainer.advance(step)))
         own = trainer.parameters()
         yield from _parameter_checks(own, state, dtype, trajectory)
         if state.iteration in gradient_stops:
             yield from _gradient_checks(trainer.gradients(), own, state.iteration, trajectory, dtype)
         test = trajectory.dataset.test
-        if test is not None and trajectory.workload.beyond_classic:
+        if test is not None and not trajectory.workload.is_classic:
             wrong = trainer.predict(test.images) != test.labels
             agreement.errors.append((state.iteration, float(np.mean(wrong))))
         if state is trajectory.states[-1]:
             yield from _prediction_checks(trainer, state, dtype, trajectory)
         # The metrics of iteration k describe the parameters after k updates; the iteration then makes one more.
         metrics = trainer.advance(1)
-        agreement.history.append(metrics)
+        agreement.history.append((state.iteration, metrics))
         done = state.iteration + 1
         yield from _metrics_checks(metrics, state, dtype, trajectory)
     yield from same("initial copy", handed_out, given.astype(dtype))
@@ -195,7 +197,6 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, grad
 
 
 def _metrics_checks(metrics: Metrics, state: State, dtype: str, trajectory: Trajectory) -> Iterator[Check]:
-    yield whole_number("iteration", state.iteration, metrics.iteration, state.iteration)
     eps = float(np.finfo(dtype).eps)
     tolerance = growth(trajectory.workload.batch_size) * rounding.K * eps * (state.logit_size + state.loss)
     if state.iteration > 0:

@@ -46,7 +46,7 @@ class Agreement:
         backend: Name of the backend.
         dtype: Dtype of the training.
         checks: Every comparison made, in order.
-        history: The backend's metrics at about fifty iterations.
+        history: (iteration, metrics) of about fifty iterations.
         errors: (iteration, fraction of test images misclassified) at each checkpoint; empty on classic workloads and
             without test images.
         failure: Reason why the comparison could not be finished, or None.
@@ -55,7 +55,7 @@ class Agreement:
     backend: str
     dtype: str
     checks: list[Check] = field(default_factory=list)
-    history: list[Metrics] = field(default_factory=list)
+    history: list[tuple[int, Metrics]] = field(default_factory=list)
     errors: list[tuple[int, float]] = field(default_factory=list)
     failure: str | None = None
 

@@ -48,7 +48,7 @@ def switching(workload: Workload, eps: float) -> float:
 
     Return 0 for a workload that is not classic: its twins switch units too.
     """
-    if workload.beyond_classic:
+    if not workload.is_classic:
         return 0.0
     expected = workload.iterations * workload.images * sum(workload.network.hidden) * eps
     allowed = 0 if expected <= 1e-3 else 1 if expected <= 0.05 else 3
@@ -97,7 +97,7 @@ class Trajectory:
         On the preset "classic" after 500 updates this is 1.2e-4 in float32 and 1.8e-13 in float64; on "wide" after 461
         it is 0.45 and 2e-12.
         """
-        if self.workload.beyond_classic is None:
+        if self.workload.is_classic:
             return self.formula(iteration, dtype)
         (state,) = (state for state in self.states if state.iteration == iteration)
         sizes = [float(np.abs(array).max()) for _, array in state.parameters.named()]
@@ -111,13 +111,13 @@ class Trajectory:
 
     def spread(self, iteration: int, dtype: str) -> Spread:
         """Compute the twins' part of every tolerance, at a checkpoint or before the last update; 0 if classic."""
-        if self.workload.beyond_classic is None:
+        if self.workload.is_classic:
             return Spread((0.0,) * 2 * len(self.initial.weights), 0.0, 0.0)
         return self.twins(dtype).spreads[iteration] * ALLOWED
 
     def spread_of_margins(self, split: Split, expected: Array, dtype: str) -> float:
         """Compute the twins' part of the tolerance of a split's final margins ``expected``; 0 if classic."""
-        if self.workload.beyond_classic is None:
+        if self.workload.is_classic:
             return 0.0
         return ALLOWED * self.twins(dtype).margin(split, expected, self.workload.network.activation)
 

@@ -3,35 +3,35 @@
 Importing this package loads no backend library, so that a backend costs nothing until it is asked for. Another
 package adds a backend by an entry point in the group ``mnistbench.backends``, whose name is the backend's and whose
 value is ``module:Class``.
-
-The module is also a function: ``mnistbench.backends()`` says of every backend whether it can run here.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import sys
 import time
 from functools import cache
 from importlib.metadata import entry_points
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
-from mnistbench.exceptions import BackendUnavailable, UnknownBackend
+from mnistbench.backends.base import Availability, Backend, Description, Metrics, Trainer
+from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
+
+if TYPE_CHECKING:
+    from mnistbench.task.workload import Workload
 
 __all__ = [
     "Availability",
     "Backend",
+    "Description",
     "Metrics",
     "Trainer",
     "availability",
-    "available",
-    "get",
+    "get_backend",
     "import_seconds",
-    "names",
+    "list_backends",
     "probe_seconds",
-    "require",
+    "refuse_unsupported",
 ]
 
 # In the order of tables and charts: from what everybody has to what few have.
@@ -54,7 +54,6 @@ _INSTALL = {
     "torch": "pip install 'mnistbench[torch]'",
 }
 
-
 _import_seconds: dict[str, float] = {}
 _probe_seconds: dict[str, float] = {}
 
@@ -66,14 +65,9 @@ def _registered() -> dict[str, str]:
     return _BUILT_IN | {name: value for name, value in others.items() if name not in _BUILT_IN}
 
 
-def names() -> list[str]:
-    """The names of all registered backends, usable here or not."""
-    return list(_registered())
-
-
 @cache
-def get(name: str) -> Backend:
-    """The backend of that name; its library is loaded by the first call.
+def _imported(name: str) -> Backend:
+    """The backend of that name, usable or not; the first call loads its library.
 
     Raises:
         UnknownBackend: there is none of that name.
@@ -99,29 +93,36 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"
 
 
-def import_seconds(name: str) -> float:
-    """What the first :func:`get` of that backend took in this process: its libraries, as far as they were not loaded.
+def get_backend(name: str) -> Backend:
+    """Return the backend of that name, which can run here.
 
     Raises:
-        UnknownBackend, BackendUnavailable: as :func:`get`.
+        UnknownBackend: there is none of that name.
+        BackendUnavailable: it cannot run here.
     """
-    get(name)
-    return _import_seconds[name]
+    found = availability(name)
+    if not found.usable:
+        raise BackendUnavailable(name, found.reason or "it is not usable here", found.fix)
+    return _imported(name)
 
 
-def probe_seconds(name: str) -> float:
-    """What the first :func:`availability` of that backend took in this process, which may create a device's context."""
-    return _probe_seconds.get(name, 0.0)
+def list_backends(*, usable: bool = False) -> list[str]:
+    """Return the names of all registered backends, in the order of tables and charts.
+
+    Args:
+        usable: only those that can run here, which loads every installed backend library.
+    """
+    return [name for name in _registered() if not usable or availability(name).usable]
 
 
 def availability(name: str) -> Availability:
-    """Whether the backend of that name can run here; its library is loaded if it is installed.
+    """Say whether the backend of that name can run here; its library is loaded if it is installed.
 
     Raises:
         UnknownBackend: there is none of that name.
     """
     try:
-        backend = get(name)
+        backend = _imported(name)
         start = time.perf_counter()
         found = backend.availability()
         _probe_seconds.setdefault(name, time.perf_counter() - start)
@@ -134,30 +135,29 @@ def availability(name: str) -> Availability:
     return found
 
 
-def available() -> list[str]:
-    """The names of the backends that can run here, in order. Loads every installed backend library."""
-    return [name for name in names() if availability(name).usable]
-
-
-def require(name: str) -> Backend:
-    """The backend of that name, which can run here.
+def refuse_unsupported(backend: Backend, workload: Workload) -> None:
+    """Refuse a workload that a backend does not implement.
 
     Raises:
-        UnknownBackend: there is none of that name.
-        BackendUnavailable: it cannot run here.
+        UnsupportedWorkload: naming the option and the backends that do implement it.
     """
-    found = availability(name)
-    if not found.usable:
-        raise BackendUnavailable(name, found.reason or "it is not usable here", found.fix)
-    return get(name)
+    if (option := backend.unsupported(workload)) is None:
+        return
+    others = [name for name in list_backends(usable=True) if _imported(name).unsupported(workload) is None]
+    by_whom = f"use --backend {' or '.join(others)}" if others else "no backend does"
+    raise UnsupportedWorkload(f"backend {backend.name} does not implement {option}; {by_whom}")
 
 
-class _CallableModule(ModuleType):
-    """A package and a function of one name: ``mnistbench.backends.get`` and ``mnistbench.backends()``."""
+def import_seconds(name: str) -> float:
+    """Return how long loading the backend took in this process: its libraries, as far as they were not loaded.
 
-    def __call__(self) -> dict[str, Availability]:
-        """Every registered backend's name, and whether it can run here."""
-        return {name: availability(name) for name in names()}
+    Raises:
+        UnknownBackend, BackendUnavailable: it cannot be loaded.
+    """
+    _imported(name)
+    return _import_seconds[name]
 
 
-sys.modules[__name__].__class__ = _CallableModule
+def probe_seconds(name: str) -> float:
+    """Return how long the first :func:`availability` of the backend took, which may create a device's context."""
+    return _probe_seconds.get(name, 0.0)

@@ -1,4 +1,4 @@
-"""The interface of a backend: load a workload once, run many iterations, bring little back.
+"""The contract of a backend: load a workload once, run many iterations, bring little back.
 
 To add a backend, subclass :class:`Backend` and :class:`Trainer` in a module of their own, which imports the library
 it is made with at its top, and register it (see :mod:`mnistbench.backends`). The module is imported when somebody
@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
-from mnistbench.exceptions import UnsupportedWorkload
+import mnistbench.backends as registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +29,10 @@ class Availability:
 
     Attributes:
         usable: whether :meth:`Backend.start` will work.
-        version: of its library, where that is installed.
-        device: what it would run on, in words.
-        reason: where it is not usable, why.
-        fix: and what to do about it.
+        version: version of its library, where that is installed.
+        device: name of the device it would run on.
+        reason: why it is not usable, if it is not.
+        fix: what to do about that.
     """
 
     usable: bool
@@ -47,23 +47,52 @@ class Metrics:
     """What an iteration's own forward pass shows: the state before that iteration's update.
 
     Attributes:
-        iteration: counted from 0 since the last reset.
-        loss: mean cross-entropy of the iteration's images, which are all training images or a batch of them, as
-            augmentation and dropout have them in this iteration.
+        loss: mean cross-entropy of the iteration's images, which are all training images or a batch of them, after
+            augmentation and with dropout.
         accuracy: fraction of those images whose most probable class is their label.
     """
 
-    iteration: int
     loss: float
     accuracy: float
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a trainer runs on and how. All values can be written as JSON.
+
+    Attributes:
+        device: name of the device, "CPU" for the host.
+        threads: threads in effect on the host.
+        versions: library name to version.
+        kernel: the way of computing, in words.
+        skips: work of the dense computation that is left out because its result is known exactly, in words.
+        bytes_read: bytes of image data, as the backend stores them, that one iteration reads; None if unknown. It is
+            a count and no measurement: every pass over the images counts in full, wherever its bytes then come from.
+        gpu: measured facts of a GPU, such as its clocks and memory.
+    """
+
+    device: str
+    threads: int
+    versions: dict[str, str]
+    kernel: str = ""
+    skips: str | None = None
+    bytes_read: int | None = None
+    gpu: dict[str, Any] | None = None
+
+
 class Trainer(ABC):
-    """One workload loaded on one backend's device. A context manager; leaving it frees the device."""
+    """One workload loaded on one backend's device. A context manager; leaving it frees the device.
+
+    Attributes:
+        workload: what is computed.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
 
     @abstractmethod
     def advance(self, iterations: int) -> Metrics:
-        """Run that many iterations (at least 1) and return when the device has finished them.
+        """Run ``iterations`` iterations (at least 1) and return when the device has finished them.
 
         Returns:
             the metrics of the last iteration run.
@@ -75,25 +104,27 @@ class Trainer(ABC):
 
     @abstractmethod
     def parameters(self) -> Parameters:
-        """The current parameters: copies on the host, in the workload's dtype."""
+        """Copy the current parameters to the host, in the workload's dtype."""
 
     @abstractmethod
     def gradients(self) -> Parameters:
-        """What the next iteration's optimizer is given, at the current parameters, which stay as they are: the
-        gradients of its images' loss, and of the penalty of L2. Copies on the host."""
+        """Compute the gradients that the next iteration would use, those of the penalty of L2 included.
 
-    @abstractmethod
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The most probable class, (k,), of each of the images (k, inputs) under the current parameters."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """What is running, as JSON values. Every backend gives ``device`` (words), ``threads`` (in effect on the
-        host), ``versions`` (library name to version), ``kernel`` (words), ``skips`` (which work of the dense
-        computation is left out because its result is known exactly, in words, or None) and ``bytes_read``: the bytes
-        of image data, as this backend stores them, that one iteration reads, or None if that is not known. It is a
-        count and no measurement: every pass over the images counts in full, wherever its bytes then come from.
+        Changes nothing. Returns copies on the host.
         """
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """Say what is running."""
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the most probable class, (k,), of each of the images (k, inputs) under the current parameters.
+
+        By default the host computes it, with NumPy.
+        """
+        from mnistbench.reference import evaluation  # which loads NumPy
+
+        return evaluation.predict(self.parameters(), images, self.workload.network.activation)
 
     def close(self) -> None:  # noqa: B027 - most backends leave freeing to the garbage collector
         """Free the device. The trainer cannot be used afterwards."""
@@ -113,9 +144,12 @@ class Backend(ABC):
     name: ClassVar[str]
     """What it is called in flags, tables and charts."""
 
-    @abstractmethod
     def availability(self) -> Availability:
-        """Whether the backend can run here, on what, and if not, why and what to do."""
+        """Say whether the backend can run here, on what, and if not, why and what to do.
+
+        By default it can, on the CPU: its module could be imported.
+        """
+        return Availability(usable=True, device="CPU")
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:  # noqa: B027
         """Pay what a process pays once before its first such workload: a device context, compiled kernels.
@@ -124,28 +158,14 @@ class Backend(ABC):
         first iteration, and is measured there.
         """
 
-    def missing(self, workload: Workload) -> str | None:
-        """The first option of ``workload`` that this backend does not implement, in words, or None.
+    def unsupported(self, workload: Workload) -> str | None:
+        """Name the first option of ``workload`` that this backend does not implement; None if it implements all.
 
-        By default everything beyond the classic, see :attr:`Workload.beyond_classic`.
+        By default a backend implements the classic only.
         """
-        return workload.beyond_classic
+        return mlp_option(workload)
 
-    def require(self, workload: Workload) -> None:
-        """Refuse a workload that this backend does not implement.
-
-        Raises:
-            UnsupportedWorkload: naming the option and the backends that do implement it.
-        """
-        if (option := self.missing(workload)) is None:
-            return
-        import mnistbench.backends as registry  # which imports this module
-
-        others = [name for name in registry.available() if registry.get(name).missing(workload) is None]
-        by_whom = f"use --backend {' or '.join(others)}" if others else "no backend does"
-        raise UnsupportedWorkload(f"backend {self.name} does not implement {option}; {by_whom}")
-
-    @abstractmethod
+    @final
     def start(
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
     ) -> Trainer:
@@ -156,9 +176,34 @@ class Backend(ABC):
                 is random in training.
             dataset: its training images and labels are what is trained on.
             parameters: the initial values, in any float dtype; rounded to the workload's.
-            threads: how many threads of the host to use; None for as many as the process is allowed.
+            threads: threads of the host to use; None for as many as the process is allowed.
 
         Raises:
             UnsupportedWorkload: an option that this backend does not implement.
             BackendUnavailable: the library or its device is missing, or is out of memory.
         """
+        registry.refuse_unsupported(self, workload)
+        return self.load(workload, dataset, parameters, threads)
+
+    @abstractmethod
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
+        """Do what :meth:`start` promises, for a workload that the backend implements.
+
+        A trainer's class whose constructor takes these arguments can stand here as ``staticmethod(ItsTrainer)``.
+        """
+
+
+def mlp_option(workload: Workload) -> str | None:
+    """Name the first option that makes a workload more than the classic; None if it is the classic in any size."""
+    recipe, layers = workload.recipe, len(workload.network.hidden)
+    found = {
+        f"{layers} hidden layers": layers != 1,
+        f"the activation {workload.network.activation}": workload.network.activation != "relu",
+        f"the optimizer {recipe.optimizer.name}": recipe.optimizer.name != "gd",
+        "batches": recipe.batch_size is not None,
+        "dropout": any(recipe.dropout),
+        "L2 regularisation": recipe.l2 > 0,
+        f"the schedule {recipe.schedule.name}": recipe.schedule.name != "constant",
+        "augmentation": bool(recipe.augmentation),
+    }
+    return next((words for words, needed in found.items() if needed), None)

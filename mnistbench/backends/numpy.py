@@ -1,5 +1,5 @@
-"""The reference's own functions, float64 as they stand, or float32: on all images at once, or, for what goes beyond the
-classic, those of :mod:`mnistbench.reference.mlp` on each iteration's batch.
+"""The reference's own functions, in float64 or float32: the tutorial's on all images at once, or those of
+:mod:`mnistbench.reference.mlp` on each iteration's batch.
 
 NumPy hands the matrix products to a BLAS library, which runs them on several threads; everything else is a pass
 over an array on one.
@@ -10,14 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from mnistbench import reference
-from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.backends.base import Availability, Backend, Description, Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference import mlp
 from mnistbench.reference.parameters import Array, Parameters
@@ -26,10 +25,6 @@ from mnistbench.threads import resolve
 
 # BLAS has one limit for the whole process: trainers that set it take turns, or one would restore another's.
 _LIMIT = threading.Lock()
-
-
-# Images to predict at a time: bounds the memory that a wide network's activations need.
-_PREDICT_IMAGES = 8_192
 
 
 class _Blas:
@@ -49,33 +44,43 @@ class _Blas:
         ):
             yield
 
-    def describe(self) -> dict[str, Any]:
-        """The fields of a trainer's description that do not depend on what it holds."""
+    def describe(self, bytes_read: int) -> Description:
+        """Describe a trainer whose iterations read that many bytes of image data."""
         with self.computing():
             pools = self._controller.info()
         # Others, such as SciPy's, compute nothing here.
         pools = [pool for pool in pools if "numpy" in pool["filepath"]] or pools
         kernels = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in pools]
-        return {
-            "device": "CPU",
+        return Description(
+            device="CPU",
             # Apple's Accelerate, which does not tell, uses what it likes.
-            "threads": max((pool["num_threads"] for pool in pools), default=resolve(self._threads)),
-            "versions": {"numpy": np.__version__},
-            "kernel": f"BLAS {', '.join(kernels) or 'unknown'}".strip(),
-            "skips": None,
-        }
+            threads=max((pool["num_threads"] for pool in pools), default=resolve(self._threads)),
+            versions={"numpy": np.__version__},
+            kernel=f"BLAS {', '.join(kernels) or 'unknown'}".strip(),
+            bytes_read=bytes_read,
+        )
 
 
-class NumpyTrainer(Trainer):
+class _BlasTrainer(Trainer):
+    """A trainer whose work is done on the threads asked for."""
+
+    def __init__(self, workload: Workload, threads: int | None) -> None:
+        super().__init__(workload)
+        self._blas = _Blas(threads)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        with self._blas.computing():
+            return super().predict(images)
+
+
+class NumpyTrainer(_BlasTrainer):
     """Holds X (n, m) in the workload's dtype and the four parameter arrays."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
-        self._workload = workload
-        self._blas = _Blas(threads)
+        super().__init__(workload, threads)
         self._X = reference.scale_images(dataset.train.images, workload.dtype)
         self._Y = dataset.train.labels
         self._arrays: tuple[Array, Array, Array, Array]
-        self._iteration = 0
         self.reset(parameters)
 
     def advance(self, iterations: int) -> Metrics:
@@ -84,45 +89,34 @@ class NumpyTrainer(Trainer):
                 W1, _b1, W2, _b2 = self._arrays
                 Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
                 gradients = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y)
-                self._arrays = reference.update_params(*self._arrays, *gradients, self._workload.learning_rate)
-            self._iteration += iterations
+                self._arrays = reference.update_params(*self._arrays, *gradients, self.workload.learning_rate)
             return Metrics(
-                iteration=self._iteration - 1,
                 loss=reference.cross_entropy(Z2, self._Y),
                 accuracy=reference.get_accuracy(reference.get_predictions(A2), self._Y),
             )
 
     def reset(self, parameters: Parameters) -> None:
-        own = parameters.astype(self._workload.dtype)
+        own = parameters.astype(self.workload.dtype)
         self._arrays = own.weights[0], own.biases[0], own.weights[1], own.biases[1]
-        self._iteration = 0
 
     def parameters(self) -> Parameters:
-        W1, b1, W2, b2 = (array.copy() for array in self._arrays)
-        return Parameters([W1, W2], [b1, b2])
+        return Parameters.from_arrays(array.copy() for array in self._arrays)
 
     def gradients(self) -> Parameters:
         W1, _b1, W2, _b2 = self._arrays
         with self._blas.computing():
             Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
-            dW1, db1, dW2, db2 = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y)
-        return Parameters([dW1, dW2], [db1, db2])
+            return Parameters.from_arrays(reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y))
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        X = reference.scale_images(images, self._workload.dtype)
-        with self._blas.computing():
-            return reference.make_predictions(X, *self._arrays)
-
-    def describe(self) -> dict[str, Any]:
-        return {**self._blas.describe(), "bytes_read": 2 * self._X.nbytes}  # by W1 X and by dZ1 Xᵀ
+    def describe(self) -> Description:
+        return self._blas.describe(bytes_read=2 * self._X.nbytes)  # by W1 X and by dZ1 Xᵀ
 
 
-class NumpyMlpTrainer(Trainer):
+class NumpyMlpTrainer(_BlasTrainer):
     """Holds the images as bytes, and where training is: parameters and moments in the workload's dtype."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
-        self._workload = workload
-        self._blas = _Blas(threads)
+        super().__init__(workload, threads)
         images = np.ascontiguousarray(dataset.train.images)
         self._batches = mlp.Batches(workload, images, dataset.train.labels, dataset.image_shape)
         self._state: mlp.State
@@ -131,38 +125,27 @@ class NumpyMlpTrainer(Trainer):
     def advance(self, iterations: int) -> Metrics:
         with self._blas.computing():
             for _ in range(iterations):
-                step = mlp.iterate(self._workload, self._batches, self._state)
+                step = mlp.iterate(self.workload, self._batches, self._state)
                 self._state = step.after
             return Metrics(
-                iteration=self._state.iteration - 1,
                 loss=reference.cross_entropy(step.Zs[-1], step.batch.Y),
                 accuracy=reference.get_accuracy(reference.get_predictions(step.Zs[-1]), step.batch.Y),
             )
 
     def reset(self, parameters: Parameters) -> None:
-        own = parameters.astype(self._workload.dtype)
-        self._state = mlp.State.start(own, self._workload.recipe.optimizer)
+        own = parameters.astype(self.workload.dtype)
+        self._state = mlp.State.start(own, self.workload.recipe.optimizer)
 
     def parameters(self) -> Parameters:
-        return self._state.parameters.astype(self._workload.dtype)
+        return self._state.parameters.astype(self.workload.dtype)
 
     def gradients(self) -> Parameters:
         with self._blas.computing():
             batch = self._batches(self._state.iteration)
-            return mlp.gradients(self._workload, self._state.parameters, batch)
+            return mlp.gradients(self.workload, self._state.parameters, batch)
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        labels = np.empty(len(images), np.int64)
-        with self._blas.computing():
-            for first in range(0, len(images), _PREDICT_IMAGES):
-                X = reference.scale_images(images[first : first + _PREDICT_IMAGES], self._workload.dtype)
-                found = mlp.predict(self._state.parameters, X, self._workload.network.activation)
-                labels[first : first + _PREDICT_IMAGES] = found
-        return labels
-
-    def describe(self) -> dict[str, Any]:
-        image_bytes = self._workload.image_bytes
-        return {**self._blas.describe(), "bytes_read": image_bytes * (1 + 2 * self._workload.itemsize)}
+    def describe(self) -> Description:
+        return self._blas.describe(bytes_read=self.workload.image_bytes * (1 + 2 * self.workload.itemsize))
 
 
 class NumpyBackend(Backend):
@@ -173,14 +156,9 @@ class NumpyBackend(Backend):
     def availability(self) -> Availability:
         return Availability(usable=True, version=np.__version__, device="CPU")
 
-    def missing(self, workload: Workload) -> str | None:
+    def unsupported(self, workload: Workload) -> str | None:
         return None
 
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
-        self.require(workload)
-        number = None if threads is None else resolve(threads)
-        if workload.beyond_classic:
-            return NumpyMlpTrainer(workload, dataset, parameters, number)
-        return NumpyTrainer(workload, dataset, parameters, number)
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
+        trainer = NumpyTrainer if workload.is_classic else NumpyMlpTrainer
+        return trainer(workload, dataset, parameters, None if threads is None else resolve(threads))

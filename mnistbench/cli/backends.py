@@ -12,7 +12,7 @@ from mnistbench.cli.common import Json, out, plain_table
 def backends(as_json: Json = False) -> None:
     """List the backends with version and device, or the reason why one is unavailable and how to get it."""
     threads.limit(None)
-    found = {name: registry.availability(name) for name in registry.names()}
+    found = {name: registry.availability(name) for name in registry.list_backends()}
     if as_json:
         print(json.dumps({name: vars(availability) for name, availability in found.items()}))
         return

@@ -69,7 +69,7 @@ def compare(
         storing.require_writable(results)
     with _live(lambda running: table(running, True), quiet=as_json) as show:
         found = comparison.compare(
-            backend or (available_elsewhere() if isolate else registry.available()),
+            backend or (available_elsewhere() if isolate else registry.list_backends(usable=True)),
             dtypes,
             task,
             load_images(task.images, seed),

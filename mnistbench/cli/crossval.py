@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,7 +31,7 @@ def crossval(
     --train-size is the number of labelled images (default: all); --dev-size is for --patience.
     """
     threads.limit(options.threads)
-    registry.require(options.backend)
+    registry.get_backend(options.backend)
 
     from mnistbench.datasets import DEV_SIZE
     from mnistbench.training.crossval import cross_validate
@@ -64,7 +65,7 @@ def _print(found: CrossValidation) -> None:
     task, facts = first.workload, first.description
     out.print(
         f"{first.backend}, {task.dtype}: {task.network} network, {len(found.results)} folds of "
-        f"{counted(task.images, 'image')} to train on, {duration(task, task.iterations)} each on {facts['device']}"
+        f"{counted(task.images, 'image')} to train on, {duration(task, task.iterations)} each on {facts.device}"
     )
     print_training(task)
     table = plain_table()
@@ -98,5 +99,5 @@ def _record(found: CrossValidation) -> dict[str, Any]:
             }
             for result, accuracy in zip(found.results, found.accuracies, strict=True)
         ],
-        "description": first.description,
+        "description": asdict(first.description),
     }

@@ -29,7 +29,7 @@ def errors(
 ) -> None:
     """Train presets to their end, store their test errors beside the published ones, and redraw the charts."""
     threads.limit(threads_)
-    registry.require(backend)
+    registry.get_backend(backend)
 
     from mnistbench.results import report, reproduction
 

@@ -51,5 +51,5 @@ def duration(workload: Workload, iterations: int) -> str:
 
 def print_training(workload: Workload) -> None:
     """Print the options of training; of the classic, whose options are known, nothing."""
-    if workload.beyond_classic:
+    if not workload.is_classic:
         out.print(f"training   {training_summary(workload)}")

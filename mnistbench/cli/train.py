@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +43,7 @@ def train(
 ) -> None:
     """Train a network, and report its accuracies and what each step cost."""
     threads.limit(options.threads)
-    registry.require(options.backend)
+    registry.get_backend(options.backend)
 
     from mnistbench.files import require_writable
     from mnistbench.training import loop
@@ -113,7 +114,7 @@ def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Pa
         kept = [(done, parameters) for done, parameters in result.snapshots if done < result.updates]
         weights = [(done, parameters.weights[0]) for done, parameters in (*kept, (result.updates, result.parameters))]
         subtitle = ""
-        if workload.beyond_classic:
+        if not workload.is_classic:
             batches = ". Train: of the last batch of an epoch, and at the end of all images"
             subtitle = (
                 f"{workload.network}: {training_summary(workload)}{batches if workload.recipe.batch_size else ''}"
@@ -132,7 +133,7 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
     workload, facts = result.workload, result.description
     out.print(
         f"{result.backend}, {workload.dtype}: {workload.network} network, {counted(workload.images, 'image')}, "
-        f"{duration(workload, result.iterations)} on {facts['device']}, {counted(facts['threads'], 'thread')}"
+        f"{duration(workload, result.iterations)} on {facts.device}, {counted(facts.threads, 'thread')}"
     )
     print_training(workload)
     if result.updates < workload.iterations:
@@ -164,7 +165,7 @@ def _record(result: TrainingResult, published: Published | None) -> dict[str, An
         "costs": result.costs.as_dict(),
         "history": result.history_records(),
         "peak_memory_bytes": machine.peak_memory(),
-        "description": result.description,
+        "description": asdict(result.description),
         "workload": result.workload.describe(),
         "updates": result.updates,
         "test_error": None if result.test_accuracy is None else 1 - result.test_accuracy,

@@ -46,7 +46,7 @@ def verify(
         print(json.dumps([_record(outcome) for outcome in outcomes]))
     else:
         out.print(_table(outcomes))
-        for name in registry.names() if backend is None else []:
+        for name in registry.list_backends() if backend is None else []:
             if not (found := registry.availability(name)).usable:
                 out.print(f"not compared: {name} is unavailable: {found.reason}", style="dim")
     if not all(outcome.passed for outcome in outcomes):

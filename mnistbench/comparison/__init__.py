@@ -12,12 +12,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import mnistbench.backends as registry
 from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory
-from mnistbench.backends import Trainer
+from mnistbench.backends import Description, Trainer
 from mnistbench.comparison import processes as ways
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
@@ -54,7 +53,7 @@ class Contender:
     samples: list[float] = field(default_factory=list)
     problem: str | None = None
     accuracy: float = math.nan
-    description: dict[str, Any] = field(default_factory=dict)
+    description: Description | None = None
     final: FinalScores | None = None
 
 
@@ -149,7 +148,7 @@ def compare(
     initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
         # Its own process will say whether an isolated one can run; its libraries stay out of this one.
-        (registry.require if not isolate else _known)(name)
+        (registry.get_backend if not isolate else _known)(name)
     with ExitStack() as stack:
         wanted = isolate or ways.clashing_libraries() is not None
         racing = _start(comparison, stack, dataset, initial, threads, wanted, progress)
@@ -164,8 +163,8 @@ def compare(
 
 
 def _known(name: str) -> None:
-    if name not in registry.names():
-        registry.get(name)  # raises, and says what is meant
+    if name not in registry.list_backends():
+        registry.get_backend(name)  # raises, and says what is meant
 
 
 def _prepared(
@@ -229,7 +228,8 @@ def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
             continue
         for warning in noise.of_timings(contender.samples):
             yield f"{contender.label}: {warning}"
-        if throttled := (contender.description.get("gpu") or {}).get("throttled"):
+        gpu = contender.description.gpu if contender.description else None
+        if throttled := (gpu or {}).get("throttled"):
             yield f"{contender.label}: the GPU's clocks were held down: {throttled}"
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 import mnistbench.backends as registry
 from mnistbench import exceptions, words
 from mnistbench import threads as thread_limits
-from mnistbench.backends import Metrics, Trainer
+from mnistbench.backends import Description, Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.reference.parameters import Parameters
@@ -75,13 +75,13 @@ def start(
     """
     if isolate:
         return RemoteTrainer(backend, workload, dataset, initial, threads)
-    chosen = registry.require(backend)
+    chosen = registry.get_backend(backend)
     chosen.warm_up(workload, threads)
     return chosen.start(workload, dataset, initial, threads)
 
 
 def available_elsewhere() -> list[str]:
-    """:func:`mnistbench.backends.available`, asked in another process: no library is loaded in this one.
+    """List the backends that can run here, asked in another process: no library is loaded in this one.
 
     Raises:
         MnistbenchError: the process failed.
@@ -115,6 +115,7 @@ class RemoteTrainer(Trainer):
     def __init__(
         self, backend: str, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None
     ) -> None:
+        super().__init__(workload)
         context = multiprocessing.get_context("spawn")  # a fork would share the thread pools that are to be apart
         self._backend = backend
         self._pipe, theirs = context.Pipe()
@@ -146,8 +147,8 @@ class RemoteTrainer(Trainer):
         labels: NDArray[np.int64] = self._call("predict", images)
         return labels
 
-    def describe(self) -> dict[str, Any]:
-        description: dict[str, Any] = self._call("describe")
+    def describe(self) -> Description:
+        description: Description = self._call("describe")
         return description
 
     def timed_round(self, iterations: int) -> Round:

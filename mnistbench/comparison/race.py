@@ -18,7 +18,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -177,8 +177,8 @@ def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> N
     checks = check_metrics(last, trajectory.states[-1], contender.dtype, trajectory)
     _require(contender, "the iteration after the last round", checks)
     # What a GPU's clocks did meanwhile; the rest is as it was before other contenders loaded their libraries.
-    if gpu := trainer.describe().get("gpu"):
-        contender.description["gpu"] = gpu
+    assert contender.description is not None, "it was described before it ran"
+    contender.description = replace(contender.description, gpu=trainer.describe().gpu)
     if contender.problem is None:
         task, seconds = comparison.workload.with_dtype(contender.dtype), statistics.median(contender.samples)
         contender.problem = beside_limits(speed_of(task, contender.description, seconds))[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
         "final": final_record(contender.final),
         "agreement": contender.agreement.summary(),
         "problem": contender.problem,
-        "description": contender.description,
+        "description": asdict(contender.description) if contender.description else {},
     }
 
 
@@ -84,6 +85,7 @@ def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Pat
 
 def _row(contender: Contender, comparison: Comparison, threads: int | None) -> Row:
     assert comparison.trajectory is not None, "the reference comes before the race"
+    assert contender.description is not None, "it was described before it ran"
     workload = comparison.workload.with_dtype(contender.dtype)
     return Row.measured(
         workload,

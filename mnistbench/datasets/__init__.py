@@ -14,14 +14,24 @@ from mnistbench.datasets.content import printable
 from mnistbench.datasets.copies import enlarged
 from mnistbench.datasets.csv import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
 from mnistbench.datasets.csv import read_csv
-from mnistbench.datasets.dataset import Dataset, Split
+from mnistbench.datasets.dataset import Dataset, Split, likely_shape
 from mnistbench.datasets.idx import read_folder
 from mnistbench.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["DEV_SIZE", "EMBEDDED", "EMBEDDED_TRAIN_SIZE", "LABELLED", "Dataset", "Split", "load_data", "load_images"]
+__all__ = [
+    "DEV_SIZE",
+    "EMBEDDED",
+    "EMBEDDED_TRAIN_SIZE",
+    "LABELLED",
+    "Dataset",
+    "Split",
+    "likely_shape",
+    "load_data",
+    "load_images",
+]
 
 EMBEDDED = "MNIST (embedded)"
 

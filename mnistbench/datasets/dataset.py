@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,6 +56,17 @@ class Dataset:
         """The network for these images and classes with the given hidden layers."""
         return Network((self.pixels, *hidden, self.classes))
 
+    @classmethod
+    def blank(cls, network: Network, images: int, image_shape: tuple[int, int] | None = None) -> Dataset:
+        """Return ``images`` white images of class 0 that suit a network, to try a backend on.
+
+        Args:
+            image_shape: (height, width); by default :func:`likely_shape`.
+        """
+        white = Split(np.full((images, network.inputs), 255, np.uint8), np.zeros(images, np.int64))
+        shape = image_shape or likely_shape(network.inputs)
+        return cls("white images", shape, network.outputs, white, white, None)
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the images and labels in their order, as 64 hexadecimal digits; computed on first use.
@@ -71,3 +83,9 @@ class Dataset:
                 digest.update(np.ascontiguousarray(split.images).data)
                 digest.update(np.ascontiguousarray(split.labels, "<i8").data)
         return digest.hexdigest()
+
+
+def likely_shape(pixels: int) -> tuple[int, int]:
+    """Return (height, width) of images of that many pixels: a square if it can be one, else a single row."""
+    side = math.isqrt(pixels)
+    return (side, side) if side * side == pixels else (1, pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +67,12 @@ class Parameters:
             biases.append(_drawn(rng, outputs, 1, initializer) if initializer == "uniform" else zeros)
         return cls(weights, biases)
 
+    @classmethod
+    def from_arrays(cls, arrays: Iterable[Array]) -> Parameters:
+        """Group the arrays W1, b1, W2, b2, ... into weights and biases; they are not copied."""
+        arrays = list(arrays)
+        return cls(arrays[::2], arrays[1::2])
+
     @property
     def network(self) -> Network:
         """The sizes that these arrays describe."""
@@ -81,6 +87,10 @@ class Parameters:
         for layer, (weight, bias) in enumerate(self.layers(), 1):
             yield f"W{layer}", weight
             yield f"b{layer}", bias
+
+    def arrays(self) -> list[Array]:
+        """W1, b1, W2, b2, ...: what :meth:`from_arrays` takes."""
+        return [array for _, array in self.named()]
 
     def astype(self, dtype: DTypeLike) -> Parameters:
         """A copy in ``dtype``."""

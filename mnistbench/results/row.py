@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mnistbench.backends import Description
 from mnistbench.machine.bounds import Speed, beside_limits
 from mnistbench.machine.rates import Limits
 from mnistbench.task.workload import DType, Workload
@@ -162,7 +163,7 @@ class Row:
     def measured(
         cls,
         workload: Workload,
-        description: Mapping[str, Any],
+        description: Description,
         start: ColdStart,
         samples: Sequence[float],
         agreement: Agreement,
@@ -197,11 +198,11 @@ class Row:
             samples=tuple(samples),
             device=speed.device,
             threads=speed.threads,
-            kernel=description["kernel"],
+            kernel=description.kernel,
             skips=speed.skips,
             bytes_read=speed.bytes_read,
-            versions=description["versions"],
-            gpu=description.get("gpu"),
+            versions=description.versions,
+            gpu=description.gpu,
             costs=costs if size is None else {name: costs[name] for name in ("load", "train")},
             compile_cached=start.compile_cached,
             peak_memory_bytes=start.peak_memory,
@@ -318,11 +319,11 @@ _AS_STORED = (
 """Attributes of a row that its JSON holds unchanged, and always has."""
 
 
-def speed_of(workload: Workload, description: Mapping[str, Any], seconds: float) -> Speed:
+def speed_of(workload: Workload, description: Description, seconds: float) -> Speed:
     """The rates of a trainer that takes ``seconds`` for a workload, from what it said of itself."""
-    told = description.get("bytes_read")
+    told = description.bytes_read
     bytes_read = workload.image_bytes if told is None else told
-    return Speed(workload, seconds, description["device"], description["threads"], bytes_read, description["skips"])
+    return Speed(workload, seconds, description.device, description.threads, bytes_read, description.skips)
 
 
 def _points(values: Iterable[tuple[int, float]]) -> tuple[Point, ...]:

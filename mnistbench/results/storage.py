@@ -137,7 +137,7 @@ def latest(rows: Sequence[Row]) -> list[Row]:
     ratio within rounds; else the ratio of medians, without an interval, on as many threads, or for another device on
     the most. It is None where no such row is validated.
     """
-    rank = {name: place for place, name in enumerate(registry.names())}
+    rank = {name: place for place, name in enumerate(registry.list_backends())}
     chosen = _last(rows, lambda row: (row.backend, row.dtype, row.device, row.threads))
     chosen.sort(key=lambda row: (rank.get(row.backend, len(rank)), row.threads, row.dtype))
     baselines = [row for row in rows if (row.backend, row.dtype) == ("numpy", "float64") and row.validated]

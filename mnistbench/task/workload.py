@@ -121,22 +121,18 @@ class Workload:
         return {"float32": 4, "float64": 8}[self.dtype]
 
     @property
-    def beyond_classic(self) -> str | None:
-        """The first thing, in words, that makes it more than the classic in other sizes: one hidden layer of ReLU and
-        full-batch gradient descent; None if there is none. How the initial parameters are drawn is no such thing:
-        trainers are given them."""
-        recipe, layers = self.recipe, len(self.network.hidden)
-        found = {
-            f"{layers} hidden layers": layers != 1,
-            f"the activation {self.network.activation}": self.network.activation != "relu",
-            f"the optimizer {recipe.optimizer.name}": recipe.optimizer.name != "gd",
-            "batches": recipe.batch_size is not None,
-            "dropout": any(recipe.dropout),
-            "L2 regularisation": recipe.l2 > 0,
-            f"the schedule {recipe.schedule.name}": recipe.schedule.name != "constant",
-            "augmentation": bool(recipe.augmentation),
-        }
-        return next((words for words, needed in found.items() if needed), None)
+    def is_classic(self) -> bool:
+        """Whether it is the classic in any size: one hidden layer of ReLU, full-batch gradient descent.
+
+        The initializer does not count: trainers are given the initial parameters.
+        """
+        network, recipe = self.network, self.recipe
+        return (
+            (len(network.hidden), network.activation) == (1, "relu")
+            and (recipe.optimizer.name, recipe.schedule.name) == ("gd", "constant")
+            and recipe.batch_size is None
+            and not (any(recipe.dropout) or recipe.l2 or recipe.augmentation)
+        )
 
     @property
     def batch_size(self) -> int:

@@ -76,7 +76,7 @@ def child() -> None:
     options = json.loads(sys.argv[1])
     try:
         thread_limits.limit(options["threads"])
-        registry.require(options["backend"])  # before NumPy is loaded, so that its import time counts
+        registry.get_backend(options["backend"])  # before NumPy is loaded, so that its import time counts
 
         from mnistbench import machine
         from mnistbench.datasets import load_images

@@ -97,8 +97,8 @@ def train(
     elif options:
         raise OptionError(f"{', '.join(options)}: the workload says it already; change it with dataclasses.replace")
     _check(workload, dataset, initial, every, patience)
-    chosen = registry.require(backend)
-    chosen.require(workload)
+    chosen = registry.get_backend(backend)
+    registry.refuse_unsupported(chosen, workload)
     initial = initial or Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     initial = initial.astype(workload.dtype)
     trainer, costs = load(chosen, workload, dataset, initial, threads)
@@ -236,7 +236,7 @@ class _Run:
         A trainer can start from any parameters, but neither in the middle of an epoch nor with an optimizer's moments:
         only the classic can go on from ``previous``, every other workload starts again.
         """
-        if self._workload.beyond_classic is None:
+        if self._workload.is_classic:
             self._trainer.reset(previous)
         else:
             self._trainer.reset(self._initial)

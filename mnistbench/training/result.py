@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mnistbench.backends import Description
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import Costs
@@ -67,7 +68,7 @@ class TrainingResult:
     updates: int
     iterations: int
     costs: Costs
-    description: dict[str, Any]
+    description: Description
     snapshots: list[tuple[int, Parameters]] = field(default_factory=list)
 
     @property

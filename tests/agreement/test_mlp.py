@@ -181,7 +181,9 @@ def test_verify_compares_all_that_implement_a_workload(tiny: Workload, monkeypat
     assert [outcome.summary() for outcome in outcomes if not outcome.passed] == []
     monkeypatch.setattr(agreement, "check", lambda backend, workload, *_: Agreement(backend.name, workload.dtype))
     outcomes = verify(None, ["float64"], "tiny")
-    expected = [name for name in registry.available() if registry.get(name).missing(tiny) is None]
+    expected = [
+        name for name in registry.list_backends(usable=True) if registry.get_backend(name).unsupported(tiny) is None
+    ]
     assert [outcome.backend for outcome in outcomes] == expected
     assert "numba-plain" not in expected
 
@@ -193,6 +195,6 @@ def test_verify_says_that_one_that_was_named_does_not(tiny: Workload) -> None:
 
 def test_a_workload_that_a_backend_refuses_is_not_compared() -> None:
     task = options.task(l2=0.5)
-    outcome = check(registry.get("numba-plain"), task, options.DATA, options.trajectory(task))
+    outcome = check(registry.get_backend("numba-plain"), task, options.DATA, options.trajectory(task))
     assert not outcome.passed
     assert outcome.summary().startswith("not compared: UnsupportedWorkload: backend numba-plain does not implement L2")

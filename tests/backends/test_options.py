@@ -18,13 +18,15 @@ COMBINED = options.combined(rounds=1)
 
 
 def agrees_or_refuses(name: str, task: Workload) -> None:
-    backend = registry.get(name)
-    if (option := backend.missing(task)) is None:
+    backend = registry.get_backend(name)
+    if (option := backend.unsupported(task)) is None:
         options.assert_agrees(backend, task)
         return
     with pytest.raises(UnsupportedWorkload) as caught:
         backend.start(task, options.DATA, builders.initial(task))
-    others = [other for other in registry.available() if registry.get(other).missing(task) is None]
+    others = [
+        other for other in registry.list_backends(usable=True) if registry.get_backend(other).unsupported(task) is None
+    ]
     assert "numpy" in others
     assert str(caught.value) == f"backend {name} does not implement {option}; use --backend {' or '.join(others)}"
 

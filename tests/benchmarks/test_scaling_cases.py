@@ -82,10 +82,10 @@ def test_what_does_not_fit_the_memory_is_left_out_with_the_reason() -> None:
 
 def test_what_a_backend_refuses_is_left_out_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing(NumpyBackend):
-        def start(self, *arguments: Any) -> Any:
+        def load(self, *arguments: Any) -> Any:
             raise OptionError(f"{arguments[-1]} threads: never")
 
-    monkeypatch.setattr(registry, "get", lambda name: Refusing())
+    monkeypatch.setattr(registry, "get_backend", lambda name: Refusing())
     config: Any = SimpleNamespace(getoption={"--rounds": 1, "--budget": 60}.get)
     case = benchmark.Case(1_000, 10, 3, ("threads",))
     fixture: Any = None

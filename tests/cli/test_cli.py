@@ -446,10 +446,10 @@ def test_verify_names_what_was_not_compared(monkeypatch: pytest.MonkeyPatch) -> 
 def no_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As on a machine without the library, also where there is one."""
     monkeypatch.setitem(registry._BUILT_IN, "cupy", "cupy_is_not_here:CupyBackend")
-    for cached in (registry._registered, registry.get):
+    for cached in (registry._registered, registry._imported):
         cached.cache_clear()
     yield
-    for cached in (registry._registered, registry.get):
+    for cached in (registry._registered, registry._imported):
         cached.cache_clear()
 
 
@@ -457,7 +457,7 @@ def test_backends_lists_reason_and_fix(no_cupy: None) -> None:
     printed = run("backends")
     lines = printed.splitlines()
     assert lines[0].split() == ["backend", "available", "version", "device"]
-    assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == registry.names()
+    assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == registry.list_backends()
     assert re.search(rf"^numpy +yes +{re.escape(np.__version__)} +CPU", printed, re.MULTILINE)
     assert re.search(r"^cupy +no ", printed, re.MULTILINE)
     assert "mnistbench[cuda12]" in printed
@@ -473,7 +473,7 @@ def test_backends_without_a_known_fix(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_backends_as_json(no_cupy: None) -> None:
     record = json.loads(run("backends", "--json"))
-    assert [*record] == registry.names()
+    assert [*record] == registry.list_backends()
     assert record["numpy"] == {
         "usable": True,
         "version": np.__version__,

@@ -29,7 +29,7 @@ def recipe(**given: Any) -> Recipe:
 
 def test_without_options_it_is_the_classic_in_other_sizes() -> None:
     assert task() == Workload(Network((20, 10, 3)), 60)
-    assert task().beyond_classic is None
+    assert task().is_classic
 
 
 @pytest.mark.parametrize(

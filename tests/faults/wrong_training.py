@@ -68,20 +68,20 @@ class Steps(NumpyMlpTrainer):
 
     @property
     def activation(self) -> Any:
-        return self._workload.network.activation
+        return self.workload.network.activation
 
     def batch(self, iteration: int) -> mlp.Batch:
         return self._batches(iteration)
 
     def gradient(self, batch: mlp.Batch) -> Parameters:
-        return mlp.gradients(self._workload, self._state.parameters, batch)
+        return mlp.gradients(self.workload, self._state.parameters, batch)
 
     def update(self, gradient: Parameters) -> mlp.State:
-        return mlp.update(self._workload, self._state, gradient)
+        return mlp.update(self.workload, self._state, gradient)
 
     def metrics(self, batch: mlp.Batch, logits: Array) -> Metrics:
         hits = reference.get_accuracy(reference.get_predictions(logits), batch.Y)
-        return Metrics(self._state.iteration, reference.cross_entropy(logits, batch.Y), hits)
+        return Metrics(reference.cross_entropy(logits, batch.Y), hits)
 
 
 # Every fault, the options that it is one of, and the dtypes in which it is large enough.
@@ -121,7 +121,7 @@ class OtherDerivative(Steps):
         masked = {id(Z): A for Z, A in zip(Zs, As[1:], strict=True)}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mlp, "derivative", lambda Z, _: self.derivative(Z, masked[id(Z)]))
-            return mlp.gradients(self._workload, self._state.parameters, batch, found)
+            return mlp.gradients(self.workload, self._state.parameters, batch, found)
 
     def derivative(self, Z: Array, masked: Array) -> Array:
         raise NotImplementedError
@@ -175,7 +175,7 @@ class L2OverTheBatch(Steps):
     """lambda / m for the m images of the batch."""
 
     def gradient(self, batch: mlp.Batch) -> Parameters:
-        task = replace(self._workload, images=batch.Y.size)
+        task = replace(self.workload, images=batch.Y.size)
         return mlp.gradients(task, self._state.parameters, batch)
 
 
@@ -183,7 +183,7 @@ class L2OverTheBatch(Steps):
 class L2OfBiasesToo(Steps):
     def gradient(self, batch: mlp.Batch) -> Parameters:
         own = super().gradient(batch)
-        scale = self._workload.recipe.l2 / self._workload.images
+        scale = self.workload.recipe.l2 / self.workload.images
         pairs = zip(own.biases, self._state.parameters.biases, strict=True)
         return Parameters(own.weights, [db + scale * b for db, b in pairs])
 
@@ -210,7 +210,7 @@ class OtherMasks(Steps):
 
     def drawn(self, seed: int, epoch: int, layer: int, places: NDArray[np.int64], scale: Array) -> Array:
         """A mask as it is drawn for a layer, as large as that layer's own."""
-        rate = self._workload.recipe.dropout[layer]
+        rate = self.workload.recipe.dropout[layer]
         kept = counter.kept(seed, epoch, layer, places, scale.shape[0], rate)
         drawn: Array = kept.astype(scale.dtype) * scale.max()
         return drawn
@@ -225,7 +225,7 @@ class NotScaled(OtherMasks):
 @fault()
 class ScaledByTheRate(OtherMasks):
     def mask(self, mask: Array, layer: int, iteration: int) -> Array:
-        return (mask > 0) / mask.dtype.type(self._workload.recipe.dropout[layer])
+        return (mask > 0) / mask.dtype.type(self.workload.recipe.dropout[layer])
 
 
 @fault()
@@ -243,14 +243,14 @@ class MaskOneUnitOff(OtherMasks):
 @fault()
 class MasksByPositionInTheBatch(OtherMasks):
     def mask(self, mask: Array, layer: int, iteration: int) -> Array:
-        epoch = iteration // self._workload.iterations_per_epoch
-        return self.drawn(self._workload.seed, epoch, layer, np.arange(mask.shape[1]), mask)
+        epoch = iteration // self.workload.iterations_per_epoch
+        return self.drawn(self.workload.seed, epoch, layer, np.arange(mask.shape[1]), mask)
 
 
 @fault()
 class MasksOfTheFirstEpoch(OtherMasks):
     def mask(self, mask: Array, layer: int, iteration: int) -> Array:
-        return self.drawn(self._workload.seed, 0, layer, self._batches.places(iteration), mask)
+        return self.drawn(self.workload.seed, 0, layer, self._batches.places(iteration), mask)
 
 
 @fault()
@@ -258,7 +258,7 @@ class MasksByIteration(OtherMasks):
     """In place of the epoch, with which the first batch is right."""
 
     def mask(self, mask: Array, layer: int, iteration: int) -> Array:
-        return self.drawn(self._workload.seed, iteration, layer, self._batches.places(iteration), mask)
+        return self.drawn(self.workload.seed, iteration, layer, self._batches.places(iteration), mask)
 
 
 @fault(hidden=(6, 6), dropout=(0.3, 0.3))
@@ -274,16 +274,16 @@ class MasksForwardOnly(Steps):
     def gradient(self, batch: mlp.Batch) -> Parameters:
         own = self._state.parameters
         found = mlp.forward(own, batch.X, self.activation, batch.masks)
-        return mlp.gradients(self._workload, own, replace(batch, masks=None), found)
+        return mlp.gradients(self.workload, own, replace(batch, masks=None), found)
 
 
 @fault()
 class DropoutInPredictions(Steps):
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        X = reference.scale_images(images, self._workload.dtype)
+        X = reference.scale_images(images, self.workload.dtype)
         kept = [
             counter.kept(0, 0, layer, np.arange(len(images)), units, 0.4)
-            for layer, units in enumerate(self._workload.network.hidden)
+            for layer, units in enumerate(self.workload.network.hidden)
         ]
         masks = [mask.astype(X.dtype) for mask in kept]
         return reference.get_predictions(mlp.forward(self._state.parameters, X, self.activation, masks)[0][-1])
@@ -334,10 +334,10 @@ class LastBatchOverTheFullSize(Steps):
     """Its sum is divided by the batch size."""
 
     def gradient(self, batch: mlp.Batch) -> Parameters:
-        own = mlp.gradients(replace(self._workload, recipe=Recipe()), self._state.parameters, batch)
-        scale = batch.Y.size / self._workload.batch_size
+        own = mlp.gradients(replace(self.workload, recipe=Recipe()), self._state.parameters, batch)
+        scale = batch.Y.size / self.workload.batch_size
         scaled = Parameters([scale * dW for dW in own.weights], [scale * db for db in own.biases])
-        return mlp.with_penalty(scaled, self._state.parameters, self._workload.recipe.l2, self._workload.images)
+        return mlp.with_penalty(scaled, self._state.parameters, self.workload.recipe.l2, self.workload.images)
 
 
 @fault()
@@ -345,15 +345,15 @@ class LastBatchDropped(Steps):
     """The next epoch begins one iteration early."""
 
     def batch(self, iteration: int) -> mlp.Batch:
-        full = self._workload.images // self._workload.batch_size
+        full = self.workload.images // self.workload.batch_size
         epoch, place = divmod(iteration, full)
-        return super().batch(epoch * self._workload.iterations_per_epoch + place)
+        return super().batch(epoch * self.workload.iterations_per_epoch + place)
 
 
 @fault()
 class MetricsOfAllImages(Steps):
     def metrics(self, batch: mlp.Batch, logits: Array) -> Metrics:
-        X = reference.scale_images(options.DATA.train.images, self._workload.dtype)
+        X = reference.scale_images(options.DATA.train.images, self.workload.dtype)
         Zs, _ = mlp.forward(self._state.parameters, X, self.activation)
         return super().metrics(replace(batch, Y=options.DATA.train.labels), Zs[-1])
 
@@ -438,7 +438,7 @@ class RateOfTheNextIteration(Steps):
             return super().update(gradient)
 
     def rate(self) -> float:
-        return self._workload.rate(self._state.iteration + 1)
+        return self.workload.rate(self._state.iteration + 1)
 
 
 @fault()
@@ -446,19 +446,19 @@ class StepsByIterations(RateOfTheNextIteration):
     """Where they should be by epochs."""
 
     def rate(self) -> float:
-        return float(self._workload.learning_rate * 0.5**self._state.iteration)
+        return float(self.workload.learning_rate * 0.5**self._state.iteration)
 
 
 @fault(schedule=Schedule("step", every=2, factor=0.5))
 class StepsOneEpochLate(RateOfTheNextIteration):
     def rate(self) -> float:
-        return self._workload.rate(max(0, self._state.iteration - self._workload.iterations_per_epoch))
+        return self.workload.rate(max(0, self._state.iteration - self.workload.iterations_per_epoch))
 
 
 @fault(schedule=Schedule("cosine"))
 class CosineOverOneIterationMore(RateOfTheNextIteration):
     def rate(self) -> float:
-        return replace(self._workload, iterations=self._workload.iterations + 1).rate(self._state.iteration)
+        return replace(self.workload, iterations=self.workload.iterations + 1).rate(self._state.iteration)
 
 
 # Optimizers

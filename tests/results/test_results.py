@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mnistbench import machine
 from mnistbench.agreement import Agreement, Check, Trajectory
-from mnistbench.backends import Metrics
+from mnistbench.backends import Description, Metrics
 from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import MnistbenchError
@@ -76,10 +76,10 @@ def row(
     **description: Any,
 ) -> Row:
     """A row as a benchmark makes it."""
-    found = {"device": "CPU", "threads": 2, "kernel": "BLAS", "skips": None, "versions": {"numpy": "2.0"}}
+    found = Description("CPU", 2, {"numpy": "2.0"}, "BLAS")
     return Row.measured(
         TRAJECTORY.workload.with_dtype(dtype),
-        found | description,
+        replace(found, **description),
         ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, 10**8),
         samples,
         Agreement(backend, dtype, [*checks], errors=[(0, 0.9), (10, 0.25)]),
@@ -229,10 +229,10 @@ class Idle(NumpyTrainer):
     skipped: str | None = None
 
     def advance(self, iterations: int) -> Metrics:
-        return Metrics(iterations - 1, 1.5, 0.75)
+        return Metrics(1.5, 0.75)
 
-    def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "skips": self.skipped}
+    def describe(self) -> Description:
+        return replace(super().describe(), skips=self.skipped)
 
 
 @pytest.mark.parametrize("unknown", ["multiply_add", "levels", None])

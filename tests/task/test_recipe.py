@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnistbench.backends.base import mlp_option
 from mnistbench.exceptions import OptionError
 from mnistbench.task.recipe import (
     ACTIVATIONS,
@@ -170,5 +171,7 @@ def test_bias_corrections_make_the_mean_of_a_constant_that_constant(beta1: float
         ({"recipe": Recipe("he", dropout=(0.0,), schedule=Schedule(every=3), optimizer=Optimizer(rho=0.1))}, None),
     ],
 )  # fmt: skip
-def test_what_goes_beyond_the_classic_is_named(change: dict[str, Any], words: str | None) -> None:
-    assert replace(Workload(Network((6, 4, 3)), 50), **change).beyond_classic == words
+def test_what_is_not_the_classic_is_named(change: dict[str, Any], words: str | None) -> None:
+    task = replace(Workload(Network((6, 4, 3)), 50), **change)
+    assert mlp_option(task) == words
+    assert task.is_classic == (words is None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -100,9 +100,9 @@ def test_the_fields_of_a_result() -> None:
         for name, part in parts().items()
     }
     assert (result.accuracy, result.dev_accuracy, result.test_accuracy) == (right["train"], right["dev"], right["test"])
-    assert result.description["threads"] == 1
+    assert result.description.threads == 1
     assert result.snapshots == []
-    json.dumps([result.description, result.costs.as_dict(), result.history_records()])
+    json.dumps([asdict(result.description), result.costs.as_dict(), result.history_records()])
 
 
 def parts() -> dict[str, Split]:
@@ -135,7 +135,7 @@ def test_the_iterations_reported_and_kept(iterations: int, every: int, snapshots
 
 def test_progress_is_reported_while_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[Any] = []
-    trainer = registry.get("numpy").start(Workload(DATASET.network(4), 40), DATASET, initial())
+    trainer = registry.get_backend("numpy").start(Workload(DATASET.network(4), 40), DATASET, initial())
     advance = type(trainer).advance
 
     def counted(self: Any, iterations: int) -> Metrics:
@@ -244,7 +244,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
 def test_backends_that_cannot_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownBackend, match="did you mean numpy"):
         train(backend="nunpy")
-    monkeypatch.setattr(NumpyBackend, "missing", Backend.missing)
+    monkeypatch.setattr(NumpyBackend, "unsupported", Backend.unsupported)
     with pytest.raises(UnsupportedWorkload, match="2 hidden layers"):
         train(hidden=(4, 4))
     gone = registry.Availability(usable=False, reason="switched off")
@@ -264,8 +264,8 @@ def test_costs_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that only moves when something is paid for."""
     now = 0.0
-    backend = registry.get("numpy")
-    start, advance = type(backend).start, registry.get("numpy").start(WORKLOAD, DATASET, initial()).advance
+    backend = registry.get_backend("numpy")
+    load, advance = type(backend).load, registry.get_backend("numpy").start(WORKLOAD, DATASET, initial()).advance
     trainer_class: Any = type(advance.__self__)  # type: ignore[attr-defined]
     honest = trainer_class.advance
     calls = 0
@@ -274,9 +274,9 @@ def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal now
         now += seconds
 
-    def started(self: Any, *arguments: Any) -> Any:
+    def loaded(self: Any, *arguments: Any) -> Any:
         pay(1000)
-        return start(self, *arguments)
+        return load(self, *arguments)
 
     def warmed(self: Any, *arguments: Any) -> None:
         pay(100)
@@ -289,7 +289,7 @@ def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
         return metrics
 
     monkeypatch.setattr("mnistbench.timing.clock.time.perf_counter", lambda: now)
-    monkeypatch.setattr(type(backend), "start", started)
+    monkeypatch.setattr(type(backend), "load", loaded)
     monkeypatch.setattr(type(backend), "warm_up", warmed)
     monkeypatch.setattr(trainer_class, "advance", advanced)
     monkeypatch.setitem(registry._import_seconds, "numpy", 10_000.0)

@@ -19,9 +19,6 @@ from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
-# Images to predict at a time: bounds the device memory that a prediction needs.
-_PREDICT_IMAGES = 65_536
-
 
 def scale(xp: ModuleType, images: NDArray[np.uint8], dtype: DTypeLike) -> Any:
     """Images (m, n) uint8 to X (n, m): moved as bytes, widened on the device."""
@@ -39,38 +36,24 @@ def forward(xp: ModuleType, arrays: Sequence[Any], X: Any) -> tuple[Any, Any, An
     return Z1, A1, Z2
 
 
-def predict(
-    xp: ModuleType, to_host: Callable[[Any], NDArray[Any]], arrays: Sequence[Any], images: NDArray[np.uint8]
-) -> NDArray[np.int64]:
-    """The most probable class, (k,), of each of the images (k, n) under the arrays W1, b1, W2, b2."""
-    parts = [
-        to_host(
-            forward(xp, arrays, scale(xp, images[first : first + _PREDICT_IMAGES], arrays[0].dtype))[2].argmax(axis=0)
-        )
-        for first in range(0, len(images), _PREDICT_IMAGES)
-    ]
-    return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
-
-
 class ArrayTrainer(Trainer):
     """Holds X (n, m), Y one-hot (c, m), and the four parameter arrays, all in the workload's dtype.
 
     Args:
         xp: the array library.
         to_host: copies one of its arrays to a NumPy array, once the device has finished it.
-        facts: what :meth:`describe` says.
     """
 
     def __init__(
         self,
         xp: ModuleType,
         to_host: Callable[[Any], NDArray[Any]],
-        facts: dict[str, Any],
         workload: Workload,
         dataset: Dataset,
         parameters: Parameters,
     ) -> None:
-        self._xp, self._to_host, self._facts, self._workload = xp, to_host, facts, workload
+        super().__init__(workload)
+        self._xp, self._to_host = xp, to_host
         self._X = scale(xp, dataset.train.images, workload.dtype)
         self._labels = xp.asarray(dataset.train.labels)
         classes = xp.arange(workload.network.outputs)[:, None]
@@ -94,10 +77,9 @@ class ArrayTrainer(Trainer):
             Z1, A1, Z2 = forward(self._xp, self._arrays, self._X)
             gradients = self._backward(Z1, A1, Z2)
             for array, gradient in zip(self._arrays, gradients, strict=True):
-                array -= self._workload.learning_rate * gradient
-        self._iteration += iterations
+                array -= self.workload.learning_rate * gradient
         loss, accuracy = self._to_host(self._loss_and_accuracy(Z2))
-        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(accuracy))
+        return Metrics(loss=float(loss), accuracy=float(accuracy))
 
     def _loss_and_accuracy(self, Z2: Any) -> Any:
         """The mean cross-entropy and the fraction of hits, as a float64 array (2,) on the device."""
@@ -109,24 +91,13 @@ class ArrayTrainer(Trainer):
 
     def reset(self, parameters: Parameters) -> None:
         (W1, W2), (b1, b2) = parameters.weights, parameters.biases
-        self._arrays = [self._xp.array(array, dtype=self._workload.dtype) for array in (W1, b1, W2, b2)]
-        self._iteration = 0
+        self._arrays = [self._xp.array(array, dtype=self.workload.dtype) for array in (W1, b1, W2, b2)]
 
     def parameters(self) -> Parameters:
-        return self._on_host(self._arrays)
+        return Parameters.from_arrays(map(self._to_host, self._arrays))
 
     def gradients(self) -> Parameters:
-        return self._on_host(self._backward(*forward(self._xp, self._arrays, self._X)))
-
-    def _on_host(self, arrays: Any) -> Parameters:
-        W1, b1, W2, b2 = (np.array(self._to_host(array)) for array in arrays)
-        return Parameters([W1, W2], [b1, b2])
-
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        return predict(self._xp, self._to_host, self._arrays, images)
-
-    def describe(self) -> dict[str, Any]:
-        return {**self._facts, "bytes_read": 2 * self._X.nbytes}  # by W1 X and by dZ1 Xᵀ
+        return Parameters.from_arrays(map(self._to_host, self._backward(*forward(self._xp, self._arrays, self._X))))
 
     def close(self) -> None:
         del self._X, self._labels, self._one_hot, self._arrays

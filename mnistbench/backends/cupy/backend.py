@@ -18,15 +18,15 @@ from mnistbench.task.workload import Workload
 
 
 class CupyBackend(CudaBackend):
-    """One persistent launch on the current CUDA device, or for what goes beyond the classic some for each layer."""
+    """One persistent launch on the current CUDA device for the classic, some launches for each layer for any mlp."""
 
     name = "cupy"
 
-    def missing(self, workload: Workload) -> str | None:
+    def unsupported(self, workload: Workload) -> str | None:
         return None
 
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
-        if workload.beyond_classic:
+        if not workload.is_classic:
             return MlpTrainer(self.name, workload, dataset, parameters)
         kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
         device = properties()

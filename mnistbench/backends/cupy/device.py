@@ -19,9 +19,9 @@ import cupy as cp
 import numpy as np
 from cupy.cuda import runtime
 
-from mnistbench.backends.base import Availability, Backend, Trainer
+from mnistbench.backends.base import Availability, Backend, Description, Trainer
 from mnistbench.backends.cupy.classic import layout
-from mnistbench.datasets import Dataset, Split
+from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -64,16 +64,11 @@ class CudaBackend(Backend):
 
         No pixel of them is zero, so that the kernel is the one that any images of their size need.
         """
-        network = workload.network
-        two = Split(np.full((2, network.inputs), 255, np.uint8), np.zeros(2, np.int64))
-        tiny = Dataset("two white images", (1, network.inputs), network.outputs, two, two, None)
-        with self.start(workload, tiny, Parameters.initial(network, workload.seed), threads) as trainer:
+        parameters = Parameters.initial(workload.network, workload.seed)
+        with self.start(workload, Dataset.blank(workload.network, 2), parameters, threads) as trainer:
             trainer.advance(1)
 
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
-        self.require(workload)
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         with refusal(self.name, workload, f"{_NEEDS}; {_LIBRARIES}"):
             return self._load(workload, dataset, parameters)
 
@@ -157,8 +152,10 @@ def properties() -> layout.Device:
     )
 
 
-def facts(stopwatch: Stopwatch, repeat: Callable[[int], None]) -> dict[str, Any]:
-    """What describes this GPU, the software that drives it, and what it did: the common part of a description.
+def described(
+    stopwatch: Stopwatch, repeat: Callable[[int], None], kernel: str, bytes_read: int, skips: str | None = None
+) -> Description:
+    """Describe this GPU, the software that drives it, and what it did.
 
     ``gpu`` has ``memory_bytes``, ``peak_memory_bytes`` (the most that CuPy held since a trainer was last closed),
     ``compute_capability``, ``device_seconds`` and ``device_iterations`` (:class:`Stopwatch`), and, where nvidia-smi
@@ -166,8 +163,10 @@ def facts(stopwatch: Stopwatch, repeat: Callable[[int], None]) -> dict[str, Any]
     None.
 
     Args:
-        repeat: queues the work of so many iterations on the current stream, and changes nothing that lasts. It keeps
+        stopwatch: what timed the iterations.
+        repeat: queues the work of that many iterations on the current stream, and changes nothing that lasts. It keeps
             the device busy while nvidia-smi looks: clocks that were held down rise as soon as a device is idle.
+        kernel, bytes_read, skips: as :class:`Description` has them.
     """
     device = cp.cuda.Device()
 
@@ -183,18 +182,14 @@ def facts(stopwatch: Stopwatch, repeat: Callable[[int], None]) -> dict[str, Any]
     }
     if "driver_version" in smi:
         versions["nvidia driver"] = smi.pop("driver_version")
-    return {
-        "device": device_name(),
-        "threads": 1,
-        "versions": versions,
-        "gpu": {
-            "memory_bytes": int(device.mem_info[1]),
-            "peak_memory_bytes": int(cp.get_default_memory_pool().total_bytes()),
-            "compute_capability": str(device.compute_capability),
-            **stopwatch.describe(),
-            **smi,
-        },
+    gpu = {
+        "memory_bytes": int(device.mem_info[1]),
+        "peak_memory_bytes": int(cp.get_default_memory_pool().total_bytes()),
+        "compute_capability": str(device.compute_capability),
+        **stopwatch.describe(),
+        **smi,
     }
+    return Description(device_name(), 1, versions, kernel, skips, bytes_read, gpu)
 
 
 def _ask_nvidia_smi(device: Any, work: Callable[[], None]) -> dict[str, Any]:

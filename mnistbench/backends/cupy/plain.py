@@ -7,15 +7,12 @@ to the workload's dtype, from memory in each of the two large matrix products.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import cupy as cp
-import numpy as np
-from numpy.typing import NDArray
 
-from mnistbench.backends.base import Metrics, Trainer
+from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.cupy.arrays import ArrayTrainer, forward
-from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, facts, refusal
+from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, described, refusal
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -34,7 +31,8 @@ class PlainTrainer(ArrayTrainer):
         self, name: str, workload: Workload, dataset: Dataset, parameters: Parameters, kernel: str = KERNEL
     ) -> None:
         self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
-        super().__init__(cp, cp.asnumpy, {"kernel": kernel, "skips": None}, workload, dataset, parameters)
+        self._kernel = kernel
+        super().__init__(cp, cp.asnumpy, workload, dataset, parameters)
 
     def advance(self, iterations: int) -> Metrics:
         with self._refusal(), self._stopwatch.measure(iterations):
@@ -44,16 +42,13 @@ class PlainTrainer(ArrayTrainer):
         with self._refusal():
             return super().gradients()
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        with self._refusal():
-            return super().predict(images)
-
     def _repeat(self, iterations: int) -> None:
         for _ in range(iterations):
             self._backward(*forward(cp, self._arrays, self._X))
 
-    def describe(self) -> dict[str, Any]:
-        return {**facts(self._stopwatch, self._repeat), **super().describe()}
+    def describe(self) -> Description:
+        # W1 X and dZ1 Xᵀ read X.
+        return described(self._stopwatch, self._repeat, kernel=self._kernel, bytes_read=2 * self._X.nbytes)
 
     def close(self) -> None:
         super().close()

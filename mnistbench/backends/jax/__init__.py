@@ -21,22 +21,20 @@ class JaxBackend(Backend):
     def availability(self) -> Availability:
         return Availability(usable=True, version=jax.__version__, device=device.device().name)
 
-    def missing(self, workload: Workload) -> str | None:
+    def unsupported(self, workload: Workload) -> str | None:
         return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
         """Compile the loop; for the classic, find out how many images it should take at a time."""
         number = device.threads_in_effect(threads)
-        if workload.beyond_classic:
-            compile_mlp(workload, number)
-        else:
+        if workload.is_classic:
             fastest_block(workload.images, workload.network, workload.dtype, number)
+        else:
+            compile_mlp(workload, number)
 
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         number = device.threads_in_effect(threads)
-        if workload.beyond_classic:
+        if not workload.is_classic:
             return JaxMlpTrainer(workload, dataset, parameters, number)
         block = fastest_block(workload.images, workload.network, workload.dtype, number)
         return JaxTrainer(workload, dataset, parameters, number, block)

@@ -25,20 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Metrics
+from mnistbench.backends import trials
+from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.jax import device
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
-from mnistbench.datasets import Dataset, Split
+from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
-from mnistbench.timing.clock import timed
 
 # Images of a block, about, and bytes of images up to which all of them are taken at once without a trial.
 _BLOCK = 2048
 _SMALL = 8 * 2**20
-
-# Images to predict at a time: bounds the memory that a prediction needs.
-_PREDICT_IMAGES = 65_536
 
 
 def _logits(arrays: Any, images: Any) -> Any:
@@ -86,23 +83,18 @@ def _gradients(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
     return _backward(arrays, blocks, labels, count)[1]
 
 
-def _predict(arrays: Any, images: Any) -> Any:
-    return _logits(arrays, images).argmax(axis=0)
-
-
 class _Programs(NamedTuple):
     """The functions above, compiled."""
 
     train: Callable[..., Any]
     gradients: Callable[..., Any]
-    predict: Callable[..., Any]
     widen: Callable[..., Any]
 
 
 @cache
 def _programs(alone: bool) -> _Programs:
     """For all threads of the pool, or for the calling one alone."""
-    functions = (_train, _gradients, _predict, device.widened)
+    functions = (_train, _gradients, device.widened)
     return _Programs(*(device.compiled(function, alone) for function in functions))
 
 
@@ -120,7 +112,6 @@ class JaxTrainer(DeviceTrainer):
         self._count = len(labels)
         self._shape = -(-self._count // block), block
         self._arrays: list[Any]
-        self._iteration = 0
         filled = ((0, self._shape[0] * block - self._count),)
         with self._computing():
             self._blocks = self._widened(np.pad(images, (*filled, (0, 0))).reshape(*self._shape, -1))
@@ -132,49 +123,32 @@ class JaxTrainer(DeviceTrainer):
         return self._programs.widen(self._placed(images, "uint8"), self._levels())
 
     def advance(self, iterations: int) -> Metrics:
-        rate, data = self._scalar(self._workload.learning_rate), (self._blocks, self._labels, self._scalar(self._count))
+        rate, data = self._scalar(self.workload.learning_rate), (self._blocks, self._labels, self._scalar(self._count))
         with self._computing():
             done = self._programs.train(iterations, self._arrays, *data, rate)
             self._arrays, loss, hits = jax.block_until_ready(done)
-        self._iteration += iterations
-        return Metrics(self._iteration - 1, float(loss), int(hits) / self._count)
+        return Metrics(float(loss), int(hits) / self._count)
 
     def reset(self, parameters: Parameters) -> None:
         with self._computing():
-            self._arrays = [self._placed(array, self._workload.dtype) for _, array in parameters.named()]
-        self._iteration = 0
+            self._arrays = [self._placed(array, self.workload.dtype) for _, array in parameters.named()]
 
     def parameters(self) -> Parameters:
-        return _on_host(self._arrays)
+        return device.on_host(self._arrays)
 
     def gradients(self) -> Parameters:
         with self._computing():
             data = self._blocks, self._labels, self._scalar(self._count)
-            return _on_host(self._programs.gradients(self._arrays, *data))
+            return device.on_host(self._programs.gradients(self._arrays, *data))
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        labels = np.empty(len(images), np.int64)
-        with self._computing():
-            for first in range(0, len(images), _PREDICT_IMAGES):
-                part = slice(first, first + _PREDICT_IMAGES)
-                labels[part] = self._programs.predict(self._arrays, self._widened(images[part]))
-        return labels
-
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         blocks, images = self._shape
-        return {
-            **super().describe(),
-            "kernel": "one compiled loop, " + (f"{images:,} images at a time" if blocks > 1 else "all images at once"),
-            "bytes_read": 2 * self._blocks.nbytes,  # by W1 X and by dZ1 Xᵀ
-        }
+        at_once = f"{images:,} images at a time" if blocks > 1 else "all images at once"
+        # W1 X and dZ1 Xᵀ read X.
+        return self._described(f"one compiled loop, {at_once}", bytes_read=2 * self._blocks.nbytes)
 
     def close(self) -> None:
         del self._blocks, self._labels, self._arrays
-
-
-def _on_host(arrays: Any) -> Parameters:
-    W1, b1, W2, b2 = (np.array(array) for array in arrays)
-    return Parameters([W1, W2], [b1, b2])
 
 
 @cache
@@ -184,14 +158,10 @@ def fastest_block(images: int, network: Network, dtype: DType, threads: int) -> 
     A workload whose images fit the caches whole has no choice; it is only compiled.
     """
     workload = Workload(network, images, dtype=dtype)
-    white = Split(np.full((images, network.inputs), 255, np.uint8), np.zeros(images, np.int64))
-    dataset = Dataset("white images", (1, network.inputs), network.outputs, white, white, None)
-    parameters = Parameters.initial(network, 0)
+    dataset, parameters = Dataset.blank(network, images), Parameters.initial(network, 0)
 
     def seconds(block: int) -> float:
-        with JaxTrainer(workload, dataset, parameters, threads, block) as trainer:
-            trainer.advance(1)
-            return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
+        return trials.seconds(lambda: JaxTrainer(workload, dataset, parameters, threads, block))
 
     sizes = [images]
     if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:

@@ -14,8 +14,9 @@ import jaxlib
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Trainer
+from mnistbench.backends.base import Description, Trainer
 from mnistbench.exceptions import BackendUnavailable, OptionError
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve, usable_cpus
 
@@ -83,22 +84,28 @@ def widened(images: Any, levels: Any) -> Any:
     return levels[images]
 
 
+def on_host(arrays: Any) -> Parameters:
+    """Copies of W1, b1, W2, b2, ... on the host."""
+    return Parameters.from_arrays(np.array(array) for array in arrays)
+
+
 class DeviceTrainer(Trainer):
     """A trainer of a workload on JAX's device; what its data and programs are, a subclass says."""
 
     def __init__(self, workload: Workload, threads: int) -> None:
-        self._workload, self._threads = workload, threads
+        super().__init__(workload)
+        self._threads = threads
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
         """With 64-bit types where the workload's dtype is one, whatever the process has set."""
-        with jax.enable_x64(self._workload.dtype == "float64"):
+        with jax.enable_x64(self.workload.dtype == "float64"):
             try:
                 yield
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
-                what = f"{self._workload.images:,} images in {self._workload.dtype}"
+                what = f"{self.workload.images:,} images in {self.workload.dtype}"
                 reason = f"{what} do not fit into the memory of the {device().name}"
                 raise BackendUnavailable(NAME, reason, "use fewer images (--train-size)") from error
 
@@ -107,16 +114,12 @@ class DeviceTrainer(Trainer):
         return jax.device_put(np.array(array, dtype), device().device)
 
     def _scalar(self, value: float) -> Any:
-        return np.dtype(self._workload.dtype).type(value)
+        return np.dtype(self.workload.dtype).type(value)
 
     def _levels(self) -> Any:
         """The 256 values of :func:`widened`."""
-        return np.arange(256, dtype=self._workload.dtype) / self._scalar(255)
+        return np.arange(256, dtype=self.workload.dtype) / self._scalar(255)
 
-    def describe(self) -> dict[str, Any]:
-        return {
-            "device": device().name,
-            "threads": self._threads,
-            "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__},
-            "skips": None,
-        }
+    def _described(self, kernel: str, bytes_read: int) -> Description:
+        versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__}
+        return Description(device().name, self._threads, versions, kernel, bytes_read=bytes_read)

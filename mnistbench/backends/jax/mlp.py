@@ -8,7 +8,6 @@ an epoch's images and, in float64, an iteration's learning rate and the correcti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -19,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Metrics
+from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.jax import device, random
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
-from mnistbench.datasets import Dataset, Split
+from mnistbench.datasets import Dataset
 from mnistbench.reference import mlp
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
@@ -31,9 +30,6 @@ from mnistbench.task.workload import Workload
 
 # The most iterations of one call of the compiled loop: the length of the table of their learning rates.
 _ITERATIONS = 512
-
-# Images to predict at a time: bounds the memory that a prediction needs.
-_PREDICT_IMAGES = 8_192
 
 
 class Task(NamedTuple):
@@ -193,24 +189,16 @@ def gradients(task: Task, iteration: Any, state: State, data: Data) -> Any:
     return jax.grad(objective, has_aux=True)(state.arrays, batch, task.workload)[0]
 
 
-def predict(task: Task, arrays: list[Any], images: Any, levels: Any) -> Any:
-    """The most probable class (k,) of images (k, n)."""
-    network = task.workload.network
-    nothing = [None] * len(network.hidden)
-    return logits(arrays, device.widened(images, levels), network.activation, nothing).argmax(axis=0)
-
-
 class Programs(NamedTuple):
     """The functions above, compiled."""
 
     train: Callable[..., Any]
     gradients: Callable[..., Any]
-    predict: Callable[..., Any]
 
 
 @cache
 def _programs(task: Task, alone: bool) -> Programs:
-    return Programs(*(device.compiled(partial(f, task), alone) for f in (train, gradients, predict)))
+    return Programs(*(device.compiled(partial(f, task), alone) for f in (train, gradients)))
 
 
 def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
@@ -249,14 +237,14 @@ class JaxMlpTrainer(DeviceTrainer):
                 done = self._programs.train(count, self._iteration, scalars, self._state, self._data)
                 self._state, loss, hits = jax.block_until_ready(done)
                 self._iteration += count
-        workload = self._workload
+        workload = self.workload
         batch = (self._iteration - 1) % workload.iterations_per_epoch
         images = min(workload.batch_size, workload.images - batch * workload.batch_size)
-        return Metrics(self._iteration - 1, float(loss), int(hits) / images)
+        return Metrics(float(loss), int(hits) / images)
 
     def _enter_epoch(self) -> int:
         """Place the order of the next iteration's epoch; return how many iterations can go on from it."""
-        workload, per_epoch = self._workload, self._workload.iterations_per_epoch
+        workload, per_epoch = self.workload, self.workload.iterations_per_epoch
         if workload.recipe.batch_size is None:
             return _ITERATIONS
         epoch, batch = divmod(self._iteration, per_epoch)
@@ -269,47 +257,33 @@ class JaxMlpTrainer(DeviceTrainer):
         """What :func:`train` is given of so many iterations."""
         found = np.zeros((_ITERATIONS, 3))
         for row, iteration in enumerate(range(first, first + count)):
-            rate = self._workload.rate(iteration)
-            corrections = self._workload.recipe.optimizer.bias_corrections(iteration + 1)
+            rate = self.workload.rate(iteration)
+            corrections = self.workload.recipe.optimizer.bias_corrections(iteration + 1)
             found[row] = rate, rate * corrections[0], corrections[1]
-        return found.astype(self._workload.dtype)
+        return found.astype(self.workload.dtype)
 
     def reset(self, parameters: Parameters) -> None:
         with self._computing():
-            arrays = [self._placed(array, self._workload.dtype) for _, array in parameters.named()]
-            zeros = [
-                [jnp.zeros_like(array) for array in arrays] for _ in range(self._workload.recipe.optimizer.moments)
-            ]
+            arrays = [self._placed(array, self.workload.dtype) for _, array in parameters.named()]
+            zeros = [[jnp.zeros_like(array) for array in arrays] for _ in range(self.workload.recipe.optimizer.moments)]
             self._state = State(arrays, zeros)
         self._iteration = 0
 
     def parameters(self) -> Parameters:
-        return _on_host(self._state.arrays)
+        return device.on_host(self._state.arrays)
 
     def gradients(self) -> Parameters:
         with self._computing():
             self._enter_epoch()
-            return _on_host(self._programs.gradients(self._iteration, self._state, self._data))
+            return device.on_host(self._programs.gradients(self._iteration, self._state, self._data))
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        labels = np.empty(len(images), np.int64)
-        with self._computing():
-            for first in range(0, len(images), _PREDICT_IMAGES):
-                part = slice(first, first + _PREDICT_IMAGES)
-                own = self._placed(images[part], "uint8")
-                labels[part] = self._programs.predict(self._state.arrays, own, self._data.levels)
-        return labels
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            **super().describe(),
-            "kernel": f"one compiled loop, {self._workload.batch_size:,} images at a time",
-            "bytes_read": self._bytes_read(),
-        }
+    def describe(self) -> Description:
+        kernel = f"one compiled loop, {self.workload.batch_size:,} images at a time"
+        return self._described(kernel, self._bytes_read())
 
     def _bytes_read(self) -> int:
         """The bytes of a batch, and X written, and read by W1 X and by dZ1 Xᵀ; what fills it up counts too."""
-        workload = self._workload
+        workload = self.workload
         pixels = workload.batch_size * workload.network.inputs
         return pixels * (1 + 2 * workload.itemsize)
 
@@ -317,16 +291,8 @@ class JaxMlpTrainer(DeviceTrainer):
         del self._data, self._state
 
 
-def _on_host(arrays: Any) -> Parameters:
-    own = [np.array(array) for array in arrays]
-    return Parameters(own[::2], own[1::2])
-
-
 def compile_mlp(workload: Workload, threads: int) -> None:
-    """Compile the loop for this workload, on blank images, square ones where the number of pixels is a square."""
-    side = math.isqrt(workload.network.inputs)
-    shape = (side, side) if side * side == workload.network.inputs else (1, workload.network.inputs)
-    blank = Split(np.zeros((workload.images, workload.network.inputs), np.uint8), np.zeros(workload.images, np.int64))
-    dataset = Dataset("blank images", shape, workload.network.outputs, blank, blank, None)
+    """Compile the loop for this workload, on blank images."""
+    dataset = Dataset.blank(workload.network, workload.images)
     with JaxMlpTrainer(workload, dataset, Parameters.initial(workload.network, 0), threads) as trainer:
         trainer.advance(1)

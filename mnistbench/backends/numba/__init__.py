@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numba
-import numpy as np
 
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.numba.classic.trainer import NumbaTrainer
-from mnistbench.datasets import Dataset, Split
+from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
@@ -23,23 +22,18 @@ class NumbaBackend(Backend):
     def availability(self) -> Availability:
         return Availability(usable=True, version=numba.__version__, device="CPU")
 
-    def missing(self, workload: Workload) -> str | None:
+    def unsupported(self, workload: Workload) -> str | None:
         return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
         """Compile the kernels for the workload's network and dtype, or load them from the disk cache."""
-        images = np.zeros((1, workload.network.inputs), np.uint8)
-        split = Split(images, np.zeros(1, np.int64))
-        dataset = Dataset("", (1, workload.network.inputs), workload.network.outputs, split, split, None)
         parameters = Parameters.initial(workload.network, workload.seed)
-        self.start(replace(workload, images=1), dataset, parameters, 1).advance(1)
+        blank = Dataset.blank(workload.network, 1)
+        self.start(replace(workload, images=1), blank, parameters, 1).advance(1)
 
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
-        self.require(workload)
-        if workload.beyond_classic:
-            from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer  # which loads SciPy's BLAS
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
+        if workload.is_classic:
+            return NumbaTrainer(workload, dataset, parameters, resolve(threads))
+        from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer  # which loads SciPy's BLAS
 
-            return NumbaMlpTrainer(workload, dataset, parameters, resolve(threads))
-        return NumbaTrainer(workload, dataset, parameters, resolve(threads))
+        return NumbaMlpTrainer(workload, dataset, parameters, resolve(threads))

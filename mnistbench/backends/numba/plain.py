@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from numba import config, njit, prange, set_num_threads, threading_layer
-from numpy.typing import NDArray
 
-from mnistbench import reference
-from mnistbench.backends.base import Availability, Backend, Metrics, Trainer
+from mnistbench.backends.base import Availability, Backend, Description, Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -136,7 +134,7 @@ class NumbaPlainTrainer(Trainer):
     """Holds the images (m, n) as they come, uint8, one contiguous row each."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
-        self._workload = workload
+        super().__init__(workload)
         self._threads = min(threads, int(config.NUMBA_NUM_THREADS))
         self._X = np.ascontiguousarray(dataset.train.images)
         self._Y = dataset.train.labels
@@ -153,42 +151,35 @@ class NumbaPlainTrainer(Trainer):
             _sum_gradients(self._X, self._Y, self._params, self._sums, self._totals)
 
     def advance(self, iterations: int) -> Metrics:
-        dtype = np.dtype(self._workload.dtype).type
-        step = dtype(self._workload.learning_rate / self._Y.size)
+        dtype = np.dtype(self.workload.dtype).type
+        step = dtype(self.workload.learning_rate / self._Y.size)
         for _ in range(iterations):
             self._sum_gradients()
             _update(self._params, self._sums, step)
-        self._iteration += iterations
         loss, hits = self._totals.sum(axis=0) / self._Y.size
-        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+        return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
         self._params.W1[:], self._params.W2[:] = parameters.weights
         self._params.b1[:], self._params.b2[:] = (bias[:, 0] for bias in parameters.biases)
-        self._iteration = 0
 
     def parameters(self) -> Parameters:
         return _as_parameters(_Layers(*(array.copy() for array in self._params)))
 
     def gradients(self) -> Parameters:
         self._sum_gradients()
-        dtype = np.dtype(self._workload.dtype).type
+        dtype = np.dtype(self.workload.dtype).type
         return _as_parameters(_Layers(*(sums.sum(axis=0) / dtype(self._Y.size) for sums in self._sums)))
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        W1, b1, W2, b2 = self._params
-        X = reference.scale_images(images, self._workload.dtype)
-        return reference.make_predictions(X, W1, b1[:, None], W2, b2[:, None])
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "device": "CPU",
-            "threads": self._threads,
-            "versions": {"numba": numba.__version__, "numpy": np.__version__},
-            "kernel": f"loops over images, {_threading_layer()} threads",
-            "skips": "hidden units with Z1 <= 0 in the backward pass, whose gradient is 0",
-            "bytes_read": self._X.nbytes,  # the backward pass takes an image from where the forward pass widened it
-        }
+    def describe(self) -> Description:
+        return Description(
+            device="CPU",
+            threads=self._threads,
+            versions={"numba": numba.__version__, "numpy": np.__version__},
+            kernel=f"loops over images, {_threading_layer()} threads",
+            skips="hidden units with Z1 <= 0 in the backward pass, whose gradient is 0",
+            bytes_read=self._X.nbytes,  # the backward pass takes an image from where the forward pass widened it
+        )
 
 
 def _threading_layer() -> str:
@@ -211,8 +202,5 @@ class NumbaPlainBackend(Backend):
     def availability(self) -> Availability:
         return Availability(usable=True, version=numba.__version__, device="CPU")
 
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> NumbaPlainTrainer:
-        self.require(workload)
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         return NumbaPlainTrainer(workload, dataset, parameters, resolve(threads))

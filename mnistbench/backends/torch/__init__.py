@@ -21,23 +21,21 @@ class TorchBackend(Backend):
     def availability(self) -> Availability:
         return Availability(usable=True, version=torch.__version__, device=device.device_name())
 
-    def missing(self, workload: Workload) -> str | None:
+    def unsupported(self, workload: Workload) -> str | None:
         return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
         """Find out which way is the fastest, which compiles it."""
         number = device.threads_in_effect(threads)
-        if workload.beyond_classic:
-            fastest_way(workload, number)
-        else:
+        if workload.is_classic:
             fastest(workload.images, workload.network, workload.dtype, number)
+        else:
+            fastest_way(workload, number)
 
-    def start(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None = None
-    ) -> Trainer:
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         number = device.threads_in_effect(threads)
-        if workload.beyond_classic:
-            general = fastest_way(workload, number, dataset.image_shape)
-            return TorchMlpTrainer(workload, dataset, parameters, number, *general)
+        if not workload.is_classic:
+            found = fastest_way(workload, number, dataset.image_shape)
+            return TorchMlpTrainer(workload, dataset, parameters, number, *found)
         way, remark = fastest(workload.images, workload.network, workload.dtype, number)
         return TorchTrainer(workload, dataset, parameters, number, way, remark)

@@ -27,20 +27,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Metrics
+from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.torch import device
 from mnistbench.backends.torch.device import DeviceTrainer
-from mnistbench.datasets import Dataset, Split
-from mnistbench.exceptions import BackendUnavailable
+from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
-from mnistbench.timing.clock import timed
 
 # Bytes of images up to which nothing is compiled: an iteration takes about a millisecond then, and compiling seconds.
 _SMALL = 16 * 2**20
-
-# Images to predict at a time: bounds the memory that a prediction needs.
-_PREDICT_IMAGES = 65_536
 
 
 class Way(NamedTuple):
@@ -145,7 +140,7 @@ class TorchTrainer(DeviceTrainer):
         return X.T if rows else X
 
     def _iterate(self) -> Any:
-        return self._step(*self._arrays, self._X, self._Y, self._workload.learning_rate)
+        return self._step(*self._arrays, self._X, self._Y, self.workload.learning_rate)
 
     def _captured(self) -> Any:
         """An iteration as a CUDA graph. Capturing needs libraries, memory and kernels that a few before it set up."""
@@ -167,42 +162,27 @@ class TorchTrainer(DeviceTrainer):
                     self._graph.replay()
                 else:
                     self._Z2 = self._iterate()
-            self._iteration += iterations
             loss = torch.nn.functional.cross_entropy(self._Z2.T.double(), self._labels).item()
             hits = (self._Z2.argmax(0) == self._labels).sum().item()
-        return Metrics(self._iteration - 1, loss, hits / len(self._labels))
+        return Metrics(loss, hits / len(self._labels))
 
     def reset(self, parameters: Parameters) -> None:
         with self._computing():
             for array, (_, value) in zip(self._arrays, parameters.named(), strict=True):
-                array.copy_(torch.from_numpy(np.array(value, self._workload.dtype)))
-        self._iteration = 0
+                array.copy_(torch.from_numpy(np.array(value, self.workload.dtype)))
 
     def parameters(self) -> Parameters:
-        return _on_host(self._arrays)
+        return device.on_host(self._arrays)
 
     def gradients(self) -> Parameters:
         W1, b1, W2, b2 = self._arrays
         with self._computing():
             *gradients, _Z2 = _backward(W1, b1, W2, b2, self._X, self._Y)
-            return _on_host(gradients)
+            return device.on_host(gradients)
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        W1, b1, W2, b2 = self._arrays
-        labels = np.empty(len(images), np.int64)
-        with self._computing():
-            for first in range(0, len(images), _PREDICT_IMAGES):
-                part = slice(first, first + _PREDICT_IMAGES)
-                A1 = torch.relu(W1 @ self._widened(images[part], rows=True) + b1)
-                labels[part] = (W2 @ A1 + b2).argmax(0).cpu().numpy()
-        return labels
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            **super().describe(),
-            "kernel": ("CUDA graph: " if self._graph else "") + str(self._way) + self._remark,
-            "bytes_read": 2 * self._X.nbytes,  # by W1 X and by dZ1 Xᵀ
-        }
+    def describe(self) -> Description:
+        kernel = ("CUDA graph: " if self._graph else "") + str(self._way) + self._remark
+        return self._described(kernel, bytes_read=2 * self._X.nbytes)  # by W1 X and by dZ1 Xᵀ
 
     def close(self) -> None:
         del self._X, self._labels, self._Y, self._arrays, self._step, self._graph
@@ -210,38 +190,15 @@ class TorchTrainer(DeviceTrainer):
         super().close()
 
 
-def _on_host(arrays: Any) -> Parameters:
-    W1, b1, W2, b2 = (array.cpu().numpy().copy() for array in arrays)
-    return Parameters([W1, W2], [b1, b2])
-
-
 @cache
 def fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str]:
-    """The fastest way, found once in a process on white images, and a remark on those that do not work here.
-
-    What cannot be compiled, for want of a C++ compiler say, runs operation by operation.
-    """
+    """Find the fastest way, once in a process, on white images; and a remark on those that do not work here."""
     workload = Workload(network, images, dtype=dtype)
-    white = Split(np.full((images, network.inputs), 255, np.uint8), np.zeros(images, np.int64))
-    dataset = Dataset("white images", (1, network.inputs), network.outputs, white, white, None)
-    parameters = Parameters.initial(network, 0)
-
-    def seconds(way: Way) -> float:
-        with TorchTrainer(workload, dataset, parameters, threads, way) as trainer:
-            trainer.advance(1)
-            return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
-
-    ways = [Way(rows, compiled) for compiled in (False, True) for rows in (False, True)]
-    if workload.image_bytes * workload.itemsize <= _SMALL:
-        ways = ways[:1]
-    found, remark = {}, ""
-    for way in ways:
-        try:
-            found[way] = seconds(way)
-        except BackendUnavailable:
-            raise
-        except Exception as error:  # whatever a compiler's failure looks like
-            if not way.compiled:
-                raise
-            remark = f" (torch.compile failed: {type(error).__name__})"
-    return min(found, key=found.__getitem__), remark
+    dataset, parameters = Dataset.blank(network, images), Parameters.initial(network, 0)
+    small = workload.image_bytes * workload.itemsize <= _SMALL
+    plain, compiled = ([Way(rows, is_compiled) for rows in (False, True)] for is_compiled in (False, True))
+    return device.fastest(
+        plain[:1] if small else plain,
+        lambda _: [] if small else compiled,
+        lambda way: TorchTrainer(workload, dataset, parameters, threads, way),
+    )

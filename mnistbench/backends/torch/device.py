@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Trainer
+from mnistbench.backends import trials
+from mnistbench.backends.base import Description, Trainer
 from mnistbench.exceptions import BackendUnavailable
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 
@@ -51,11 +53,43 @@ def widened(images: Any, dtype: Any) -> Any:
     return X.div_(X.new_full((1,), 255))
 
 
+def on_host(arrays: Iterable[Any]) -> Parameters:
+    """Copies of W1, b1, W2, b2, ... on the host; a bias may have one dimension or two."""
+    copies = [array.cpu().numpy().copy() for array in arrays]
+    return Parameters.from_arrays(array.reshape(len(array), -1) for array in copies)
+
+
+Way = TypeVar("Way")
+
+
+def fastest(
+    plain: Iterable[Way], compiled: Callable[[Way], list[Way]], start: Callable[[Way], Trainer]
+) -> tuple[Way, str]:
+    """Return the fastest way to compute, and a remark on those that do not work here.
+
+    Args:
+        plain: ways that must work.
+        compiled: given the fastest of those, ways that need a compiler, for want of which they may fail.
+        start: starts a trainer that computes in a way.
+    """
+    found = {way: trials.seconds(partial(start, way)) for way in plain}
+    remark = ""
+    for way in compiled(min(found, key=found.__getitem__)):
+        try:
+            found[way] = trials.seconds(partial(start, way))
+        except BackendUnavailable:
+            raise
+        except Exception as error:  # whatever a compiler's failure looks like
+            remark = f" (torch.compile failed: {type(error).__name__})"
+    return min(found, key=found.__getitem__), remark
+
+
 class DeviceTrainer(Trainer):
     """A trainer of a workload on PyTorch's device; what its data and steps are, a subclass says."""
 
     def __init__(self, workload: Workload, threads: int) -> None:
-        self._workload, self._threads = workload, threads
+        super().__init__(workload)
+        self._threads = threads
         self._dtype, self._device = getattr(torch, workload.dtype), device()
 
     @contextmanager
@@ -71,7 +105,7 @@ class DeviceTrainer(Trainer):
             except RuntimeError as error:
                 if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
                     raise
-                what = f"{self._workload.images:,} images in {self._workload.dtype}"
+                what = f"{self.workload.images:,} images in {self.workload.dtype}"
                 reason = f"{what} do not fit into the memory of the {device_name()}"
                 raise BackendUnavailable(NAME, reason, "use fewer images (--train-size)") from error
             finally:
@@ -82,13 +116,9 @@ class DeviceTrainer(Trainer):
         """A copy on the device."""
         return torch.from_numpy(np.array(array, dtype)).to(self._device)
 
-    def describe(self) -> dict[str, Any]:
-        return {
-            "device": device_name(),
-            "threads": self._threads,
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
-            "skips": None,
-        }
+    def _described(self, kernel: str, bytes_read: int) -> Description:
+        versions = {"torch": torch.__version__, "numpy": np.__version__}
+        return Description(device_name(), self._threads, versions, kernel, bytes_read=bytes_read)
 
     def close(self) -> None:
         if self._device.type == "cuda":

@@ -18,35 +18,28 @@ there, 461 batches, 784-800-10, Adam: medians of five in two interleaved compari
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import leaky_relu_, linear
 
-from mnistbench.backends.base import Metrics
+from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.torch import device, random
 from mnistbench.backends.torch.device import DeviceTrainer
-from mnistbench.datasets import Dataset, Split
-from mnistbench.exceptions import BackendUnavailable
+from mnistbench.datasets import Dataset, likely_shape
 from mnistbench.reference import counter, mlp
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import DType, Workload
-from mnistbench.timing.clock import timed
 
 # Random words of a batch up to which nothing is compiled: they take less than a millisecond, and compiling seconds.
 _SMALL = 16_384
-
-# Images to predict at a time: bounds the memory that a prediction needs.
-_PREDICT_IMAGES = 8_192
 
 
 class Way(NamedTuple):
@@ -153,19 +146,19 @@ class TorchMlpTrainer(DeviceTrainer):
 
     def _enter(self, epoch: int) -> None:
         """Place the epoch's order, whose start follows its end up to whole batches, and its key schedules."""
-        seed, images, size = self._workload.seed, self._workload.images, self._workload.batch_size
-        hidden = len(self._workload.network.hidden)
+        seed, images, size = self.workload.seed, self.workload.images, self.workload.batch_size
+        hidden = len(self.workload.network.hidden)
         purposes = [counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
         schedules = [random.schedule(seed, purpose, epoch) for purpose in purposes]
         self._schedules = torch.tensor(schedules, dtype=torch.int32, device=self._device)
-        whole = self._workload.recipe.batch_size is None
+        whole = self.workload.recipe.batch_size is None
         order = np.arange(images) if whole else mlp.epoch_order(seed, epoch, images)
-        self._order = self._placed(np.resize(order, self._workload.iterations_per_epoch * size), "int64")
+        self._order = self._placed(np.resize(order, self.workload.iterations_per_epoch * size), "int64")
         self._epoch = epoch
 
     def _batch(self, iteration: int) -> tuple[Any, Any, list[Any]]:
         """X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""
-        workload, size = self._workload, self._workload.batch_size
+        workload, size = self.workload, self.workload.batch_size
         epoch, batch = divmod(iteration, workload.iterations_per_epoch)
         if epoch != self._epoch:
             self._enter(epoch)
@@ -189,9 +182,9 @@ class TorchMlpTrainer(DeviceTrainer):
         X, labels, masks = self._batch(iteration)
         found, As = self._formulas.forward(self._weights, self._biases, X, masks)
         dW, db = self._formulas.backward(self._weights, found, As, self._classes[labels], masks)
-        if l2 := self._workload.recipe.l2:
+        if l2 := self.workload.recipe.l2:
             for own, W in zip(dW, self._weights, strict=True):
-                own.add_(W, alpha=l2 / self._workload.images)
+                own.add_(W, alpha=l2 / self.workload.images)
         return dW, db, found[-1], labels
 
     def advance(self, iterations: int) -> Metrics:
@@ -201,50 +194,36 @@ class TorchMlpTrainer(DeviceTrainer):
                 for own, gradient in zip((*self._weights, *self._biases), (*dW, *db), strict=True):
                     own.grad = gradient
                 for group in self._optimizer.param_groups:
-                    group["lr"] = self._workload.rate(iteration)
+                    group["lr"] = self.workload.rate(iteration)
                 self._optimizer.step()
             self._iteration += iterations
             loss = torch.nn.functional.cross_entropy(Z.double(), labels).item()
             hits = (Z.argmax(1) == labels).sum().item()
-        return Metrics(self._iteration - 1, loss, hits / len(labels))
+        return Metrics(loss, hits / len(labels))
 
     def reset(self, parameters: Parameters) -> None:
         with self._computing():
             pairs = zip((*self._weights, *self._biases), (*parameters.weights, *parameters.biases), strict=True)
             for own, value in pairs:
-                own.copy_(torch.from_numpy(np.array(value, self._workload.dtype)).reshape(own.shape))
+                own.copy_(torch.from_numpy(np.array(value, self.workload.dtype)).reshape(own.shape))
             self._optimizer.state.clear()
         self._iteration = 0
 
     def parameters(self) -> Parameters:
-        return _on_host(self._weights, self._biases)
+        return device.on_host(chain(*zip(self._weights, self._biases, strict=True)))
 
     def gradients(self) -> Parameters:
         with self._computing():
             dW, db, _Z, _labels = self._backward(self._iteration)
-            return _on_host(dW, db)
+            return device.on_host(chain(*zip(dW, db, strict=True)))
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        labels = np.empty(len(images), np.int64)
-        nothing: list[Any] = [None] * len(self._workload.network.hidden)
-        with self._computing():
-            for first in range(0, len(images), _PREDICT_IMAGES):
-                part = slice(first, first + _PREDICT_IMAGES)
-                X = device.widened(self._placed(images[part], "uint8"), self._dtype)
-                found, _As = self._formulas.forward(self._weights, self._biases, X, nothing)
-                labels[part] = found[-1].argmax(1).cpu().numpy()
-        return labels
-
-    def describe(self) -> dict[str, Any]:
-        workload = self._workload
+    def describe(self) -> Description:
+        workload = self.workload
         fixed = workload.recipe.batch_size is None and not workload.recipe.augmentation
         # W X and dZ Xᵀ read X; what is not the same in every iteration is read as bytes before.
         each = 2 * workload.itemsize + (0 if fixed else 1)
-        return {
-            **super().describe(),
-            "kernel": f"{self._way}, {workload.batch_size:,} images at a time{self._remark}",
-            "bytes_read": each * workload.image_bytes,
-        }
+        kernel = f"{self._way}, {workload.batch_size:,} images at a time{self._remark}"
+        return self._described(kernel, each * workload.image_bytes)
 
     def close(self) -> None:
         del self._images, self._labels, self._weights, self._biases, self._optimizer, self._drawn
@@ -252,22 +231,14 @@ class TorchMlpTrainer(DeviceTrainer):
         super().close()
 
 
-def _on_host(weights: list[Any], biases: list[Any]) -> Parameters:
-    return Parameters(
-        [W.cpu().numpy().copy() for W in weights], [b.cpu().numpy().reshape(-1, 1).copy() for b in biases]
-    )
-
-
 def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] | None = None) -> tuple[Way, str]:
-    """The fastest way for the workload's batches, and a remark on what does not work here.
+    """Find the fastest way for the workload's batches, and a remark on what does not work here.
 
     Args:
-        image_shape: (height, width); where it is not known yet, of square images if they can be.
+        image_shape: (height, width), where it is known.
     """
     if image_shape is None or not workload.recipe.augmentation:
-        side = math.isqrt(workload.network.inputs)
-        square = side * side == workload.network.inputs
-        image_shape = (side, side) if square else (1, workload.network.inputs)
+        image_shape = likely_shape(workload.network.inputs)
     recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule(), batch_size=workload.batch_size)
     batch = Workload(workload.network, workload.batch_size, 1, dtype=workload.dtype, recipe=recipe)
     return _fastest_way(batch, threads, image_shape)
@@ -275,32 +246,15 @@ def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] |
 
 @cache
 def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> tuple[Way, str]:
-    """The same for a workload of one batch, found once in a process on white images.
-
-    What cannot be compiled, for want of a C++ compiler say, runs operation by operation.
-    """
-    images, network = workload.images, workload.network
-    white = Split(np.full((images, network.inputs), 255, np.uint8), np.zeros(images, np.int64))
-    dataset = Dataset("white images", image_shape, network.outputs, white, white, None)
-    parameters = Parameters.initial(network, 0)
-
-    def seconds(way: Way) -> float:
-        with TorchMlpTrainer(workload, dataset, parameters, threads, way) as trainer:
-            trainer.advance(2)
-            return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
-
-    found, remark = {Way(): seconds(Way())}, ""
-    if has_onednn(workload.dtype):
-        found[Way(onednn=True)] = seconds(Way(onednn=True))
-    if random.Draw.of(workload, image_shape).words > _SMALL:
-        way = min(found, key=found.__getitem__)._replace(compiled=True)
-        try:
-            found[way] = seconds(way)
-        except BackendUnavailable:
-            raise
-        except Exception as error:  # whatever a compiler's failure looks like
-            remark = f" (torch.compile failed: {type(error).__name__})"
-    return min(found, key=found.__getitem__), remark
+    """The same for a workload of one batch, once in a process, on white images."""
+    dataset = Dataset.blank(workload.network, workload.images, image_shape)
+    parameters = Parameters.initial(workload.network, 0)
+    many = random.Draw.of(workload, image_shape).words > _SMALL
+    return device.fastest(
+        [Way(onednn) for onednn in ((False, True) if has_onednn(workload.dtype) else (False,))],
+        lambda way: [way._replace(compiled=True)] if many else [],
+        lambda way: TorchMlpTrainer(workload, dataset, parameters, threads, way),
+    )
 
 
 def has_onednn(dtype: DType) -> bool:

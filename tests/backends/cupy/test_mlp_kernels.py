@@ -210,7 +210,7 @@ def test_the_source_builds_for_gpus(architecture: str, dtype: DType) -> None:
 @pytest.mark.parametrize("name", RANDOM)
 def test_what_is_random_is_the_same_on_the_gpu_to_the_bit(dtype: DType, name: str) -> None:
     workload, dataset = RANDOM[name].with_dtype(dtype), DATA
-    trainer, wanted = on_device(registry.get("cupy"), workload, dataset)
+    trainer, wanted = on_device(registry.get_backend("cupy"), workload, dataset)
     for iteration in range(2 * workload.iterations_per_epoch):
         batch = trainer._batches.load(iteration)
         assert batch.order.get().tolist() == wanted.places(iteration).tolist()

@@ -36,9 +36,9 @@ def test_agrees_in_blocks_of_any_size(trajectory: Trajectory, dtype: DType, bloc
     with backend.JaxTrainer(task, trajectory.dataset, trajectory.initial, threads, block) as trainer:
         found = check_trainer(trainer, Agreement("jax", dtype), trajectory)
         assert found.passed, found.summary()
-        assert f"{block} images at a time" in trainer.describe()["kernel"] or block >= 67
+        assert f"{block} images at a time" in trainer.describe().kernel or block >= 67
         # The images that fill the last block up are stored and read too.
-        assert trainer.describe()["bytes_read"] == 2 * -(-67 // block) * block * 13 * task.itemsize
+        assert trainer.describe().bytes_read == 2 * -(-67 // block) * block * 13 * task.itemsize
 
 
 def test_images_that_fill_a_block_up_count_for_nothing(dtype: DType) -> None:
@@ -69,7 +69,7 @@ def test_the_size_of_a_block_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(backend, "_BLOCK", 20)
     backend.fastest_block.cache_clear()
     try:
-        chosen = registry.get("jax")
+        chosen = registry.get_backend("jax")
         chosen.warm_up(trajectory.workload)
         assert seen == [67, 23]  # all at once, and three blocks with two images too many
         with chosen.start(trajectory.workload, trajectory.dataset, trajectory.initial):
@@ -80,7 +80,7 @@ def test_the_size_of_a_block_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_float64_trainer_leaves_the_process_as_it_was(trajectory: Trajectory) -> None:
     """It computes in float64 whatever the process has chosen, beside one in float32, and changes nothing for others."""
-    chosen, data, initial = registry.get("jax"), trajectory.dataset, trajectory.initial
+    chosen, data, initial = registry.get_backend("jax"), trajectory.dataset, trajectory.initial
     task32, task64 = (trajectory.workload.with_dtype(dtype) for dtype in ("float32", "float64"))
     alone = []
     for task in (task32, task64):
@@ -100,8 +100,8 @@ def test_too_many_images_are_one_line(monkeypatch: pytest.MonkeyPatch, trajector
     def full(*arguments: Any) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nMore lines.")
 
-    with registry.get("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
-        monkeypatch.setattr(trainer, "_programs", backend._Programs(full, full, full, full))
+    with registry.get_backend("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
+        monkeypatch.setattr(trainer, "_programs", backend._Programs(full, full, full))
         for use in (lambda: trainer.advance(1), trainer.gradients):
             with pytest.raises(
                 BackendUnavailable, match=r"^backend jax is unavailable: 67 images in float64 "
@@ -114,8 +114,8 @@ def test_other_errors_of_jax_are_let_through(monkeypatch: pytest.MonkeyPatch, tr
     def broken(*arguments: Any) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
-    with registry.get("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
-        monkeypatch.setattr(trainer, "_programs", backend._Programs(broken, broken, broken, broken))
+    with registry.get_backend("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
+        monkeypatch.setattr(trainer, "_programs", backend._Programs(broken, broken, broken))
         with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
             trainer.advance(1)
 
@@ -137,9 +137,9 @@ task = builders.workload(data)
 said = []
 for threads in (None, 1, 2, 3, 4):
     try:
-        with registry.require("jax").start(task, data, builders.initial(task), threads) as trainer:
+        with registry.get_backend("jax").start(task, data, builders.initial(task), threads) as trainer:
             trainer.advance(1)
-            said.append(trainer.describe()["threads"])
+            said.append(trainer.describe().threads)
     except OptionError as error:
         said.append("refused")
 print(*said)
@@ -161,7 +161,7 @@ def test_the_number_of_threads_of_the_command_line_takes_effect() -> None:
     program = (
         "from mnistbench import threads; threads.limit(3); import mnistbench;"
         "data = mnistbench.load_data(train_size=100, dev_size=50);"
-        "print(mnistbench.train(data, backend='jax', iterations=2, threads=3).description['threads'])"
+        "print(mnistbench.train(data, backend='jax', iterations=2, threads=3).description.threads)"
     )
     assert python(program) == "3\n"
 
@@ -177,13 +177,13 @@ def test_a_number_of_threads_that_cannot_be_had_says_what_to_do(monkeypatch: pyt
 
 def test_a_gpu_is_named_and_has_one_thread_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax_device, "device", lambda: jax_device.Device(None, "Some GPU", 8))
-    assert registry.get("jax").availability().device == "Some GPU"
+    assert registry.get_backend("jax").availability().device == "Some GPU"
     assert jax_device.threads_in_effect(5) == 1
 
 
 def test_a_gpus_memory_is_not_taken_in_advance() -> None:
     program = (
-        "import os, mnistbench.backends as registry; registry.require('jax');"
+        "import os, mnistbench.backends as registry; registry.get_backend('jax');"
         "print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])"
     )
     assert python(program) == "false\n"
@@ -193,7 +193,7 @@ def test_a_gpus_memory_is_not_taken_in_advance() -> None:
 def test_any_number_of_iterations_uses_one_compilation(trajectory: Trajectory, dtype: DType) -> None:
     data = builders.dataset(29, 11, 3)
     task: Workload = builders.workload(data, dtype=dtype)
-    with registry.get("jax").start(task, data, builders.initial(task)) as trainer:
+    with registry.get_backend("jax").start(task, data, builders.initial(task)) as trainer:
         trainer.advance(1)
         before = trainer._programs.train._cache_size()  # type: ignore[attr-defined]
         for iterations in (2, 7, 30):
@@ -206,6 +206,6 @@ def test_pixels_are_divided_exactly(dtype: DType) -> None:
     data = builders.dataset(256, 1, 2)
     data.train.images[:, 0] = np.arange(256)
     task = builders.workload(data, dtype=dtype)
-    with registry.get("jax").start(task, data, builders.initial(task)) as trainer:
+    with registry.get_backend("jax").start(task, data, builders.initial(task)) as trainer:
         pixels = np.asarray(trainer._blocks).ravel()  # type: ignore[attr-defined]
     assert pixels.tolist() == (np.arange(256, dtype=dtype) / np.asarray(255, dtype)).tolist()

@@ -120,12 +120,11 @@ def check(
     own, start = make(images, labels, hidden, classes, dtype, threads, shape=shape)
     expected = Reference(images, labels, start, 0.1)
     assert identical(own.parameters(), start.astype(dtype))
-    for iteration in range(iterations):
+    for _ in range(iterations):
         gradients = own.gradients()
         loss, accuracy, true_gradients = expected.step()
         assert_close(gradients, true_gradients, TOLERANCE[dtype])
         metrics = own.advance(1)
-        assert metrics.iteration == iteration
         assert metrics.loss == pytest.approx(loss, rel=TOLERANCE[dtype], abs=TOLERANCE[dtype])
         if dtype == "float64":
             assert metrics.accuracy == accuracy
@@ -188,13 +187,13 @@ def test_follows_the_reference_on_any_images(
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_images_that_are_all_black(dtype: DType) -> None:
     own = check(np.zeros((70, 30), np.uint8), np.arange(70) % 10, 10, 10, dtype)
-    assert "100%" in own.describe()["skips"]
+    assert "100%" in (own.describe().skips or "")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dense_images_skip_nothing(dtype: DType) -> None:
     own = check(np.maximum(noise(300, 50, 0), 1), np.arange(300) % 10, 10, 10, dtype)
-    assert own.describe()["skips"] is None
+    assert own.describe().skips is None
 
 
 def test_a_class_that_no_image_has() -> None:
@@ -263,7 +262,7 @@ def test_reset_and_gradients_leave_nothing_behind() -> None:
 
 def test_more_threads_than_images_need() -> None:
     own, _ = some(64, count=40)
-    assert own.describe()["threads"] == 3  # pairs of groups of 8
+    assert own.describe().threads == 3  # pairs of groups of 8
     own.advance(3)
 
 
@@ -322,7 +321,7 @@ def test_a_worker_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(MemoryError, match="no room"):
             own.advance(1_000_000_000)
     assert identical(own.parameters(), start)
-    assert own.advance(1).iteration == 0
+    own.advance(1)
 
 
 def test_a_thread_that_cannot_start_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +340,7 @@ def test_a_thread_that_cannot_start_ends_the_others(monkeypatch: pytest.MonkeyPa
         with pytest.raises(RuntimeError, match="can't start"):
             own.advance(1_000_000_000)
     assert identical(own.parameters(), parameters)
-    assert own.advance(1).iteration == 0
+    own.advance(1)
 
 
 # Preparation.

@@ -13,6 +13,7 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
+from mnistbench.backends import trials
 from mnistbench.backends.numpy import NumpyMlpTrainer
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference.mlp import Batch, Batches
@@ -66,7 +67,7 @@ def test_every_way_agrees(trajectory: Trajectory, way: Any, dtype: DType) -> Non
     with backend.TorchTrainer(task, trajectory.dataset, trajectory.initial, 2, way) as trainer:
         found = check_trainer(trainer, Agreement("torch", dtype), trajectory)
         assert found.passed, found.summary()
-        assert str(way) in trainer.describe()["kernel"]
+        assert str(way) in trainer.describe().kernel
         trainer.reset(trajectory.initial)
         whole = trainer.advance(10), trainer.parameters()
         trainer.reset(trajectory.initial)
@@ -94,7 +95,7 @@ def test_the_fastest_way_is_found_once(anew: None, monkeypatch: pytest.MonkeyPat
             pass
 
     ticks = iter(range(1000))
-    monkeypatch.setattr(backend, "timed", lambda call: (call(), 1000 - next(ticks)))
+    monkeypatch.setattr(trials, "timed", lambda call: (call(), 1000 - next(ticks)))
     monkeypatch.setattr(backend, "TorchTrainer", Timed)
     task = trajectory.workload
     for _ in range(2):
@@ -110,9 +111,9 @@ def test_what_cannot_be_compiled_runs_all_the_same(
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(backend, "_compiled", no_compiler)
-    with registry.get("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
-        assert trainer.advance(1).iteration == 0
-        said = trainer.describe()["kernel"]
+    with registry.get_backend("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
+        trainer.advance(1)
+        said = trainer.describe().kernel
     assert "operations in place" in said
     assert said.endswith("(torch.compile failed: RuntimeError)")
 
@@ -123,7 +124,7 @@ def test_what_works_in_no_way_is_an_error(anew: None, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(backend, "_InPlace", broken)
     with pytest.raises(ZeroDivisionError):
-        registry.get("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial)
+        registry.get_backend("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial)
 
 
 def test_more_sizes_than_pytorch_would_compile_one_function_for() -> None:
@@ -140,7 +141,9 @@ def test_settings_of_the_process_come_back(trajectory: Trajectory) -> None:
     threads = torch.get_num_threads()
     torch.set_float32_matmul_precision("medium")
     try:
-        with registry.get("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial, 3) as trainer:
+        with registry.get_backend("torch").start(
+            trajectory.workload, trajectory.dataset, trajectory.initial, 3
+        ) as trainer:
             step = trainer._step  # type: ignore[attr-defined]
 
             def noting(*arguments: Any) -> Any:
@@ -149,7 +152,7 @@ def test_settings_of_the_process_come_back(trajectory: Trajectory) -> None:
 
             trainer._step = noting  # type: ignore[attr-defined]
             trainer.advance(2)
-            assert trainer.describe()["threads"] == 3
+            assert trainer.describe().threads == 3
         assert seen == [(3, "highest")] * 2
         assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "medium")
     finally:
@@ -165,7 +168,7 @@ def test_too_many_images_are_one_line(
     def full(*arguments: Any) -> Any:
         raise error
 
-    chosen = registry.get("torch")
+    chosen = registry.get_backend("torch")
     threads = torch.get_num_threads()
     monkeypatch.setattr(backend.TorchTrainer, "_widened", full)
     with pytest.raises(
@@ -178,7 +181,7 @@ def test_too_many_images_are_one_line(
 
 
 def test_memory_that_the_cpu_has_not_is_one_line(trajectory: Trajectory) -> None:
-    with registry.get("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
+    with registry.get_backend("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
         trainer._step = lambda *_: torch.empty(2**50)  # type: ignore[attr-defined]
         with pytest.raises(BackendUnavailable, match="do not fit into the memory of the"):
             trainer.advance(1)
@@ -189,7 +192,7 @@ def test_pixels_are_divided_exactly(dtype: DType) -> None:
     data = builders.dataset(256, 1, 2)
     data.train.images[:, 0] = np.arange(256)
     task = builders.workload(data, dtype=dtype)
-    with registry.get("torch").start(task, data, builders.initial(task)) as trainer:
+    with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
         X = trainer._X.cpu().numpy()  # type: ignore[attr-defined]
     expected = np.arange(256, dtype=dtype) / np.asarray(255, dtype)
     assert X[0].tolist() == expected.tolist()
@@ -215,7 +218,7 @@ def test_every_way_of_a_general_trainer_follows_the_reference(general_task: tupl
         pytest.skip("PyTorch is built without oneDNN's products")
     initial = builders.initial(task)
     with (
-        registry.get("numpy").start(task, data, initial) as reference,
+        registry.get_backend("numpy").start(task, data, initial) as reference,
         general.TorchMlpTrainer(task, data, initial, 2, way) as trainer,
     ):
         for _ in range(task.iterations):
@@ -225,7 +228,7 @@ def test_every_way_of_a_general_trainer_follows_the_reference(general_task: tupl
                 trainer.parameters().named(), reference.parameters().named(), strict=True
             ):
                 assert value == pytest.approx(wanted, abs=1e-4), name
-        assert str(way) in trainer.describe()["kernel"]
+        assert str(way) in trainer.describe().kernel
 
 
 def test_compiled_random_bits_are_the_same() -> None:
@@ -256,16 +259,16 @@ def test_random_bits_that_cannot_be_compiled_are_drawn_all_the_same(
     monkeypatch.setattr(torch_random, "compiled", no_compiler)
     general._fastest_way.cache_clear()
     try:
-        with registry.get("torch").start(task, data, builders.initial(task)) as trainer:
-            assert trainer.advance(3).iteration == 2
-            assert trainer.describe()["kernel"].endswith("(torch.compile failed: RuntimeError)")
+        with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
+            trainer.advance(3)
+            assert trainer.describe().kernel.endswith("(torch.compile failed: RuntimeError)")
     finally:
         general._fastest_way.cache_clear()
 
 
 def test_memory_that_a_general_trainer_has_not_is_one_line(general_task: tuple[Workload, Any]) -> None:
     task, data = general_task
-    with registry.get("torch").start(task, data, builders.initial(task)) as trainer:
+    with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
         trainer._drawn = lambda *_: torch.empty(2**50)  # type: ignore[attr-defined]
         with pytest.raises(BackendUnavailable, match="37 images in float32 do not fit into the memory of the"):
             trainer.advance(1)

@@ -1,11 +1,12 @@
 """The persistent kernel: all iterations in one launch, compiled by CuPy at run time and cached on disk.
 
 ``kernel/gradient_descent.cu`` is the computation; ``layout.py`` its sizes and arrays, and the rule by which array
-operations take over where a workload does not suit it. What goes beyond the classic is computed by ``general.py``.
+operations take over where a workload does not suit it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -14,10 +15,9 @@ import numpy as np
 from cupy.cuda import driver
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Metrics, Trainer
-from mnistbench.backends.cupy.arrays import predict
+from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.cupy.classic import layout
-from mnistbench.backends.cupy.device import Stopwatch, facts, refusal
+from mnistbench.backends.cupy.device import Stopwatch, described, refusal
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -48,7 +48,8 @@ class PersistentTrainer(Trainer):
         dataset: Dataset,
         parameters: Parameters,
     ) -> None:
-        self._plan, self._kernel, self._kept, self._workload = plan, kernel, kept, workload
+        super().__init__(workload)
+        self._plan, self._kernel, self._kept = plan, kernel, kept
         self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
         images = dataset.train.images
         self._images = cp.empty((plan.groups, plan.quads, layout.BLOCK, layout.BLOCK), "uint8")
@@ -80,7 +81,7 @@ class PersistentTrainer(Trainer):
             np.int32(plan.images),
             np.int32(plan.quads),
             np.int32(iterations),
-            np.dtype(plan.dtype).type(self._workload.learning_rate),
+            np.dtype(plan.dtype).type(self.workload.learning_rate),
             np.int32(plan.resident_groups),
             np.int32(plan.chunk),
         )
@@ -89,14 +90,12 @@ class PersistentTrainer(Trainer):
     def advance(self, iterations: int) -> Metrics:
         with self._refusal(), self._stopwatch.measure(iterations):
             self._launch(iterations)
-        self._iteration += iterations
         loss, hits = cp.asnumpy(self._metrics).sum(axis=0) / self._plan.images
-        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+        return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
-        self._initial = parameters.astype(self._workload.dtype)
+        self._initial = parameters.astype(self.workload.dtype)
         self._values.set(layout.pack_parameters(self._plan, self._initial, self._kept))
-        self._iteration = 0
 
     def parameters(self) -> Parameters:
         return layout.unpack_parameters(self._plan, cp.asnumpy(self._values), self._kept, self._initial)
@@ -111,25 +110,17 @@ class PersistentTrainer(Trainer):
         )
         return layout.unpack_parameters(self._plan, found, self._kept, zero)
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        with self._refusal():
-            arrays = [cp.asarray(array) for _, array in self.parameters().named()]
-            return predict(cp, cp.asnumpy, arrays, images)
-
     def _repeat(self, iterations: int) -> None:
         self._launch(iterations, cp.empty_like(self._values))
 
-    def describe(self) -> dict[str, Any]:
-        found = facts(self._stopwatch, self._repeat)
-        found["gpu"] |= {
-            "registers": int(self._kernel.num_regs),
-            "local_bytes": int(self._kernel.local_size_bytes),
-            "shared_bytes": self._plan.shared_bytes,
-        }
-        pixels = self._workload.network.inputs
+    def describe(self) -> Description:
+        pixels = self.workload.network.inputs
         left_out = pixels - self._kept.size
         skips = f"{left_out} of {pixels} pixels, which are zero in every image" if left_out else None
-        return {**found, "kernel": str(self._plan), "skips": skips, "bytes_read": self._plan.bytes_read}
+        found = described(self._stopwatch, self._repeat, str(self._plan), self._plan.bytes_read, skips)
+        registers, local_bytes = int(self._kernel.num_regs), int(self._kernel.local_size_bytes)
+        own = {"registers": registers, "local_bytes": local_bytes, "shared_bytes": self._plan.shared_bytes}
+        return replace(found, gpu={**(found.gpu or {}), **own})
 
     def close(self) -> None:
         del self._images, self._labels, self._values, self._partials, self._metrics, self._arrivals

@@ -43,7 +43,7 @@ class Batches:
     """
 
     def __init__(self, name: str, workload: Workload, dataset: Dataset, kernels: Kernels, shared_bytes: int) -> None:
-        self._workload, self._kernels = workload, kernels
+        self.workload, self._kernels = workload, kernels
         self._pixels = workload.network.inputs
         self._epoch = -1
         self._keys: dict[int, Key] = {}
@@ -59,12 +59,12 @@ class Batches:
     @property
     def are_gathered(self) -> bool:
         """Whether every iteration makes its inputs from bytes."""
-        recipe = self._workload.recipe
+        recipe = self.workload.recipe
         return recipe.batch_size is not None or bool(recipe.augmentation)
 
     def _prepare_augmentation(self, name: str, image_shape: tuple[int, int], shared_bytes: int) -> None:
         self._image_shape = image_shape
-        self._table = tables(self._workload.recipe.augmentation, image_shape)
+        self._table = tables(self.workload.recipe.augmentation, image_shape)
         arrays = (self._table.cosines, self._table.sines, self._table.smooth_rows, self._table.smooth_columns)
         self._table_arrays = [cp.asarray(np.ascontiguousarray(array)) for array in arrays]
         self._needed_bytes = 4 * 4 * self._pixels if self._table.bend else 0
@@ -78,7 +78,7 @@ class Batches:
 
     def load(self, iteration: int) -> Batch:
         """The batch of an iteration; the one before is overwritten."""
-        workload = self._workload
+        workload = self.workload
         epoch, number = divmod(iteration, workload.iterations_per_epoch)
         if epoch != self._epoch:
             self._begin(epoch)
@@ -93,14 +93,14 @@ class Batches:
     def key(self, purpose: int) -> Key:
         """Of the epoch of the batch loaded last."""
         if purpose not in self._keys:
-            first, second = counter.key(self._workload.seed, purpose, self._epoch)
+            first, second = counter.key(self.workload.seed, purpose, self._epoch)
             self._keys[purpose] = np.uint32(first), np.uint32(second)
         return self._keys[purpose]
 
     def _begin(self, epoch: int) -> None:
         self._epoch, self._keys = epoch, {}
-        if self._workload.recipe.batch_size is not None:
-            order = mlp.epoch_order(self._workload.seed, epoch, self._workload.images)
+        if self.workload.recipe.batch_size is not None:
+            order = mlp.epoch_order(self.workload.seed, epoch, self.workload.images)
             self._order.set(order.astype(np.uint32))
 
     def _gather(self, batch: Batch) -> None:

@@ -13,11 +13,9 @@ from typing import Any
 
 import cupy as cp
 import numpy as np
-from numpy.typing import NDArray
 
-from mnistbench.backends.base import Metrics, Trainer
-from mnistbench.backends.cupy.arrays import scale
-from mnistbench.backends.cupy.device import Stopwatch, facts, properties, refusal
+from mnistbench.backends.base import Description, Metrics, Trainer
+from mnistbench.backends.cupy.device import Stopwatch, described, properties, refusal
 from mnistbench.backends.cupy.mlp import flat
 from mnistbench.backends.cupy.mlp.batches import Batches
 from mnistbench.backends.cupy.mlp.kernels import Kernels
@@ -25,9 +23,6 @@ from mnistbench.datasets import Dataset
 from mnistbench.reference import counter
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
-
-# Images to predict at a time: bounds the device memory that a wide network's activations need.
-_PREDICT_IMAGES = 16_384
 
 
 class MlpTrainer(Trainer):
@@ -40,12 +35,14 @@ class MlpTrainer(Trainer):
 
     def __init__(self, name: str, workload: Workload, dataset: Dataset, parameters: Parameters) -> None:
         workload = replace(workload, images=len(dataset.train))  # warming up has fewer than the workload
-        self._workload = workload
+        super().__init__(workload)
         self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
         self._kernels = Kernels(workload)
         self._batches = Batches(name, workload, dataset, self._kernels, properties().shared_bytes)
         self._labels = cp.asarray(dataset.train.labels.astype(np.int32))
-        self._Zs, self._As = self._room(workload.batch_size)
+        images, hidden = workload.batch_size, workload.network.hidden
+        self._Zs = [cp.empty((images, units), workload.dtype) for units in workload.network.sizes[1:]]
+        self._As = [cp.empty((images, units), workload.dtype) for units in hidden]
         self._metrics = cp.empty(2 * workload.batch_size, "float64")
         self._flat = flat.Flat(workload.network)
         self._values, self._sums = (cp.empty(self._flat.length, workload.dtype) for _ in range(2))
@@ -55,33 +52,26 @@ class MlpTrainer(Trainer):
         self.reset(parameters)
         cp.cuda.get_current_stream().synchronize()  # the data is on the device when start returns
 
-    def _room(self, images: int) -> tuple[list[Any], list[Any]]:
-        """For Z of every layer, and for A of the hidden ones."""
-        network, dtype = self._workload.network, self._workload.dtype
-        Zs = [cp.empty((images, units), dtype) for units in network.sizes[1:]]
-        return Zs, [cp.empty((images, units), dtype) for units in network.hidden]
-
-    def _forward(self, As: list[Any], Zs: list[Any], order: Any = None) -> None:
-        """Fills A_1, ... and Z_1, ..., Z_L from A_0, X; the last one lacks its bias. Of a hidden layer, what is in
-        the place of Z afterwards is what takes the error back through it. Dropout where ``order`` is given."""
-        rates = self._workload.recipe.dropout_rates(len(Zs) - 1)
+    def _forward(self, As: list[Any], Zs: list[Any], order: Any) -> None:
+        """Fill A_1, ... and Z_1, ..., Z_L from A_0, X; the last one lacks its bias. In the place of a hidden layer's
+        Z is afterwards what takes the error back through it."""
+        rates = self.workload.recipe.dropout_rates(len(Zs) - 1)
         for layer, (W, Z) in enumerate(zip(self._Ws, Zs, strict=True)):
             cp.matmul(As[layer], W.T, out=Z)
             if layer == len(Zs) - 1:
                 return
             rows, units = Z.shape
             key, rate = (np.uint32(0), np.uint32(0)), 0.0
-            if order is not None and rates[layer] > 0:
+            if rates[layer] > 0:
                 key, rate = self._batches.key(counter.DROPOUT + layer), rates[layer]
             dropout = (*key, np.uint64(counter.drop_below(rate)), 1 / (1 - rate))
-            places = np.uintp(0) if order is None else order
-            arguments = (Z, As[layer + 1], self._bs[layer], places, rows, units, *dropout)
+            arguments = (Z, As[layer + 1], self._bs[layer], order, rows, units, *dropout)
             self._kernels.by_element("activate", rows * ((units + 1) // 2), *arguments)
 
     def _backward(self, iteration: int) -> int:
         """Leaves in the sums the gradients of an iteration's batch, m times their means, and its metrics; gives m."""
         X, order = self._batches.load(iteration)
-        m, classes = len(order), self._workload.network.outputs
+        m, classes = len(order), self.workload.network.outputs
         Zs, As = [Z[:m] for Z in self._Zs], [X, *(A[:m] for A in self._As)]
         self._forward(As, Zs, order)
         arguments = (Zs[-1], self._bs[-1], self._labels, order, self._metrics, m, classes)
@@ -99,7 +89,7 @@ class MlpTrainer(Trainer):
 
     def _update(self, iteration: int, m: int) -> None:
         length, weights = self._flat.length, self._flat.weights
-        constants = flat.step_constants(self._workload, iteration)
+        constants = flat.step_constants(self.workload, iteration)
         arguments = (self._values, self._sums, self._moments, length, weights, m, *constants)
         self._kernels.by_element("update", length, *arguments)
 
@@ -111,10 +101,10 @@ class MlpTrainer(Trainer):
                     self._update(self._iteration, m)
                     self._iteration += 1
             loss, hits = cp.asnumpy(self._metrics[: 2 * m].reshape(2, m).sum(axis=1)) / m
-        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+        return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
-        self._values.set(self._flat.pack(parameters, self._workload.dtype))
+        self._values.set(self._flat.pack(parameters, self.workload.dtype))
         self._moments.fill(0)
         self._iteration = 0
 
@@ -123,37 +113,26 @@ class MlpTrainer(Trainer):
 
     def gradients(self) -> Parameters:
         length, weights = self._flat.length, self._flat.weights
-        penalty, *_ = flat.step_constants(self._workload, self._iteration)
+        penalty, *_ = flat.step_constants(self.workload, self._iteration)
         with self._refusal():
             m = self._backward(self._iteration)
             self._kernels.by_element("gradients", length, self._sums, self._values, length, weights, m, penalty)
             return self._flat.unpack(cp.asnumpy(self._sums))
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        labels = np.empty(len(images), np.int64)
-        with self._refusal():
-            for first in range(0, len(images), _PREDICT_IMAGES):
-                part = images[first : first + _PREDICT_IMAGES]
-                Zs, As = self._room(len(part))
-                self._forward([scale(cp, part, self._workload.dtype).T, *As], Zs)
-                found = (Zs[-1] + self._bs[-1]).argmax(axis=1)
-                labels[first : first + _PREDICT_IMAGES] = cp.asnumpy(found)
-        return labels
-
     def _repeat(self, iterations: int) -> None:
         for _ in range(iterations):
             self._backward(self._iteration)
 
-    def describe(self) -> dict[str, Any]:
-        workload = self._workload
+    def describe(self) -> Description:
+        workload = self.workload
         X_bytes = workload.image_bytes * workload.itemsize
-        return {
-            **facts(self._stopwatch, self._repeat),
-            "kernel": "cuBLAS products, kernels for what is random or elementwise",
-            "skips": None,
-            # By W1 X and by dZ1 Xᵀ, and the bytes that X is made from.
-            "bytes_read": 2 * X_bytes + (workload.image_bytes if self._batches.are_gathered else 0),
-        }
+        return described(
+            self._stopwatch,
+            self._repeat,
+            kernel="cuBLAS products, kernels for what is random or elementwise",
+            # W1 X and dZ1 Xᵀ read X, which is made from bytes.
+            bytes_read=2 * X_bytes + (workload.image_bytes if self._batches.are_gathered else 0),
+        )
 
     def close(self) -> None:
         for name in ("batches", "labels", "Zs", "As", "metrics", "values", "sums", "moments", "Ws", "bs", "dWs", "dbs"):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import llvmlite
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from mnistbench import reference
-from mnistbench.backends.base import Metrics, Trainer
+from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.numba.classic import layout
 from mnistbench.backends.numba.classic.kernels import HITS, LOSS, SPILL, run
 from mnistbench.backends.numba.classic.prepare import prepare
@@ -21,15 +17,12 @@ from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
-_PREDICT_AT_ONCE = 8192
-"""Images predicted at a time: bounds the memory to some 50 MB for MNIST in float64."""
-
 
 class NumbaTrainer(Trainer):
     """Holds the images of each thread, packed, and one vector of parameters in the kernels' layout."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
-        self._workload = workload
+        super().__init__(workload)
         self._host = host()
         self._tile = layout.choose_tile(self._host, workload.network, workload.dtype)
         self._sizes = sizes = layout.choose_sizes(workload.network, self._tile, workload.dtype)
@@ -58,14 +51,13 @@ class NumbaTrainer(Trainer):
         """
         self._run(iterations, learn=True)
         loss, hits = self._scores[:, LOSS].sum() / self._images, self._scores[:, HITS].sum() / self._images
-        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+        return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
         layout.to_layout(parameters, self._tile, self._sizes, self._parameters)
-        self._iteration = 0
 
     def parameters(self) -> Parameters:
-        return layout.from_layout(self._parameters, self._tile, self._sizes, self._workload.network)
+        return layout.from_layout(self._parameters, self._tile, self._sizes, self.workload.network)
 
     def gradients(self) -> Parameters:
         self._run(1, learn=False)
@@ -74,45 +66,31 @@ class NumbaTrainer(Trainer):
             total += row[: self._sizes.total]
         total[: self._sizes.b1] /= 255 * self._images
         total[self._sizes.b1 :] /= self._images
-        return layout.from_layout(total, self._tile, self._sizes, self._workload.network)
+        return layout.from_layout(total, self._tile, self._sizes, self.workload.network)
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        (W1, b1), (W2, b2) = self.parameters().layers()
-        labels = np.empty(len(images), np.int64)
-        for first in range(0, len(images), _PREDICT_AT_ONCE):
-            X = reference.scale_images(images[first : first + _PREDICT_AT_ONCE], self._workload.dtype)
-            labels[first : first + _PREDICT_AT_ONCE] = reference.make_predictions(X, W1, b1, W2, b2)
-        return labels
-
-    def describe(self) -> dict[str, Any]:
-        lanes, pixels = len(self._tile.lanes), self._workload.network.inputs
+    def describe(self) -> Description:
+        lanes, pixels = len(self._tile.lanes), self.workload.network.inputs
         chunks = sum(len(packed.chunk) for packed in self._packed) / lanes
         skipped = 1 - chunks / (-(-self._images // lanes) * pixels)
         stored = sum(array.nbytes for packed in self._packed for array in packed)
-        return {
-            "device": "CPU",
-            "threads": self._threads,
-            "versions": {
-                "numba": numba.__version__,
-                "llvmlite": llvmlite.__version__,
-                "numpy": np.__version__,
-            },
-            "kernel": (
-                f"{self._host.name}, {lanes} images in a vector, {len(self._tile.hidden)} hidden units at a time; "
-                "threads meet at a spinning barrier that yields the core"
-            ),
-            "skips": (
-                f"chunks of a pixel of {lanes} images that are all zero: {skipped:.0%} of them" if skipped > 0 else None
-            ),
+        return Description(
+            device="CPU",
+            threads=self._threads,
+            versions={"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
+            kernel=f"{self._host.name}, {lanes} images in a vector, {len(self._tile.hidden)} hidden units at a time; "
+            "threads meet at a spinning barrier that yields the core",
+            skips=f"chunks of a pixel of {lanes} images that are all zero: {skipped:.0%} of them"
+            if skipped > 0
+            else None,
             # Either pass over the images reads its own half of what is stored, for each tile of hidden units.
-            "bytes_read": stored * (self._sizes.hidden // len(self._tile.hidden)),
-        }
+            bytes_read=stored * (self._sizes.hidden // len(self._tile.hidden)),
+        )
 
     def _run(self, iterations: int, learn: bool) -> None:
         """Run all threads and wait until they have ended, whatever happens."""
         control = np.zeros(sync.CONTROL_SIZE, np.int64)
-        steps = np.array([1 / 255, 1]) * (self._workload.learning_rate / self._images)
-        steps = steps.astype(self._workload.dtype)
+        steps = np.array([1 / 255, 1]) * (self.workload.learning_rate / self._images)
+        steps = steps.astype(self.workload.dtype)
 
         def work(thread: int) -> None:
             run(
@@ -131,8 +109,4 @@ class NumbaTrainer(Trainer):
                 control,
             )
 
-        try:
-            run_workers(self._threads, work, control)
-        finally:
-            if learn:
-                self._iteration += int(control[sync.DONE])
+        run_workers(self._threads, work, control)

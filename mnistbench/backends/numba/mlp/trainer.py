@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from mnistbench import reference
-from mnistbench.backends.base import Metrics, Trainer
+from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.numba.mlp.kernels import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
 from mnistbench.backends.numba.mlp.updates import rule_of
 from mnistbench.backends.numba.mlp.warp import keys, scratch, warp
@@ -36,9 +35,6 @@ Batches of 128, 784-800-10, Adam, float32, on an AMD EPYC (Zen 5): with 19 % not
 took with BLAS, with 67 % 0.59 and with 95 % 0.63; where OpenBLAS was told to use AVX-512, 0.50, 0.84 and 0.92.
 """
 
-PREDICT_AT_ONCE = 8192
-"""Images predicted at a time: bounds the memory that a wide network's activations need."""
-
 
 def tile_of(vectors: int, registers: int) -> int:
     """How many vectors of units to compute together: of four images, whose accumulators fill the registers.
@@ -53,7 +49,7 @@ class NumbaMlpTrainer(Trainer):
     """Holds the images as bytes, and parameters and moments as vectors in the kernels' layout."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
-        self._workload = workload
+        super().__init__(workload)
         machine = host()
         lanes = machine.vector_bytes // workload.itemsize
         sizes, recipe, dtype = workload.network.sizes, workload.recipe, workload.dtype
@@ -103,7 +99,7 @@ class NumbaMlpTrainer(Trainer):
         Args:
             unit: what each thread's units of the first layer are padded to.
         """
-        sizes = self._workload.network.sizes
+        sizes = self.workload.network.sizes
         shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
         total = values = 0
         for layer, (inputs, units) in enumerate(pairwise((-(-sizes[0] // 4) * 4, *sizes[1:]))):
@@ -115,7 +111,7 @@ class NumbaMlpTrainer(Trainer):
         return shape, total, values
 
     def _make_room(self, values: int, image_shape: tuple[int, int]) -> Room:
-        dtype, threads, block = self._workload.dtype, self._threads, self._block
+        dtype, threads, block = self.workload.dtype, self._threads, self._block
         pixels, width = int(self._net.shape[0, INPUTS]), int(self._net.shape[0, WIDTH])
         sparse, dense = (0, 1) if self._net.dense else (1, 0)
         return Room(
@@ -132,7 +128,7 @@ class NumbaMlpTrainer(Trainer):
             dZ=aligned((values,), dtype),
             rows=aligned((threads, 4, width), dtype),
             warping=np.stack([scratch(image_shape)] * threads),
-            kept=aligned((threads, max(self._workload.network.sizes) + 1), dtype),
+            kept=aligned((threads, max(self.workload.network.sizes) + 1), dtype),
             scores=np.zeros((threads, SCORES)),
         )
 
@@ -141,9 +137,9 @@ class NumbaMlpTrainer(Trainer):
         done = 0
         while done < iterations:
             done += self._run(iterations - done, learn=True)
-        images = np.diff(self._starts)[(self._iteration - 1) % self._workload.iterations_per_epoch]
+        images = np.diff(self._starts)[(self._iteration - 1) % self.workload.iterations_per_epoch]
         loss, hits = (self._room.scores[:, place].sum() / images for place in (LOSS, HITS))
-        return Metrics(iteration=self._iteration - 1, loss=float(loss), accuracy=float(hits))
+        return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
         self._to_layout(parameters)
@@ -157,33 +153,25 @@ class NumbaMlpTrainer(Trainer):
     def gradients(self) -> Parameters:
         self._run(1, learn=False)
         epoch_images = np.diff(self._starts)
-        images = epoch_images[self._iteration % self._workload.iterations_per_epoch]
+        images = epoch_images[self._iteration % self.workload.iterations_per_epoch]
         mean = self._from_layout(self._net.gradients / self._net.gradients.dtype.type(images))
-        return mlp.with_penalty(mean, self.parameters(), self._workload.recipe.l2, self._workload.images)
+        return mlp.with_penalty(mean, self.parameters(), self.workload.recipe.l2, self.workload.images)
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        parameters, activation = self.parameters(), self._workload.network.activation
-        labels = np.empty(len(images), np.int64)
-        for first in range(0, len(images), PREDICT_AT_ONCE):
-            X = reference.scale_images(images[first : first + PREDICT_AT_ONCE], self._workload.dtype)
-            labels[first : first + PREDICT_AT_ONCE] = mlp.predict(parameters, X, activation)
-        return labels
-
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         first = "by BLAS" if self._net.dense else f"{len(self._net.tile)} vectors of units at a time"
         used = fraction_used(self._data.images)
-        return {
-            "device": "CPU",
-            "threads": self._threads,
-            "versions": {"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
-            "kernel": f"{host().name}, first layer {first}, others by BLAS; threads meet three times a batch",
-            "skips": None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
-            "bytes_read": self._workload.image_bytes,
-        }
+        return Description(
+            device="CPU",
+            threads=self._threads,
+            versions={"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
+            kernel=f"{host().name}, first layer {first}, others by BLAS; threads meet three times a batch",
+            skips=None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
+            bytes_read=self.workload.image_bytes,
+        )
 
     def _run(self, iterations: int, learn: bool) -> int:
         """Run up to so many iterations, within the current epoch; returns how many."""
-        workload = self._workload
+        workload = self.workload
         epoch, first = divmod(self._iteration, workload.iterations_per_epoch)
         count = min(iterations, workload.iterations_per_epoch - first)
         self._begin(epoch)
@@ -204,15 +192,15 @@ class NumbaMlpTrainer(Trainer):
 
     def _numbers(self, iteration: int) -> tuple[float, float, float]:
         """The learning rate and Adam's corrections."""
-        return (self._workload.rate(iteration), *self._workload.recipe.optimizer.bias_corrections(iteration + 1))
+        return (self.workload.rate(iteration), *self.workload.recipe.optimizer.bias_corrections(iteration + 1))
 
     def _begin(self, epoch: int) -> None:
         """The order, the keys of dropout and those of the augmentation, of an epoch."""
         if epoch == self._epoch:
             return
-        seed, self._epoch = self._workload.seed, epoch
-        if self._workload.recipe.batch_size is not None:
-            self._data.order[:] = mlp.epoch_order(seed, epoch, self._workload.images)
+        seed, self._epoch = self.workload.seed, epoch
+        if self.workload.recipe.batch_size is not None:
+            self._data.order[:] = mlp.epoch_order(seed, epoch, self.workload.images)
         for layer in range(len(self._net.keys)):
             self._net.keys[layer] = counter.key(seed, counter.DROPOUT + layer, epoch)
         self._data.warp_keys[:] = keys(seed, epoch)
@@ -232,7 +220,7 @@ class NumbaMlpTrainer(Trainer):
     def _from_layout(self, vector: NDArray[Any]) -> Parameters:
         """Copies of what :meth:`_to_layout` wrote, or of anything in its layout."""
         weights, biases = [], []
-        table = zip(self._net.shape.tolist(), self._workload.network.sizes, strict=False)
+        table = zip(self._net.shape.tolist(), self.workload.network.sizes, strict=False)
         for (inputs, units, _, first, last, _), true_inputs in table:
             parts = self._threads if first == 0 else 1
             padded = vector[first:last].reshape(parts, inputs, -1).swapaxes(0, 1).reshape(inputs, -1)
