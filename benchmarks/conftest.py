@@ -144,7 +144,7 @@ def _scaling(rows: Sequence[Row]) -> Iterator[str]:
         middle, low, high = (words.seconds(value / iterations) for value in (found.value, found.low, found.high))
         verdict = "agrees" if row.validated else f"NO RESULT: {row.problem}"
         yield (
-            f"{row.workload.images:>9,} images {row.size.hidden:>3} hidden {words.counted(row.threads, 'thread'):<11}"
+            f"{row.workload.images:>9,} images {row.size.hidden:>3} hidden{words.counted(row.threads, 'thread'):>11}  "
             f"{row.backend:<12} {row.dtype}  {middle:>8} an iteration "
             f"({low} to {high}{', noisy' * found.noisy})  {verdict}"
         )
