@@ -1,17 +1,7 @@
-"""JAX: the loss as it is written, its gradient by ``jax.grad``, and all iterations in one compiled loop.
-
-The number of iterations is an argument of the compiled loop, so that it is compiled once whatever the number. Its
-arrays are not donated: what would be reused are the parameters, some 60 KB beside 100 MB of images.
+"""The classic in JAX: the loss as it is written, its gradient by ``jax.grad``, and all iterations in one compiled loop.
 
 Images lie in rows, and what is computed of them in columns. An iteration takes all of them at once or, by
-``lax.scan``, some 2,000 at a time, which the backward pass then finds in the cache: whichever is faster in a trial.
-CPU time of an iteration of the classic on one thread of an AMD EPYC with AVX-512 (Zen 5), in ms:
-
-    images in      results in      float32    float64
-    rows           rows               21.6       55.9
-    columns        columns            22.2       50.3
-    rows           columns            20.5       41.2
-    rows           columns            15.8       37.2    2,050 images at a time
+``lax.scan``, some 2,000 at a time: whichever is faster in a trial. README.md beside this file has timings.
 """
 
 from __future__ import annotations

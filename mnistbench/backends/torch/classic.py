@@ -1,18 +1,9 @@
-"""PyTorch: the equations operation by operation, or compiled by ``torch.compile``; on a GPU replayed as a CUDA graph.
+"""The classic in PyTorch: the equations operation by operation, or compiled by ``torch.compile``, and replayed as a
+CUDA graph on a GPU.
 
-The gradients are the reference's formulas, since operations on results that stay where they are, which autograd
-cannot look back through, need no new memory. An update is a product and a subtraction: in one operation (``addmm_``)
-MKL rounds the parameters at every part of the sum over the images, and float32 was a hundred times less accurate.
-
-Of the two orders of the images in memory, each compiled and not, a trial finds the fastest. CPU time of an iteration
-of the classic on one thread of an AMD EPYC with AVX-512 (Zen 5), in ms:
-
-    images in                      float32    float64
-    columns, in place                 31.5       94.8
-    columns, compiled                 32.0       96.2
-    rows, compiled                    34.2      113.0
-    columns, compiled, in blocks      36.2       78.3    2,048 images at a time; left out for its gain in one dtype
-    rows, results in rows too         45.7      132.2    in place; compiled 40.9 and 132.2
+The gradients are the reference's formulas, in operations that write in place. An update is a product and a
+subtraction: in one operation (``addmm_``) float32 was a hundred times less accurate. Of the two orders of the images
+in memory, each compiled and not, a trial finds the fastest; README.md beside this file has timings.
 """
 
 from __future__ import annotations

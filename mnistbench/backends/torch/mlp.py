@@ -1,19 +1,9 @@
 """Networks of any depth with every option of training, in PyTorch: the equations operation by operation, the optimizers
 of ``torch.optim``, and random bits compiled by ``torch.compile`` where that is faster.
 
-Images and all that is computed of them lie in rows. The gradients are the reference's formulas, since autograd takes
-longer. On a CPU, float32 products are oneDNN's where a trial finds them faster than those PyTorch chooses, MKL's: for
-128 images and 784-800, 437 against 203 GFLOP/s on two threads of an AMD EPYC with AVX-512 (Zen 5). Seconds of an epoch
-there, 461 batches, 784-800-10, Adam: medians of five in two interleaved comparisons, the second one beside other work.
-
-    products of    gradients    optimizer             first    second
-    MKL            autograd     foreach                1.22
-    MKL            autograd     fused                  1.04      1.23
-    MKL            autograd     fused; loss compiled   1.12
-    MKL            formulas     fused                  1.01
-    MKL            formulas     all in one compiled    0.92      0.93
-    oneDNN         autograd     fused                            0.80
-    oneDNN         formulas     fused                            0.73
+Images and all that is computed of them lie in rows. The gradients are the reference's formulas. On a CPU, float32
+products are oneDNN's where a trial finds them faster than those PyTorch chooses, MKL's. README.md beside this file
+has timings.
 """
 
 from __future__ import annotations

@@ -3,17 +3,8 @@
 Pure Python and array operations of NumPy's names, so that the kernel's tests use the same lines without a GPU.
 
 The kernel (``kernel/gradient_descent.cu``) runs one block of threads on each multiprocessor. :func:`plan` chooses how;
-where it cannot, the array operations of ``arrays.py`` are used instead, and :meth:`Trainer.describe` says why. That
-is the case when
-
-- the device cannot launch cooperatively (all blocks at once), or the driver finds that it cannot run that many, or
-- its compute capability is below 7.0, so that it lacks the loads and stores that order memory between blocks, or
-- there are more than 32 classes in float32, or 16 in float64: a thread keeps one image's in registers, or
-- there are more than 382 hidden units in float32, or 254 in float64: a block has a thread for each, in pairs, and one
-  for the bias, or
-- one pass's weights for all pixels (2 to 10 hidden units at a time) and a few images do not fit into a block's shared
-  memory. With the 227 KiB of an H100 that is so above some 28,000 pixels in float32 and 9,000 in float64, with the
-  64 KiB of a T4 above some 5,000 and 2,400.
+where it cannot, the array operations of ``arrays.py`` are used instead, and :meth:`Trainer.describe` says why. The
+folder's README.md lists when that is.
 """
 
 from __future__ import annotations

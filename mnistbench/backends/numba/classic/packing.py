@@ -2,13 +2,11 @@
 
 A *group* is as many images as a vector has lanes; a *pair* is two groups that are computed together. A *chunk* is
 one pixel of one group: a byte for each image. Each chunk that is not all zero is stored twice, in the order in
-which each pass over the images meets it, since following a list is much faster than picking from a table:
+which each pass over the images meets it:
 
 - for Z1 = W1 X, pair by pair: the pixels that both groups use, then those of the first alone, then of the second;
 - for dW1 = dZ1 Xᵀ, block by block, and in a block by pixels: for two neighbouring pixels at a time, the groups that
   use either. A *block* is as many pairs as fit the cache while both passes work on them.
-
-Images stay bytes: a quarter of the memory to read, and the conversion costs two instructions for 10 products.
 """
 
 from __future__ import annotations
