@@ -85,7 +85,7 @@ def test_every_python_block_runs(block: str, monkeypatch: pytest.MonkeyPatch) ->
     few = partial(load_data, train_size=400, dev_size=50)
     monkeypatch.setattr(mnistbench, "load_data", few)
     monkeypatch.setattr(mnistbench, "train", partial(train, backend="numpy"))
-    monkeypatch.setattr(mnistbench, "preset", lambda *args, **options: preset("smoke-deep", seed=options["seed"]))
+    monkeypatch.setattr(mnistbench, "preset", lambda *args, **options: preset("smoke", seed=options["seed"]))
     monkeypatch.setattr(datasets, "load_images", lambda count, seed: load_data(seed=seed, train_size=count))
     block = block.replace('backend="numba"', 'backend="numpy"')
     exec(re.sub(r"(iterations|epochs)=\d+", r"\1=2", block), {})
