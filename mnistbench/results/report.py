@@ -193,8 +193,9 @@ def _texts(folder: Path, machines: Sequence[_Machine]) -> Iterator[tuple[Path, s
                 lines += ["", _image(picture.stem.removeprefix(f"{workload}-"), machine, picture)]
         lines += [*_beyond(machine), *_errors(machine)]
     yield folder / "README.md", "\n".join(lines) + "\n"
-    sections = {"results": _opening(folder, machines), "errors": _latest_errors(folder, machines)}
-    yield from _sections(folder.resolve().parent / "README.md", sections)
+    project = folder.resolve().parent
+    yield from _section(project / "README.md", "results", _opening(folder, machines))
+    yield from _section(project / "docs" / "errors.md", "errors", _latest_errors(folder, machines))
 
 
 def _image(name: str, machine: _Machine, picture: _Picture, folder: str = "") -> str:
@@ -231,28 +232,24 @@ def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
 
 
 def _latest_errors(folder: Path, machines: Sequence[_Machine]) -> list[str]:
-    """The test errors that the project's README shows: of the machine that was measured last."""
+    """The test errors that docs/errors.md shows: of the machine that was measured last."""
     found = [machine for machine in machines if machine.errors]
     if not found:
         return []
     machine = max(found, key=lambda machine: _date(machine.errors))
     (picture,) = machine.of_errors()
-    return [*tables.errors_as_markdown(machine.errors), "", _image("test errors", machine, picture, f"{folder.name}/")]
+    chart = _image("test errors", machine, picture, f"../{folder.name}/")
+    return [*tables.errors_as_markdown(machine.errors), "", chart]
 
 
 def _date(measured: Sequence[Row] | Sequence[Run]) -> str:
     return max(one.origin.date for one in measured)
 
 
-def _sections(readme: Path, sections: dict[str, list[str]]) -> Iterator[tuple[Path, str]]:
-    """``readme`` with each section's lines between its two markers, where it has them."""
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    found = False
-    for name, lines in sections.items():
-        before, begin, rest = text.partition(_BEGIN.format(name))
-        _, end, after = rest.partition(_END.format(name))
-        if begin and end:
-            found = True
-            text = "\n".join([before + begin, *lines, end + after])
-    if found:
-        yield readme, text
+def _section(page: Path, name: str, lines: list[str]) -> Iterator[tuple[Path, str]]:
+    """``page`` with a section's lines between its two markers, where it has them."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, begin, rest = text.partition(_BEGIN.format(name))
+    _, end, after = rest.partition(_END.format(name))
+    if begin and end:
+        yield page, "\n".join([before + begin, *lines, end + after])

@@ -244,18 +244,17 @@ def test_test_errors_have_a_table_and_a_chart_that_are_kept_up_to_date(project: 
     assert stale(project) == sorted(["results/README.md", *errors])
 
 
-def test_the_readme_has_a_section_of_test_errors_too(project: Path) -> None:
-    readme = project / "README.md"
+def test_the_page_of_test_errors_has_a_section_too(project: Path) -> None:
+    page = project / "docs" / "errors.md"
+    page.parent.mkdir()
     begin, end = (line.replace("results:", "errors:") for line in (BEGIN, END))
-    readme.write_text(f"{readme.read_text(encoding='utf-8')}\n{begin}\n{end}\n", encoding="utf-8")
-    report.write(project / "results")
-    before = readme.read_text(encoding="utf-8")
+    page.write_text(f"Before.\n{begin}\n{end}\nAfter.\n", encoding="utf-8")
     builders.store_errors(project / "results" / MACHINE, "simard")
     report.write(project / "results")
-    section = readme.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    before, section, after = re.split(f"{begin}|{end}", page.read_text(encoding="utf-8"))
+    assert (before, after) == ("Before.\n", "\nAfter.\n")
     assert "| simard |" in section
-    assert f"![test errors](results/{MACHINE}/test-errors.svg)" in section
-    assert readme.read_text(encoding="utf-8").partition(begin)[0] == before.partition(begin)[0]
+    assert f"![test errors](../results/{MACHINE}/test-errors.svg)" in section
     assert stale(project) == []
 
 
