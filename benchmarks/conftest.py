@@ -84,7 +84,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path = Path(config.option.benchmark_json)
     if not path.exists() or not path.stat().st_size:
         return
-    from mnistbench.results import report, storage
+    from mnistbench import report
+    from mnistbench.results import storage
 
     document = json.loads(path.read_text(encoding="utf-8"))
     # A case that was interrupted after its rounds has no row.
@@ -103,7 +104,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     _left_out(terminalreporter)
     if not (written := config.stash.get(_written, [])):
         return
-    from mnistbench.results import storage, tables
+    from mnistbench.report import tables
+    from mnistbench.results import storage
 
     rows = [row for row in storage.load(written[0].parent) if row.origin.file == written[0].name]
     shown = {name: tables.as_text(storage.latest(found)) for name, found in storage.workloads(rows).items()}

@@ -25,7 +25,7 @@ def charts(
     ] = None,
 ) -> None:
     """Redraw the charts and tables of the stored measurements, also those in a README.md beside their folder."""
-    from mnistbench.results import report
+    from mnistbench import report
 
     if history:
         _draw_history(results, backend or "numba", workload or "classic", output or Path("history.svg"), check)
@@ -43,9 +43,8 @@ def charts(
 
 
 def _draw_history(results: Path, backend: str, workload: str, output: Path, check: bool) -> None:
-    from mnistbench import charts
+    from mnistbench import charts, report
     from mnistbench.files import require_writable
-    from mnistbench.results import report
 
     if check:
         raise OptionError("--check: not with --history, which is drawn on demand and never stale")

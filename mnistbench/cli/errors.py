@@ -31,7 +31,8 @@ def errors(
     threads.limit(threads_)
     registry.get_backend(backend)
 
-    from mnistbench.results import report, reproduction
+    from mnistbench import report
+    from mnistbench.results import reproduction
 
     precision = dtype_named(dtype)
     if seeds < 1:

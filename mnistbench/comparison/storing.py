@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mnistbench import files, machine
+from mnistbench import files, machine, report
 from mnistbench.comparison import Comparison, Contender
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.results import report, storage
+from mnistbench.results import storage
 from mnistbench.results.row import Row, final_record
 from mnistbench.training import cold
 

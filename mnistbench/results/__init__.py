@@ -1,1 +1,1 @@
-"""What was measured: rows on disk, tables of them, and the presets' test errors."""
+"""What was measured: a row, the files that rows are stored in, and the presets' test errors."""

@@ -141,7 +141,7 @@ def latest(rows: Sequence[Row]) -> list[Row]:
     chosen = _last(rows, lambda row: (row.backend, row.dtype, row.device, row.threads))
     chosen.sort(key=lambda row: (rank.get(row.backend, len(rank)), row.threads, row.dtype))
     baselines = [row for row in rows if (row.backend, row.dtype) == ("numpy", "float64") and row.validated]
-    return [replace(row, speedup=_speedup(row, baselines)) for row in chosen]
+    return [replace(row, speedup=speedup(row, baselines)) for row in chosen]
 
 
 def _last(rows: Sequence[Row], identity: Callable[[Row], Any]) -> list[Row]:
@@ -153,8 +153,8 @@ def _last(rows: Sequence[Row], identity: Callable[[Row], Any]) -> list[Row]:
     return [*found.values()]
 
 
-def _speedup(row: Row, baselines: Sequence[Row]) -> Ratio | None:
-    """The speedup over one of the baselines, oldest first."""
+def speedup(row: Row, baselines: Sequence[Row]) -> Ratio | None:
+    """Return the speedup of ``row`` over one of ``baselines``, which are ordered from the oldest to the latest."""
     if row.interleaved:
         for other in baselines:
             if other.origin.file == row.origin.file and len(other.samples) == len(row.samples):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mnistbench import machine
-from mnistbench.results import report, storage
+from mnistbench import machine, report
+from mnistbench.results import storage
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.process

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 import mnistbench.backends as registry
-from mnistbench import comparison, machine
+from mnistbench import comparison, machine, report
 from mnistbench.backends import Backend, Description, Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.comparison import Comparison, processes, race, storing
@@ -26,7 +26,7 @@ from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
 from mnistbench.reference.parameters import Parameters
-from mnistbench.results import report, storage
+from mnistbench.results import storage
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
 from mnistbench.timing import statistics

@@ -12,7 +12,8 @@ import pytest
 from mnistbench.datasets import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.evaluation import score
-from mnistbench.results import reproduction, tables
+from mnistbench.report import tables
+from mnistbench.results import reproduction
 from mnistbench.task.presets import PRESETS, preset
 from mnistbench.task.workload import Network
 from mnistbench.training.loop import train

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mnistbench import words
+from mnistbench.results import storage
 from mnistbench.results.reproduction import Run
 from mnistbench.results.row import Row
 from mnistbench.task.summary import training_summary
+from mnistbench.task.workload import DTYPES, DType
 from mnistbench.timing.statistics import NOISY_SPREAD
 
 
@@ -76,6 +78,37 @@ def as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     for note in _notes(rows):
         yield f"{note}  "
     yield provenance(rows)
+
+
+def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the small table that opens the project's README: a line for each backend, and what to know about it."""
+    valid = {(row.backend, row.dtype): row for row in rows if row.validated}
+    lines = [
+        [backend, *(_time(valid.get((backend, dtype))) for dtype in DTYPES), ", ".join(_speedups(backend, valid))]
+        for backend in dict.fromkeys(backend for backend, _ in valid)
+    ]
+    yield from _markdown([["backend", *DTYPES, "speedup"], *lines])
+    first = rows[0]
+    yield ""
+    yield (
+        f"Training time: median of {len(first.samples)} rounds of {first.workload.iterations} iterations, on "
+        f"{first.origin.machine}. Speedup: over numpy in the same dtype, {' and '.join(DTYPES)}. "
+        "Intervals, noise and the other costs: [all results](results/README.md).  "
+    )
+    yield provenance(rows)
+
+
+def _time(row: Row | None) -> str:
+    return "" if row is None else words.seconds(row.timing.value)
+
+
+def _speedups(backend: str, valid: Mapping[tuple[str, DType], Row]) -> Iterator[str]:
+    """Yield the speedup over numpy in each dtype, within rounds where they ran in the same ones."""
+    for dtype in DTYPES:
+        row, baseline = valid.get((backend, dtype)), valid.get(("numpy", dtype))
+        ratio = storage.speedup(row, [baseline]) if row and baseline else None
+        if ratio:
+            yield words.times(ratio.value)
 
 
 def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mnistbench import charts
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.results import reproduction, storage, tables
+from mnistbench.report import tables
+from mnistbench.results import reproduction, storage
 from mnistbench.results.reproduction import Run
 from mnistbench.results.row import Row
 from mnistbench.task.presets import PRESETS
@@ -228,7 +229,7 @@ def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
         return []
     machine = max(found, key=lambda machine: _date(machine.workloads[OPENING]))
     chart = f"![training time]({folder.name}/{machine.folder.name}/{OPENING}-training-time.svg)"
-    return [*tables.as_markdown(machine.workloads[OPENING]), "", chart]
+    return [*tables.opening_as_markdown(machine.workloads[OPENING]), "", chart]
 
 
 def _latest_errors(folder: Path, machines: Sequence[_Machine]) -> list[str]:
