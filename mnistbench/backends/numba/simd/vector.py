@@ -30,7 +30,6 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = extending.intrinsic
 
@@ -71,16 +70,19 @@ class _VectorModel(extending.models.PrimitiveModel):  # type: ignore[misc]
 def _define_arithmetic(operation: Any, instruction: str) -> None:
     """Let ``operation`` take two float vectors of one type, as one LLVM instruction."""
 
-    @infer_global(operation)
-    class _Typing(AbstractTemplate):  # type: ignore[misc]
-        def generic(self, arguments: Any, keywords: Any) -> Any:
-            if len(arguments) == 2 and isinstance(arguments[0], Vector) and arguments[0] == arguments[1]:
-                return signature(arguments[0], *arguments)
-            return None
+    @intrinsic
+    def emitted(typing: Any, x: Any, y: Any) -> Any:
+        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(*arguments, flags=_CONTRACT)
 
-    @extending.lower_builtin(operation, Vector, Vector)  # type: ignore[untyped-decorator]
-    def _lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return getattr(builder, instruction)(*arguments, flags=_CONTRACT)
+        return x(x, y), emit
+
+    @extending.overload(operation)  # type: ignore[untyped-decorator]
+    def of_vectors(x: Any, y: Any) -> Any:
+        def implementation(x: Any, y: Any) -> Any:
+            return emitted(x, y)
+
+        return implementation if isinstance(x, Vector) and x == y else None
 
 
 for _operation, _instruction in (
