@@ -75,7 +75,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 @pytest.fixture
 def cupy_backend(cupy: StandIn, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """CuPy's backend on the stand-in, in blocks of few threads: each of them is one of the CPU's."""
+    """CuPy's backend on the stand-in, in blocks of few threads, which the CPU runs one after the other."""
     monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.kernels"), "THREADS", 8)
     found: Backend = importlib.import_module("mnistbench.backends.cupy.backend").CupyBackend()
     return found

@@ -48,9 +48,6 @@ class InAnotherOrder(NumpyMlpTrainer):
     def gradients(self) -> Parameters:
         return super().gradients().reordered(self._undo)
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        return super().predict(images[:, self._orders[0]])
-
 
 class Steps(NumpyMlpTrainer):
     """The honest computation, cut into the steps that a fault replaces."""

@@ -1,4 +1,4 @@
-"""The persistent CUDA kernel, run on a CPU: every CUDA thread is a thread (see ``cuda/emulation.h``).
+"""The persistent CUDA kernel, run on a CPU: CUDA threads are coroutines there (see ``cuda/emulation.h``).
 
 The very source that CuPy compiles for a GPU trains small shapes here.
 """

@@ -1,5 +1,6 @@
-// The CUDA names that the kernel uses, for a host compiler (C++20): every CUDA thread is a std::thread, barriers are
-// counters, shared memory is a vector a block. Included before the kernel's source, for tests of small shapes.
+// The CUDA names that the kernel uses, for a host compiler (C++20). CUDA threads are coroutines of one host thread, which
+// take turns where they wait, so that a barrier costs no time slice; under a sanitizer, which looks for races, each is a
+// std::thread. Barriers are counters, shared memory is a vector a block. Included before the kernel's source.
 #pragma once
 #include <atomic>
 #include <cmath>
@@ -7,9 +8,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include <ucontext.h>
 
 #define EMULATED
 #define LEFT_OUT emulation::left_out
@@ -26,6 +30,8 @@ struct alignas(16) uint4 {
 
 namespace emulation {
 
+void yield();
+
 // Two counters, used in turn: who is still waiting at one barrier never reads what others have stored at the next,
 // and so is not ordered after it. One counter would hide races from ThreadSanitizer; so would std::barrier, which
 // in libstdc++ keeps the waiting threads of all barriers in one pool.
@@ -37,7 +43,7 @@ public:
         auto& arrivals = arrivals_[passed % 2];
         const uint64_t goal = (passed++ / 2 + 1) * threads_;
         arrivals.fetch_add(1, std::memory_order_acq_rel);
-        while (arrivals.load(std::memory_order_acquire) < goal) std::this_thread::yield();
+        while (arrivals.load(std::memory_order_acquire) < goal) yield();
     }
 
 private:
@@ -65,22 +71,26 @@ struct Index {
     unsigned x = 0;
 };
 
-inline thread_local Index thread_index, block_index, grid_size;
-inline thread_local Block* block = nullptr;
-inline thread_local int turn = 0;
-inline thread_local uint64_t block_barriers = 0, warp_barriers = 0;
+struct Thread {
+    Index index, block_index, grid_size;
+    Block* block;
+    int turn = 0;
+    uint64_t block_barriers = 0, warp_barriers = 0;
+};
+
+inline thread_local Thread* self = nullptr;
 inline int left_out = 0;  // the barrier that a test leaves out
 
-inline Warp& warp() { return *block->warps[thread_index.x / 32]; }
+inline Warp& warp() { return *self->block->warps[self->index.x / 32]; }
 
 // Shows every lane's value to the warp: what `choose` makes of the 32 of them is returned.
 template <typename Value, typename Choose>
 auto exchange(const Value& value, Choose choose) {
     static_assert(sizeof(Value) <= sizeof Warp::exchanged[0][0]);
-    auto& all = warp().exchanged[turn];
-    turn ^= 1;
-    std::memcpy(all[thread_index.x % 32], &value, sizeof value);
-    warp().barrier.wait(warp_barriers);
+    auto& all = warp().exchanged[self->turn];
+    self->turn ^= 1;
+    std::memcpy(all[self->index.x % 32], &value, sizeof value);
+    warp().barrier.wait(self->warp_barriers);
     return choose([&all](int lane) {
         Value other;
         std::memcpy(&other, all[lane], sizeof other);
@@ -88,51 +98,96 @@ auto exchange(const Value& value, Choose choose) {
     });
 }
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+
+inline void yield() { std::this_thread::yield(); }
+
+inline void run(std::vector<Thread>& threads, const std::function<void()>& kernel) {
+    std::vector<std::thread> running;
+    for (auto& thread : threads)
+        running.emplace_back([&] {
+            self = &thread;
+            kernel();
+        });
+    for (auto& thread : running) thread.join();
+}
+
+#else
+
+struct Coroutine {
+    static constexpr size_t STACK = 1 << 18;
+    ucontext_t context;
+    std::unique_ptr<char[]> stack{new char[STACK]};
+    bool done = false;
+};
+
+inline thread_local ucontext_t scheduler;
+inline thread_local Coroutine* current = nullptr;
+inline thread_local const std::function<void()>* body = nullptr;
+
+inline void yield() { swapcontext(&current->context, &scheduler); }
+
+inline void enter() {
+    (*body)();
+    current->done = true;
+}
+
+inline void run(std::vector<Thread>& threads, const std::function<void()>& kernel) {
+    std::vector<Coroutine> all(threads.size());
+    body = &kernel;
+    for (auto& one : all) {
+        getcontext(&one.context);
+        one.context.uc_stack.ss_sp = one.stack.get();
+        one.context.uc_stack.ss_size = Coroutine::STACK;
+        one.context.uc_link = &scheduler;
+        makecontext(&one.context, enter, 0);
+    }
+    for (size_t left = all.size(); left > 0;)
+        for (size_t i = 0; i < all.size(); ++i) {
+            if (all[i].done) continue;
+            current = &all[i], self = &threads[i];
+            swapcontext(&scheduler, &current->context);
+            left -= current->done;
+        }
+}
+
+#endif
+
 // Runs `kernel` in every thread of every block, all at once, as a cooperative launch does.
 template <typename Kernel>
 void launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
-    std::vector<std::unique_ptr<Block>> all;
-    std::vector<std::thread> running;
-    for (int b = 0; b < blocks; ++b) all.push_back(std::make_unique<Block>(threads, shared_bytes));
-    for (int b = 0; b < blocks; ++b)
-        for (int t = 0; t < threads; ++t)
-            running.emplace_back([&, b, t] {
-                thread_index.x = t, block_index.x = b, grid_size.x = blocks;
-                block = all[b].get(), turn = 0;
-                kernel();
-            });
-    for (auto& thread : running) thread.join();
+    std::vector<std::unique_ptr<Block>> memory;
+    std::vector<Thread> all;
+    for (unsigned b = 0; b < unsigned(blocks); ++b) {
+        memory.push_back(std::make_unique<Block>(threads, shared_bytes));
+        for (unsigned t = 0; t < unsigned(threads); ++t) all.push_back({{t}, {b}, {unsigned(blocks)}, memory[b].get()});
+    }
+    run(all, kernel);
 }
 
 // Runs the blocks of `kernel` one after the other, for kernels whose blocks do not wait for each other; and the threads
 // of a block too, where there is no shared memory by which they could.
 template <typename Kernel>
 void launch_in_turn(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
-    for (int b = 0; b < blocks; ++b) {
+    for (unsigned b = 0; b < unsigned(blocks); ++b) {
         Block own(threads, shared_bytes);
-        const auto run = [&](int t) {
-            thread_index.x = t, block_index.x = b, grid_size.x = blocks;
-            block = &own, turn = 0;
-            kernel();
-        };
-        std::vector<std::thread> running;
-        for (int t = 0; t < threads; ++t)
-            if (shared_bytes > 0)
-                running.emplace_back(run, t);
-            else
-                run(t);
-        for (auto& thread : running) thread.join();
+        std::vector<Thread> all;
+        for (unsigned t = 0; t < unsigned(threads); ++t) all.push_back({{t}, {b}, {unsigned(blocks)}, &own});
+        if (shared_bytes > 0)
+            run(all, kernel);
+        else
+            for (auto& thread : all) self = &thread, kernel();
     }
 }
 
 }  // namespace emulation
 
-#define threadIdx emulation::thread_index
-#define blockIdx emulation::block_index
-#define gridDim emulation::grid_size
+#define threadIdx emulation::self->index
+#define blockIdx emulation::self->block_index
+#define gridDim emulation::self->grid_size
 
-inline void __syncthreads() { emulation::block->barrier.wait(emulation::block_barriers); }
-inline void __syncwarp() { emulation::warp().barrier.wait(emulation::warp_barriers); }
+inline void __syncthreads() { emulation::self->block->barrier.wait(emulation::self->block_barriers); }
+inline void __syncwarp() { emulation::warp().barrier.wait(emulation::self->warp_barriers); }
 
 template <typename Value>
 Value __shfl_xor_sync(unsigned, Value value, int mask) {
@@ -175,12 +230,12 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selectors) {
 
 // Twins of what the kernel writes in the GPU's own instructions.
 
-inline uint4* shared_memory() { return emulation::block->memory.data(); }
+inline uint4* shared_memory() { return emulation::self->block->memory.data(); }
 inline void add_release(unsigned* count) { std::atomic_ref(*count).fetch_add(1, std::memory_order_release); }
 
 inline unsigned load_acquire(unsigned* count) {
     const unsigned value = std::atomic_ref(*count).load(std::memory_order_acquire);
-    std::this_thread::yield();  // only called while waiting
+    emulation::yield();  // only called while waiting
     return value;
 }
 

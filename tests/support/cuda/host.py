@@ -1,5 +1,5 @@
 """The kernel compiled for the host, and a stand-in for CuPy that runs it: what the trainer does with CuPy's arrays,
-kernels and events happens on NumPy's, in a few dozen threads."""
+kernels and events happens on NumPy's, on the CPU."""
 
 from __future__ import annotations
 
