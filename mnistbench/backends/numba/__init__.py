@@ -1,4 +1,4 @@
-"""Numba: compiled for the CPU, in vector registers. ``classic/kernels.py`` is the place to start reading."""
+"""Numba: kernels compiled for the CPU's vector registers. Start reading at ``classic/kernels.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mnistbench.threads import resolve
 
 
 class NumbaBackend(Backend):
-    """Pure Numba, in vector registers: see :mod:`mnistbench.backends.numba.classic.kernels`."""
+    """Numba kernels for the CPU's vector registers; see :mod:`mnistbench.backends.numba.classic.kernels`."""
 
     name = "numba"
 
@@ -34,6 +34,6 @@ class NumbaBackend(Backend):
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         if workload.is_classic:
             return NumbaTrainer(workload, dataset, parameters, resolve(threads))
-        from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer  # which loads SciPy's BLAS
+        from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer  # loads SciPy's BLAS
 
         return NumbaMlpTrainer(workload, dataset, parameters, resolve(threads))

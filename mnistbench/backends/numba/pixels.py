@@ -1,14 +1,11 @@
-"""How many of the pixels are not zero: what the kernels have to do depends on it."""
+"""The fraction of non-zero pixels, which the choice of kernels depends on."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SAMPLE = 1000
-"""Images from which that fraction is estimated, evenly spread."""
-
 
 def fraction_used(images: NDArray[np.uint8]) -> float:
-    """The fraction of pixels that are not zero, from a sample of the images."""
-    return float(np.mean(images[:: max(1, len(images) // _SAMPLE)] != 0))
+    """Estimate the fraction of non-zero pixels from about 1,000 evenly spaced images."""
+    return float(np.mean(images[:: max(1, len(images) // 1000)] != 0))

@@ -1,9 +1,7 @@
-"""What a first ``@njit`` gives: the reference's equations as loops, compiled, on all threads.
+"""A plain ``@njit`` program: the reference's equations as loops, compiled, on all threads.
 
-Each thread takes an equal run of images and, image by image, scales the pixels and does the forward pass, the
-softmax and the backward pass while the image is in its cache. Nothing is tuned beyond what the compiler does by
-itself, with one permission: it may reorder sums (``reassoc``), without which no sum of products can use vector
-instructions.
+Each thread takes an equal share of the images and does the forward and backward pass of one image at a time. Nothing is
+tuned by hand, but the compiler may reorder sums (``reassoc``); otherwise it could not vectorize sums of products.
 """
 
 from __future__ import annotations
@@ -22,10 +20,10 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 
-# Unlike fastmath=True this keeps NaN and infinity as they are, so that a diverging run is noticed.
+# Unlike fastmath=True, these flags keep NaN and infinity, which show that a run diverges.
 _REORDER = {"reassoc", "contract", "nsz"}
 
-# Numba's thread pool may be entered by one thread at a time (its "workqueue" layer ends the process otherwise).
+# Only one thread at a time may enter Numba's thread pool; otherwise its "workqueue" layer ends the process.
 _POOL = threading.Lock()
 
 
@@ -40,7 +38,7 @@ class _Layers(NamedTuple):
 
 @njit(cache=True, fastmath=_REORDER, error_model="numpy")
 def _forward(x, params, z1, z2):  # type: ignore[no-untyped-def]
-    """One image: Z1 = W1 X + b1 to z1 (h,), Z2 = W2 ReLU(Z1) + b2 to z2 (c,)."""
+    """Compute one image's Z1 = W1 X + b1 in z1 (h,) and Z2 = W2 ReLU(Z1) + b2 in z2 (c,)."""
     for j in range(z1.size):
         total = params.b1[j]
         for p in range(x.size):
@@ -55,7 +53,7 @@ def _forward(x, params, z1, z2):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=_REORDER, error_model="numpy")
 def _backward(x, y, params, z1, z2, dz2, sums):  # type: ignore[no-untyped-def]
-    """One image: add its gradients to the sums, and return its loss."""
+    """Add one image's gradients to the sums, and return its loss."""
     largest = z2.max()
     exp_sum = z2.dtype.type(0)
     for k in range(z2.size):
@@ -79,17 +77,17 @@ def _backward(x, y, params, z1, z2, dz2, sums):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def _apart(size, like):  # type: ignore[no-untyped-def]
-    """An array with a kilobyte or two of nothing around it.
+    """Return an array with padding around it, so that runs are reproducible.
 
-    LLVM compiles a loop twice, and runs the version without vectors, which sums in another order, where an array
-    that it writes begins just behind one that it reads. Small arrays do or do not, as the allocator has it.
+    LLVM compiles a loop twice and runs the scalar version, which sums in another order, if an array that it writes
+    begins just behind one that it reads. Whether small arrays do depends on the allocator.
     """
     return np.empty(size + 512, like.dtype)[256:-256]
 
 
 @njit(cache=True, error_model="numpy")
 def _sum_slice(t, threads, X, Y, params, all_sums, totals):  # type: ignore[no-untyped-def]
-    """Thread t's share of the images: their gradients to its sums, their loss and hits to totals[t]."""
+    """Sum the gradients of thread t's share of the images, and write their loss and hits to totals[t]."""
     sums = _Layers(all_sums.W1[t], all_sums.b1[t], all_sums.W2[t], all_sums.b2[t])
     sums.W1[:] = 0
     sums.b1[:] = 0
@@ -114,7 +112,6 @@ def _sum_slice(t, threads, X, Y, params, all_sums, totals):  # type: ignore[no-u
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _sum_gradients(X, Y, params, all_sums, totals):  # type: ignore[no-untyped-def]
-    """Every thread's share, at the same time."""
     threads = totals.shape[0]
     for t in prange(threads):
         _sum_slice(t, threads, X, Y, params, all_sums, totals)
@@ -122,7 +119,7 @@ def _sum_gradients(X, Y, params, all_sums, totals):  # type: ignore[no-untyped-d
 
 @njit(cache=True, error_model="numpy")
 def _update(params, all_sums, step):  # type: ignore[no-untyped-def]
-    """W := W - alpha dW and b := b - alpha db, with step = alpha / m; the threads' sums in their order."""
+    """W := W - alpha dW and b := b - alpha db, with step = alpha / m, in order of the threads."""
     for t in range(all_sums.b1.shape[0]):
         params.W1[:] -= step * all_sums.W1[t]
         params.b1[:] -= step * all_sums.b1[t]
@@ -131,7 +128,7 @@ def _update(params, all_sums, step):  # type: ignore[no-untyped-def]
 
 
 class NumbaPlainTrainer(Trainer):
-    """Holds the images (m, n) as they come, uint8, one contiguous row each."""
+    """Trainer that holds the images (m, n) as bytes, one contiguous row each."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload)
@@ -178,12 +175,12 @@ class NumbaPlainTrainer(Trainer):
             versions={"numba": numba.__version__, "numpy": np.__version__},
             kernel=f"loops over images, {_threading_layer()} threads",
             skips="hidden units with Z1 <= 0 in the backward pass, whose gradient is 0",
-            bytes_read=self._X.nbytes,  # the backward pass takes an image from where the forward pass widened it
+            bytes_read=self._X.nbytes,  # the backward pass reuses the forward pass's scaled image
         )
 
 
 def _threading_layer() -> str:
-    """Which of its thread pools Numba has chosen, which it does at the first parallel call."""
+    """Return the thread pool that Numba has chosen, which it does at the first parallel call."""
     try:
         return str(threading_layer())
     except ValueError:
@@ -195,7 +192,7 @@ def _as_parameters(layers: _Layers) -> Parameters:
 
 
 class NumbaPlainBackend(Backend):
-    """A straightforward parallel program in Numba."""
+    """A plain parallel program in Numba."""
 
     name = "numba-plain"
 

@@ -1,35 +1,34 @@
 """The equations of :mod:`mnistbench.reference`, for a block of images at a time, in vector registers.
 
 One lane is one image. A vector of ``lanes`` images is one register; two groups of images are computed together, in
-vectors of twice that length. The names are those of the equations, with m images, h hidden units, c classes::
+vectors of twice that length. With m images, h hidden units and c classes::
 
     Z1 = W1 X + b1        A1 = ReLU(Z1)        Z2 = W2 A1 + b2        A2 = softmax(Z2)
     dZ2 = A2 - Y          dW2 = dZ2 A1ᵀ / m    db2 = sum over images of dZ2 / m
     dZ1 = W2ᵀ dZ2 * (Z1 > 0)                   dW1 = dZ1 Xᵀ / m      db1 = sum over images of dZ1 / m
 
-A block goes through all of it while its Z1 and Z2 are in the first-level cache:
+A block passes through all kernels while its Z1 and Z2 are in the L1 cache:
 
     hidden_layer       Z1          reads the images, pair by pair
-    output_layer       Z2, A2 and dZ2, in one place
+    output_layer       Z2, overwritten by A2 and dZ2
     output_gradient    dW2, db2
-    hidden_error       dZ1, in the place of Z1, and db1
+    hidden_error       dZ1, overwriting Z1, and db1
     image_gradient     dW1         reads the images, pixel by pixel
 
-:func:`run` repeats that for all blocks of a thread, and :func:`update` takes the step. Gradients are sums over images
-here; dividing by m is part of the step. So is dividing by 255 for W1, since pixels are bytes, 0 to 255, where the
-equations have 0 to 1; hidden_layer divides by 255 too.
+:func:`run` repeats this for all blocks of a thread, and :func:`update` takes the step. Gradients here are sums over
+images, and pixels are bytes: the step divides by m and, for W1, by 255. So does hidden_layer.
 """
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mnistbench.backends.numba.classic.packing import NO_IMAGE, Packed
-from mnistbench.backends.numba.simd import sync
+from mnistbench.backends.numba.simd import Array, Ints, sync
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
 from mnistbench.backends.numba.simd.vector import (
     add_lane_sums,
@@ -57,48 +56,41 @@ from mnistbench.backends.numba.simd.vector import (
     zero,
 )
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.floating[Any]]
-
 PIXEL_HIGH = float(np.float32(1 / 255))
-"""1 / 255 in two parts, this one exact in float32. Rounded to one number, it would be off by the same half unit in
-the last place for every image, and such errors do not average out."""
-
+"""1 / 255 in two parts, the first exact in float32. The error of a single factor would be the same for every image, so
+that it would not average out."""
 PIXEL_LOW = float(Fraction(1, 255) - Fraction(PIXEL_HIGH))
-"""The other part."""
 
 AHEAD = 2048
-"""How many bytes before their use chunks are asked for: what a loop reads in 130 ns, longer than memory takes.
-
-Without it, image_gradient takes a quarter longer; 1024 and 4096 are within 5 % of 2048.
-"""
+"""Prefetch distance in bytes: what a loop reads in 130 ns, longer than the latency of memory."""
 
 
 class Tile(NamedTuple):
-    """Constants of the compiled code: only the lengths of these tuples count."""
+    """Compile-time constants: the lengths of these tuples.
+
+    Attributes:
+        lanes: Images in a register.
+        hidden: Hidden units computed together: an even number.
+        classes: Classes computed together.
+    """
 
     lanes: tuple[float, ...]
-    """Images in a register."""
     hidden: tuple[float, ...]
-    """Hidden units computed together: an even number."""
     classes: tuple[float, ...]
-    """Classes computed together."""
 
 
 class Sizes(NamedTuple):
-    """The network in the kernels' layout; padding is zero and stays zero.
+    """The kernels' layout of the parameters, or of their gradients; padding is zero and stays zero.
 
-    A vector of parameters, or of their gradients, is one array: W1 as [hidden tile][pixel][hidden unit of the tile],
-    b1 as [hidden unit], W2 as [hidden unit][class], b2 as [class].
+    One array holds W1 as [hidden tile][pixel][hidden unit of the tile], b1 as [hidden unit], W2 as [hidden unit][class]
+    and b2 as [class].
 
     Attributes:
-        pixels, hidden, classes: padded to whole tiles.
-        true_classes: not padded.
-        b1, W2, b2: where they begin; W1 begins at 0.
-        total: where b2 ends.
-        pairs: room for a block's pairs.
+        pixels, hidden, classes: Sizes padded to whole tiles.
+        true_classes: Number of classes without padding.
+        b1, W2, b2: Offsets; W1 begins at 0.
+        total: Length of the array.
+        pairs: Largest number of pairs in a block.
     """
 
     pixels: int
@@ -112,13 +104,8 @@ class Sizes(NamedTuple):
     pairs: int
 
 
-# Places in a thread's scores.
-LOSS = 0
-"""The sum of its images' losses."""
-HITS = 1
-"""How many of its images are classified correctly."""
-SPILL = 2
-"""Where vectors of two groups' values are taken apart."""
+LOSS, HITS, SPILL = range(3)
+"""Indices of a thread's scores: sum of losses, number of correctly classified images, scratch memory for vectors."""
 
 
 @kernel
@@ -164,9 +151,9 @@ def output_layer(
     parameters: Array,
     Z1: Array,
     Z2: Array,
-    scores: NDArray[np.float64],
+    scores: Array,
 ) -> None:
-    """Z2 = W2 ReLU(Z1) + b2 of a block, then softmax and dZ2 = A2 - Y, pair by pair; dZ2 takes the place of Z2."""
+    """Z2 = W2 ReLU(Z1) + b2 and dZ2 = softmax(Z2) - Y of a block, pair by pair; dZ2 overwrites Z2."""
     lanes, units = 2 * len(tile.lanes), len(tile.hidden)
     wide = zero(tile.lanes + tile.lanes, parameters)
     first_pair = packed.block_pair[block]
@@ -184,18 +171,11 @@ def output_layer(
 
 @kernel
 def softmax_error(
-    pair: int,
-    at: int,
-    measure: bool,
-    tile: Tile,
-    sizes: Sizes,
-    packed: Packed,
-    Z2: Array,
-    scores: NDArray[np.float64],
+    pair: int, at: int, measure: bool, tile: Tile, sizes: Sizes, packed: Packed, Z2: Array, scores: Array
 ) -> None:
-    """A2 = softmax(Z2) and dZ2 = A2 - Y of a pair, whose Z2 begin at Z2[at]; dZ2 takes their place.
+    """A2 = softmax(Z2) and dZ2 = A2 - Y of a pair, in place, from Z2[at] on.
 
-    Dividing by the sum of the exponentials, lanes without an image get 0: they have no part in any gradient.
+    Lanes without an image get A2 = 0, so that they contribute to no gradient.
     """
     lanes = 2 * len(tile.lanes)
     wide = zero(tile.lanes + tile.lanes, Z2)
@@ -224,10 +204,8 @@ def softmax_error(
 
 
 @kernel
-def count_hits(
-    pair: int, at: int, lanes: int, sizes: Sizes, packed: Packed, Z2: Array, scores: NDArray[np.float64]
-) -> None:
-    """Count the images of a pair whose largest Z2, the first of equals, is their label's."""
+def count_hits(pair: int, at: int, lanes: int, sizes: Sizes, packed: Packed, Z2: Array, scores: Array) -> None:
+    """Count the images of a pair whose argmax of Z2 (the first of ties) is their label."""
     for lane in range(at, at + lanes):
         best = 0
         for c in range(1, sizes.true_classes):
@@ -237,8 +215,8 @@ def count_hits(
 
 
 @kernel
-def add_loss(pair: int, lanes: int, packed: Packed, total: Any, of_label: Any, scores: NDArray[np.float64]) -> None:
-    """Add the cross-entropy log(sum of exp(Z2)) - Z2[label] of a pair's images, both less the largest Z2."""
+def add_loss(pair: int, lanes: int, packed: Packed, total: Any, of_label: Any, scores: Array) -> None:
+    """Add the cross-entropies log(total) - of_label of a pair's images; both are of Z2 less its maximum."""
     store(scores, SPILL, 0, as_doubles(total))
     store(scores, SPILL + lanes, 0, as_doubles(of_label))
     for lane in range(lanes):
@@ -250,7 +228,7 @@ def add_loss(pair: int, lanes: int, packed: Packed, total: Any, of_label: Any, s
 def output_gradient(
     block: int, tile: Tile, sizes: Sizes, packed: Packed, Z1: Array, Z2: Array, gradient: Array
 ) -> None:
-    """dW2 += dZ2 ReLU(Z1)ᵀ, two hidden units at a time, and db2 += sum of dZ2, over the images of a block."""
+    """dW2 += dZ2 ReLU(Z1)ᵀ, two hidden units at a time, and db2 += sum of dZ2, for the images of a block."""
     lanes, units = len(tile.lanes), len(tile.hidden)
     narrow = zero(tile.lanes, Z1)
     pairs = packed.block_pair[block + 1] - packed.block_pair[block]
@@ -279,7 +257,7 @@ def output_gradient(
 def hidden_error(
     block: int, tile: Tile, sizes: Sizes, packed: Packed, parameters: Array, Z1: Array, Z2: Array, gradient: Array
 ) -> None:
-    """dZ1 = W2ᵀ dZ2 * (Z1 > 0), in the place of Z1, and db1 += sum of dZ1, over the images of a block."""
+    """dZ1 = W2ᵀ dZ2 * (Z1 > 0), overwriting Z1, and db1 += sum of dZ1, for the images of a block."""
     lanes, units = 2 * len(tile.lanes), len(tile.hidden)
     wide = zero(tile.lanes + tile.lanes, parameters)
     pairs = packed.block_pair[block + 1] - packed.block_pair[block]
@@ -298,7 +276,7 @@ def hidden_error(
 
 @kernel
 def image_gradient(block: int, tile: Tile, sizes: Sizes, packed: Packed, Z1: Array, gradient: Array) -> None:
-    """dW1 += dZ1 Xᵀ over the images of a block, two pixels at a time."""
+    """dW1 += dZ1 Xᵀ for the images of a block, two pixels at a time."""
     lanes, units = len(tile.lanes), len(tile.hidden)
     narrow = zero(tile.lanes, Z1)
     for h in range(0, sizes.hidden, units):
@@ -316,7 +294,7 @@ def image_gradient(block: int, tile: Tile, sizes: Sizes, packed: Packed, Z1: Arr
 
 @kernel
 def update(first: int, last: int, step: Any, parameters: Array, gradients: Array) -> None:
-    """W := W - alpha dW for parameters first to last: adds the threads' gradients, in their order."""
+    """W := W - alpha dW for parameters first to last. The threads' gradients are added in order of the threads."""
     total = gradients[0, first:last]
     for thread in range(1, len(gradients)):
         total += gradients[thread, first:last]
@@ -336,20 +314,20 @@ def run(
     gradients: Array,
     Z1: Array,
     Z2: Array,
-    scores: NDArray[np.float64],
-    control: NDArray[np.int64],
+    scores: Array,
+    control: Ints,
 ) -> None:
-    """One thread's part of some iterations: the forward and backward pass of its images, and its share of the update.
+    """Do one thread's share of some iterations: forward and backward passes of its images, and a part of the update.
 
     Args:
-        thread: which of the threads, one for each row of ``gradients``, this is.
-        learn: whether to update the parameters.
-        steps: what the gradient of W1, and that of all others, is multiplied by in an update.
-        gradients: (threads, total) the sums over each thread's images.
-        Z1: scratch for a block: Z1, then dZ1, as [hidden tile][pair][hidden unit of the tile][2 * lanes].
-        Z2: scratch for a block: Z2, then dZ2, as [pair][class][2 * lanes].
-        scores: the loss and hits of the last iteration's forward pass; see LOSS.
-        control: what the threads share; see :mod:`~mnistbench.backends.numba.simd.sync`.
+        thread: Index of the thread, and of its row of ``gradients``.
+        learn: Whether to update the parameters.
+        steps: Step sizes of W1 and of the other parameters.
+        gradients: (threads, total) sums over each thread's images.
+        Z1: Scratch memory for a block's Z1 and dZ1, as [hidden tile][pair][hidden unit of the tile][2 * lanes].
+        Z2: Scratch memory for a block's Z2 and dZ2, as [pair][class][2 * lanes].
+        scores: Sum of losses and number of correct images in the last iteration's forward pass.
+        control: Control array of :mod:`~mnistbench.backends.numba.simd.sync`.
     """
     threads = len(gradients)
     gradient = gradients[thread]

@@ -1,4 +1,4 @@
-"""Which tiles fit the host's registers, and how parameters are laid out for the kernels."""
+"""The choice of tiles that fit the host's registers, and the conversion of parameters to the kernels' layout."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from mnistbench.task.workload import DType, Network
 
 
 def tile_size(units: int, largest: int) -> int:
-    """How many units to compute together: an even number up to ``largest``, and not much less unless one tile does.
+    """Choose the even number of units, up to ``largest``, to compute together: least padding, then the largest.
 
-    For each entry of its list, a tile of s units does 2s products. Converting two chunks besides costs less than one
-    product more on Zen 5, which does it beside the products: 32 and 128 units took 3.60 and 13.3 ms in tiles of 8, and
-    4.03 and 13.6 ms in tiles of 12, which pad them. So the least padding counts, and then the larger tile.
+    Sizes below two thirds of ``largest`` are considered only where one such tile holds all units.
     """
     sizes = [size for size in range(2, largest + 1, 2) if 3 * size >= 2 * largest or size >= units]
     return min(sizes, key=lambda size: (-(-units // size) * (2 * size + 1), -size))
 
 
 def choose_tile(host: Host, network: Network, dtype: DType) -> Tile:
-    """Tiles that use most of the registers: two accumulators per unit, and room for operands."""
+    """Choose tiles that use most of the registers: two accumulators per unit, and the rest for operands."""
     lanes = host.vector_bytes // np.dtype(dtype).itemsize
     largest = 12 if host.registers == 32 else 6
     hidden = tile_size(network.hidden[0], largest)
@@ -31,17 +29,14 @@ def choose_tile(host: Host, network: Network, dtype: DType) -> Tile:
 
 
 BLOCK_PAIRS = 24
-"""Pairs in a block: 31 kB of Z1 for 10 hidden units, which leaves room in a first-level cache of 48 kB.
-
-More pairs share the summing of lanes at the end of a run: 12, 16, 20, 24, 28 pairs take 0.98, 0.97, 0.95, 0.94, 0.94.
-"""
+"""Largest number of pairs in a block: 31 kB of Z1 for 10 hidden units fit an L1 cache of 48 kB."""
 
 BLOCK_BYTES = 1 << 20
-"""A block's Z1 and Z2 at most, where a pair's alone is not more: half a second-level cache."""
+"""Largest size of a block's Z1 and Z2, unless one pair needs more: half an L2 cache."""
 
 
 def choose_sizes(network: Network, tile: Tile, dtype: DType) -> Sizes:
-    """The padded sizes of the network, and where each array of its parameters begins."""
+    """Compute the padded sizes of the network and the offset of each array of its parameters."""
     pixels = -(-network.inputs // 2) * 2
     hidden = -(-network.hidden[0] // len(tile.hidden)) * len(tile.hidden)
     classes = -(-network.outputs // len(tile.classes)) * len(tile.classes)
@@ -54,7 +49,7 @@ def choose_sizes(network: Network, tile: Tile, dtype: DType) -> Sizes:
 
 
 def to_layout(parameters: Parameters, tile: Tile, sizes: Sizes, out: Array) -> None:
-    """Write parameters to ``out`` in the layout that Sizes describes; padding becomes zero."""
+    """Write parameters to ``out`` in the layout of :class:`Sizes`; padding becomes zero."""
     (W1, W2), (b1, b2) = parameters.weights, parameters.biases
     out[:] = 0
     padded = np.zeros((sizes.hidden, sizes.pixels), out.dtype)
@@ -67,15 +62,11 @@ def to_layout(parameters: Parameters, tile: Tile, sizes: Sizes, out: Array) -> N
 
 
 def from_layout(vector: Array, tile: Tile, sizes: Sizes, network: Network) -> Parameters:
-    """The arrays, as copies, of what :func:`to_layout` wrote."""
+    """Return copies of the arrays in a vector in the layout of :func:`to_layout`."""
     tiles = vector[: sizes.b1].reshape(-1, sizes.pixels, len(tile.hidden))
     W1 = tiles.transpose(0, 2, 1).reshape(sizes.hidden, sizes.pixels)
     W2 = vector[sizes.W2 : sizes.b2].reshape(sizes.hidden, sizes.classes).T
     hidden = network.hidden[0]
-    return Parameters(
-        [W1[:hidden, : network.inputs].copy(), W2[: network.outputs, :hidden].copy()],
-        [
-            vector[sizes.b1 : sizes.b1 + hidden, None].copy(),
-            vector[sizes.b2 : sizes.b2 + network.outputs, None].copy(),
-        ],
-    )
+    b1, b2 = vector[sizes.b1 : sizes.b1 + hidden, None], vector[sizes.b2 : sizes.b2 + network.outputs, None]
+    weights = [W1[:hidden, : network.inputs].copy(), W2[: network.outputs, :hidden].copy()]
+    return Parameters(weights, [b1.copy(), b2.copy()])

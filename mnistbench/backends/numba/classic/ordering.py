@@ -1,39 +1,33 @@
-"""Which images share a group: similar ones, so that their zero pixels coincide.
+"""An order of the images that puts similar ones into a group, so that their zero pixels coincide and can be skipped.
 
-A chunk of (pixel, group) can be skipped when the pixel is zero in every image of the group: 32 % of MNIST's chunks
-are left, 53 % in any order. The order of the images changes nothing but the order of the sums over images.
-
-Two steps, each linear in the images. The first halves the set again and again, at the median along the direction
-in which the images differ most, until similar images lie together in *leaves*. The second builds the groups of a
-leaf one image at a time, each time the one that adds the fewest new pixels.
+Two steps, each linear in the number of images: bisect the set at the median along its principal direction until
+*leaves* of similar images are left; then build each leaf's groups greedily, always adding the image with the fewest new
+pixels. README.md has the numbers.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mnistbench.backends.numba.simd import Bytes, Ints, Singles
 from mnistbench.backends.numba.simd.cache import entry_point, kernel, reassociating_kernel
 from mnistbench.backends.numba.simd.vector import count_bits
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 LEAF = 512
-"""Images among which groups are built. 256, 512, 1024: 0.321, 0.319, 0.318 of the chunks; time doubles each."""
+"""Number of images in a leaf."""
 
 _CELLS = 7
 """Images are compared by their ink in at most 7 x 7 cells: 4 x 4 pixels each for MNIST."""
 
 _POWER_ITERATIONS = 2
-"""Towards the principal direction of a part. More do not find better groups."""
 
 
 @kernel
-def _ink(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """The square root of the number of non-zero pixels in each cell of each image: (images, cells)."""
+def _ink(images: Bytes, height: int, width: int) -> Singles:
+    """Compute the square root of the number of non-zero pixels in each cell of each image, (images, cells)."""
     side = (max(height, width) + _CELLS - 1) // _CELLS
     rows, columns = (height + side - 1) // side, (width + side - 1) // side
     ink = np.zeros((len(images), rows * columns), np.float32)
@@ -50,11 +44,8 @@ def _ink(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float
 
 
 @kernel
-def _select(values: NDArray[np.float32], items: NDArray[np.int64], first: int, last: int, middle: int) -> None:
-    """Permute values[first:last], and items with them, so that none before ``middle`` is larger than one after.
-
-    Hoare's selection. Values that do not compare, such as NaN, end it early.
-    """
+def _select(values: Singles, items: Ints, first: int, last: int, middle: int) -> None:
+    """Partition values[first:last], and items alike, at ``middle`` by Hoare's quickselect. NaN ends it early."""
     low, high = first, last - 1
     while low < high:
         pivot = values[(low + high) // 2]
@@ -78,8 +69,7 @@ def _select(values: NDArray[np.float32], items: NDArray[np.int64], first: int, l
 
 
 @reassociating_kernel
-def _along(row: NDArray[np.float32], direction: NDArray[np.float32]) -> np.float32:
-    """The product of two vectors."""
+def _along(row: Singles, direction: Singles) -> np.float32:
     along = np.float32(0)
     for c in range(len(row)):
         along += row[c] * direction[c]
@@ -87,13 +77,10 @@ def _along(row: NDArray[np.float32], direction: NDArray[np.float32]) -> np.float
 
 
 @kernel
-def _project(
-    ink: NDArray[np.float32], items: NDArray[np.int64], first: int, last: int, values: NDArray[np.float32]
-) -> None:
-    """values[i] := the ink of image items[i] along the principal direction of items[first:last].
+def _project(ink: Singles, items: Ints, first: int, last: int, values: Singles) -> None:
+    """Project the ink of each image items[i] on the principal direction of items[first:last], into values[i].
 
-    Power iteration: multiplying by the covariance again and again turns any vector towards that direction. It
-    begins with the cell that varies most.
+    Power iteration, starting with the cell of the largest variance. More iterations do not find better groups.
     """
     cells = ink.shape[1]
     count = np.float32(last - first)
@@ -131,8 +118,8 @@ def _project(
 
 
 @kernel
-def _split(ink: NDArray[np.float32], items: NDArray[np.int64]) -> None:
-    """Permute ``items`` so that every LEAF of them, from the first one, are similar."""
+def _split(ink: Singles, items: Ints) -> None:
+    """Permute ``items`` so that each run of LEAF items, from the first on, is similar."""
     values = np.empty(len(items), np.float32)
     todo = np.empty((64, 2), np.int64)  # a stack: each halving adds one entry, and 2**64 images are enough
     todo[0, 0], todo[0, 1] = 0, len(items)
@@ -150,8 +137,8 @@ def _split(ink: NDArray[np.float32], items: NDArray[np.int64]) -> None:
 
 
 @kernel
-def _used_pixels(images: NDArray[np.uint8], items: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A bit for each pixel of images[items], set where it is not zero."""
+def _used_pixels(images: Bytes, items: Ints) -> NDArray[np.uint64]:
+    """Return one bit for each pixel of images[items], set where it is not zero."""
     pixels = images.shape[1]
     used = np.zeros((len(items), (pixels + 63) // 64), np.uint64)
     for i in range(len(items)):
@@ -163,7 +150,7 @@ def _used_pixels(images: NDArray[np.uint8], items: NDArray[np.int64]) -> NDArray
 
 @kernel
 def _new_pixels(used: NDArray[np.uint64], union: NDArray[np.uint64]) -> np.uint64:
-    """How many bits of ``used`` are not in ``union``."""
+    """Count the bits of ``used`` that are not in ``union``."""
     count = np.uint64(0)
     for word in range(len(used)):
         count += count_bits(used[word] & ~union[word])
@@ -171,8 +158,8 @@ def _new_pixels(used: NDArray[np.uint64], union: NDArray[np.uint64]) -> np.uint6
 
 
 @kernel
-def _build_groups(images: NDArray[np.uint8], items: NDArray[np.int64], group: int) -> None:
-    """Permute ``items`` so that every ``group`` of them, from the first one, share most of their pixels."""
+def _build_groups(images: Bytes, items: Ints, group: int) -> None:
+    """Permute ``items`` so that each run of ``group`` items, from the first on, shares most of its pixels."""
     used = _used_pixels(images, items)
     left = np.arange(len(items))
     remaining = len(items)
@@ -180,7 +167,7 @@ def _build_groups(images: NDArray[np.uint8], items: NDArray[np.int64], group: in
     union = np.zeros(used.shape[1], np.uint64)
     for place in range(len(items)):
         best = 0
-        # A second group starts with what is nearest to the first, since two groups are computed together.
+        # A pair's second group starts with the image nearest to its first, since both are computed together.
         if place % (2 * group) != 0:
             fewest = np.uint64(64 * len(union) + 1)
             for k in range(remaining):
@@ -198,10 +185,8 @@ def _build_groups(images: NDArray[np.uint8], items: NDArray[np.int64], group: in
 
 
 @entry_point
-def order_lot(
-    images: NDArray[np.uint8], height: int, width: int, group: int, first: int, order: NDArray[np.int64]
-) -> None:
-    """Order images[first : first + len(order)] so that every ``group`` of them are alike; numbers to ``order``."""
+def order_lot(images: Bytes, height: int, width: int, group: int, first: int, order: Ints) -> None:
+    """Order images[first : first + len(order)] into groups of similar ones; write indices to ``order``."""
     items = np.arange(len(order))
     lot = images[first : first + len(order)]
     _split(_ink(lot, height, width), items)

@@ -1,65 +1,60 @@
-"""The images as the kernels read them: chunks of one pixel of some images, those that are all zero left out.
+"""The images in the kernels' layout: chunks that are not all zero.
 
-A *group* is as many images as a vector has lanes; a *pair* is two groups that are computed together. A *chunk* is
-one pixel of one group: a byte for each image. Each chunk that is not all zero is stored twice, in the order in
-which each pass over the images meets it:
+A *group* has one image per lane of a vector; a *pair* is two groups that are computed together. A *chunk* is one pixel
+of one group: a byte for each image. A *block* is as many pairs as fit the cache during both passes. Each chunk that is
+not all zero is stored twice, in the order of each pass over the images:
 
-- for Z1 = W1 X, pair by pair: the pixels that both groups use, then those of the first alone, then of the second;
-- for dW1 = dZ1 Xᵀ, block by block, and in a block by pixels: for two neighbouring pixels at a time, the groups that
-  use either. A *block* is as many pairs as fit the cache while both passes work on them.
+- for Z1 = W1 X, pair by pair: the pixels that both groups use, then those of the first only, then of the second only;
+- for dW1 = dZ1 Xᵀ, block by block, in a *run* for each two neighbouring pixels: the groups that use either pixel.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mnistbench.backends.numba.simd import Bytes, Indices, Ints
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 NO_IMAGE = -1
-"""The label in lanes that the last pair has too many."""
+"""Label of the padding lanes in the last pair."""
 
 
 class Packed(NamedTuple):
     """One thread's images.
 
     Attributes:
-        label: (pairs * 2 * lanes,) the label of each image, or NO_IMAGE.
-        block_pair: (blocks + 1,) the first pair of each block.
-        part: (3 * pairs + 1,) where in ``pixel`` the three parts of each pair begin: both groups', the first's, the
-            second's.
-        pair_chunk: (pairs + 1,) where in ``chunk`` those of each pair begin, in bytes.
-        pixel: the pixel of each entry. An entry of both groups has two chunks, the others one.
-        chunk: the chunks.
-        block_run: (blocks + 1,) the first run of each block. A run is two pixels of a block.
-        run_pixels: the number of the two pixels of each run: 3 stands for pixels 6 and 7.
-        run_member: (runs + 1,) where in ``member`` those of each run begin.
-        member: for each entry of a run its group, counted in the block.
-        member_chunk: for each entry of a run the chunks of the first and of the second pixel.
+        label: (pairs * 2 * lanes,) label of each image, or NO_IMAGE.
+        block_pair: (blocks + 1,) first pair of each block.
+        part: (3 * pairs + 1,) offsets in ``pixel`` of each pair's three parts: both groups, first only, second only.
+        pair_chunk: (pairs + 1,) byte offset in ``chunk`` of each pair.
+        pixel: Pixel of each entry. An entry of both groups has two chunks, the others one.
+        chunk: Bytes of the chunks.
+        block_run: (blocks + 1,) first run of each block.
+        run_pixels: Half the index of the first pixel of each run: 3 stands for pixels 6 and 7.
+        run_member: (runs + 1,) offset in ``member`` of each run.
+        member: Group of each entry of a run, counted from the block's first.
+        member_chunk: Chunks of the first and second pixel of each entry of a run.
     """
 
     label: NDArray[np.int32]
-    block_pair: NDArray[np.int64]
-    part: NDArray[np.int64]
-    pair_chunk: NDArray[np.int64]
-    pixel: NDArray[np.unsignedinteger]
-    chunk: NDArray[np.uint8]
-    block_run: NDArray[np.int64]
-    run_pixels: NDArray[np.unsignedinteger]
-    run_member: NDArray[np.int64]
-    member: NDArray[np.uint8]
-    member_chunk: NDArray[np.uint8]
+    block_pair: Ints
+    part: Ints
+    pair_chunk: Ints
+    pixel: Indices
+    chunk: Bytes
+    block_run: Ints
+    run_pixels: Indices
+    run_member: Ints
+    member: Bytes
+    member_chunk: Bytes
 
 
 @kernel
-def _mark_used(
-    images: NDArray[np.uint8], order: NDArray[np.int64], lanes: int, group: int, used: NDArray[np.uint8]
-) -> None:
-    """used[p] := whether any image of the group has ink in pixel p."""
+def _mark_used(images: Bytes, order: Ints, lanes: int, group: int, used: Bytes) -> None:
+    """Set used[p] to whether pixel p is not zero in any image of the group."""
     for p in range(len(used)):
         used[p] = 0
     for i in range(group * lanes, min(group * lanes + lanes, len(order))):
@@ -71,10 +66,8 @@ def _mark_used(
 
 
 @entry_point
-def count_chunks(
-    images: NDArray[np.uint8], order: NDArray[np.int64], lanes: int, first: int, counts: NDArray[np.int64]
-) -> None:
-    """counts[i] := how many chunks of pair ``first + i`` are not all zero."""
+def count_chunks(images: Bytes, order: Ints, lanes: int, first: int, counts: Ints) -> None:
+    """Count the chunks of pair ``first + i`` that are not all zero, into counts[i]."""
     used = np.empty(images.shape[1], np.uint8)
     for i in range(len(counts)):
         counts[i] = 0
@@ -85,10 +78,8 @@ def count_chunks(
 
 
 @kernel
-def _fill_tile(
-    images: NDArray[np.uint8], order: NDArray[np.int64], lanes: int, group: int, tile: NDArray[np.uint8]
-) -> None:
-    """tile[p, lane] := pixel p of the images of a group; 0 where there is no image."""
+def _fill_tile(images: Bytes, order: Ints, lanes: int, group: int, tile: Bytes) -> None:
+    """Copy pixel p of the images of a group to tile[p, lane]; 0 in padding lanes."""
     for lane in range(lanes):
         i = group * lanes + lane
         if i < len(order):
@@ -101,15 +92,8 @@ def _fill_tile(
 
 
 @entry_point
-def pack(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    order: NDArray[np.int64],
-    lanes: int,
-    blocks: int,
-    index_like: NDArray[np.unsignedinteger],
-) -> Packed:
-    """Pack images[order] for one thread, in ``blocks`` equal blocks; pixel numbers get the dtype of index_like."""
+def pack(images: Bytes, labels: Ints, order: Ints, lanes: int, blocks: int, index_like: Indices) -> Packed:
+    """Pack images[order] for one thread, in ``blocks`` equal blocks; pixel indices get the dtype of ``index_like``."""
     pixels = (images.shape[1] + 1) // 2 * 2
     pairs = (len(order) + 2 * lanes - 1) // (2 * lanes)
     groups = 2 * pairs
@@ -123,7 +107,7 @@ def pack(
     for block in range(blocks + 1):
         block_pair[block] = block * pairs // blocks
 
-    # How much of everything.
+    # Sizes and offsets.
     part = np.zeros(3 * pairs + 1, np.int64)
     pair_chunk = np.zeros(pairs + 1, np.int64)
     for pair in range(pairs):
@@ -155,7 +139,7 @@ def pack(
         first = 2 * block_pair[block]
         last = 2 * block_pair[block + 1]
         _count_members(used, first, last, count)
-        # Runs of equal length side by side: then the CPU predicts where the kernel's loop over a run ends.
+        # Sort runs by length, so that the CPU predicts the end of the kernel's loop over a run.
         for length in range(1, last - first + 1):
             for q in range(pixels // 2):
                 if count[q] == length:
@@ -175,24 +159,15 @@ def pack(
                             member_chunk[2 * place[q] + 1, lane] = tiles[half, 2 * q + 1, lane]
                         place[q] += 1
             _write_parts(pair, used[2 * pair], used[2 * pair + 1], tiles, part, pair_chunk, pixel, chunk)
+    backward_chunk = member_chunk.reshape(-1)
     return Packed(
-        label,
-        block_pair,
-        part,
-        pair_chunk,
-        pixel,
-        chunk,
-        block_run,
-        run_pixels,
-        run_member,
-        member,
-        member_chunk.reshape(-1),
+        label, block_pair, part, pair_chunk, pixel, chunk, block_run, run_pixels, run_member, member, backward_chunk
     )
 
 
 @kernel
-def _count_members(used: NDArray[np.uint8], first: int, last: int, count: NDArray[np.int64]) -> None:
-    """count[q] := how many of the groups first to last use pixel 2q or 2q + 1."""
+def _count_members(used: Bytes, first: int, last: int, count: Ints) -> None:
+    """Count the groups first to last that use pixel 2q or 2q + 1, into count[q]."""
     for q in range(len(count)):
         count[q] = 0
     for group in range(first, last):
@@ -201,8 +176,8 @@ def _count_members(used: NDArray[np.uint8], first: int, last: int, count: NDArra
 
 
 @kernel
-def _count_parts(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """How many pixels both groups use, only the first, and only the second."""
+def _count_parts(first: Bytes, second: Bytes) -> tuple[int, int, int]:
+    """Count the pixels that both groups use, only the first, and only the second."""
     both, only_first, only_second = 0, 0, 0
     for p in range(len(first)):
         both += first[p] & second[p]
@@ -213,16 +188,9 @@ def _count_parts(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[i
 
 @kernel
 def _write_parts(
-    pair: int,
-    first: NDArray[np.uint8],
-    second: NDArray[np.uint8],
-    tiles: NDArray[np.uint8],
-    part: NDArray[np.int64],
-    pair_chunk: NDArray[np.int64],
-    pixel: NDArray[np.unsignedinteger],
-    chunk: NDArray[np.uint8],
+    pair: int, first: Bytes, second: Bytes, tiles: Bytes, part: Ints, pair_chunk: Ints, pixel: Indices, chunk: Bytes
 ) -> None:
-    """Write a pair's pixels and chunks, in its three parts."""
+    """Write the pixels and chunks of a pair's three parts."""
     lanes = tiles.shape[2]
     entry = part[3 * pair]
     byte = pair_chunk[pair]

@@ -1,4 +1,4 @@
-"""The trainer: holds the packed images, the parameters and the threads' scratch, and starts the threads."""
+"""The trainer of the classic, which runs the kernels on worker threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mnistbench.task.workload import Workload
 
 
 class NumbaTrainer(Trainer):
-    """Holds the images of each thread, packed, and one vector of parameters in the kernels' layout."""
+    """Trainer that holds each thread's packed images and one vector of parameters in the kernels' layout."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload)
@@ -28,13 +28,13 @@ class NumbaTrainer(Trainer):
         self._sizes = sizes = layout.choose_sizes(workload.network, self._tile, workload.dtype)
         self._images = len(dataset.train)
         lanes = len(self._tile.lanes)
-        # A thread without a pair of groups would only wait.
+        # Each thread needs at least one pair.
         self._threads = min(threads, -(-self._images // (2 * lanes)))
         images = np.ascontiguousarray(dataset.train.images)
         shape = dataset.image_shape if images.shape[1] == dataset.pixels else (1, images.shape[1])
         self._packed = prepare(images, dataset.train.labels, shape, lanes, self._threads, sizes.pairs)
         self._parameters = aligned((sizes.total,), workload.dtype)
-        # Lane sums are added in whole vectors, of up to 2 * lanes values.
+        # add_lane_sums adds whole vectors of up to 2 * lanes values.
         row = -(-(sizes.total + 2 * lanes) // CACHE_LINE) * CACHE_LINE
         self._gradients = aligned((self._threads, row), workload.dtype)
         block = (self._threads, sizes.pairs * 2 * lanes)
@@ -44,11 +44,7 @@ class NumbaTrainer(Trainer):
         self.reset(parameters)
 
     def advance(self, iterations: int) -> Metrics:
-        """Run that many iterations (at least 1).
-
-        Ctrl-C ends it after the iteration in progress: the parameters are then those after a whole number of
-        iterations, and training can go on from there.
-        """
+        """Run ``iterations`` (at least 1) iterations; Ctrl-C ends after the one in progress."""
         self._run(iterations, learn=True)
         loss, hits = self._scores[:, LOSS].sum() / self._images, self._scores[:, HITS].sum() / self._images
         return Metrics(loss=float(loss), accuracy=float(hits))
@@ -82,12 +78,11 @@ class NumbaTrainer(Trainer):
             skips=f"chunks of a pixel of {lanes} images that are all zero: {skipped:.0%} of them"
             if skipped > 0
             else None,
-            # Either pass over the images reads its own half of what is stored, for each tile of hidden units.
+            # Each pass over the images reads its own half of the stored data, once for each tile of hidden units.
             bytes_read=stored * (self._sizes.hidden // len(self._tile.hidden)),
         )
 
     def _run(self, iterations: int, learn: bool) -> None:
-        """Run all threads and wait until they have ended, whatever happens."""
         control = np.zeros(sync.CONTROL_SIZE, np.int64)
         steps = np.array([1 / 255, 1]) * (self.workload.learning_rate / self._images)
         steps = steps.astype(self.workload.dtype)

@@ -1,7 +1,7 @@
-"""Matrix products by a BLAS library, called from compiled code without the interpreter's lock.
+"""Matrix products by a BLAS library, called from compiled code without the GIL.
 
-SciPy offers the addresses of its BLAS functions for this purpose. Compiled code calls them by a name of ours, so that
-machine code from the disk cache finds them too.
+SciPy publishes the addresses of its BLAS functions for this purpose. Compiled code, including that from the disk cache,
+calls them by a symbol name.
 """
 
 from __future__ import annotations
@@ -14,20 +14,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address
 
-from mnistbench.backends.numba.simd.cache import kernel
-from mnistbench.backends.numba.simd.vector import intrinsic
-from mnistbench.reference import Array
+from mnistbench.backends.numba.simd.vector import address, intrinsic
 
 _NAMES = {32: "sgemm", 64: "dgemm"}
 for _name in _NAMES.values():
     llvm.add_symbol(f"mnistbench_{_name}", get_cython_function_address("scipy.linalg.cython_blas", _name))
 
-_INT32 = ir.IntType(32)
-_INT8 = ir.IntType(8)
+_INT32, _INT8 = ir.IntType(32), ir.IntType(8)
 
 
 @intrinsic
-def _gemm(
+def product(
     typing: Any,
     left: Any,
     left_at: Any,
@@ -43,38 +40,33 @@ def _gemm(
     sizes: Any,
     beta: Any,
 ) -> Any:
-    """What :func:`product` calls, with sizes (rows, inner, columns)."""
+    """Compute out := left right + beta out, for matrices inside arrays that are contiguous in memory.
+
+    Args:
+        left: Array that holds the left operand, (rows, inner); likewise ``right``, (inner, columns), and ``out``.
+        left_at: Index of its first element.
+        left_row: Distance between its rows as stored.
+        left_transposed: Whether it is stored transposed, as (inner, rows).
+        sizes: The numbers (rows, inner, columns).
+    """
     element = {32: ir.FloatType(), 64: ir.DoubleType()}[out.dtype.bitwidth]
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        def at(kind: Any, array: Any, offset: Any) -> Any:
-            return builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
-
         def number(value: Any) -> Any:
             return cgutils.alloca_once_value(builder, builder.trunc(value, _INT32))
 
         def letter(transposed: Any) -> Any:
-            chosen = builder.select(transposed, _INT8(ord("T")), _INT8(ord("N")))
-            return cgutils.alloca_once_value(builder, chosen)
+            return cgutils.alloca_once_value(builder, builder.select(transposed, _INT8(ord("T")), _INT8(ord("N"))))
 
         a, a_at, a_row, a_t, b, b_at, b_row, b_t, c, c_at, c_row, dims, scale = arguments
-        rows, inner, columns = (builder.extract_value(dims, place) for place in range(3))
-        # BLAS counts by columns: it computes the transposed product, of the operands in the other order.
-        values = [
-            letter(b_t),
-            letter(a_t),
-            number(columns),
-            number(rows),
-            number(inner),
-            cgutils.alloca_once_value(builder, ir.Constant(element, 1.0)),
-            at(right, b, b_at),
-            number(b_row),
-            at(left, a, a_at),
-            number(a_row),
-            cgutils.alloca_once_value(builder, context.cast(builder, scale, beta, out.dtype)),
-            at(out, c, c_at),
-            number(c_row),
-        ]
+        rows, inner, columns = (builder.extract_value(dims, i) for i in range(3))
+        one = cgutils.alloca_once_value(builder, ir.Constant(element, 1.0))
+        # BLAS is column-major: compute the transposed product, with the operands swapped.
+        values = [letter(b_t), letter(a_t), number(columns), number(rows), number(inner), one]
+        values += [address(context, builder, right, b, b_at), number(b_row)]
+        values += [address(context, builder, left, a, a_at), number(a_row)]
+        values += [cgutils.alloca_once_value(builder, context.cast(builder, scale, types.float64, out.dtype))]
+        values += [address(context, builder, out, c, c_at), number(c_row)]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         name = f"mnistbench_{_NAMES[out.dtype.bitwidth]}"
         builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
@@ -83,43 +75,3 @@ def _gemm(
     whole, flag = types.intp, types.boolean
     operands = (left, whole, whole, flag, right, whole, whole, flag, out, whole, whole)
     return types.void(*operands, types.UniTuple(whole, 3), types.float64), emit
-
-
-@kernel
-def product(
-    left: Array,
-    left_at: int,
-    left_row: int,
-    left_transposed: bool,
-    right: Array,
-    right_at: int,
-    right_row: int,
-    right_transposed: bool,
-    out: Array,
-    out_at: int,
-    out_row: int,
-    sizes: tuple[int, int, int],
-    beta: float,
-) -> None:
-    """out := left right + beta out, of matrices inside of flat arrays.
-
-    Args:
-        left, left_at, left_row, left_transposed: where the left operand begins, and after how many values its next
-            row as it is stored; if it is transposed, it is stored as (inner, rows).
-        sizes: rows and inner size of the left operand, columns of the right one.
-    """
-    _gemm(
-        left,
-        left_at,
-        left_row,
-        left_transposed,
-        right,
-        right_at,
-        right_row,
-        right_transposed,
-        out,
-        out_at,
-        out_row,
-        sizes,
-        beta,
-    )

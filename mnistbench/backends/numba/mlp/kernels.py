@@ -1,19 +1,15 @@
-"""The kernels for networks of any depth, on batches: zeros skipped in the first layer, BLAS in the others.
+"""The kernels for networks of any depth on mini-batches: zeros are skipped in the first layer, the others use BLAS.
 
-A batch is computed in blocks of images. Images and activations lie in rows; weights are stored as (inputs, units),
-the units of a row being neighbours. Threads share the work of a block in four stages, and meet after each:
+A batch is computed in blocks of images. Images and activations are stored in rows, weights as (inputs, units). Each
+thread does its share of four stages; a barrier follows stages 2, 3 and, with stage 1 of the next block, 4:
 
-1. *gather*, each its images: the next block's images, augmented, and for every four of them a list of the pixels that
-   are not zero in all.
-2. *first layer*, each its units, for all images: for every pixel of a list, four values times one row of weights are
-   added to accumulators in registers. Then its pixels: for every four neighbours a list of the images where they are
-   not all zero.
-3. *other layers*, each its images, forwards and backwards: nobody has to wait in between.
-4. *gradients*, each its units of the first layer and its rows of the other weights. In the first layer the optimizer
-   moves four rows as soon as their gradients are complete. Stage 1 of the next block follows at once.
+1. :func:`gather` its images: copy or augment them, and list for each four of them the pixels that are not all zero.
+2. :func:`first_layer` of its units, for all images, and :func:`list_images` of its pixels: for each four neighbours
+   the images where they are not all zero.
+3. :func:`other_layers` of its images, forwards and backwards.
+4. :func:`gradients` of its units of the first layer and of its rows of the other weights, and the optimizer's update.
 
-Where no pixel is zero, the first layer too is a BLAS product. README.md beside this file says why, and what was tried:
-fours take half to two thirds of the time of single rows.
+README.md beside this file says why this is fast and what was tried.
 """
 
 from __future__ import annotations
@@ -28,54 +24,49 @@ from mnistbench.backends.numba.mlp.blas import product
 from mnistbench.backends.numba.mlp.random import keep
 from mnistbench.backends.numba.mlp.updates import Rates, Rule, move
 from mnistbench.backends.numba.mlp.warp import Warp, warped
-from mnistbench.backends.numba.simd import sync
+from mnistbench.backends.numba.simd import Array, Bytes, Ints, sync
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
 from mnistbench.backends.numba.simd.vector import fma_loads, head, index, loads, repeat, splat, store, tail, zero
-from mnistbench.reference import Array
 from mnistbench.reference.mlp import LEAK
 from mnistbench.task.recipe import ACTIVATIONS
 
 ZERO: Any = np.int64(0)
-"""A literal 0 is a type of its own to Numba: what is called with it, too, would be compiled once more."""
+"""An int64 zero: a literal 0 has a type of its own in Numba, and callees would be compiled once more for it."""
 
 RELU, LEAKY_RELU, TANH, SIGMOID = map(ACTIVATIONS.index, ("relu", "leaky-relu", "tanh", "sigmoid"))
 
-# Columns of ``shape``, which has a row for each layer.
-INPUTS = 0
-UNITS = 1
+# Columns of ``Net.shape``, which has a row for each layer.
+INPUTS, UNITS = 0, 1
 WIDTH = 2
-"""How many values a row of weights, of biases and of activations has: the units, padded."""
-WEIGHTS = 3
-"""Where the weights begin in a vector of parameters; the first layer's are (threads, pixels, own units)."""
-BIASES = 4
+"""Number of values in a row of weights, biases or activations: the units, padded."""
+WEIGHTS, BIASES = 3, 4
+"""Offsets in a parameter vector. The first layer's weights are stored as (threads, pixels, the thread's units)."""
 OUTPUTS = 5
-"""Where the layer's values begin in a block's; one image follows the other."""
+"""Offset of the layer's values, (images, width), in ``Room.A``, ``D`` and ``dZ``."""
 SHAPE_COLUMNS = 6
 
-LOSS, HITS = 0, 16
-"""Places in a thread's scores, in cache lines of their own."""
-SCORES = 32
+LOSS, HITS, SCORES = 0, 16, 32
+"""Indices of a thread's scores, two cache lines apart, and their number."""
 
 
 class Net(NamedTuple):
-    """The network and everything that it learns.
+    """The network and its training state.
 
     Attributes:
-        lanes, tile: tuples as long as a vector has values, and as there are vectors in a tile of units.
-        shape: (layers, SHAPE_COLUMNS).
-        activation: its place among ACTIVATIONS.
-        dense: whether the first layer is a BLAS product.
-        parameters, v, s: (total,) the parameters and the optimizer's moments, as ``shape`` says.
-        gradients: (total,) sums over images; used where they are not moved at once.
-        rule: the optimizer's.
-        keys: (layers - 1, 2) of each hidden layer's dropout in this epoch.
-        below: (layers - 1,) of 2³² words, those below leave a unit out; -1 where a layer has no dropout.
-        scales: (layers - 1,) the factor of a unit that stays.
+        lanes, tile: Tuples whose lengths are the lanes of a vector and the vectors of a tile of units.
+        shape: (layers, SHAPE_COLUMNS) table of layers.
+        activation: Index into ACTIVATIONS.
+        dense: Whether the first layer is a BLAS product.
+        parameters, v, s: (total,) parameters and the optimizer's moments, in the layout of ``shape``.
+        gradients: (total,) sums over images, unless the optimizer consumes them at once.
+        keys: (layers - 1, 2) key of each hidden layer's dropout in this epoch.
+        below: (layers - 1,) a unit is dropped if its 32-bit word is below this; -1 for a layer without dropout.
+        scales: (layers - 1,) factor of a kept unit.
     """
 
     lanes: Any
     tile: Any
-    shape: NDArray[np.int64]
+    shape: Ints
     activation: int
     dense: bool
     parameters: Array
@@ -84,7 +75,7 @@ class Net(NamedTuple):
     gradients: Array
     rule: Rule
     keys: NDArray[np.uint32]
-    below: NDArray[np.int64]
+    below: Ints
     scales: Array
 
 
@@ -92,64 +83,64 @@ class Data(NamedTuple):
     """The training images.
 
     Attributes:
-        images: (m, pixels) uint8.
-        labels: (m,).
-        order: (m,) the epoch's.
-        values: (256,) what a byte stands for.
-        warp, warp_keys: the epoch's augmentation.
+        images, labels: (m, pixels) and (m,).
+        order: (m,) indices of the images in the epoch's order.
+        values: (256,) the float value of each byte.
+        warp, warp_keys: The augmentation and the epoch's keys.
     """
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    order: NDArray[np.int64]
+    images: Bytes
+    labels: Ints
+    order: Ints
     values: Array
     warp: Warp
     warp_keys: NDArray[np.uint32]
 
 
 class Room(NamedTuple):
-    """What is computed of a block of k images.
+    """Scratch memory for a block of k images. The two halves of the first five serve alternate blocks.
 
     Attributes:
-        inks: (2, k, pixels) the images as bytes; in turn for one block and the next.
+        inks: (2, k, pixels) the images as bytes.
         pixels, grays, counts: (2, k / 4, pixels), (2, k / 4, pixels, 4) and (2, k / 4): for each four images the
-            pixels that are not all zero, their values, and how many there are.
-        inputs: (2, k, pixels) all values, where the first layer is dense; else empty.
-        images, values, used: (pixels / 4, k), (pixels / 4, k, 4) and (pixels / 4,): the same for each four pixels.
-        A, D: every layer's values and, of hidden ones, the factor f'(Z) times dropout's.
-        dZ: the errors.
+            pixels that are not all zero, their values, and their number.
+        inputs: (2, k, pixels) values of all pixels, if the first layer is dense; else empty.
+        images, values, used: (pixels / 4, k), (pixels / 4, k, 4) and (pixels / 4,): for each four pixels the images
+            where they are not all zero, their values, and the number of images.
+        A, D: Activations of every layer, and f'(Z) times dropout's factor of hidden ones.
+        dZ: Errors of every layer.
         rows: (threads, 4, width) rows of gradients.
-        warping: (threads, ...) scratch of the augmentation.
+        warping: (threads, ...) scratch memory of the augmentation.
         kept: (threads, width) dropout's factors of an image.
-        scores: (threads, SCORES) see LOSS.
+        scores: (threads, SCORES) sums of the losses, and numbers of correctly classified images.
     """
 
-    inks: NDArray[np.uint8]
+    inks: Bytes
     pixels: NDArray[np.uint16]
     grays: Array
-    counts: NDArray[np.int64]
+    counts: Ints
     inputs: Array
     images: NDArray[np.uint16]
     values: Array
-    used: NDArray[np.int64]
+    used: Ints
     A: Array
     D: Array
     dZ: Array  # noqa: N815 - the equations' name
     rows: Array
     warping: NDArray[np.float32]
     kept: Array
-    scores: NDArray[np.float64]
+    scores: Array
 
 
 @kernel
 def share(total: int, thread: int, threads: int) -> tuple[int, int]:
-    """The thread's part of so many things."""
+    """Return the bounds of the thread's share of ``total`` items."""
     return total * thread // threads, total * (thread + 1) // threads
 
 
 @kernel
 def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, thread: int, threads: int) -> None:
-    """Stage 1: the thread's images among the epoch's ``first`` to ``last``, in fours, into that half of the room."""
+    """Stage 1: copy or augment the thread's share of images ``first`` to ``last`` of the epoch, and list pixels."""
     pixels = data.images.shape[1]
     begin, end = share((last - first + 3) // 4, thread, threads)
     for four in range(begin, end):
@@ -173,7 +164,7 @@ def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, t
 
 @kernel
 def list_pixels(data: Data, room: Room, half: int, four: int) -> None:
-    """The list of four images. An entry is written in any case, and stays if it is not zero: no branch to guess."""
+    """List the pixels that are not all zero in four images. Branch-free: the next entry overwrites one of zeros."""
     ink0, ink1 = room.inks[half, 4 * four], room.inks[half, 4 * four + 1]
     ink2, ink3 = room.inks[half, 4 * four + 2], room.inks[half, 4 * four + 3]
     found, grays = room.pixels[half, four], room.grays[half, four]
@@ -190,7 +181,7 @@ def list_pixels(data: Data, room: Room, half: int, four: int) -> None:
 
 @kernel
 def list_images(data: Data, room: Room, half: int, images: int, thread: int, threads: int) -> None:
-    """The lists of the thread's pixels, in fours."""
+    """List the images for each four of the thread's pixels, in the same way."""
     low, high = share(len(room.used), thread, threads)
     room.used[low:high] = 0
     for i in range(images):
@@ -208,7 +199,7 @@ def list_images(data: Data, room: Room, half: int, images: int, thread: int, thr
 
 @kernel
 def store_four(net: Net, out: Array, at: int, row: int, acc: Any) -> None:
-    """Store four times a tile's vectors at out[at], out[at + row], ..."""
+    """Store four tiles of vectors at out[at], out[at + row], ..."""
     lanes = len(net.lanes)
     second = tail(net.tile, acc)
     third = tail(net.tile, second)
@@ -220,7 +211,7 @@ def store_four(net: Net, out: Array, at: int, row: int, acc: Any) -> None:
 
 @kernel
 def load_four(net: Net, like: Any, array: Array, at: int, row: int) -> Any:
-    """What :func:`store_four` stored."""
+    """Load what :func:`store_four` stored."""
     lanes = len(net.lanes)
     first, second = loads(net.tile, like, array, at, lanes), loads(net.tile, like, array, at + row, lanes)
     third, fourth = loads(net.tile, like, array, at + 2 * row, lanes), loads(net.tile, like, array, at + 3 * row, lanes)
@@ -229,18 +220,14 @@ def load_four(net: Net, like: Any, array: Array, at: int, row: int) -> Any:
 
 @kernel
 def four_splats(like: Any, values: Array, at: int) -> Any:
-    """Four vectors, each with one of four neighbouring values in all lanes."""
-    return (
-        splat(like, values[at]),
-        splat(like, values[at + 1]),
-        splat(like, values[at + 2]),
-        splat(like, values[at + 3]),
-    )
+    """Broadcast each of four neighbouring values to a vector."""
+    first, second = splat(like, values[at]), splat(like, values[at + 1])
+    return first, second, splat(like, values[at + 2]), splat(like, values[at + 3])
 
 
 @kernel
 def first_layer(net: Net, room: Room, half: int, images: int, thread: int, threads: int) -> None:
-    """Stage 2: Z1 of the thread's units for all images of the block."""
+    """Stage 2: Z1 of the thread's units, for all images of the block."""
     lanes, pixels, width = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH]
     own = width // threads
     weights = net.shape[0, WEIGHTS] + thread * pixels * own
@@ -268,12 +255,10 @@ def first_layer(net: Net, room: Room, half: int, images: int, thread: int, threa
 
 @kernel
 def activate(net: Net, room: Room, layer: int, image: int, place: int, first: int, last: int, kept: Array) -> None:
-    """A = f(Z) and D = f'(Z), both times dropout's factor, of one image's units ``first`` (even) to ``last``."""
+    """Compute A = f(Z) and D = f'(Z), times dropout's factors, for units ``first`` (even) to ``last`` of an image."""
     at = net.shape[layer, OUTPUTS] + image * net.shape[layer, WIDTH]
     A, D = room.A[at + first : at + last], room.D[at + first : at + last]
-    one = net.parameters.dtype.type(1)
-    nothing = net.parameters.dtype.type(0)
-    leak = net.parameters.dtype.type(LEAK)
+    one, nothing, leak = A.dtype.type(1), A.dtype.type(0), A.dtype.type(LEAK)
     if net.activation == RELU:
         for i in range(len(A)):
             z = A[i]
@@ -303,7 +288,7 @@ def activate(net: Net, room: Room, layer: int, image: int, place: int, first: in
 
 @kernel
 def activate_first(net: Net, data: Data, room: Room, first: int, images: int, thread: int, threads: int) -> None:
-    """The thread's units of the first hidden layer, of all images."""
+    """Activate the thread's units of the first hidden layer, for all images."""
     own = net.shape[0, WIDTH] // threads
     low, high = thread * own, min((thread + 1) * own, net.shape[0, UNITS])
     if low < high:
@@ -313,7 +298,7 @@ def activate_first(net: Net, data: Data, room: Room, first: int, images: int, th
 
 @kernel
 def other_layers(net: Net, data: Data, room: Room, first: int, images: int, thread: int, threads: int) -> None:
-    """Stage 3: from the first hidden layer's values of the thread's images to the loss, and back to its errors."""
+    """Stage 3: forward pass after the first layer, loss, and backward pass to dZ1, of the thread's images."""
     begin, end = share(images, thread, threads)
     count, last = end - begin, len(net.shape) - 1
     if count == 0:
@@ -346,8 +331,8 @@ def other_layers(net: Net, data: Data, room: Room, first: int, images: int, thre
 
 
 @kernel
-def softmax(net: Net, room: Room, image: int, label: int, scores: NDArray[np.float64]) -> None:
-    """dZ = softmax(Z) - Y of an image's last layer, and its part of the loss and of the hits."""
+def softmax(net: Net, room: Room, image: int, label: int, scores: Array) -> None:
+    """Compute an image's dZ = softmax(Z) - Y, and add its loss and whether it is classified correctly to the scores."""
     last = len(net.shape) - 1
     at = net.shape[last, OUTPUTS] + image * net.shape[last, WIDTH]
     Z, dZ = room.A[at : at + net.shape[last, UNITS]], room.dZ[at : at + net.shape[last, UNITS]]
@@ -367,11 +352,11 @@ def softmax(net: Net, room: Room, image: int, label: int, scores: NDArray[np.flo
 def gradients(
     net: Net, room: Room, rates: Rates, half: int, images: int, opens: bool, moves: bool, thread: int, threads: int
 ) -> None:
-    """Stage 4: the thread's gradients, added to those of the batch's earlier blocks, and its parameters moved.
+    """Stage 4: add the thread's gradients to those of the batch's earlier blocks, and update its parameters.
 
     Args:
-        opens: whether the block is the batch's first.
-        moves: whether to move parameters: the block is the last one. Else gradients are kept.
+        opens: Whether the block is the first of its batch.
+        moves: Whether to update the parameters, after the last block. Otherwise the gradients are stored.
     """
     first_gradients(net, room, rates, half, images, opens, moves, thread, threads)
     for layer in range(1, len(net.shape)):
@@ -394,7 +379,7 @@ def gradients(
 def first_gradients(
     net: Net, room: Room, rates: Rates, half: int, images: int, opens: bool, moves: bool, thread: int, threads: int
 ) -> None:
-    """The first layer's weights of the thread's units."""
+    """Stage 4 for the first layer's weights of the thread's units."""
     lanes, pixels, width = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH]
     own = width // threads
     weights = net.shape[0, WEIGHTS] + thread * pixels * own
@@ -431,7 +416,7 @@ def first_gradients(
 def bias_gradients(
     net: Net, room: Room, rates: Rates, layer: int, images: int, opens: bool, moves: bool, thread: int, threads: int
 ) -> None:
-    """The thread's biases of a layer."""
+    """Stage 4 for the thread's biases of a layer."""
     width = net.shape[layer, WIDTH]
     low, high = share(net.shape[layer, UNITS], thread, threads)
     at, errors = net.shape[layer, BIASES] + low, net.shape[layer, OUTPUTS] + low
@@ -450,22 +435,22 @@ def run(
     thread: int,
     threads: int,
     first: int,
-    bounds: NDArray[np.int64],
+    bounds: Ints,
     learn: bool,
     numbers: Array,
     net: Net,
     data: Data,
     room: Room,
-    control: NDArray[np.int64],
+    control: Ints,
 ) -> None:
-    """One thread's part of some iterations of one epoch.
+    """Do one thread's share of some iterations of an epoch.
 
     Args:
-        first: the first iteration's place in ``bounds``.
-        bounds: where each of the epoch's batches begins in its order, and where the last one ends.
-        learn: whether to move the parameters; else the gradients of one iteration are left.
-        numbers: (iterations, 3) the fields of Rates but the last.
-        control: what the threads share; see :mod:`~mnistbench.backends.numba.simd.sync`.
+        first: Index of the first iteration's batch in ``bounds``.
+        bounds: Bounds of the epoch's batches in its order of the images.
+        learn: Whether to update the parameters; otherwise leave the gradients of one iteration.
+        numbers: (iterations, 3) all fields of Rates but the last.
+        control: Control array of :mod:`~mnistbench.backends.numba.simd.sync`.
     """
     room_for = room.inks.shape[1]
     scores = room.scores[thread]
@@ -473,8 +458,7 @@ def run(
     for iteration in range(len(numbers)):
         begin, end = bounds[first + iteration], bounds[first + iteration + 1]
         blocks = -(-(end - begin) // room_for)
-        one = net.parameters.dtype.type(1)
-        mean = one / net.parameters.dtype.type(end - begin)
+        mean = net.parameters.dtype.type(1) / net.parameters.dtype.type(end - begin)
         rates = Rates(numbers[iteration, 0], numbers[iteration, 1], numbers[iteration, 2], mean)
         scores[:] = 0
         for block in range(blocks):

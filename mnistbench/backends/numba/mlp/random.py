@@ -1,5 +1,4 @@
-"""The counter-based random numbers of :mod:`mnistbench.reference.counter`, and what is decided by them, in compiled
-code."""
+"""The counter-based random numbers of :mod:`mnistbench.reference.counter` and dropout's masks, in compiled code."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistbench.backends.numba.simd import Array
 from mnistbench.backends.numba.simd.cache import kernel
 from mnistbench.reference.counter import PARITY
 
@@ -35,7 +35,7 @@ def _four_rounds(x: Any, y: Any, first: Any, second: Any, third: Any, fourth: An
 
 @kernel
 def threefry(key0: Any, key1: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    """:func:`mnistbench.reference.counter.threefry` of one counter; all are uint32."""
+    """Compute :func:`mnistbench.reference.counter.threefry` for one counter (x, y); all values are uint32."""
     key2 = u32(u32(key0 ^ key1) ^ _PARITY)
     x, y = u32(x + key0), u32(y + key1)
     x, y = _four_rounds(x, y, 13, 15, 26, 6)
@@ -52,15 +52,14 @@ def threefry(key0: Any, key1: Any, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 @kernel
-def keep(
-    key: NDArray[np.uint32], place: int, first: int, last: int, below: int, scale: Any, kept: NDArray[Any]
-) -> None:
-    """Dropout's factors for units ``first`` (even) to ``last`` of one image: 0, or ``scale`` for a kept one.
+def keep(key: NDArray[np.uint32], place: int, first: int, last: int, below: int, scale: Any, kept: Array) -> None:
+    """Write dropout's factors for units ``first`` (even) to ``last`` of one image: 0, or ``scale`` for a kept unit.
 
     Args:
-        key: (2,), of the layer's dropout in this epoch.
-        below: a unit whose word is below this is left out; as :func:`mnistbench.reference.counter.drop_below`.
-        kept: written to from 0; with room for one unit more.
+        key: (2,) key of the layer's dropout in this epoch.
+        place: Index of the image in the training set.
+        below: A unit is dropped if its word is below this; see :func:`mnistbench.reference.counter.drop_below`.
+        kept: (at least last - first + 1,) output.
     """
     key0, key1, image, limit = key[0], key[1], u32(place), u32(below)
     nothing = kept.dtype.type(0)

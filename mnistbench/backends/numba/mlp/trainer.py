@@ -1,4 +1,4 @@
-"""The trainer for everything beyond the classic: see :mod:`mnistbench.backends.numba.mlp.kernels` for what it runs."""
+"""The trainer of any multilayer perceptron; :mod:`mnistbench.backends.numba.mlp.kernels` does the work."""
 
 from __future__ import annotations
 
@@ -26,27 +26,24 @@ from mnistbench.task.recipe import ACTIVATIONS
 from mnistbench.task.workload import Workload
 
 BLOCK = 256
-"""Images of a block at most: what is computed of them, some 2 MB for 800 units in float32, stays near the cores."""
+"""Largest number of images in a block; its values, some 2 MB for 800 units in float32, fit the caches."""
 
 DENSE_FROM = 1.0
-"""The fraction of pixels that are not zero from which on the first layer is a BLAS product: where none is to skip.
-
-Batches of 128, 784-800-10, Adam, float32, on an AMD EPYC (Zen 5): with 19 % not zero an iteration took 0.33 of what it
-took with BLAS, with 67 % 0.59 and with 95 % 0.63; where OpenBLAS was told to use AVX-512, 0.50, 0.84 and 0.92.
-"""
+"""Fraction of non-zero pixels from which on the first layer uses BLAS. At 0.95, skipping zeros still takes 0.63 of the
+time."""
 
 
 def tile_of(vectors: int, registers: int) -> int:
-    """How many vectors of units to compute together: of four images, whose accumulators fill the registers.
+    """Choose how many vectors of units to compute together, each with accumulators for four images.
 
-    Little padding counts, and few tiles, since each walks the lists.
+    Minimizes padding and the number of tiles, since each tile walks the lists.
     """
     largest = 6 if registers == 32 else 2
     return min(range(1, largest + 1), key=lambda size: (-(-vectors // size) * (size + 0.5), -size))
 
 
 class NumbaMlpTrainer(Trainer):
-    """Holds the images as bytes, and parameters and moments as vectors in the kernels' layout."""
+    """Trainer that holds the images as bytes, and parameters and moments as vectors in the kernels' layout."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload)
@@ -88,16 +85,14 @@ class NumbaMlpTrainer(Trainer):
         )
         self._room = self._make_room(values, image_shape)
         self._starts = np.append(np.arange(0, len(images), workload.batch_size), len(images))
-        # Each worker calls BLAS by itself.
         self._blas = ThreadpoolController().select(user_api="blas")
         self._epoch = -1
         self.reset(parameters)
 
     def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int]:
-        """The kernels' table of layers, the length of a vector of parameters, and that of a block's values.
+        """Return the kernels' table of layers and the lengths of a parameter vector and of a block's values.
 
-        Args:
-            unit: what each thread's units of the first layer are padded to.
+        Each thread's units of the first layer are padded to a multiple of ``unit``.
         """
         sizes = self.workload.network.sizes
         shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
@@ -133,7 +128,7 @@ class NumbaMlpTrainer(Trainer):
         )
 
     def advance(self, iterations: int) -> Metrics:
-        """Run that many iterations (at least 1), epoch by epoch; Ctrl-C ends it after the iteration in progress."""
+        """Run ``iterations`` (at least 1) iterations, epoch by epoch; Ctrl-C ends after the one in progress."""
         done = 0
         while done < iterations:
             done += self._run(iterations - done, learn=True)
@@ -152,8 +147,7 @@ class NumbaMlpTrainer(Trainer):
 
     def gradients(self) -> Parameters:
         self._run(1, learn=False)
-        epoch_images = np.diff(self._starts)
-        images = epoch_images[self._iteration % self.workload.iterations_per_epoch]
+        images = np.diff(self._starts)[self._iteration % self.workload.iterations_per_epoch]
         mean = self._from_layout(self._net.gradients / self._net.gradients.dtype.type(images))
         return mlp.with_penalty(mean, self.parameters(), self.workload.recipe.l2, self.workload.images)
 
@@ -170,12 +164,15 @@ class NumbaMlpTrainer(Trainer):
         )
 
     def _run(self, iterations: int, learn: bool) -> int:
-        """Run up to so many iterations, within the current epoch; returns how many."""
+        """Run up to ``iterations`` iterations of the current epoch, and return their number."""
         workload = self.workload
         epoch, first = divmod(self._iteration, workload.iterations_per_epoch)
         count = min(iterations, workload.iterations_per_epoch - first)
         self._begin(epoch)
-        numbers = [self._numbers(iteration) for iteration in range(self._iteration, self._iteration + count)]
+        bias_corrections = workload.recipe.optimizer.bias_corrections
+        numbers = [
+            (workload.rate(i), *bias_corrections(i + 1)) for i in range(self._iteration, self._iteration + count)
+        ]
         control = np.zeros(sync.CONTROL_SIZE, np.int64)
         table = np.array(numbers, workload.dtype)
 
@@ -183,19 +180,15 @@ class NumbaMlpTrainer(Trainer):
             run(thread, self._threads, first, self._starts, learn, table, self._net, self._data, self._room, control)
 
         try:
-            with self._blas.limit(limits=1):
+            with self._blas.limit(limits=1):  # each worker calls BLAS by itself
                 run_workers(self._threads, work, control)
         finally:
             if learn:
                 self._iteration += int(control[sync.DONE])
         return count
 
-    def _numbers(self, iteration: int) -> tuple[float, float, float]:
-        """The learning rate and Adam's corrections."""
-        return (self.workload.rate(iteration), *self.workload.recipe.optimizer.bias_corrections(iteration + 1))
-
     def _begin(self, epoch: int) -> None:
-        """The order, the keys of dropout and those of the augmentation, of an epoch."""
+        """Set the epoch's order of the images and its keys of dropout and augmentation."""
         if epoch == self._epoch:
             return
         seed, self._epoch = self.workload.seed, epoch
@@ -218,7 +211,7 @@ class NumbaMlpTrainer(Trainer):
             vector[biases : biases + units] = b[:, 0]
 
     def _from_layout(self, vector: NDArray[Any]) -> Parameters:
-        """Copies of what :meth:`_to_layout` wrote, or of anything in its layout."""
+        """Return copies of the parameters, or gradients, in a vector in the layout of :meth:`_to_layout`."""
         weights, biases = [], []
         table = zip(self._net.shape.tolist(), self.workload.network.sizes, strict=False)
         for (inputs, units, _, first, last, _), true_inputs in table:

@@ -1,4 +1,4 @@
-"""The optimizers' formulas (:func:`mnistbench.reference.mlp.update`) for a run of neighbouring parameters."""
+"""The optimizers' formulas (:func:`mnistbench.reference.mlp.update`) for a contiguous range of parameters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnistbench.backends.numba.simd import Array
 from mnistbench.backends.numba.simd.cache import kernel
-from mnistbench.reference import Array
 from mnistbench.task.recipe import OPTIMIZERS
 from mnistbench.task.workload import Workload
 
@@ -18,16 +18,15 @@ _GD, _MOMENTUM, _NESTEROV, _RMSPROP, _ADAM, _ADAMW = map(
 
 
 class Rule(NamedTuple):
-    """What an update needs to know; all but the first in the workload's dtype.
+    """An optimizer's constants; all but the first are in the workload's dtype.
 
     Attributes:
-        optimizer: its place among OPTIMIZERS.
-        l2: lambda / n.
-        keep, take: how much of the first moment stays, momentum, rho, or beta1, and 1 less that, of which float32 would
-            lose half the digits: 1 - 0.999 is off by 1e-5.
-        keep_square, take_square: the same of the second, beta2.
-        epsilon: what is added to a divisor.
-        decay: how much of the learning rate a weight is shrunk by.
+        optimizer: Index into OPTIMIZERS.
+        l2: L2 coefficient, lambda / n.
+        keep, take: Decay of the first moment (momentum, rho or beta1), and 1 - decay, rounded once from float64.
+        keep_square, take_square: The same for the second moment (beta2).
+        epsilon: Number added to the divisor.
+        decay: Weight decay, per learning rate.
     """
 
     optimizer: int
@@ -41,7 +40,7 @@ class Rule(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """One iteration's numbers: the learning rate, Adam's two corrections, and 1 over the number of images."""
+    """One iteration's numbers: the learning rate, Adam's two bias corrections, and 1 / number of images."""
 
     rate: Any
     first: Any
@@ -62,10 +61,9 @@ def move(
     sums: Array,
     sums_at: int,
 ) -> None:
-    """Move parameters ``at`` to ``at + count`` of p, with the moments v and s there.
+    """Update parameters p[at : at + count] and their moments v and s.
 
-    Args:
-        sums: from ``sums_at`` on, the sums over images whose mean is the gradient.
+    The gradients are the means over images of the sums in sums[sums_at : sums_at + count].
     """
     one = p.dtype.type(1)
     p, v, s = p[at : at + count], v[at : at + count], s[at : at + count]
@@ -99,17 +97,10 @@ def move(
 
 
 def rule_of(workload: Workload) -> Rule:
-    """The rule of a workload's recipe."""
+    """Return the constants of a workload's optimizer."""
     recipe, optimizer = workload.recipe, workload.recipe.optimizer
     keep = {"momentum": optimizer.momentum, "nesterov": optimizer.momentum, "rmsprop": optimizer.rho}
     first = keep.get(optimizer.name, optimizer.beta1)
-    values = (
-        recipe.l2 / workload.images,
-        first,
-        1 - first,
-        optimizer.beta2,
-        1 - optimizer.beta2,
-        optimizer.epsilon,
-        optimizer.weight_decay,
-    )
+    moments = first, 1 - first, optimizer.beta2, 1 - optimizer.beta2
+    values = recipe.l2 / workload.images, *moments, optimizer.epsilon, optimizer.weight_decay
     return Rule(OPTIMIZERS.index(optimizer.name), *(np.dtype(workload.dtype).type(value) for value in values))

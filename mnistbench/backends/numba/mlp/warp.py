@@ -1,4 +1,4 @@
-"""The augmentation of :mod:`mnistbench.reference.augmentation`, image by image, in compiled code."""
+"""The augmentation of :mod:`mnistbench.reference.augmentation` for one image at a time, in compiled code."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ u32, i32, f32 = np.uint32, np.int32, np.float32
 
 
 class Warp(NamedTuple):
-    """The tables of :class:`mnistbench.reference.augmentation.Tables`, for one image shape.
+    """The fields of :class:`mnistbench.reference.augmentation.Tables` and more, for one image shape.
 
     Attributes:
-        changes: whether anything is changed at all.
-        smooth_rows: (padded height, height) float32; padding is 0.
-        smooth_columns: (width, padded width) float32.
-        lanes: a tuple as long as a vector that the smoothing uses.
+        changes: Whether the augmentation changes images at all.
+        smooth_rows: (padded height, height); padding is 0.
+        smooth_columns: (width, padded width); padding is 0.
+        lanes: Tuple as long as the vectors of the smoothing.
     """
 
     changes: bool
@@ -40,7 +40,7 @@ class Warp(NamedTuple):
 
 
 def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
-    """What the kernels take of an augmentation."""
+    """Compute an augmentation's tables in the kernels' layout."""
     table = augmentation.tables(change, image_shape)
     height, width = image_shape
     rows = np.ascontiguousarray(np.pad(table.smooth_rows, ((0, _padding(height, 4)), (0, 0))), np.float32)
@@ -50,13 +50,13 @@ def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
 
 
 def scratch(image_shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Room for a field, its half-smoothed self and two smoothed fields, (4, padded height, padded width)."""
+    """Return scratch memory for a field, its half-smoothed form and two smoothed fields."""
     height, width = image_shape
     return np.zeros((4, height + _padding(height, 4), width + _padding(width, 32)), np.float32)
 
 
 def keys(seed: int, epoch: int) -> NDArray[np.uint32]:
-    """The keys (2, 2) of an epoch: of the places of whole images, and of the elastic fields."""
+    """Return an epoch's keys, (2, 2): for the transformations of whole images, and for the elastic fields."""
     return np.array([counter.key(seed, purpose, epoch) for purpose in (counter.PLACE, counter.ELASTIC)], np.uint32)
 
 
@@ -66,10 +66,9 @@ def _padding(size: int, step: int) -> int:
 
 @kernel
 def _product(table: Warp, left: Any, inner: int, right: Any, out: Any) -> None:
-    """out := left right, of whole numbers in float32 that are exact in any order: four rows and 32 columns at a time.
+    """Compute out := left[:, :inner] right[:inner], four rows and 32 columns at a time.
 
-    Args:
-        inner: how many columns of the left and rows of the right operand count.
+    The values are integers in float32, small enough that sums are exact in any order.
     """
     like = zero(table.lanes, out)
     flat, width, row_width = out.reshape(-1), out.shape[1], right.shape[1]
@@ -93,7 +92,7 @@ def _product(table: Warp, left: Any, inner: int, right: Any, out: Any) -> None:
 
 @kernel
 def _smoothed_fields(table: Warp, key0: Any, key1: Any, image: Any, room: Any) -> None:
-    """The smoothed fields of both directions, to room[2] and room[3]."""
+    """Compute the smoothed fields of both directions in room[2] and room[3]."""
     height, width = table.height, table.width
     for row in range(height):
         for column in range(width):
@@ -108,7 +107,7 @@ def _smoothed_fields(table: Warp, key0: Any, key1: Any, image: Any, room: Any) -
 
 @kernel
 def _value(image: Any, row: Any, column: Any, height: int, width: int) -> Any:
-    """A pixel (height * width,) as int32; 0 outside."""
+    """Return a pixel of an image (height * width,) as int32; 0 outside."""
     if row < 0 or row >= height or column < 0 or column >= width:
         return i32(0)
     return i32(image[row * width + column])
@@ -116,7 +115,7 @@ def _value(image: Any, row: Any, column: Any, height: int, width: int) -> Any:
 
 @kernel
 def warped(table: Warp, keys: NDArray[np.uint32], image: Any, place: int, room: Any, out: NDArray[np.uint8]) -> None:
-    """Write an image (pixels,), the training set's number ``place``, as an epoch has it to ``out`` (pixels,)."""
+    """Augment an image (pixels,), whose index in the training set is ``place``, into ``out`` (pixels,)."""
     height, width = table.height, table.width
     shifts, angle = threefry(keys[0, 0], keys[0, 1], u32(place), u32(0))
     choices = 2 * table.shift + 1

@@ -1,1 +1,15 @@
-"""Kernels in vector registers stand on these: vectors, barriers, threads, the disk cache, and what the host has."""
+"""What the kernels are built from: SIMD vectors, barriers, worker threads, the disk cache, the host's registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Types of the kernels' arguments.
+Array = NDArray[np.floating[Any]]
+Singles = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+Indices = NDArray[np.unsignedinteger[Any]]

@@ -1,13 +1,11 @@
-"""How the kernels are compiled, and a disk cache that knows when they have changed.
+"""The decorators that compile kernels, and a disk cache that is invalidated by an edit of any of their sources.
 
-Numba's cache stores the machine code of a function with the date of the one file the function is in. The kernels
-are spread over files, and machine code contains all that it calls: after an edit of ``vector.py``, Numba would go
-on running the old code. Machine code also contains the values of the constants that it uses, of the reference and the
-task too. Here it is stored with a digest of every source file that it can come from. Numba itself adds its version, the
-CPU and the types to the key.
+Numba's own cache is keyed on the date of the one file that a function is in. But machine code also contains all inlined
+callees and constants, some of them from the reference and the task, so an edit elsewhere would leave stale code in use.
+This cache is keyed on a digest of all those sources; Numba adds its version, the CPU and the argument types.
 
-The folder is Numba's choice: ``NUMBA_CACHE_DIR``, else ``__pycache__`` beside the source, else the user's cache.
-The cache only ever saves time: whatever goes wrong with it, the kernel is compiled.
+Numba chooses the folder: ``NUMBA_CACHE_DIR``, else ``__pycache__`` beside the source, else the user's cache. Without a
+usable cache, kernels are compiled in every process.
 """
 
 from __future__ import annotations
@@ -24,14 +22,13 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-
 SOURCES = "backends/numba", "reference", "task"
-"""The folders of the package that machine code can come from: a kernel's module imports no others of the package."""
+"""Folders of the package that machine code can come from. Modules of kernels import nothing else of the package."""
 
 
 @functools.cache
 def _digest() -> str:
-    """A digest of the source files in ``SOURCES``."""
+    """Return a digest of the source files in ``SOURCES``."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[3]
     for path in sorted(path for folder in SOURCES for path in (package / folder).rglob("*.py")):
@@ -40,46 +37,42 @@ def _digest() -> str:
 
 
 class _SourceCache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache of a function, with a digest of the sources in place of the date of one file."""
+    """Numba's cache of a function, keyed on the digest of the sources instead of the date of one file."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _digest())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The stored machine code for a signature, or None."""
+        """Return the stored machine code for a signature, or None."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # a damaged index, or one that names classes which are gone: start a new one
+        except Exception:  # the index is damaged or names classes that no longer exist: start a new one
             with contextlib.suppress(OSError):
                 self.flush()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Store machine code, if the folder can be written and the disk is not full."""
+        """Store machine code; does nothing where the folder cannot be written or the disk is full."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
 
 
 def kernel(function: Function) -> Function:
-    """Compile ``function`` where another kernel calls it.
-
-    It releases the interpreter's lock, and divides by zero as IEEE 754 does, without a test.
-    """
+    """Compile a function for other kernels to call: without the GIL, division by zero as in IEEE 754."""
     compiled: Function = numba.njit(nogil=True, error_model="numpy")(function)
     return compiled
 
 
 def reassociating_kernel(function: Function) -> Function:
-    """A kernel whose sums LLVM may do in any order: for choices where a last bit does not matter."""
+    """Compile a kernel whose sums LLVM may reorder, for decisions that do not depend on the last bit."""
     compiled: Function = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(function)
     return compiled
 
 
 def entry_point(function: Function) -> Function:
-    """A kernel that Python calls: its machine code, with all that it calls, is kept on disk."""
-    compiled: Any = kernel(function)
+    """Compile a kernel for Python to call, and keep its machine code, callees included, on disk."""
+    compiled = kernel(function)
     with contextlib.suppress(RuntimeError, OSError):  # no folder can be written
-        compiled._cache = _SourceCache(function)
-    result: Function = compiled
-    return result
+        compiled._cache = _SourceCache(function)  # type: ignore[attr-defined]
+    return compiled

@@ -1,4 +1,4 @@
-"""What LLVM will compile for, and arrays that begin where its vectors want to."""
+"""The vector registers that LLVM compiles for, and arrays aligned to cache lines."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from mnistbench.task.workload import DType
 
 CACHE_LINE = 64
-"""Bytes. Arrays of vectors begin at one, so that no vector lies in two."""
+"""Size in bytes. Arrays that are aligned to it have no vector that straddles two cache lines."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """The vector registers of this machine.
+    """The vector registers of a machine.
 
     Attributes:
-        name: of the instruction set.
-        vector_bytes: size of a register.
-        registers: how many there are.
+        name: Name of the instruction set.
+        vector_bytes: Size of a register.
+        registers: Number of registers.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Host:
 
 
 def host() -> Host:
-    """What LLVM will compile for."""
+    """Return the vector registers that Numba compiles for."""
     from numba.core import config
 
     features = str(config.CPU_FEATURES) if config.CPU_FEATURES is not None else llvm.get_host_cpu_features().flatten()
@@ -44,7 +44,7 @@ def host() -> Host:
 
 
 def aligned(shape: tuple[int, ...], dtype: DType) -> NDArray[np.floating]:
-    """Zeros that begin at a cache line, and whose rows do if they are a multiple of one."""
+    """Return zeros aligned to a cache line; so are the rows if their size is a multiple of one."""
     itemsize = np.dtype(dtype).itemsize
     room = np.zeros(int(np.prod(shape)) * itemsize + CACHE_LINE, np.uint8)
     start = -room.ctypes.data % CACHE_LINE

@@ -1,11 +1,7 @@
-"""How the worker threads meet: a barrier in compiled code, made of one atomic counter.
+"""A barrier for worker threads in compiled code, made of one atomic counter.
 
-Every worker runs all iterations of an ``advance`` in one call, and meets the others twice per iteration, as the
-blocks of a persistent GPU kernel do. A barrier costs well below a microsecond. No threading layer is involved: the
-workers are ordinary Python threads that have released the interpreter's lock, so that several trainers can run
-in one process, and no library has to be found.
-
-The counter only grows: the n-th meeting of T workers is over when it has reached n * T.
+Every worker runs all iterations of an ``advance`` in one call that has released the GIL, as the blocks of a persistent
+GPU kernel do. The counter only grows: the n-th barrier of T workers opens when it reaches n * T.
 """
 
 from __future__ import annotations
@@ -20,31 +16,30 @@ from numba import types
 from numba.core import cgutils
 
 from mnistbench.backends.numba.simd.cache import kernel
-from mnistbench.backends.numba.simd.vector import call_intrinsic, intrinsic
+from mnistbench.backends.numba.simd.vector import address, call_intrinsic, intrinsic
 
-# Places in the array that the workers and the main thread share. Each has a cache line of its own (128 bytes, since
-# CPUs fetch lines in pairs), so that a worker that waits for one does not slow down who writes another.
+# Indices of the control array that the workers and the main thread share. They are 128 bytes apart, since CPUs fetch
+# cache lines in pairs: polling one does not slow down a write to another.
 ARRIVED = 0
-"""How many times a worker has arrived at a barrier since the start."""
+"""Number of arrivals at barriers since the start."""
 STOP = 16
 """Set by the main thread: end after the current iteration."""
 ABANDON = 32
-"""Set when a worker could not be started: wait for nobody, and end before anything is updated."""
+"""Set when a worker failed or could not be started: do not wait, and end before anything is updated."""
 DONE = 48
-"""How many iterations are finished."""
+"""Number of finished iterations."""
 GO_ON = 64
-"""Whether there is another iteration: decided by the first worker for all."""
+"""Whether another iteration follows. The first worker decides for all."""
 CONTROL_SIZE = 80
 
-# How often a worker looks at the counter before it gives its core away. It looks about every 40 ns, so that is some
-# 50 microseconds: longer than the others need if they are running, and short if one of them waits for this core.
+# Polls of the counter, about 40 ns each, before a waiting worker yields its core.
 _SPINS = 1000
 
 _YIELD = "mnistbench_yield"
 
 
-def _give_core_away_address() -> int:
-    """The address of the operating system's function that lets another thread run."""
+def _yield_address() -> int:
+    """Return the address of the operating system's function that yields the core to another thread."""
     if sys.platform == "win32":
         function = ctypes.windll.kernel32.SwitchToThread
     else:
@@ -52,16 +47,16 @@ def _give_core_away_address() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-# By this name, compiled code calls it; machine code from the disk cache finds it by name too.
-llvm.add_symbol(_YIELD, _give_core_away_address())
+# Compiled code, including that from the disk cache, calls it by this name.
+llvm.add_symbol(_YIELD, _yield_address())
 
 
 @intrinsic
 def _add(typing: Any, array: Any, place: Any, value: Any) -> Any:
-    """array[place] += value, atomically; what was written before is seen by who reads the sum."""
+    """Add ``value`` to array[place] atomically, in sequentially consistent order."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        pointer = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
+        pointer = address(context, builder, array, arguments[0], arguments[1])
         return builder.atomic_rmw("add", pointer, arguments[2], "seq_cst")
 
     return types.int64(array, types.intp, types.int64), emit
@@ -69,18 +64,17 @@ def _add(typing: Any, array: Any, place: Any, value: Any) -> Any:
 
 @intrinsic
 def peek(typing: Any, array: Any, place: Any) -> Any:
-    """array[place], read anew every time; what was written before it was written is seen after."""
+    """Load array[place] atomically, in acquire order."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        pointer = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
-        return builder.load_atomic(pointer, "acquire", 8)
+        return builder.load_atomic(address(context, builder, array, arguments[0], arguments[1]), "acquire", 8)
 
     return types.int64(array, types.intp), emit
 
 
 @intrinsic
 def _pause(typing: Any) -> Any:
-    """A hint to the CPU that this is a waiting loop: it leaves the core's resources to a sibling thread."""
+    """Tell the CPU that this is a spin loop, so that a sibling hyperthread gets the core's resources."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         machine = llvm.get_default_triple().split("-")[0]
@@ -94,7 +88,7 @@ def _pause(typing: Any) -> Any:
 
 
 @intrinsic
-def _give_core_away(typing: Any) -> Any:
+def _yield_core(typing: Any) -> Any:
     """Let the operating system run another thread on this core, if one is waiting."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
@@ -107,7 +101,7 @@ def _give_core_away(typing: Any) -> Any:
 
 @kernel
 def meet(control: Any, meeting: int, threads: int) -> None:
-    """Arrive at the given meeting (1, 2, ...) and wait until all ``threads`` workers have."""
+    """Arrive at barrier number ``meeting`` (1, 2, ...) and wait until all ``threads`` workers have arrived."""
     if threads == 1:
         return
     _add(control, ARRIVED, 1)
@@ -117,4 +111,4 @@ def meet(control: Any, meeting: int, threads: int) -> None:
         if spins < _SPINS:
             _pause()
         else:
-            _give_core_away()
+            _yield_core()

@@ -1,4 +1,4 @@
-"""The worker threads: ordinary Python threads, each in one call of compiled code that has released the lock."""
+"""Worker threads: Python threads, each in one call of compiled code that has released the GIL."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mnistbench.backends.numba.simd import sync
 
 
 def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.int64]) -> None:
-    """Call ``work`` with 0, 1, ... on so many threads, and wait until all have ended, whatever happens.
+    """Call ``work(0)``, ``work(1)``, ... on ``threads`` threads, and always wait until all have ended.
 
-    What a worker raises ends the others at their next meeting, and is raised here. Ctrl-C lets them finish the
+    An exception in a worker ends the others at their next barrier and is raised here. Ctrl-C lets them finish the
     iteration in progress.
     """
     errors: list[BaseException] = []
@@ -35,7 +35,7 @@ def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.i
             worker.join()
     except BaseException:
         control[sync.STOP] = 1
-        if workers[-1].ident is None:  # it could not be started
+        if workers[-1].ident is None:  # could not be started
             control[sync.ABANDON] = 1
         _join_all(workers)
         raise
@@ -44,7 +44,7 @@ def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.i
 
 
 def _join_all(workers: list[threading.Thread]) -> None:
-    """Wait for the threads that were started, through any further Ctrl-C: they are about to end."""
+    """Wait for the started threads, which are about to end, through any further Ctrl-C."""
     for worker in workers:
         while worker.ident is not None and worker.is_alive():
             with contextlib.suppress(KeyboardInterrupt):
