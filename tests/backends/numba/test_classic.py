@@ -174,7 +174,7 @@ def test_more_pixels_than_two_bytes_count() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_same_bits_however_iterations_are_divided(dtype: DType, threads: int) -> None:
+def test_the_same_bits_for_any_division_of_iterations(dtype: DType, threads: int) -> None:
     whole, _ = some(threads, dtype)
     expected = whole.advance(24)
     for parts in ([1] * 24, [5, 19], [24]):
@@ -388,7 +388,7 @@ def test_bytes_are_unsigned(dtype: DType) -> None:
     np.testing.assert_array_equal(apply(body, dtype, values, LANES)[:8], values)
 
 
-def test_a_barrier_that_is_abandoned_lets_go() -> None:
+def test_an_abandoned_barrier_opens() -> None:
     control = np.zeros(sync.CONTROL_SIZE, np.int64)
     worker = threading.Thread(target=sync.meet, args=(control, 1, 2))
     worker.start()

@@ -1,4 +1,4 @@
-"""The Numba backend beyond the classic: random decisions to the bit, BLAS, blocks, threads, zeros skipped or not."""
+"""The Numba backend on mlps: random decisions bit for bit, BLAS, blocks, threads, dense and sparse images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.mlp import blas, random, updates, warp
-from mnistbench.backends.numba.mlp import trainer as own_general
+from mnistbench.backends.numba.mlp import trainer as mlp_trainer
 from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference import augmentation, counter
@@ -66,7 +66,7 @@ def test_depths_and_widths(hidden: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("ink", [0.0, 0.25, 1.0])
-def test_dense_images_are_left_to_blas_and_others_are_not(ink: float) -> None:
+def test_the_first_layer_uses_blas_for_dense_images_only(ink: float) -> None:
     dataset = data(ink=ink)
     workload = task(dataset, (7, 6), replace(EVERYTHING, augmentation=Augmentation(1)))
     assert_agrees(dataset, workload)
@@ -78,7 +78,7 @@ def test_dense_images_are_left_to_blas_and_others_are_not(ink: float) -> None:
 @pytest.mark.parametrize("ink", [0.25, 1.0])
 @pytest.mark.parametrize("batch_size", [None, 33, 70, 500])
 def test_batches_in_several_blocks(monkeypatch: pytest.MonkeyPatch, batch_size: int | None, ink: float) -> None:
-    monkeypatch.setattr(own_general, "BLOCK", 14)
+    monkeypatch.setattr(mlp_trainer, "BLOCK", 14)
     dataset = data(ink=ink)
     assert_agrees(dataset, task(dataset, (7, 6), replace(EVERYTHING, batch_size=batch_size)))
 
@@ -88,12 +88,15 @@ def test_a_batch_of_one() -> None:
     assert_agrees(dataset, task(dataset, (7,), replace(EVERYTHING, batch_size=1, dropout=())))
 
 
-def test_the_same_bits_however_iterations_are_divided() -> None:
+def test_the_same_bits_for_any_division_of_iterations_and_after_a_reset() -> None:
     dataset = data()
     workload = task(dataset, (7, 6), EVERYTHING, "float32")
     start = initial(workload)
     one, other = (NumbaBackend().start(workload, dataset, start, 2) for _ in range(2))
+    kept = one.parameters()
     one.advance(13)
+    assert identical(kept, start)
+    assert identical(start, initial(workload))
     for iterations in (1, 5, 4, 3):
         other.gradients()
         other.advance(iterations)
@@ -104,7 +107,7 @@ def test_the_same_bits_however_iterations_are_divided() -> None:
     assert identical(one.parameters(), other.parameters())
 
 
-def test_a_loss_that_is_not_finite_is_seen() -> None:
+def test_nan_is_not_hidden() -> None:
     dataset = data()
     workload = task(dataset, (7, 6), Recipe(batch_size=16))
     start = initial(workload)
@@ -115,15 +118,11 @@ def test_a_loss_that_is_not_finite_is_seen() -> None:
 
 
 def trainings() -> dict[str, Workload]:
-    """The classic, and every option."""
-    return {
-        "classic": Workload(data().network(7), 70),
-        "everything": task(data(), (7, 6), EVERYTHING, "float32"),
-    }
+    return {"classic": Workload(data().network(7), 70), "everything": task(data(), (7, 6), EVERYTHING, "float32")}
 
 
 @pytest.mark.parametrize("name", trainings())
-def test_an_interrupt_ends_it_between_iterations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_between_iterations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     workload = trainings()[name]
     own, again = (NumbaBackend().start(workload, data(), initial(workload), 2) for _ in range(2))
     join = threading.Thread.join
@@ -141,7 +140,7 @@ def test_an_interrupt_ends_it_between_iterations(name: str, monkeypatch: pytest.
         with pytest.raises(KeyboardInterrupt):
             own.advance(1_000_000_000)
     again.advance(1)
-    while not identical(own.parameters(), again.parameters()):  # what it ended after: some whole number of iterations
+    while not identical(own.parameters(), again.parameters()):  # it ended after some whole number of iterations
         again.advance(1)
     assert own.advance(1) == again.advance(1)
     assert identical(own.parameters(), again.parameters())
@@ -154,17 +153,6 @@ def test_nothing_is_compiled_after_warming_up(name: str) -> None:
     with event.install_recorder("numba:compile") as compiled:
         NumbaBackend().start(workload, data(), initial(workload), 2).advance(3)
     assert compiled.buffer == []
-
-
-def test_a_trainer_keeps_copies() -> None:
-    dataset = data()
-    workload = task(dataset, (7, 6), EVERYTHING)
-    start = initial(workload)
-    own = NumbaBackend().start(workload, dataset, start, 2)
-    kept = own.parameters()
-    own.advance(3)
-    assert identical(kept, initial(workload))
-    assert identical(start, initial(workload))
 
 
 # Random decisions.
@@ -180,7 +168,7 @@ def _keep_all(
 
 @pytest.mark.parametrize("rate", [0.01, 0.5, 1 - 2**-40])
 @pytest.mark.parametrize(("first", "last"), [(0, 11), (4, 9)])
-def test_dropout_is_the_references(first: int, last: int, rate: float) -> None:
+def test_dropout_equals_the_reference(first: int, last: int, rate: float) -> None:
     places = np.array([0, 5, 69_999])
     kept = np.empty((3, last - first + 1))
     key = np.array(counter.key(9, counter.DROPOUT + 1, 4), np.uint32)
@@ -203,7 +191,7 @@ def _warp_all(
     [Augmentation(2), Augmentation(rotate=30), Augmentation(elastic_alpha=34), Augmentation(3, 180, 500, 0.5)],
     ids=str,
 )
-def test_augmented_images_are_the_references(shape: tuple[int, int], change: Augmentation) -> None:
+def test_augmented_images_equal_the_reference(shape: tuple[int, int], change: Augmentation) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, shape[0] * shape[1]), np.uint8)
     places = rng.integers(0, 60_000, 20)
@@ -226,9 +214,7 @@ def _multiply(a: Any, at: Any, b: Any, bt: Any, c: Any, sizes: Any, beta: Any) -
 def test_products_of_parts_of_matrices(dtype: DType, left_transposed: bool, right_transposed: bool) -> None:
     rng = np.random.default_rng(0)
     rows, inner, columns = 3, 5, 4
-    a = rng.random((7, 8)).astype(dtype)
-    b = rng.random((6, 9)).astype(dtype)
-    c = rng.random((5, 10)).astype(dtype)
+    a, b, c = (rng.random(shape).astype(dtype) for shape in ((7, 8), (6, 9), (5, 10)))
     left = a[:inner, :rows].T if left_transposed else a[:rows, :inner]
     right = b[:columns, :inner].T if right_transposed else b[:inner, :columns]
     expected = c.copy()
@@ -237,16 +223,15 @@ def test_products_of_parts_of_matrices(dtype: DType, left_transposed: bool, righ
     np.testing.assert_allclose(c, expected, rtol=1e-6)
 
 
-def test_what_a_moment_takes_is_not_off_by_half_of_float32s_digits() -> None:
+def test_one_minus_a_decay_is_rounded_once_from_float64() -> None:
     rule = updates.rule_of(task(data(), (7,), Recipe(optimizer=Optimizer("adam")), "float32"))
     assert (rule.take, rule.take_square) == (np.float32(1 - 0.9), np.float32(1 - 0.999))
     assert rule.take_square != np.float32(1) - rule.keep_square
 
 
 def test_few_tiles_and_little_padding() -> None:
-    assert own_general.tile_of(25, 32) == 5
-    assert own_general.tile_of(1, 32) == 1
-    assert all(own_general.tile_of(vectors, 16) <= 2 for vectors in range(1, 50))
+    assert [mlp_trainer.tile_of(vectors, 32) for vectors in (1, 25)] == [1, 5]
+    assert all(mlp_trainer.tile_of(vectors, 16) <= 2 for vectors in range(1, 50))
 
 
 def test_more_pixels_than_two_bytes_count() -> None:
