@@ -1,8 +1,7 @@
-"""The registry: a backend's name to its class, imported on first use.
+"""The registry of backends: a backend's library is loaded when the backend is first asked for, not before.
 
-Importing this package loads no backend library, so that a backend costs nothing until it is asked for. Another
-package adds a backend by an entry point in the group ``mnistbench.backends``, whose name is the backend's and whose
-value is ``module:Class``.
+Another package adds a backend by an entry point in the group ``mnistbench.backends``, whose name is the backend's and
+whose value is ``module:Class``.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from mnistbench import words
 from mnistbench.backends.base import Availability, Backend, Description, Metrics, Trainer
 from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
 
@@ -34,7 +34,7 @@ __all__ = [
     "refuse_unsupported",
 ]
 
-# In the order of tables and charts: from what everybody has to what few have.
+# In the order of tables and charts, the most widely available first.
 _BUILT_IN = {
     "numpy": "mnistbench.backends.numpy:NumpyBackend",
     "numba": "mnistbench.backends.numba:NumbaBackend",
@@ -45,7 +45,7 @@ _BUILT_IN = {
     "torch": "mnistbench.backends.torch:TorchBackend",
 }
 
-# How to get the library of a backend that is not installed with the package.
+# How to install the libraries that do not come with the package.
 _CUPY = "on a machine with an NVIDIA GPU, pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
 _INSTALL = {
     "cupy": _CUPY,
@@ -60,19 +60,14 @@ _probe_seconds: dict[str, float] = {}
 
 @cache
 def _registered() -> dict[str, str]:
-    """Every backend's name and where its class is; a name of this package cannot be taken by another."""
+    """Map every backend's name to ``module:Class``. Another package cannot take a name of this one."""
     others = {point.name: point.value for point in entry_points(group="mnistbench.backends")}
     return _BUILT_IN | {name: value for name, value in others.items() if name not in _BUILT_IN}
 
 
 @cache
 def _imported(name: str) -> Backend:
-    """The backend of that name, usable or not; the first call loads its library.
-
-    Raises:
-        UnknownBackend: there is none of that name.
-        BackendUnavailable: its library is not installed, or cannot be loaded.
-    """
+    """Return the backend called ``name``, usable or not; the first call loads its library."""
     registered = _registered()
     if name not in registered:
         close = difflib.get_close_matches(name, registered, n=1)
@@ -83,21 +78,16 @@ def _imported(name: str) -> Backend:
     try:
         backend: Backend = getattr(importlib.import_module(module), attribute)()
         _import_seconds[name] = time.perf_counter() - start
-    except Exception as error:  # whatever goes wrong in a library that is being loaded, the others still work
-        raise BackendUnavailable(name, _one_line(error), _INSTALL.get(name)) from error
+    except Exception as error:  # one broken library must not stop the other backends
+        raise BackendUnavailable(name, words.exception(error), _INSTALL.get(name)) from error
     return backend
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"
-
-
 def get_backend(name: str) -> Backend:
-    """Return the backend of that name, which can run here.
+    """Return the backend called ``name``.
 
     Raises:
-        UnknownBackend: there is none of that name.
+        UnknownBackend: no backend has that name.
         BackendUnavailable: it cannot run here.
     """
     found = availability(name)
@@ -110,16 +100,16 @@ def list_backends(*, usable: bool = False) -> list[str]:
     """Return the names of all registered backends, in the order of tables and charts.
 
     Args:
-        usable: only those that can run here, which loads every installed backend library.
+        usable: list only backends that can run here, which loads every installed backend library.
     """
     return [name for name in _registered() if not usable or availability(name).usable]
 
 
 def availability(name: str) -> Availability:
-    """Say whether the backend of that name can run here; its library is loaded if it is installed.
+    """Return whether the backend called ``name`` can run here; its library is loaded if it is installed.
 
     Raises:
-        UnknownBackend: there is none of that name.
+        UnknownBackend: no backend has that name.
     """
     try:
         backend = _imported(name)
@@ -131,16 +121,12 @@ def availability(name: str) -> Availability:
     except UnknownBackend:
         raise
     except Exception as error:
-        return Availability(usable=False, reason=_one_line(error))
+        return Availability(usable=False, reason=words.exception(error))
     return found
 
 
 def refuse_unsupported(backend: Backend, workload: Workload) -> None:
-    """Refuse a workload that a backend does not implement.
-
-    Raises:
-        UnsupportedWorkload: naming the option and the backends that do implement it.
-    """
+    """Raise UnsupportedWorkload, naming the option and the backends that implement it, unless ``backend`` does."""
     if (option := backend.unsupported(workload)) is None:
         return
     others = [name for name in list_backends(usable=True) if _imported(name).unsupported(workload) is None]
@@ -149,15 +135,15 @@ def refuse_unsupported(backend: Backend, workload: Workload) -> None:
 
 
 def import_seconds(name: str) -> float:
-    """Return how long loading the backend took in this process: its libraries, as far as they were not loaded.
+    """Return the seconds that importing the backend, and libraries not yet loaded, took in this process.
 
     Raises:
-        UnknownBackend, BackendUnavailable: it cannot be loaded.
+        UnknownBackend, BackendUnavailable: the backend cannot be loaded.
     """
     _imported(name)
     return _import_seconds[name]
 
 
 def probe_seconds(name: str) -> float:
-    """Return how long the first :func:`availability` of the backend took, which may create a device's context."""
+    """Return the seconds that the first :func:`availability` of the backend took; it may create a device context."""
     return _probe_seconds.get(name, 0.0)

@@ -1,8 +1,7 @@
-"""The contract of a backend: load a workload once, run many iterations, bring little back.
+"""The contract of a backend: load a workload once, run many iterations, copy little to the host.
 
-To add a backend, subclass :class:`Backend` and :class:`Trainer` in a module of their own, which imports the library
-it is made with at its top, and register it (see :mod:`mnistbench.backends`). The module is imported when somebody
-first asks for the backend, and what that costs is measured.
+To add a backend, subclass :class:`Backend` and :class:`Trainer` in a module that imports its library at the top, and
+register it (see :mod:`mnistbench.backends`). The module's import, on the backend's first use, is timed.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ class Availability:
 
     Attributes:
         usable: whether :meth:`Backend.start` will work.
-        version: version of its library, where that is installed.
+        version: version of its library, if installed.
         device: name of the device it would run on.
-        reason: why it is not usable, if it is not.
-        fix: what to do about that.
+        reason: why it is not usable.
+        fix: how to make it usable.
     """
 
     usable: bool
@@ -44,11 +43,11 @@ class Availability:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What an iteration's own forward pass shows: the state before that iteration's update.
+    """Results of an iteration's forward pass, before its update.
 
     Attributes:
-        loss: mean cross-entropy of the iteration's images, which are all training images or a batch of them, after
-            augmentation and with dropout.
+        loss: mean cross-entropy of the iteration's images (all training images or a mini-batch), after augmentation
+            and with dropout.
         accuracy: fraction of those images whose most probable class is their label.
     """
 
@@ -58,17 +57,17 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Description:
-    """What a trainer runs on and how. All values can be written as JSON.
+    """Where a trainer runs, and how. All values can be written as JSON.
 
     Attributes:
         device: name of the device, "CPU" for the host.
-        threads: threads in effect on the host.
-        versions: library name to version.
-        kernel: the way of computing, in words.
+        threads: number of threads in effect on the host.
+        versions: library names and versions.
+        kernel: method of computing, in words.
         skips: work of the dense computation that is left out because its result is known exactly, in words.
-        bytes_read: bytes of image data, as the backend stores them, that one iteration reads; None if unknown. It is
-            a count and no measurement: every pass over the images counts in full, wherever its bytes then come from.
-        gpu: measured facts of a GPU, such as its clocks and memory.
+        bytes_read: bytes of image data, as the backend stores them, that one iteration reads; None if unknown. A count,
+            not a measurement: every pass over the images counts in full, from cache or memory.
+        gpu: measurements of a GPU, such as its clocks and memory.
     """
 
     device: str
@@ -81,26 +80,18 @@ class Description:
 
 
 class Trainer(ABC):
-    """One workload loaded on one backend's device. A context manager; leaving it frees the device.
-
-    Attributes:
-        workload: what is computed.
-    """
+    """A workload loaded on a backend's device. A context manager; leaving it frees the device."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
 
     @abstractmethod
     def advance(self, iterations: int) -> Metrics:
-        """Run ``iterations`` iterations (at least 1) and return when the device has finished them.
-
-        Returns:
-            the metrics of the last iteration run.
-        """
+        """Run ``iterations`` iterations (at least 1), wait for the device, and return the last one's metrics."""
 
     @abstractmethod
     def reset(self, parameters: Parameters) -> None:
-        """Start again at iteration 0 from a copy of ``parameters``, on the same data; the optimizer forgets."""
+        """Restart at iteration 0 from a copy of ``parameters``, on the same data; the optimizer's state is reset."""
 
     @abstractmethod
     def parameters(self) -> Parameters:
@@ -108,14 +99,14 @@ class Trainer(ABC):
 
     @abstractmethod
     def gradients(self) -> Parameters:
-        """Compute the gradients that the next iteration would use, those of the penalty of L2 included.
+        """Return the gradients that the next iteration would use, L2 penalty included, as copies on the host.
 
-        Changes nothing. Returns copies on the host.
+        The trainer's state does not change.
         """
 
     @abstractmethod
     def describe(self) -> Description:
-        """Say what is running."""
+        """Describe what is running."""
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the most probable class, (k,), of each of the images (k, inputs) under the current parameters.
@@ -139,29 +130,25 @@ class Trainer(ABC):
 
 
 class Backend(ABC):
-    """A way to compute."""
+    """A way to train a network, in a library or in kernels of its own."""
 
     name: ClassVar[str]
-    """What it is called in flags, tables and charts."""
+    """Name in flags, tables and charts."""
 
     def availability(self) -> Availability:
-        """Say whether the backend can run here, on what, and if not, why and what to do.
-
-        By default it can, on the CPU: its module could be imported.
-        """
+        """Return whether the backend can run here, and on what device; by default yes, on the CPU."""
         return Availability(usable=True, device="CPU")
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:  # noqa: B027
-        """Pay what a process pays once before its first such workload: a device context, compiled kernels.
+        """Do a process's one-time work before its first such workload: create a device context, compile kernels.
 
-        It is measured as part of *compile*. What a backend cannot build without the data is built by the
-        first iteration, and is measured there.
+        It is timed as part of *compile*. What needs the data is compiled by the first iteration, and timed there.
         """
 
     def unsupported(self, workload: Workload) -> str | None:
         """Name the first option of ``workload`` that this backend does not implement; None if it implements all.
 
-        By default a backend implements the classic only.
+        By default a backend implements only the classic.
         """
         return mlp_option(workload)
 
@@ -172,11 +159,10 @@ class Backend(ABC):
         """Load the training images and labels, and a copy of ``parameters``, onto the device.
 
         Args:
-            workload: what to compute; its dtype, network, learning rate and recipe count here, and its seed for what
-                is random in training.
-            dataset: its training images and labels are what is trained on.
-            parameters: the initial values, in any float dtype; rounded to the workload's.
-            threads: threads of the host to use; None for as many as the process is allowed.
+            workload: dtype, network, learning rate, recipe, and the seed of random numbers during training.
+            dataset: source of the training images and labels.
+            parameters: initial values in any float dtype; rounded to the workload's.
+            threads: number of host threads to use; None for all that the process may use.
 
         Raises:
             UnsupportedWorkload: an option that this backend does not implement.
@@ -187,14 +173,14 @@ class Backend(ABC):
 
     @abstractmethod
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
-        """Do what :meth:`start` promises, for a workload that the backend implements.
+        """Load a workload that the backend implements; see :meth:`start`.
 
-        A trainer's class whose constructor takes these arguments can stand here as ``staticmethod(ItsTrainer)``.
+        If the trainer's constructor takes these arguments, ``load = staticmethod(ItsTrainer)`` is enough.
         """
 
 
 def mlp_option(workload: Workload) -> str | None:
-    """Name the first option that makes a workload more than the classic; None if it is the classic in any size."""
+    """Name the first option that the classic, of any size, does not have; None if there is none."""
     recipe, layers = workload.recipe, len(workload.network.hidden)
     found = {
         f"{layers} hidden layers": layers != 1,

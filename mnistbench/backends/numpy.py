@@ -1,8 +1,6 @@
-"""The reference's own functions, in float64 or float32: the tutorial's on all images at once, or those of
-:mod:`mnistbench.reference.mlp` on each iteration's batch.
+"""The reference's own functions in float64 or float32.
 
-NumPy hands the matrix products to a BLAS library, which runs them on several threads; everything else is a pass
-over an array on one.
+NumPy's BLAS library computes matrix products on several threads; all other operations run on one.
 """
 
 from __future__ import annotations
@@ -23,12 +21,12 @@ from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 
-# BLAS has one limit for the whole process: trainers that set it take turns, or one would restore another's.
+# BLAS has one limit for the whole process, so trainers that set and restore it take turns.
 _LIMIT = threading.Lock()
 
 
 class _Blas:
-    """NumPy's BLAS library: on how many threads it computes, and what it says of itself."""
+    """NumPy's BLAS library: its number of threads and its description."""
 
     def __init__(self, threads: int | None) -> None:
         self._threads = threads
@@ -36,7 +34,7 @@ class _Blas:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """On the threads asked for. A diverging run shows in the loss; NumPy need not warn of it too."""
+        """Set the number of threads, and silence warnings of overflow: a diverging run shows in the loss."""
         with (
             _LIMIT if self._threads else nullcontext(),
             self._controller.limit(limits=self._threads),
@@ -45,15 +43,15 @@ class _Blas:
             yield
 
     def describe(self, bytes_read: int) -> Description:
-        """Describe a trainer whose iterations read that many bytes of image data."""
+        """Describe a trainer whose iterations read ``bytes_read`` bytes of image data."""
         with self.computing():
             pools = self._controller.info()
-        # Others, such as SciPy's, compute nothing here.
+        # Other BLAS libraries, such as SciPy's, are not used here.
         pools = [pool for pool in pools if "numpy" in pool["filepath"]] or pools
         kernels = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in pools]
         return Description(
             device="CPU",
-            # Apple's Accelerate, which does not tell, uses what it likes.
+            # Apple's Accelerate does not report its threads.
             threads=max((pool["num_threads"] for pool in pools), default=resolve(self._threads)),
             versions={"numpy": np.__version__},
             kernel=f"BLAS {', '.join(kernels) or 'unknown'}".strip(),
@@ -62,7 +60,7 @@ class _Blas:
 
 
 class _BlasTrainer(Trainer):
-    """A trainer whose work is done on the threads asked for."""
+    """Trainer with a limit of BLAS threads."""
 
     def __init__(self, workload: Workload, threads: int | None) -> None:
         super().__init__(workload)
@@ -74,7 +72,7 @@ class _BlasTrainer(Trainer):
 
 
 class NumpyTrainer(_BlasTrainer):
-    """Holds X (n, m) in the workload's dtype and the four parameter arrays."""
+    """Hold X (n, m) in the workload's dtype and the four parameter arrays."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
         super().__init__(workload, threads)
@@ -113,7 +111,7 @@ class NumpyTrainer(_BlasTrainer):
 
 
 class NumpyMlpTrainer(_BlasTrainer):
-    """Holds the images as bytes, and where training is: parameters and moments in the workload's dtype."""
+    """Hold the images as bytes, and the state of training: parameters and moments in the workload's dtype."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
         super().__init__(workload, threads)

@@ -1,4 +1,4 @@
-"""What a trainer takes for an iteration, for backends that try several ways and keep the fastest."""
+"""Trials of trainers, for backends that try several ways to compute and keep the fastest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnistbench.timing.clock import timed
 
 
 def seconds(start: Callable[[], Trainer]) -> float:
-    """Return the least time of five that a trainer needs for three iterations, once everything is compiled."""
+    """Return the shortest of five times that a trainer takes for three iterations, after warm-up."""
     with start() as trainer:
         trainer.advance(2)
         return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))

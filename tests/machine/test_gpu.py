@@ -20,7 +20,7 @@ from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits
 from mnistbench.task.workload import DTYPES
 from tests.support.cuda.host import needs_compiler
-from tests.support.cuda.nvrtc import nvrtc, nvrtc_build
+from tests.support.cuda.nvrtc import compile_for_gpu
 
 SOURCE = Path(machine.__file__).with_name("limits.cu")
 GPU = "mnistbench.machine.gpu"
@@ -92,10 +92,8 @@ def test_every_chain_of_every_thread_is_computed(loops: tuple[str, ctypes.CDLL],
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_loops_are_the_gpus_own_instructions(dtype: str) -> None:
     """Built for a GPU, no chain has become another, and nothing is read from a nearer cache."""
-    if (library := nvrtc()) is None:
-        pytest.skip("NVRTC (pip install 'mnistbench[dev]') is not here")
     real, suffix = {"float32": ("float", "f32"), "float64": ("double", "f64")}[dtype]
-    _, ptx = nvrtc_build(library, "sm_80", SOURCE.read_text(encoding="utf-8"), (f"-DREAL={real}", "-DCHAINS=8"))
+    _, ptx = compile_for_gpu("sm_80", SOURCE.read_text(encoding="utf-8"), (f"-DREAL={real}", "-DCHAINS=8"))
     kernels = dict(re.findall(r"\.visible \.entry (\w+)\((.*?)\n}", ptx, re.DOTALL))
     assert [*kernels] == ["multiply_adds", "read_words", "nothing"]
     fused = len(re.findall(rf"fma\.rn\.(?:ftz\.)?{suffix}", kernels["multiply_adds"]))

@@ -1,4 +1,4 @@
-"""The backend ``cupy``: which of the ways to train on a GPU a workload takes."""
+"""The backend ``cupy``, which chooses a trainer for each workload."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnistbench.task.workload import Workload
 
 
 class CupyBackend(CudaBackend):
-    """One persistent launch on the current CUDA device for the classic, some launches for each layer for any mlp."""
+    """One persistent launch on the current CUDA device for the classic, a few launches per layer for any mlp."""
 
     name = "cupy"
 
@@ -30,7 +30,7 @@ class CupyBackend(CudaBackend):
             return MlpTrainer(self.name, workload, dataset, parameters)
         kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
         device = properties()
-        workload = replace(workload, images=len(dataset.train))  # warming up has fewer than the workload
+        workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
         plan = layout.plan(workload, kept.size, device)
         if isinstance(plan, layout.Plan):
             kernel = compiled(plan, device)

@@ -1,8 +1,4 @@
-"""The CUDA device as both CuPy backends see it: whether there is one, what it is, and how long it took.
-
-float32 products are computed in float32: TF32, which rounds operands to 10 bits, is used by CuPy only when its
-``CUPY_TF32`` variable asks for it, and then refused here.
-"""
+"""The CUDA device of both CuPy backends: availability, properties, errors and timing."""
 
 from __future__ import annotations
 
@@ -19,6 +15,7 @@ import cupy as cp
 import numpy as np
 from cupy.cuda import runtime
 
+from mnistbench import words
 from mnistbench.backends.base import Availability, Backend, Description, Trainer
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.datasets import Dataset
@@ -29,8 +26,8 @@ from mnistbench.task.workload import Workload
 _NEEDS = "needs an NVIDIA GPU, and a driver for at least the CUDA version CuPy was built for (see nvidia-smi)"
 _LIBRARIES = "CUDA's libraries come with pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
 
-# What nvidia-smi is asked, and the bits of the reasons that say a clock was held down by more than idleness. The
-# reasons have their first name since driver 535 and had the second before; a field it does not know fails the query.
+# Fields of the query to nvidia-smi, and the bits of its reasons for lower clocks other than idleness. The reasons have
+# the first name since driver 535, and the second before; a field that nvidia-smi does not know fails the query.
 _QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem")
 _REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 _ANSWER_SECONDS = 10.0
@@ -44,14 +41,14 @@ _THROTTLED = {
 
 
 class CudaBackend(Backend):
-    """What the CuPy backends have in common."""
+    """The common part of the CuPy backends."""
 
     def availability(self) -> Availability:
         version = str(cp.__version__)
         try:
             count = runtime.getDeviceCount()
         except runtime.CUDARuntimeError as error:
-            return Availability(False, version, reason=f"no usable NVIDIA GPU: {_one_line(error)}", fix=_NEEDS)
+            return Availability(False, version, reason=f"no usable NVIDIA GPU: {words.one_line(error)}", fix=_NEEDS)
         if count == 0:
             return Availability(False, version, reason="no NVIDIA GPU", fix="needs an NVIDIA GPU")
         if os.environ.get("CUPY_TF32", "0") not in ("", "0"):
@@ -60,10 +57,7 @@ class CudaBackend(Backend):
         return Availability(True, version, device=device_name())
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Create the CUDA context and load the libraries and kernels, by training two images.
-
-        No pixel of them is zero, so that the kernel is the one that any images of their size need.
-        """
+        """Create the CUDA context and load libraries and kernels, by training on two images without zero pixels."""
         parameters = Parameters.initial(workload.network, workload.seed)
         with self.start(workload, Dataset.blank(workload.network, 2), parameters, threads) as trainer:
             trainer.advance(1)
@@ -74,22 +68,22 @@ class CudaBackend(Backend):
 
     @abstractmethod
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
-        """The trainer, whatever CUDA error that raises."""
+        """Create the trainer; CUDA's errors are handled by the caller."""
 
 
 @contextmanager
 def refusal(name: str, workload: Workload, fix: str | None = None) -> Iterator[None]:
-    """Says in one line why CUDA, its compiler or one of its libraries refuses what the block does.
+    """Turn errors of CUDA, its compiler or its libraries into one line.
 
     Raises:
-        BackendUnavailable: of the backend of that name, with ``fix`` unless it is the memory that is too small.
+        BackendUnavailable: with ``fix``, or advice on memory where that is too small.
     """
     try:
         yield
     except MnistbenchError:
         raise
     except cp.cuda.memory.OutOfMemoryError as error:
-        traceback.clear_frames(error.__traceback__)  # which hold the arrays there was room for
+        traceback.clear_frames(error.__traceback__)  # frames that hold arrays
         cp.get_default_memory_pool().free_all_blocks()
         free, total = runtime.memGetInfo()
         reason = (
@@ -97,13 +91,13 @@ def refusal(name: str, workload: Workload, fix: str | None = None) -> Iterator[N
             f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
         )
         raise BackendUnavailable(name, reason, "use fewer images (--train-size)") from error
-    # The errors of the runtime and of the driver, and that a library or a header is missing, are RuntimeErrors.
+    # Errors of the runtime and the driver, and missing libraries or headers, are RuntimeErrors.
     except (RuntimeError, ImportError, cp.cuda.compiler.CompileException) as error:
-        raise BackendUnavailable(name, _one_line(error), fix) from error
+        raise BackendUnavailable(name, words.one_line(error), fix) from error
 
 
 class Stopwatch:
-    """Times on the device, by CUDA events, of what runs between two points of the current stream."""
+    """Measure time on the device, by CUDA events on the current stream."""
 
     def __init__(self) -> None:
         self._seconds: list[float] = []
@@ -111,7 +105,7 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, iterations: int) -> Iterator[None]:
-        """Time the block, which runs that many iterations; when it ends, the device has finished."""
+        """Time the ``with`` block, which runs ``iterations`` iterations, and wait for the device at its end."""
         start, stop = cp.cuda.Event(), cp.cuda.Event()
         start.record()
         yield
@@ -123,23 +117,23 @@ class Stopwatch:
             self._seconds.append(cp.cuda.get_elapsed_time(start, stop) / 1e3)
 
     def iterations_in(self, seconds: float) -> int:
-        """About how many iterations the device computes in that time, at least 1; 1 where none was measured yet."""
+        """Estimate the number of iterations in that time: at least 1, and 1 if none was measured yet."""
         return max(1, int(seconds * self._iterations / np.median(self._seconds))) if self._seconds else 1
 
     def describe(self) -> dict[str, Any]:
-        """The median over the advances with the most iterations, and how many those were."""
+        """Return the median time of the longest calls of advance, and their number of iterations."""
         seconds = float(np.median(self._seconds)) if self._seconds else None
         return {"device_seconds": seconds, "device_iterations": self._iterations}
 
 
 def device_name() -> str:
-    """The current device's name."""
+    """Return the current device's name."""
     name = runtime.getDeviceProperties(cp.cuda.Device().id)["name"]
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def properties() -> layout.Device:
-    """What the persistent kernel's plan depends on, of the current device."""
+    """Return the current device's properties."""
     device = cp.cuda.Device()
     found = device.attributes
     return layout.Device(
@@ -155,18 +149,15 @@ def properties() -> layout.Device:
 def described(
     stopwatch: Stopwatch, repeat: Callable[[int], None], kernel: str, bytes_read: int, skips: str | None = None
 ) -> Description:
-    """Describe this GPU, the software that drives it, and what it did.
+    """Describe the GPU, its software and its measurements.
 
     ``gpu`` has ``memory_bytes``, ``peak_memory_bytes`` (the most that CuPy held since a trainer was last closed),
     ``compute_capability``, ``device_seconds`` and ``device_iterations`` (:class:`Stopwatch`), and, where nvidia-smi
-    answers, clocks in MHz under this work and at most, and ``throttled``: why a clock is held down then, in words, or
-    None.
+    answers, clocks in MHz under load and at most, and ``throttled``: the reasons for reduced clocks, or None.
 
     Args:
-        stopwatch: what timed the iterations.
-        repeat: queues the work of that many iterations on the current stream, and changes nothing that lasts. It keeps
-            the device busy while nvidia-smi looks: clocks that were held down rise as soon as a device is idle.
-        kernel, bytes_read, skips: as :class:`Description` has them.
+        repeat: queue the work of some iterations on the current stream without side effects. It keeps the device busy
+            during the query: the clocks of an idle device recover at once.
     """
     device = cp.cuda.Device()
 
@@ -193,9 +184,9 @@ def described(
 
 
 def _ask_nvidia_smi(device: Any, work: Callable[[], None]) -> dict[str, Any]:
-    """Driver version, clocks and throttling during ``work``, which is repeated until the program answers.
+    """Query driver version, clocks and throttling during ``work``, which is repeated until nvidia-smi answers.
 
-    What it does not say, or nothing without it, is left out.
+    Missing fields are left out; without nvidia-smi the result is empty.
     """
     for reasons in _REASONS:
         command = [
@@ -212,7 +203,7 @@ def _ask_nvidia_smi(device: Any, work: Callable[[], None]) -> dict[str, Any]:
             end = time.monotonic() + _ANSWER_SECONDS
             while process.poll() is None and time.monotonic() < end:
                 work()
-            process.kill()  # which has ended, unless it hangs
+            process.kill()  # in case it hangs
             answer, _ = process.communicate()
         if process.returncode == 0:
             return read_nvidia_smi(answer)
@@ -220,7 +211,7 @@ def _ask_nvidia_smi(device: Any, work: Callable[[], None]) -> dict[str, Any]:
 
 
 def read_nvidia_smi(answer: str) -> dict[str, Any]:
-    """The fields of an answer to the query above, one line of comma-separated values."""
+    """Parse an answer of nvidia-smi, one line of comma-separated values."""
     driver_version, *numbers = (field.strip() for field in answer.split(","))
     found: dict[str, Any] = {"driver_version": driver_version}
     names = ("clock_sm_mhz", "clock_sm_max_mhz", "clock_memory_mhz")
@@ -230,7 +221,3 @@ def read_nvidia_smi(answer: str) -> dict[str, Any]:
         reasons = dict.fromkeys(words for bit, words in _THROTTLED.items() if active & bit)
         found["throttled"] = ", ".join(reasons) or None
     return found
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""JAX: the loss as it is written, its gradient by ``jax.grad``, all iterations in one compiled loop."""
+"""JAX: gradients of the loss by ``jax.grad``, all iterations in one compiled loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class JaxBackend(Backend):
         return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Compile the loop; for the classic, find out how many images it should take at a time."""
+        """Compile the loop; for the classic, find the fastest block size."""
         number = device.threads_in_effect(threads)
         if workload.is_classic:
             fastest_block(workload.images, workload.network, workload.dtype, number)

@@ -1,7 +1,7 @@
-"""The classic in JAX: the loss as it is written, its gradient by ``jax.grad``, and all iterations in one compiled loop.
+"""The classic in JAX: gradients by ``jax.grad``, all iterations in one compiled loop.
 
-Images lie in rows, and what is computed of them in columns. An iteration takes all of them at once or, by
-``lax.scan``, some 2,000 at a time: whichever is faster in a trial. README.md beside this file has timings.
+Images are rows; activations and logits are columns. An iteration takes all images at once or, by ``lax.scan``, blocks
+of some 2,000, whichever a trial finds faster. README.md beside this file has timings.
 """
 
 from __future__ import annotations
@@ -23,22 +23,19 @@ from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
 
-# Images of a block, about, and bytes of images up to which all of them are taken at once without a trial.
+# Approximate number of images in a block; and bytes of images up to which there is one block and no trial.
 _BLOCK = 2048
 _SMALL = 8 * 2**20
 
 
 def _logits(arrays: Any, images: Any) -> Any:
-    """Z2 (c, m) of images in rows, (m, n)."""
+    """Compute the logits Z2 (c, m) of images (m, n)."""
     W1, b1, W2, b2 = arrays
     return matmul(W2, jax.nn.relu(matmul(W1, images.T) + b1)) + b2
 
 
 def _loss_and_hits(arrays: Any, images: Any, labels: Any) -> tuple[Any, Any]:
-    """The sum of the images' cross-entropies, and how many are predicted as their label.
-
-    A label of -1, of an image that only fills a block up, adds nothing to either.
-    """
+    """Compute the sum of the cross-entropies and the number of hits; images labelled -1 are padding."""
     Z2 = _logits(arrays, images)
     one_hot = labels == jnp.arange(Z2.shape[0])[:, None]
     loss = -jnp.where(one_hot, jax.nn.log_softmax(Z2, axis=0), 0).sum()
@@ -46,7 +43,7 @@ def _loss_and_hits(arrays: Any, images: Any, labels: Any) -> tuple[Any, Any]:
 
 
 def _backward(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
-    """((loss, hits), gradients) of the mean over ``count`` images in blocks, (k, m, n)."""
+    """Compute ((loss, hits), gradients) of the mean over ``count`` images in blocks (k, m, n)."""
     of_block = jax.value_and_grad(_loss_and_hits, has_aux=True)
 
     def add(sums: Any, block: Any) -> tuple[Any, None]:
@@ -58,7 +55,7 @@ def _backward(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
 
 
 def _train(iterations: Any, arrays: Any, blocks: Any, labels: Any, count: Any, rate: Any) -> tuple[Any, Any, Any]:
-    """The parameters after that many iterations, and the loss and hits of the last one's forward pass."""
+    """Compute the parameters after ``iterations`` iterations, and the last one's loss and hits."""
 
     def iterate(_: Any, state: Any) -> Any:
         (loss, hits), gradients = _backward(state[0], blocks, labels, count)
@@ -83,17 +80,12 @@ class _Programs(NamedTuple):
 
 @cache
 def _programs(alone: bool) -> _Programs:
-    """For all threads of the pool, or for the calling one alone."""
     functions = (_train, _gradients, device.widened)
     return _Programs(*(device.compiled(function, alone) for function in functions))
 
 
 class JaxTrainer(DeviceTrainer):
-    """Holds the images in the workload's dtype in blocks (k, m, n), their labels (k, m), and the parameter arrays.
-
-    Args:
-        block: how many images a block has; the last one is filled up with images that do not count.
-    """
+    """Hold the images in the workload's dtype in padded blocks (k, block, n), labels (k, block), and parameters."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, block: int) -> None:
         super().__init__(workload, threads)
@@ -143,9 +135,9 @@ class JaxTrainer(DeviceTrainer):
 
 @cache
 def fastest_block(images: int, network: Network, dtype: DType, threads: int) -> int:
-    """How many images to take at a time: measured once in a process, on white images, and compiled by it.
+    """Return the number of images to take at a time, by a trial on white images once per process.
 
-    A workload whose images fit the caches whole has no choice; it is only compiled.
+    Images that fit the caches are taken at once; the trial then only compiles.
     """
     workload = Workload(network, images, dtype=dtype)
     dataset, parameters = Dataset.blank(network, images), Parameters.initial(network, 0)

@@ -1,4 +1,4 @@
-"""What JAX computes on, and with how many threads: for every trainer of the backend ``jax``."""
+"""JAX's device, threads and dtypes, for both trainers of the backend ``jax``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mnistbench.threads import resolve, usable_cpus
 
 NAME = "jax"
 
-# float32 products in float32: on a GPU the default is TF32, whose operands are rounded to 10 bits.
+# float32 products in float32: a GPU's default is TF32, which rounds operands to 10 bits.
 matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class Device(NamedTuple):
-    """What JAX computes on: its device, the name of that, and the threads of its pool on the host."""
+    """JAX's device, its name, and the number of threads in the host's pool."""
 
     device: Any
     name: str
@@ -36,12 +36,12 @@ class Device(NamedTuple):
 
 @cache
 def device() -> Device:
-    """JAX's default device: a GPU where it sees one. Its first use in a process creates JAX's clients.
+    """Return JAX's default device: a GPU if JAX sees one. The first use in a process creates JAX's clients.
 
-    The pool of threads has its size from then on: that of these variables, else all usable CPUs.
+    It also fixes the size of the thread pool: PJRT_NPROC or NPROC, else the number of usable CPUs.
     """
     sizes = [os.environ[name] for name in ("PJRT_NPROC", "NPROC") if os.environ.get(name, "").isdecimal()]
-    # By default JAX takes three quarters of a GPU's memory at once, and leaves other libraries too little.
+    # By default JAX allocates three quarters of a GPU's memory, which leaves too little for other libraries.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     found = jax.devices()[0]
     on_cpu = found.platform == "cpu"
@@ -49,10 +49,10 @@ def device() -> Device:
 
 
 def threads_in_effect(wanted: int | None) -> int:
-    """The number of threads in effect where ``wanted`` are asked for.
+    """Return the number of threads that ``wanted`` takes effect as.
 
     Raises:
-        OptionError: that number cannot be had in this process any more.
+        OptionError: this process can no longer use that number.
     """
     pool = device().pool
     threads = pool if wanted is None else min(resolve(wanted), pool)
@@ -67,30 +67,29 @@ def threads_in_effect(wanted: int | None) -> int:
 
 
 def alone(threads: int) -> bool:
-    """Whether the calling thread is to compute without the others of the pool."""
+    """Whether to compute on the calling thread alone."""
     return device().name == "CPU" and threads == 1 < device().pool
 
 
 def compiled(function: Callable[..., Any], alone: bool) -> Callable[..., Any]:
-    """The function, compiled for all threads of the pool, or for the calling one alone."""
+    """Compile a function for the thread pool, or for the calling thread alone."""
     options = {"xla_cpu_multi_thread_eigen": False} if alone else None
     program: Callable[..., Any] = jax.jit(function, compiler_options=options)
     return program
 
 
 def widened(images: Any, levels: Any) -> Any:
-    """Pixels from bytes to [0, 1]: looked up among the 256 values that there are. XLA compiles a division by 255, even
-    by a variable that is 255, to a product with its rounded inverse, which is off by the same in every image."""
+    """Convert bytes to [0, 1] by a table of the 256 values: XLA compiles a division by 255 to an inexact product."""
     return levels[images]
 
 
 def on_host(arrays: Any) -> Parameters:
-    """Copies of W1, b1, W2, b2, ... on the host."""
+    """Copy W1, b1, W2, b2, ... to the host."""
     return Parameters.from_arrays(np.array(array) for array in arrays)
 
 
 class DeviceTrainer(Trainer):
-    """A trainer of a workload on JAX's device; what its data and programs are, a subclass says."""
+    """The common part of JAX's trainers; subclasses have data and programs."""
 
     def __init__(self, workload: Workload, threads: int) -> None:
         super().__init__(workload)
@@ -98,7 +97,7 @@ class DeviceTrainer(Trainer):
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """With 64-bit types where the workload's dtype is one, whatever the process has set."""
+        """Enable 64-bit types for float64 only, whatever the process has set."""
         with jax.enable_x64(self.workload.dtype == "float64"):
             try:
                 yield
@@ -110,14 +109,14 @@ class DeviceTrainer(Trainer):
                 raise BackendUnavailable(NAME, reason, "use fewer images (--train-size)") from error
 
     def _placed(self, array: NDArray[Any], dtype: str) -> Any:
-        """A copy on the device: JAX would go on reading the caller's own memory where that is possible."""
+        """Copy an array to the device; JAX alone might share the caller's memory."""
         return jax.device_put(np.array(array, dtype), device().device)
 
     def _scalar(self, value: float) -> Any:
         return np.dtype(self.workload.dtype).type(value)
 
     def _levels(self) -> Any:
-        """The 256 values of :func:`widened`."""
+        """Return the table of :func:`widened`."""
         return np.arange(256, dtype=self.workload.dtype) / self._scalar(255)
 
     def _described(self, kernel: str, bytes_read: int) -> Description:

@@ -1,9 +1,7 @@
-"""Networks of any depth with every option of training, in JAX: the loss as it is written, its gradient by ``jax.grad``,
-and the iterations of an epoch in one compiled loop, with the masks and the augmented images inside.
+"""Any multilayer perceptron with every option in JAX: gradients by ``jax.grad``, an epoch in one compiled loop.
 
-Images lie in rows and what is computed of them in columns, as in :mod:`mnistbench.backends.jax.classic`. Every batch
-has the same size: the last one of an epoch is filled up with images that do not count. The host computes the order of
-an epoch's images and, in float64, an iteration's learning rate and the corrections of Adam's means.
+Images are rows; activations and logits are columns. All batches have one size: an epoch's last one is padded. The host
+computes an epoch's order and, in float64, learning rates and Adam's bias corrections.
 """
 
 from __future__ import annotations
@@ -28,66 +26,52 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import Workload
 
-# The most iterations of one call of the compiled loop: the length of the table of their learning rates.
+# Largest number of iterations per call of the compiled loop: the length of the table of learning rates.
 _ITERATIONS = 512
 
 
 class Task(NamedTuple):
-    """What a program is compiled for: the workload, but for what it is given as values, and (height, width)."""
+    """The static part of a program: the workload without what is an argument, and (height, width)."""
 
     workload: Workload
     image_shape: tuple[int, int]
 
 
 class Data(NamedTuple):
-    """What a program is given and leaves as it is.
+    """The constant inputs of a program."""
 
-    Attributes:
-        images: (m, n) uint8.
-        labels: (m,) int32.
-        levels: (256,), the values of a byte in [0, 1].
-        seed: (2,) uint32, the lowest word first.
-        order: (m,) int32, of the epoch of the iterations; None without batches.
-    """
-
-    images: Any
-    labels: Any
-    levels: Any
-    seed: Any
-    order: Any = None
+    images: Any  # (m, n) uint8
+    labels: Any  # (m,) int32
+    levels: Any  # (256,), the values of a byte in [0, 1]
+    seed: Any  # (2,) uint32, the lowest word first
+    order: Any = None  # (m,) int32, the epoch's order; None in a full batch
 
 
 class State(NamedTuple):
-    """Where training is.
+    """The state of training."""
 
-    Attributes:
-        arrays: W1, b1, W2, b2, ...
-        moments: for each moment of the optimizer a list of as many arrays.
-    """
-
-    arrays: list[Any]
-    moments: list[list[Any]]
+    arrays: list[Any]  # W1, b1, W2, b2, ...
+    moments: list[list[Any]]  # for each of the optimizer's moments, arrays of the same shapes
 
 
 class Batch(NamedTuple):
-    """What an iteration computes with: X (m, n); labels (m,), -1 for an image that does not count; how many do; and
-    for each hidden layer a mask (units, m) or None."""
+    """The inputs of an iteration."""
 
-    X: Any
-    labels: Any
-    count: Any
-    masks: list[Any]
+    X: Any  # (m, n)
+    labels: Any  # (m,), -1 for padding
+    count: Any  # number of images without padding
+    masks: list[Any]  # (units, m) for each hidden layer, or None
 
 
 def activate(Z: Any, activation: Activation) -> Any:
-    """f(Z), elementwise."""
+    """Compute f(Z), elementwise."""
     if activation == "leaky-relu":
         return jnp.where(Z > 0, Z, LEAK * Z)
     return {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}[activation](Z)
 
 
 def logits(arrays: list[Any], X: Any, activation: Activation, masks: list[Any]) -> Any:
-    """Z_L (c, m) of images in rows, (m, n)."""
+    """Compute Z_L (c, m) of images X (m, n)."""
     A = X.T
     for W, b, mask in zip(arrays[:-2:2], arrays[1:-2:2], masks, strict=True):
         A = activate(matmul(W, A) + b, activation)
@@ -97,7 +81,7 @@ def logits(arrays: list[Any], X: Any, activation: Activation, masks: list[Any]) 
 
 
 def objective(arrays: list[Any], batch: Batch, workload: Workload) -> tuple[Any, tuple[Any, Any]]:
-    """What is minimised: the mean cross-entropy, and the penalty of L2. Beside it the former alone, and the hits."""
+    """Compute the objective, mean cross-entropy plus L2 penalty; and, as auxiliary values, the former and the hits."""
     Z = logits(arrays, batch.X, workload.network.activation, batch.masks)
     one_hot = batch.labels == jnp.arange(Z.shape[0])[:, None]
     loss = -jnp.where(one_hot, jax.nn.log_softmax(Z, axis=0), 0).sum() / batch.count
@@ -108,7 +92,7 @@ def objective(arrays: list[Any], batch: Batch, workload: Workload) -> tuple[Any,
 
 
 def next_batch(task: Task, data: Data, whole: Any, iteration: Any) -> Batch:
-    """The batch of an iteration; ``whole`` is its X where that is the same in every one."""
+    """Compute the batch of an iteration; ``whole`` is X if every iteration's is the same, else None."""
     workload, recipe = task.workload, task.workload.recipe
     epoch, batch = jnp.divmod(iteration, workload.iterations_per_epoch)
     if recipe.batch_size is None:
@@ -135,14 +119,14 @@ def next_batch(task: Task, data: Data, whole: Any, iteration: Any) -> Batch:
 
 
 def whole_set(task: Task, data: Data) -> Any:
-    """X of all images, if every iteration's is that, or None."""
+    """Compute X of all images if every iteration uses it; else return None."""
     recipe = task.workload.recipe
     fixed = recipe.batch_size is None and not recipe.augmentation
     return device.widened(data.images, data.levels) if fixed else None
 
 
 def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, moments: list[Any]) -> tuple[Any, ...]:
-    """One array after its update, and its moments; the formulas of :func:`mnistbench.reference.mlp.update`."""
+    """Update one array and its moments by the formulas of :func:`mnistbench.reference.mlp.update`."""
     rate, step, correction = scalars
     if optimizer.name == "gd":
         return (p - rate * g,)
@@ -160,11 +144,11 @@ def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, m
 
 
 def train(task: Task, count: Any, first: Any, scalars: Any, state: State, data: Data) -> tuple[State, Any, Any]:
-    """The state after ``count`` iterations of one epoch, from the number ``first``; the last one's loss and hits.
+    """Run ``count`` iterations of one epoch from number ``first``; return the state, and the last one's loss and hits.
 
     Args:
-        scalars: (_ITERATIONS, 3), for each iteration the learning rate, the same corrected for Adam's first moment,
-            and the correction of the second.
+        scalars: (_ITERATIONS, 3): learning rate, learning rate corrected for Adam's first moment, and the correction of
+            the second.
     """
     whole, recipe = whole_set(task, data), task.workload.recipe
 
@@ -184,7 +168,7 @@ def train(task: Task, count: Any, first: Any, scalars: Any, state: State, data: 
 
 
 def gradients(task: Task, iteration: Any, state: State, data: Data) -> Any:
-    """The gradients of an iteration's objective."""
+    """Compute the gradients of an iteration's objective."""
     batch = next_batch(task, data, whole_set(task, data), iteration)
     return jax.grad(objective, has_aux=True)(state.arrays, batch, task.workload)[0]
 
@@ -202,7 +186,7 @@ def _programs(task: Task, alone: bool) -> Programs:
 
 
 def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
-    """What the programs depend on: the images' shape only where they are augmented."""
+    """Keep only what the programs depend on, so that workloads share them: the image shape only for augmentation."""
     if not workload.recipe.augmentation:
         image_shape = 1, workload.network.inputs
     recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule())
@@ -210,7 +194,7 @@ def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
 
 
 class JaxMlpTrainer(DeviceTrainer):
-    """Holds the images as bytes, the labels, and where training is."""
+    """Hold the images as bytes, the labels, and the state of training."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload, threads)
@@ -243,7 +227,7 @@ class JaxMlpTrainer(DeviceTrainer):
         return Metrics(float(loss), int(hits) / images)
 
     def _enter_epoch(self) -> int:
-        """Place the order of the next iteration's epoch; return how many iterations can go on from it."""
+        """Copy the order of the next iteration's epoch to the device; return the number of iterations left in it."""
         workload, per_epoch = self.workload, self.workload.iterations_per_epoch
         if workload.recipe.batch_size is None:
             return _ITERATIONS
@@ -254,7 +238,7 @@ class JaxMlpTrainer(DeviceTrainer):
         return per_epoch - batch
 
     def _scalars(self, first: int, count: int) -> NDArray[Any]:
-        """What :func:`train` is given of so many iterations."""
+        """Return the argument ``scalars`` of :func:`train`."""
         found = np.zeros((_ITERATIONS, 3))
         for row, iteration in enumerate(range(first, first + count)):
             rate = self.workload.rate(iteration)
@@ -278,21 +262,18 @@ class JaxMlpTrainer(DeviceTrainer):
             return device.on_host(self._programs.gradients(self._iteration, self._state, self._data))
 
     def describe(self) -> Description:
-        kernel = f"one compiled loop, {self.workload.batch_size:,} images at a time"
-        return self._described(kernel, self._bytes_read())
-
-    def _bytes_read(self) -> int:
-        """The bytes of a batch, and X written, and read by W1 X and by dZ1 Xᵀ; what fills it up counts too."""
         workload = self.workload
-        pixels = workload.batch_size * workload.network.inputs
-        return pixels * (1 + 2 * workload.itemsize)
+        kernel = f"one compiled loop, {workload.batch_size:,} images at a time"
+        # The bytes, and X by W1 X and by dZ1 Xᵀ; padding counts too.
+        bytes_read = workload.batch_size * workload.network.inputs * (1 + 2 * workload.itemsize)
+        return self._described(kernel, bytes_read)
 
     def close(self) -> None:
         del self._data, self._state
 
 
 def compile_mlp(workload: Workload, threads: int) -> None:
-    """Compile the loop for this workload, on blank images."""
+    """Compile the loop for a workload, on blank images."""
     dataset = Dataset.blank(workload.network, workload.images)
     with JaxMlpTrainer(workload, dataset, Parameters.initial(workload.network, 0), threads) as trainer:
         trainer.advance(1)

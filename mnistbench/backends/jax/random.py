@@ -1,8 +1,6 @@
-"""What :mod:`mnistbench.reference.counter` and :mod:`mnistbench.reference.augmentation` compute, in JAX: the same
-bits, on the device.
+"""Random words and augmentation in JAX, bit for bit those of the reference's ``counter`` and ``augmentation``.
 
-Functions of arrays that a compiled program calls. Words are uint32, places and positions int32; nothing here depends
-on whether JAX has 64-bit types.
+Words are uint32, indices and positions int32; nothing depends on whether JAX has 64-bit types.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from mnistbench.task.recipe import Augmentation
 
 
 def threefry(key: Any, first: Any, second: Any) -> tuple[Any, Any]:
-    """Two words for each pair of counters, uint32 arrays that broadcast; the key (2,) uint32."""
+    """Compute two words for each pair of counters (uint32 arrays that broadcast) under the key (2,) uint32."""
     schedule = key[0], key[1], key[0] ^ key[1] ^ np.uint32(counter.PARITY)
     x, y = first + schedule[0], second + schedule[1]
     for group in range(5):
@@ -32,24 +30,24 @@ def threefry(key: Any, first: Any, second: Any) -> tuple[Any, Any]:
 
 
 def key_of(seed: Any, purpose: int, epoch: Any) -> Any:
-    """The key (2,) of one use in one epoch, of the seed's two words (2,)."""
+    """Derive the key (2,) of a purpose in an epoch from the seed's two words (2,)."""
     return jnp.stack(threefry(seed, np.uint32(purpose), epoch.astype("uint32")))
 
 
 def kept(seed: Any, epoch: Any, layer: int, places: Any, units: int, rate: float) -> Any:
-    """Which units of a hidden layer, from 0, dropout keeps: (units, images)."""
+    """Compute which units of a hidden layer, from 0, dropout keeps: (units, images)."""
     if not (drop := counter.drop_below(rate)):
         return jnp.ones((units, len(places)), bool)
     pairs = jnp.arange((units + 1) // 2, dtype="uint32")[:, None]
     words = threefry(key_of(seed, counter.DROPOUT + layer, epoch), places.astype("uint32"), pairs)
-    # Above the next lower word, since 2³² would be none.
+    # Compare with drop - 1, since 2³² is not a word.
     return jnp.stack(words, axis=1).reshape(-1, len(places))[:units] > np.uint32(drop - 1)
 
 
 def augmented(
     images: Any, places: Any, image_shape: tuple[int, int], change: Augmentation, seed: Any, epoch: Any
 ) -> Any:
-    """The images (k, pixels) uint8 as they are in an epoch; ``places`` (k,) are theirs in the training set."""
+    """Augment images (k, pixels) uint8 for an epoch; ``places`` (k,) are their indices in the training set."""
     height, width = image_shape
     table = augmentation.tables(change, image_shape)
     rows, columns = _turned(table, places, image_shape, key_of(seed, counter.PLACE, epoch))
@@ -62,7 +60,7 @@ def augmented(
 
 
 def _turned(table: Tables, places: Any, image_shape: tuple[int, int], key: Any) -> tuple[Any, Any]:
-    """From where each pixel comes, (k, height, width) rows and columns: the whole image turned and shifted."""
+    """Compute the source rows and columns (k, height, width) of all pixels of rotated and shifted images."""
     height, width = image_shape
     shifts, angle = threefry(key, places.astype("uint32"), np.uint32(0))
     choices = np.uint32(2 * table.shift + 1)
@@ -80,9 +78,9 @@ def _turned(table: Tables, places: Any, image_shape: tuple[int, int], key: Any) 
 
 
 def _displacements(table: Tables, words: Any) -> Any:
-    """The elastic displacements in one direction, from the pixels' words, both (k, height, width)."""
+    """Compute the elastic displacements in one direction from the pixels' words, both (k, height, width)."""
     field = 2 * (words >> np.uint32(24)).astype("int32") - 255
-    # Whole numbers below 2²⁴, and their products exact in float32.
+    # All values are integers below 2²⁴, so float32 is exact.
     smoothed = matmul(
         matmul(table.smooth_rows.astype("float32"), field.astype("float32")), table.smooth_columns.astype("float32")
     ).astype("int32")
@@ -90,9 +88,9 @@ def _displacements(table: Tables, words: Any) -> Any:
 
 
 def _interpolated(images: Any, rows: Any, columns: Any) -> Any:
-    """The images' values (k, height, width) at positions in 1/256 pixel.
+    """Interpolate images (k, height, width) at positions in 1/256 pixel; the outside is 0.
 
-    A position's four neighbours are looked up at once, as the bytes of one word; those outside of the image are 0.
+    A position's four neighbours are looked up at once, as the bytes of one word.
     """
     k, height, width = images.shape
     wide = jnp.pad(images.astype("uint32"), ((0, 0), (1, 1), (1, 1)))

@@ -1,4 +1,4 @@
-"""PyTorch: the equations operation by operation, or compiled by ``torch.compile``; on a GPU as a CUDA graph."""
+"""PyTorch: eager operations, or functions compiled by ``torch.compile``; on a GPU the classic is a CUDA graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnistbench.task.workload import Workload
 
 
 class TorchBackend(Backend):
-    """PyTorch on a GPU where it sees one, else on the CPU."""
+    """PyTorch on a GPU if it sees one, else on the CPU."""
 
     name = device.NAME
 
@@ -25,7 +25,7 @@ class TorchBackend(Backend):
         return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Find out which way is the fastest, which compiles it."""
+        """Find the fastest way to compute, which compiles it."""
         number = device.threads_in_effect(threads)
         if workload.is_classic:
             fastest(workload.images, workload.network, workload.dtype, number)

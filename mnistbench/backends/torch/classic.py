@@ -1,15 +1,11 @@
-"""The classic in PyTorch: the equations operation by operation, or compiled by ``torch.compile``, and replayed as a
-CUDA graph on a GPU.
+"""The classic in PyTorch: eager in-place operations or a function compiled by ``torch.compile``; a CUDA graph on a GPU.
 
-The gradients are the reference's formulas, in operations that write in place. An update is a product and a
-subtraction: in one operation (``addmm_``) float32 was a hundred times less accurate. Of the two orders of the images
-in memory, each compiled and not, a trial finds the fastest; README.md beside this file has timings.
+The gradients are the reference's formulas. A trial finds the fastest of two orders of the images in memory, compiled or
+not; README.md beside this file has timings.
 """
 
 from __future__ import annotations
 
-import types
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,7 +21,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
 
-# Bytes of images up to which nothing is compiled: an iteration takes about a millisecond then, and compiling seconds.
+# Bytes of images up to which nothing is compiled: an iteration takes about a millisecond, compiling takes seconds.
 _SMALL = 16 * 2**20
 
 
@@ -33,8 +29,8 @@ class Way(NamedTuple):
     """How an iteration is computed.
 
     Attributes:
-        rows: whether the pixels of an image are neighbours in memory, X (n, m) being a view; else images are.
-        compiled: whether by one compiled function; else operation by operation.
+        rows: whether an image's pixels are contiguous in memory, with X (n, m) a view; else X is C-contiguous.
+        compiled: whether one compiled function computes it; else eager operations.
     """
 
     rows: bool
@@ -46,7 +42,7 @@ class Way(NamedTuple):
 
 
 def _backward(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any) -> tuple[Any, ...]:
-    """dW1, db1, dW2, db2, and Z2 (c, m), for X (n, m) and one-hot Y (c, m)."""
+    """Compute dW1, db1, dW2, db2 and Z2 (c, m) for X (n, m) and one-hot Y (c, m)."""
     m = X.shape[1]
     A1 = torch.relu(W1 @ X + b1)
     Z2 = W2 @ A1 + b2
@@ -57,7 +53,7 @@ def _backward(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any) -> tuple[Any, 
 
 
 def _iterate(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, rate: float) -> Any:
-    """Move the parameters where they are; return Z2 of before. What is compiled."""
+    """Update the parameters in place; return Z2 from before. This function is compiled."""
     dW1, db1, dW2, db2, Z2 = _backward(W1, b1, W2, b2, X, Y)
     W1.sub_(dW1, alpha=rate)
     b1.sub_(db1, alpha=rate)
@@ -67,7 +63,7 @@ def _iterate(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, rate: float) ->
 
 
 class _InPlace:
-    """The same, operation by operation, with memory for the results that are as long as the images."""
+    """The same by eager operations, with memory allocated for the (., m) results."""
 
     def __init__(self, network: Network, Y: Any) -> None:
         self._Z2, self._dZ2 = torch.empty_like(Y), torch.empty_like(Y)
@@ -88,19 +84,12 @@ class _InPlace:
 
 @cache
 def _compiled(images: int, network: Network, dtype: DType, threads: int, rows: bool) -> Callable[..., Any]:
-    """:func:`_iterate` for these sizes.
-
-    PyTorch keeps what it compiled with the code object, and for a ninth size would give up compiling: hence a copy.
-    """
-    copy = types.FunctionType(_iterate.__code__.replace(), globals())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's compiler uses what PyTorch has deprecated
-        compiled: Callable[..., Any] = torch.compile(copy, dynamic=False)
-    return compiled
+    """Compile :func:`_iterate` for these sizes."""
+    return device.compiled(_iterate)
 
 
 class TorchTrainer(DeviceTrainer):
-    """Holds X (n, m), in one of two orders, and Y one-hot (c, m) in the workload's dtype, and the parameter arrays."""
+    """Hold X (n, m) in one of two memory orders, Y one-hot (c, m), and the parameter arrays."""
 
     def __init__(
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, way: Way, remark: str = ""
@@ -125,7 +114,7 @@ class TorchTrainer(DeviceTrainer):
         self.reset(parameters)
 
     def _widened(self, images: NDArray[np.uint8], rows: bool) -> Any:
-        """X (n, m) of images (m, n): moved as bytes."""
+        """Return X (n, m) of images (m, n), which are copied as bytes."""
         X = self._placed(images, "uint8")
         X = device.widened(X if rows else X.T.contiguous(), self._dtype)
         return X.T if rows else X
@@ -134,7 +123,7 @@ class TorchTrainer(DeviceTrainer):
         return self._step(*self._arrays, self._X, self._Y, self.workload.learning_rate)
 
     def _captured(self) -> Any:
-        """An iteration as a CUDA graph. Capturing needs libraries, memory and kernels that a few before it set up."""
+        """Capture an iteration as a CUDA graph, after a warm-up that loads libraries and kernels."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -183,7 +172,7 @@ class TorchTrainer(DeviceTrainer):
 
 @cache
 def fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str]:
-    """Find the fastest way, once in a process, on white images; and a remark on those that do not work here."""
+    """Return the fastest way, by a trial on white images once per process, and a remark on ways that failed."""
     workload = Workload(network, images, dtype=dtype)
     dataset, parameters = Dataset.blank(network, images), Parameters.initial(network, 0)
     small = workload.image_bytes * workload.itemsize <= _SMALL

@@ -1,8 +1,9 @@
-"""What PyTorch computes on, and with how many threads: for every trainer of the backend ``torch``."""
+"""PyTorch's device, threads and compiler, for both trainers of the backend ``torch``."""
 
 from __future__ import annotations
 
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,41 +23,50 @@ from mnistbench.threads import resolve
 
 NAME = "torch"
 
-# The number of threads and the precision of products are the process's: trainers that set them take turns.
+# The number of threads and the precision of products are per process, so trainers that set them take turns.
 _SETTINGS = threading.Lock()
 
 
 @cache
 def device() -> Any:
-    """The GPU where PyTorch sees one, else the CPU."""
+    """Return the GPU if PyTorch sees one, else the CPU."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as of a driver too old for a GPU, which is then not used
+        warnings.simplefilter("ignore")  # such as about a driver that is too old
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_name() -> str:
-    """Its name, in words."""
+    """Return the device's name."""
     return "CPU" if device().type == "cpu" else str(torch.cuda.get_device_name(device()))
 
 
 def threads_in_effect(wanted: int | None) -> int:
-    """How many threads of the host to use; None for PyTorch's own choice."""
+    """Return the number of host threads to use; by default PyTorch's own choice."""
     if device().type == "cuda":
         return 1
-    with _SETTINGS:  # else it may be what a trainer has set for a while
+    with _SETTINGS:  # not while a trainer has changed the number
         return int(torch.get_num_threads()) if wanted is None else resolve(wanted)
 
 
 def widened(images: Any, dtype: Any) -> Any:
-    """Bytes to [0, 1], in their order. By a tensor, since dividing by a number multiplies on a GPU."""
+    """Convert bytes to [0, 1], in the same memory order; by a tensor, as a GPU would multiply by 1/255."""
     X = images.to(dtype)
     return X.div_(X.new_full((1,), 255))
 
 
 def on_host(arrays: Iterable[Any]) -> Parameters:
-    """Copies of W1, b1, W2, b2, ... on the host; a bias may have one dimension or two."""
+    """Copy W1, b1, W2, b2, ... to the host; a bias may have one dimension or two."""
     copies = [array.cpu().numpy().copy() for array in arrays]
     return Parameters.from_arrays(array.reshape(len(array), -1) for array in copies)
+
+
+def compiled(function: Any) -> Callable[..., Any]:
+    """Compile a copy of ``function``: PyTorch caches by code object, and gives up at the ninth size of one."""
+    copy = types.FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's compiler uses deprecated parts of PyTorch
+        found: Callable[..., Any] = torch.compile(copy, dynamic=False)
+    return found
 
 
 Way = TypeVar("Way")
@@ -65,12 +75,12 @@ Way = TypeVar("Way")
 def fastest(
     plain: Iterable[Way], compiled: Callable[[Way], list[Way]], start: Callable[[Way], Trainer]
 ) -> tuple[Way, str]:
-    """Return the fastest way to compute, and a remark on those that do not work here.
+    """Return the fastest way to compute, and a remark on ways that failed.
 
     Args:
         plain: ways that must work.
-        compiled: given the fastest of those, ways that need a compiler, for want of which they may fail.
-        start: starts a trainer that computes in a way.
+        compiled: function from the fastest of those to ways that need a compiler and may fail.
+        start: function that starts a trainer on a way.
     """
     found = {way: trials.seconds(partial(start, way)) for way in plain}
     remark = ""
@@ -79,13 +89,13 @@ def fastest(
             found[way] = trials.seconds(partial(start, way))
         except BackendUnavailable:
             raise
-        except Exception as error:  # whatever a compiler's failure looks like
+        except Exception as error:  # a compiler may fail with any exception
             remark = f" (torch.compile failed: {type(error).__name__})"
     return min(found, key=found.__getitem__), remark
 
 
 class DeviceTrainer(Trainer):
-    """A trainer of a workload on PyTorch's device; what its data and steps are, a subclass says."""
+    """The common part of PyTorch's trainers; subclasses have data and steps."""
 
     def __init__(self, workload: Workload, threads: int) -> None:
         super().__init__(workload)
@@ -94,7 +104,7 @@ class DeviceTrainer(Trainer):
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """On the threads asked for, float32 in float32 and not in TF32 or bfloat16, and without autograd."""
+        """Set the number of threads, disable TF32 and bfloat16 products, and disable autograd."""
         with _SETTINGS:
             threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
             torch.set_num_threads(self._threads)
@@ -113,7 +123,7 @@ class DeviceTrainer(Trainer):
                 torch.set_float32_matmul_precision(precision)
 
     def _placed(self, array: NDArray[Any], dtype: str) -> Any:
-        """A copy on the device."""
+        """Copy an array to the device."""
         return torch.from_numpy(np.array(array, dtype)).to(self._device)
 
     def _described(self, kernel: str, bytes_read: int) -> Description:

@@ -1,9 +1,7 @@
-"""Networks of any depth with every option of training, in PyTorch: the equations operation by operation, the optimizers
-of ``torch.optim``, and random bits compiled by ``torch.compile`` where that is faster.
+"""Any multilayer perceptron with every option in PyTorch: eager operations and the optimizers of ``torch.optim``.
 
-Images and all that is computed of them lie in rows. The gradients are the reference's formulas. On a CPU, float32
-products are oneDNN's where a trial finds them faster than those PyTorch chooses, MKL's. README.md beside this file
-has timings.
+Images are rows. The gradients are the reference's formulas. A trial decides whether random bits are compiled by
+``torch.compile``, and whether float32 products on a CPU are oneDNN's. README.md beside this file has timings.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import DType, Workload
 
-# Random words of a batch up to which nothing is compiled: they take less than a millisecond, and compiling seconds.
+# Random words per batch up to which nothing is compiled: they take less than a millisecond, compiling takes seconds.
 _SMALL = 16_384
 
 
@@ -36,8 +34,8 @@ class Way(NamedTuple):
     """How an iteration is computed.
 
     Attributes:
-        onednn: whether products are oneDNN's; else those that PyTorch chooses.
-        compiled: whether masks and augmented images are by one compiled function; else operation by operation.
+        onednn: whether oneDNN computes the products; else the library that PyTorch chooses.
+        compiled: whether a compiled function draws masks and augments images; else eager operations.
     """
 
     onednn: bool = False
@@ -49,17 +47,17 @@ class Way(NamedTuple):
 
 
 def _onednn(X: Any, W: Any, b: Any = None) -> Any:
-    """X Wᵀ + b, float32 on a CPU."""
+    """Compute X Wᵀ + b in float32 on a CPU."""
     return torch.ops.mkldnn._linear_pointwise(X, W, b, "none", [], "")
 
 
 class _Formulas:
-    """Forward and backward for a network, with X Wᵀ + b by ``linear``."""
+    """Forward and backward pass, with X Wᵀ + b by ``linear``."""
 
     def __init__(self, activation: Activation, linear: Callable[..., Any]) -> None:
         self._linear = linear
         ops = torch.ops.aten
-        # In place; and the derivative's product with an error, from the activation's result.
+        # The activation in place; and its derivative times an error, from the activation's result.
         self._activate, self._passed_back = {
             "relu": (torch.relu_, lambda error, A: ops.threshold_backward(error, A, 0)),
             "leaky-relu": (
@@ -71,7 +69,7 @@ class _Formulas:
         }[activation]
 
     def forward(self, weights: list[Any], biases: list[Any], X: Any, masks: list[Any]) -> tuple[list[Any], list[Any]]:
-        """f(Z_1), ..., f(Z_L-1), Z_L, and A_0, ..., A_L-1, which are the former with masks."""
+        """Compute f(Z_1), ..., f(Z_L-1), Z_L without masks, and A_0, ..., A_L-1 with masks."""
         found, As = [], [X]
         for W, b, mask in zip(weights[:-1], biases[:-1], masks, strict=True):
             found.append(self._activate(self._linear(As[-1], W, b)))
@@ -82,7 +80,7 @@ class _Formulas:
     def backward(
         self, weights: list[Any], found: list[Any], As: list[Any], Y: Any, masks: list[Any]
     ) -> tuple[list[Any], list[Any]]:
-        """The gradients of weights and of biases, for one-hot Y (m, c), from what :meth:`forward` returned."""
+        """Compute the gradients of weights and biases for one-hot Y (m, c) from the results of :meth:`forward`."""
         dZ = torch.softmax(found[-1], 1).sub_(Y).div_(len(Y))
         dW, db = [self._linear(dZ.T, As[-1].T)], [dZ.sum(0)]
         for layer in reversed(range(len(masks))):
@@ -96,7 +94,7 @@ class _Formulas:
 
 
 def _optimizer(optimizer: Optimizer, weights: list[Any], biases: list[Any]) -> Any:
-    """PyTorch's optimizer of that name; the learning rate is set before each step."""
+    """Create PyTorch's optimizer; the learning rate is set before each step."""
     everything = [*weights, *biases]
     if optimizer.name == "rmsprop":
         return torch.optim.RMSprop(everything, alpha=optimizer.rho, eps=optimizer.epsilon)
@@ -112,7 +110,7 @@ def _optimizer(optimizer: Optimizer, weights: list[Any], biases: list[Any]) -> A
 
 
 class TorchMlpTrainer(DeviceTrainer):
-    """Holds the images as bytes, labels as one-hot rows, weights (o, i), biases (o,), and the optimizer."""
+    """Hold the images as bytes, the labels, weights (o, i), biases (o,), and the optimizer."""
 
     def __init__(
         self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, way: Way, remark: str = ""
@@ -135,7 +133,7 @@ class TorchMlpTrainer(DeviceTrainer):
         self.reset(parameters)
 
     def _enter(self, epoch: int) -> None:
-        """Place the epoch's order, whose start follows its end up to whole batches, and its key schedules."""
+        """Copy the epoch's order, padded by its start to whole batches, and its key schedules to the device."""
         seed, images, size = self.workload.seed, self.workload.images, self.workload.batch_size
         hidden = len(self.workload.network.hidden)
         purposes = [counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
@@ -147,7 +145,7 @@ class TorchMlpTrainer(DeviceTrainer):
         self._epoch = epoch
 
     def _batch(self, iteration: int) -> tuple[Any, Any, list[Any]]:
-        """X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""
+        """Return X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""
         workload, size = self.workload, self.workload.batch_size
         epoch, batch = divmod(iteration, workload.iterations_per_epoch)
         if epoch != self._epoch:
@@ -168,7 +166,7 @@ class TorchMlpTrainer(DeviceTrainer):
         return X[:m], self._labels[places[:m]], [mask if mask is None else mask[:m] for mask in masks]
 
     def _backward(self, iteration: int) -> tuple[list[Any], list[Any], Any, Any]:
-        """The gradients of weights and of biases in an iteration; its logits and labels."""
+        """Compute an iteration's gradients of weights and biases, its logits and its labels."""
         X, labels, masks = self._batch(iteration)
         found, As = self._formulas.forward(self._weights, self._biases, X, masks)
         dW, db = self._formulas.backward(self._weights, found, As, self._classes[labels], masks)
@@ -210,7 +208,7 @@ class TorchMlpTrainer(DeviceTrainer):
     def describe(self) -> Description:
         workload = self.workload
         fixed = workload.recipe.batch_size is None and not workload.recipe.augmentation
-        # W X and dZ Xᵀ read X; what is not the same in every iteration is read as bytes before.
+        # W X and dZ Xᵀ read X; unless X is fixed, its bytes are read first.
         each = 2 * workload.itemsize + (0 if fixed else 1)
         kernel = f"{self._way}, {workload.batch_size:,} images at a time{self._remark}"
         return self._described(kernel, each * workload.image_bytes)
@@ -222,11 +220,7 @@ class TorchMlpTrainer(DeviceTrainer):
 
 
 def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] | None = None) -> tuple[Way, str]:
-    """Find the fastest way for the workload's batches, and a remark on what does not work here.
-
-    Args:
-        image_shape: (height, width), where it is known.
-    """
+    """Return the fastest way for the workload's batches, and a remark on ways that failed."""
     if image_shape is None or not workload.recipe.augmentation:
         image_shape = likely_shape(workload.network.inputs)
     recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule(), batch_size=workload.batch_size)
@@ -236,7 +230,7 @@ def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] |
 
 @cache
 def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> tuple[Way, str]:
-    """The same for a workload of one batch, once in a process, on white images."""
+    """Find the fastest way for a workload of one batch, by a trial on white images once per process."""
     dataset = Dataset.blank(workload.network, workload.images, image_shape)
     parameters = Parameters.initial(workload.network, 0)
     many = random.Draw.of(workload, image_shape).words > _SMALL
@@ -248,6 +242,6 @@ def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int])
 
 
 def has_onednn(dtype: DType) -> bool:
-    """Whether oneDNN's products can be called for: PyTorch is built with them on x86 and some ARM CPUs."""
+    """Whether oneDNN's products are available: PyTorch is built with them on x86 and some ARM CPUs."""
     on_cpu = device.device().type == "cpu" and torch.backends.mkldnn.is_available()
     return on_cpu and dtype == "float32" and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,14 +1,11 @@
-"""What :mod:`mnistbench.reference.counter` and :mod:`mnistbench.reference.augmentation` compute, in PyTorch: the same
-bits, on the device.
+"""Random words and augmentation in PyTorch, bit for bit those of the reference's ``counter`` and ``augmentation``.
 
-PyTorch has hardly an operation for uint32, so words are int32 of the same bits: sums are modulo 2³² all the same, and
-of a shift to the right the bits that the sign filled are masked out. Images lie in rows.
+PyTorch has few uint32 operations, so words are int32 of the same bits: sums are modulo 2³², and right shifts mask the
+sign's copies. Images are rows.
 """
 
 from __future__ import annotations
 
-import types
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,25 +13,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from mnistbench.backends.torch import device as torch_device
 from mnistbench.backends.torch.device import device
 from mnistbench.reference import augmentation, counter
 from mnistbench.reference.augmentation import Tables
 from mnistbench.task.recipe import Augmentation
 from mnistbench.task.workload import DType, Workload
 
+# Added to words, it makes int32 comparisons those of uint32.
 _SIGN = -(2**31)
-"""Added to a word, it makes the order of int32 that of uint32."""
 
 
 def schedule(seed: int, purpose: int, epoch: int) -> list[int]:
-    """The three words of the key schedule of one use in one epoch, as int32."""
+    """Compute the three words, as int32, of the key schedule of a purpose in an epoch."""
     first, second = counter.key(seed, purpose, epoch)
     words = np.array([first, second, first ^ second ^ counter.PARITY], np.uint32).view(np.int32)
     return [int(word) for word in words]
 
 
 def threefry(schedule: Any, first: Any, second: Any) -> tuple[Any, Any]:
-    """Two words for each pair of counters, int32 tensors that broadcast; the key schedule (3,) int32."""
+    """Compute two words for each pair of counters (int32 tensors that broadcast) from the key schedule (3,) int32."""
     x, y = first + schedule[0], second + schedule[1]
     for group in range(5):
         for bits in counter.ROTATIONS[group % 2]:
@@ -46,31 +44,31 @@ def threefry(schedule: Any, first: Any, second: Any) -> tuple[Any, Any]:
 
 
 def _right(words: Any, bits: int) -> Any:
-    """Shifted to the right by so many bits, at least 1, and filled with zeros."""
+    """Shift right by ``bits`` bits, at least 1, filling with zeros."""
     return words >> bits & (1 << 32 - bits) - 1
 
 
 def kept(schedule: Any, places: Any, units: int, rate: float) -> Any:
-    """Which units of a hidden layer dropout keeps: (images, units); ``places`` (images,) int32."""
+    """Compute which units of a hidden layer dropout keeps, (images, units); ``places`` (images,) int32."""
     pairs = torch.arange((units + 1) // 2, dtype=torch.int32, device=places.device)
     words = torch.stack(threefry(schedule, places[:, None], pairs), dim=2).flatten(1)[:, :units]
     drop = counter.drop_below(rate)
-    # Above the next lower word, since 2³² would be none.
+    # Compare with drop - 1, since 2³² is not a word.
     return words + _SIGN > drop - 1 + _SIGN if drop else torch.ones_like(words, dtype=torch.bool)
 
 
 def tables(change: Augmentation, image_shape: tuple[int, int]) -> Tables:
-    """:func:`mnistbench.reference.augmentation.tables` on the device, the smoothing in float32."""
+    """Copy :func:`mnistbench.reference.augmentation.tables` to the device, smoothing matrices in float32."""
     host = augmentation.tables(change, image_shape)
     cosines, sines, rows, columns = (torch.from_numpy(values.copy()).to(device()) for values in host[1:5])
     return Tables(host.shift, cosines, sines, rows.float(), columns.float(), host.bend)
 
 
 def augmented(images: Any, places: Any, image_shape: tuple[int, int], table: Tables, place: Any, elastic: Any) -> Any:
-    """The images (k, pixels) uint8 as they are in an epoch; ``places`` (k,) int32 are theirs in the training set.
+    """Augment images (k, pixels) uint8 for an epoch; ``places`` (k,) int32 are their indices in the training set.
 
     Args:
-        place, elastic: the key schedules of these purposes.
+        place, elastic: key schedules of these purposes.
     """
     height, width = image_shape
     rows, columns = _turned(table, places, image_shape, place)
@@ -83,7 +81,7 @@ def augmented(images: Any, places: Any, image_shape: tuple[int, int], table: Tab
 
 
 def _turned(table: Tables, places: Any, image_shape: tuple[int, int], schedule: Any) -> tuple[Any, Any]:
-    """From where each pixel comes, (k, height, width) rows and columns: the whole image turned and shifted."""
+    """Compute the source rows and columns (k, height, width) of all pixels of rotated and shifted images."""
     height, width = image_shape
     shifts, angle = threefry(schedule, places, torch.zeros_like(places[:1]))
     choices = 2 * table.shift + 1
@@ -92,7 +90,7 @@ def _turned(table: Tables, places: Any, image_shape: tuple[int, int], schedule: 
     )
     chosen = _right(angle, 32 - augmentation.ANGLE_BITS)
     cosine, sine = (values[chosen][:, None, None] for values in (table.cosines, table.sines))
-    # Twice the distance from the centre is a whole number.
+    # Twice the distance from the centre is an integer.
     y = 2 * torch.arange(height, dtype=torch.int32, device=places.device)[:, None] - (height - 1)
     x = 2 * torch.arange(width, dtype=torch.int32, device=places.device) - (width - 1)
     half, bits = 1 << (augmentation.TURN_BITS - 8), augmentation.TURN_BITS - 7
@@ -101,17 +99,17 @@ def _turned(table: Tables, places: Any, image_shape: tuple[int, int], schedule: 
 
 
 def _displacements(table: Tables, words: Any) -> Any:
-    """The elastic displacements in one direction, from the pixels' words, both (k, height, width)."""
+    """Compute the elastic displacements in one direction from the pixels' words, both (k, height, width)."""
     field = 2 * _right(words, 24) - 255
-    # Whole numbers below 2²⁴, and their products exact in float32.
+    # All values are integers below 2²⁴, so float32 is exact.
     smoothed = (table.smooth_rows @ field.float() @ table.smooth_columns).int()
     return (smoothed >> augmentation.FIELD_BITS) * table.bend >> augmentation.BEND_BITS
 
 
 def _interpolated(images: Any, rows: Any, columns: Any) -> Any:
-    """The images' values (k, height, width) at positions in 1/256 pixel.
+    """Interpolate images (k, height, width) at positions in 1/256 pixel; the outside is 0.
 
-    A position's four neighbours are looked up at once, as the bytes of one word; those outside of the image are 0.
+    A position's four neighbours are looked up at once, as the bytes of one word.
     """
     k, height, width = images.shape
     wide = torch.nn.functional.pad(images.int(), (1, 1, 1, 1))
@@ -127,12 +125,11 @@ def _interpolated(images: Any, rows: Any, columns: Any) -> Any:
 
 
 class Draw(NamedTuple):
-    """What the random bits of a batch depend on, other than its number.
+    """The static part of a batch's random bits: ``images`` per batch, and the workload's options.
 
     Attributes:
-        images: of a batch.
         image_shape: (height, width).
-        augmentation, hidden, rates, dtype: of the workload; rates of dropout.
+        rates: dropout rates of the hidden layers.
     """
 
     images: int
@@ -144,14 +141,14 @@ class Draw(NamedTuple):
 
     @classmethod
     def of(cls, workload: Workload, image_shape: tuple[int, int]) -> Draw:
-        """That of a workload."""
+        """Return a workload's."""
         hidden = workload.network.hidden
         rates = workload.recipe.dropout_rates(len(hidden))
         return cls(workload.batch_size, image_shape, workload.recipe.augmentation, hidden, rates, workload.dtype)
 
     @property
     def words(self) -> int:
-        """How many pairs of random words a batch takes."""
+        """Number of pairs of random words per batch."""
         height, width = self.image_shape
         pixels = height * width if self.augmentation else 0
         return self.images * (
@@ -159,8 +156,11 @@ class Draw(NamedTuple):
         )
 
     def function(self) -> Callable[..., Any]:
-        """A function of a batch's images (m, n) uint8, their places (m,) int32, and the key schedules of the purposes
-        PLACE, ELASTIC and each DROPOUT, (k, 3) int32: the images as augmented, and each layer's mask (m, units)."""
+        """Return a function that augments a batch's images and computes each layer's mask (m, units) or None.
+
+        Its arguments are images (m, n) uint8, their indices (m,) int32, and the key schedules (k, 3) int32 of the
+        purposes PLACE, ELASTIC and each layer's DROPOUT.
+        """
         dtype = getattr(torch, self.dtype)
         table = tables(self.augmentation, self.image_shape)
 
@@ -178,13 +178,5 @@ class Draw(NamedTuple):
 
 @cache
 def compiled(draw: Draw, threads: int) -> Callable[..., Any]:
-    """Its function, compiled.
-
-    PyTorch keeps what it compiled with the code object, and for a ninth size would give up compiling: hence a copy.
-    """
-    drawn = draw.function()
-    copy = types.FunctionType(drawn.__code__.replace(), globals(), closure=drawn.__closure__)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's compiler uses what PyTorch has deprecated
-        compiled: Callable[..., Any] = torch.compile(copy, dynamic=False)
-    return compiled
+    """Compile the function of ``draw``."""
+    return torch_device.compiled(draw.function())

@@ -9,7 +9,7 @@ import pytest
 
 from mnistbench.backends.cupy.classic import layout
 from tests.support.cuda.devices import CLASSIC, HOPPER, TURING, VERSIONS, macros
-from tests.support.cuda.nvrtc import compile_for_gpu, nvrtc, nvrtc_build
+from tests.support.cuda.nvrtc import compile_for_gpu
 
 GENERATIONS = {"sm_75": TURING, "sm_80": replace(HOPPER, compute_capability=80), "sm_90": HOPPER}
 
@@ -19,26 +19,24 @@ GENERATIONS = {"sm_75": TURING, "sm_80": replace(HOPPER, compute_capability=80),
 def test_the_source_builds_for_gpus(architecture: str, version: str) -> None:
     dtype, matrix_units = VERSIONS[version]
     if matrix_units and architecture == "sm_75":
-        pytest.skip("its matrix units have no such instruction, and are not used")
+        pytest.skip("its matrix units lack the instruction and are not used")
     plan = layout.plan(CLASSIC.with_dtype(dtype), 717, GENERATIONS[architecture], matrix_units)
     assert isinstance(plan, layout.Plan)
-    log = compile_for_gpu(architecture, layout.source(matrix_units), macros(plan))
+    log, _ = compile_for_gpu(architecture, layout.source(matrix_units), macros(plan))
     assert " warning" not in log
     registers = int(re.findall(r"Used (\d+) registers", log)[0])
     spilled = int(re.findall(r"(\d+) bytes spill stores", log)[0])
     assert registers * plan.threads <= GENERATIONS[architecture].registers
-    # Three values that live through an iteration are no loss; spilling in the products would be hundreds.
+    # A few spilled values that live through an iteration cost nothing; spills in the products would be hundreds.
     assert spilled <= (0 if matrix_units else 64)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_gpus_code_is_what_the_kernel_relies_on(version: str) -> None:
-    if (library := nvrtc()) is None:
-        pytest.skip("NVRTC (pip install 'mnistbench[dev]') is not here")
+def test_the_ptx_has_the_instructions_that_the_kernel_relies_on(version: str) -> None:
     dtype, matrix_units = VERSIONS[version]
     plan = layout.plan(CLASSIC.with_dtype(dtype), 717, HOPPER, matrix_units)
     assert isinstance(plan, layout.Plan)
-    _, ptx = nvrtc_build(library, "sm_80", layout.source(matrix_units), macros(plan))
+    _, ptx = compile_for_gpu("sm_80", layout.source(matrix_units), macros(plan))
     # Both grid barriers; and no load through the read-only cache, which would miss what other blocks have written.
     assert ptx.count("red.release.gpu.global.add.u32") == ptx.count("ld.acquire.gpu.global.u32") == 2
     assert "ld.global.nc" not in ptx

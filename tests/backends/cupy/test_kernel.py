@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +34,7 @@ _SMALL = layout.Device(
 
 @dataclass(frozen=True)
 class Shape:
-    """A task: images, pixels, hidden units, classes; and how many tiles are resident and in a chunk, if not all."""
+    """Sizes of a task; ``resident`` and ``chunk`` in tiles, None for all of a block's images."""
 
     images: int
     pixels: int
@@ -63,7 +61,7 @@ class Shape:
 
 
 class Kernel:
-    """The kernel with one task's arrays, which are of the host."""
+    """The kernel with one task's arrays on the host."""
 
     def __init__(self, shape: Shape, dtype: DType, matrix_units: bool) -> None:
         self.plan = shape.plan(dtype, matrix_units)
@@ -74,14 +72,19 @@ class Kernel:
         self.values = layout.pack_parameters(self.plan, self.initial, self._kept)
 
     def run(self, iterations: int, gradients: NDArray[Any] | None = None) -> tuple[float, float]:
-        """Train; the loss and accuracy of the last iteration."""
+        """Train; return the loss and accuracy of the last iteration."""
         plan = self.plan
-        partials = np.full(plan.blocks * plan.length, np.nan, plan.dtype)
-        metrics = np.full((plan.blocks, 2), np.nan)
-        arrays = (self._images, self._labels, self.values, gradients, partials, metrics)
-        numbers = (plan.images, plan.quads, iterations, RATE, plan.resident_groups, plan.chunk)
-        source = layout.source(plan.matrix_units)
-        host.launch(source, macros(plan), plan.blocks, plan.shared_bytes, [*arrays, *numbers])
+        kernel = host.Persistent(layout.source(plan.matrix_units), macros(plan))
+        kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
+        partials = np.full((plan.blocks, plan.length), np.nan, plan.dtype)
+        metrics, arrivals = np.full((plan.blocks, 2), np.nan), np.zeros(1, np.uint32)
+        target = np.uintp(0) if gradients is None else gradients
+        images, quads, count, resident, chunk = map(
+            np.int32, (plan.images, plan.quads, iterations, plan.resident_groups, plan.chunk)
+        )
+        arrays = (self._images, self._labels, self.values, target, partials, metrics, arrivals)
+        numbers = (images, quads, count, np.dtype(plan.dtype).type(RATE), resident, chunk)
+        kernel((plan.blocks,), (plan.threads,), [*arrays, *numbers], plan.shared_bytes)
         loss, hits = metrics.sum(axis=0) / plan.images
         return float(loss), float(hits)
 
@@ -107,7 +110,7 @@ SHAPES = {
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_trajectory_is_the_references(name: str, version: str) -> None:
+def test_the_trajectory_equals_the_references(name: str, version: str) -> None:
     shape, (dtype, matrix_units) = SHAPES[name], VERSIONS[version]
     if dtype == "float64" and shape.classes > 16:
         pytest.skip("falls back to array operations")
@@ -178,7 +181,7 @@ def test_the_first_of_equal_classes_is_predicted(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("where", [0, -4])
-def test_what_is_not_finite_shows_in_the_loss(version: str, bad: float, where: int) -> None:
+def test_a_parameter_that_is_not_finite_shows_in_the_loss(version: str, bad: float, where: int) -> None:
     kernel = Kernel(SHAPES["streamed"], *VERSIONS[version])
     kernel.values[where if where == 0 else kernel.plan.weight_values] = bad
     loss, _ = kernel.run(1)
@@ -186,75 +189,50 @@ def test_what_is_not_finite_shows_in_the_loss(version: str, bad: float, where: i
     assert not kernel.parameters().is_finite()
 
 
-@pytest.fixture(scope="session")
-def race_detector(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
-    """Makes a program that runs the kernel under ThreadSanitizer, of either version."""
-    folder = tmp_path_factory.mktemp("probe")
-    (folder / "probe.cpp").write_text("int main() {}")
-    command = ["g++", "-fsanitize=thread", str(folder / "probe.cpp"), "-o", str(folder / "probe")]
-    if subprocess.run(command, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
-        pytest.skip("no ThreadSanitizer here")
-
-    def build(matrix_units: bool) -> Path:
-        plan = RACING.plan("float32", matrix_units)
-        return host.build(layout.source(matrix_units), macros(plan), "-g", "-fsanitize=thread")
-
-    return build
-
-
 # Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
 RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
-# The version with matrix units has all of them, the other the same ones but number 8.
+# The version with matrix units has all barriers; the other lacks number 8.
 CASES = [(False, 0), *((True, barrier) for barrier in range(12))]
+
+
+def sanitized(plan: layout.Plan, sanitizer: str, *, left_out: int = 0, too_few: int = 0, **environment: str) -> str:
+    """Run the kernel under a sanitizer, without one of its barriers or with shared memory ``too_few`` bytes too small.
+
+    Return its messages; the program must fail if and only if something was taken away.
+    """
+    numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_groups, plan.chunk)
+    command = [host.build_sanitized(layout.source(plan.matrix_units), macros(plan), sanitizer), *numbers, left_out]
+    run = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, timeout=120, env=os.environ | environment
+    )
+    assert (run.returncode != 0) == bool(left_out or too_few), run.stderr[-2000:]
+    return run.stderr
 
 
 @pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize(("matrix_units", "left_out"), CASES)
-def test_only_a_missing_barrier_makes_a_race(
-    race_detector: Callable[[bool], Path], matrix_units: bool, left_out: int
-) -> None:
+def test_only_a_missing_barrier_makes_a_race(matrix_units: bool, left_out: int) -> None:
     plan = RACING.plan("float32", matrix_units)
     assert plan.passes == 2
-    numbers = (plan.blocks, plan.shared_bytes, plan.images, plan.quads, plan.resident_groups, plan.chunk, left_out)
-    command = [str(race_detector(matrix_units)), *map(str, numbers)]
-    environment = {"TSAN_OPTIONS": f"exitcode=66 halt_on_error={int(left_out > 0)}"}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert run.returncode == (66 if left_out else 0), run.stderr[-2000:]
-    assert ("data race" in run.stderr) == bool(left_out)
-
-
-@pytest.fixture(scope="session")
-def address_checker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[layout.Plan], Path]:
-    """Makes a program that runs a plan's kernel and stops at an access outside an array, or one that is not aligned."""
-    folder = tmp_path_factory.mktemp("probe")
-    (folder / "probe.cpp").write_text("int main() {}")
-    options = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    command = ["g++", *options, str(folder / "probe.cpp"), "-o", str(folder / "probe")]
-    if subprocess.run(command, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
-        pytest.skip("no AddressSanitizer here")
-    return lambda plan: host.build(layout.source(plan.matrix_units), macros(plan), *options)
+    messages = sanitized(plan, "thread", left_out=left_out, TSAN_OPTIONS=f"halt_on_error={int(left_out > 0)}")
+    assert ("data race" in messages) == bool(left_out)
 
 
 @pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("shape", [RACING, SHAPES["few"]])
-def test_every_access_is_inside_an_array_and_aligned(
-    address_checker: Callable[[layout.Plan], Path], version: str, shape: Shape
-) -> None:
+def test_every_access_is_inside_an_array_and_aligned(version: str, shape: Shape) -> None:
     plan = shape.plan(*VERSIONS[version])
     for too_few in (0, plan.shared_bytes // 4 // 16 * 16):
-        numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_groups, plan.chunk)
-        command = [str(address_checker(plan)), *map(str, numbers), "0"]
-        # As wide as they can be, so that nothing beyond an array's end is inside of another, such as a barrier.
-        wide = os.environ | {"ASAN_OPTIONS": "redzone=2048:max_redzone=2048"}
-        run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=wide)
-        assert (run.returncode == 0) == (too_few == 0), run.stderr[-2000:]
-        assert ("heap-buffer-overflow" in run.stderr) == (too_few > 0)
+        # The widest red zones, so that an address beyond an array's end is in no other array.
+        wide = "redzone=2048:max_redzone=2048"
+        messages = sanitized(plan, "address,undefined", too_few=too_few, ASAN_OPTIONS=wide)
+        assert ("heap-buffer-overflow" in messages) == (too_few > 0)
 
 
-# Its sizes
+# The plan
 
 
 def test_the_classic_stays_on_the_chip() -> None:
@@ -283,36 +261,29 @@ def test_matrix_units_need_float32_and_a_new_enough_gpu(version: str, device: la
     assert ("integer matrix units" in str(plan)) == matrix_units
 
 
+COMPUTED = "that a block's threads compute"
+
+
 @pytest.mark.parametrize(
     ("sizes", "computed_in", "device", "reason"),
     [
         ((784, 10, 33), "float32", HOPPER, "33 classes are more than the 32 that a thread's registers hold in float32"),
         ((784, 10, 17), "float64", HOPPER, "17 classes are more than the 16 that a thread's registers hold in float64"),
-        (
-            (784, 383, 10),
-            "float32",
-            HOPPER,
-            "383 hidden units are more than the 382 that a block's threads compute in float32",
-        ),
-        (
-            (784, 255, 10),
-            "float64",
-            HOPPER,
-            "255 hidden units are more than the 254 that a block's threads compute in float64",
-        ),
+        ((784, 383, 10), "float32", HOPPER, f"383 hidden units are more than the 382 {COMPUTED} in float32"),
+        ((784, 255, 10), "float64", HOPPER, f"255 hidden units are more than the 254 {COMPUTED} in float64"),
         ((30_000, 10, 10), "float32", HOPPER, "the weights of 30000 pixels do not fit into 227 KiB of shared memory"),
         ((784, 10, 10), "float32", replace(HOPPER, cooperative=False), "the device has no cooperative launch"),
         ((784, 10, 10), "float64", replace(TURING, compute_capability=61), "compute capability 6.1 is below 7.0"),
     ],
 )
-def test_what_does_not_suit_the_kernel_is_said(
+def test_a_workload_that_does_not_suit_the_kernel_is_refused_with_a_reason(
     sizes: tuple[int, ...], computed_in: DType, device: layout.Device, reason: str
 ) -> None:
     assert layout.plan(Workload(Network(sizes), 1_000, dtype=computed_in), sizes[0], device) == reason
 
 
 @pytest.mark.parametrize(("computed_in", "hidden"), [("float32", 382), ("float64", 254)])
-def test_a_block_has_threads_for_that_many_hidden_units(computed_in: DType, hidden: int) -> None:
+def test_a_block_has_a_thread_for_each_hidden_unit(computed_in: DType, hidden: int) -> None:
     plan = layout.plan(Workload(Network((784, hidden, 10)), 1_000, dtype=computed_in), 784, HOPPER)
     assert isinstance(plan, layout.Plan)
     assert plan.units * plan.passes == hidden

@@ -1,7 +1,4 @@
-"""Networks of any depth with every option on CuPy, with a stand-in that runs the kernels on the CPU.
-
-Also on a GPU, where there is one.
-"""
+"""Multilayer perceptrons with every option on CuPy: on a stand-in that runs the kernels on the CPU, and on a GPU."""
 
 from __future__ import annotations
 
@@ -40,19 +37,7 @@ def test_every_option_agrees(cupy_backend: Backend, dtype: DType, case: str) -> 
 
 
 @needs_compiler
-def test_a_reset_forgets_everything(cupy_backend: Backend, dtype: DType) -> None:
-    workload = EVERYTHING.with_dtype(dtype)
-    with started(cupy_backend, workload) as trainer:
-        runs = []
-        for _ in range(2):
-            trainer.reset(builders.initial(workload))
-            runs.append((trainer.advance(4), trainer.parameters()))
-    assert runs[0][0] == runs[1][0]
-    assert identical(runs[0][1], runs[1][1])
-
-
-@needs_compiler
-def test_what_only_looks_changes_nothing(cupy_backend: Backend, dtype: DType) -> None:
+def test_gradients_predictions_and_descriptions_change_nothing(cupy_backend: Backend, dtype: DType) -> None:
     workload = EVERYTHING.with_dtype(dtype)
     with started(cupy_backend, workload) as trainer, started(cupy_backend, workload) as other:
         for iterations in (1, 2):  # up to the end of an epoch
@@ -62,7 +47,11 @@ def test_what_only_looks_changes_nothing(cupy_backend: Backend, dtype: DType) ->
             trainer.predict(options.DATA.dev.images)
             trainer.describe()
             assert identical(trainer.parameters(), before)
-        assert trainer.advance(2) == other.advance(5)
+        metrics = trainer.advance(2)
+        assert metrics == other.advance(5)
+        assert identical(trainer.parameters(), other.parameters())
+        trainer.reset(builders.initial(workload))
+        assert trainer.advance(5) == metrics
         assert identical(trainer.parameters(), other.parameters())
 
 
@@ -72,17 +61,6 @@ def test_advance_copies_two_numbers_to_the_host(cupy_backend: Backend, cupy: Sta
         before = cupy.copies
         trainer.advance(7)
         assert cupy.copies == before + 1
-
-
-@needs_compiler
-def test_many_images_are_predicted_in_parts(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (50, options.DATA.pixels), dtype=np.uint8)
-    with started(cupy_backend, options.task(dropout=(0.5,))) as trainer:
-        whole = trainer.predict(images)
-        monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.trainer"), "_PREDICT_IMAGES", 20)
-        assert trainer.predict(images).tolist() == whole.tolist()
-        assert trainer.predict(images[:0]).shape == (0,)
-    assert len(set(whole.tolist())) > 1
 
 
 @needs_compiler
@@ -96,16 +74,16 @@ def test_it_describes_the_gpu_and_what_it_reads(
     cupy_backend.warm_up(workload)
     with started(cupy_backend, workload) as trainer:
         trainer.advance(2)
-        said = trainer.describe()
-    assert said.kernel == "cuBLAS products, kernels for what is random or elementwise"
-    assert said.bytes_read == workload.image_bytes * (2 * workload.itemsize + passes_of_bytes)
-    assert (said.device, said.skips, said.threads) == ("stand-in", None, 1)
-    assert said.gpu is not None
-    assert (said.gpu["device_seconds"], said.gpu["device_iterations"]) == (0.002, 2)
+        description = trainer.describe()
+    assert description.kernel == "cuBLAS products, kernels for what is random or elementwise"
+    assert description.bytes_read == workload.image_bytes * (2 * workload.itemsize + passes_of_bytes)
+    assert (description.device, description.skips, description.threads) == ("stand-in", None, 1)
+    assert description.gpu is not None
+    assert (description.gpu["device_seconds"], description.gpu["device_iterations"]) == (0.002, 2)
 
 
 @needs_compiler
-def test_what_is_not_finite_shows_in_the_loss(cupy_backend: Backend, dtype: DType) -> None:
+def test_a_weight_that_is_not_finite_shows_in_the_loss(cupy_backend: Backend, dtype: DType) -> None:
     for activation in ACTIVATIONS:
         workload = options.task(activation=activation).with_dtype(dtype)
         initial = Parameters.initial(workload.network, 0)
@@ -115,7 +93,7 @@ def test_what_is_not_finite_shows_in_the_loss(cupy_backend: Backend, dtype: DTyp
 
 
 @needs_compiler
-def test_images_too_large_for_shared_memory_are_refused_where_they_are_bent(
+def test_elastic_distortion_of_images_too_large_for_shared_memory_is_refused(
     cupy_backend: Backend, cupy: StandIn
 ) -> None:
     dataset = replace(builders.dataset(3, 4_200, 2), image_shape=(60, 70))
@@ -151,7 +129,6 @@ def test_memory_that_runs_out_is_said_in_one_line(
         monkeypatch.setattr(cupy, "matmul", full)
         calls: dict[str, Any] = {
             "gradients": trainer.gradients,
-            "predict": lambda: trainer.predict(options.DATA.dev.images),
             "advance": lambda: trainer.advance(1),
         }
         with pytest.raises(BackendUnavailable, match="37 images in float64 do not fit into the GPU's memory"):
@@ -166,10 +143,9 @@ def test_a_closed_trainer_holds_no_arrays(cupy_backend: Backend, cupy: StandIn) 
 
 
 @pytest.mark.usefixtures("cupy")
-def test_array_operations_alone_still_refuse_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        registry, "list_backends", lambda usable: ["numpy"]
-    )  # it must not keep a backend on the stand-in
+def test_the_array_operations_refuse_two_hidden_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Looking for backends would import those of CuPy, and keep them on the stand-in.
+    monkeypatch.setattr(registry, "list_backends", lambda usable: ["numpy"])
     plain: Any = importlib.import_module("mnistbench.backends.cupy.plain")
     with pytest.raises(UnsupportedWorkload, match="cupy-plain does not implement 2 hidden layers"):
         started(plain.CupyPlainBackend(), options.task(hidden=(7, 6)))
@@ -179,8 +155,8 @@ def test_array_operations_alone_still_refuse_it(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.gpu
-def test_a_large_network_is_numpys_on_the_gpu(dtype: DType, small_dataset: Dataset) -> None:
-    # Adam divides by the mean of squares: of two hundred thousand gradients some are no more than their own rounding.
+def test_a_large_network_agrees_on_the_gpu(dtype: DType, small_dataset: Dataset) -> None:
+    # Not Adam: it divides by the mean square, and among 200,000 gradients some are mere rounding errors.
     recipe = replace(EVERYTHING.recipe, batch_size=128, optimizer=Optimizer("nesterov"))
     network = Network((784, 257, 128, 64, 10), "leaky-relu")
     options.assert_agrees(

@@ -1,5 +1,6 @@
-"""The general CUDA kernels: what is random is bit for bit as it is defined, what is wrong in them is noticed, and they
-build for GPUs. They run on the CPU (see ``cuda/emulation.h``); and on a GPU, where there is one.
+"""The CUDA kernels of mlp.cu, on the CPU and on a GPU: random bits are the reference's, and planted faults are noticed.
+
+On the CPU they run on ``emulation.h`` in tests/support/cuda.
 """
 
 from __future__ import annotations
@@ -24,38 +25,33 @@ from tests.support.cuda.nvrtc import compile_for_gpu
 from tests.support.options import DATA, EVERYTHING
 
 
-def on_device(backend: Backend, workload: Workload, dataset: Dataset) -> tuple[Any, mlp.Batches]:
-    """The backend's batches, with which kernels they were made, and NumPy's."""
-    trainer: Any = backend.start(workload, dataset, builders.initial(workload))
-    train = dataset.train
-    return trainer, mlp.Batches(workload, train.images, train.labels, dataset.image_shape)
-
-
 def compare_batches(backend: Backend, workload: Workload, dataset: Dataset) -> None:
-    """The inputs, order and masks of every batch of two epochs are NumPy's, bit for bit."""
-    trainer, wanted = on_device(backend, workload, dataset)
+    """Compare the inputs, order and masks of every batch of two epochs with NumPy's, bit for bit."""
+    trainer: Any = backend.start(workload, dataset, builders.initial(workload))
+    wanted = mlp.Batches(workload, dataset.train.images, dataset.train.labels, dataset.image_shape)
     for iteration in (*range(2 * workload.iterations_per_epoch), 0):
         batch, expected = trainer._batches.load(iteration), wanted(iteration)
-        assert batch.order.tolist() == wanted.places(iteration).tolist()
-        assert np.array_equal(batch.X.T, expected.X)
+        assert batch.order.get().tolist() == wanted.places(iteration).tolist()
+        assert np.array_equal(batch.X.get().T, expected.X)
         masks = expected.masks or [np.ones((units, len(batch.order))) for units in workload.network.hidden]
         assert all(map(np.array_equal, _masks(trainer, batch), masks))
 
 
 def _masks(trainer: Any, batch: Any) -> list[Any]:
-    """What hidden units of value 1 become: ReLU's A, transposed, where the weights are 0 and the biases 1."""
+    """Return each hidden layer's masks (units, m): ReLU's A where the weights are 0 and the biases 1."""
     trainer._values.fill(0)
     for b in trainer._bs:
         b.fill(1)
-    Zs, As = trainer._room(len(batch.order))
+    m = len(batch.order)
+    Zs, As = [Z[:m] for Z in trainer._Zs], [A[:m] for A in trainer._As]
     trainer._forward([batch.X, *As], Zs, batch.order)
     for Z, A in zip(Zs, As, strict=False):
-        np.testing.assert_array_equal(Z, A)  # ReLU's slope is 1, masked likewise
-    return [A.T for A in As]
+        np.testing.assert_array_equal(Z.get(), A.get())  # ReLU's slope is 1, masked likewise
+    return [A.get().T for A in As]
 
 
 def batches(hidden: tuple[int, ...] = (7, 6), **recipe: Any) -> Workload:
-    """A task in batches of 16, unless the recipe has them of another size."""
+    """Return a task in batches of 16, unless ``recipe`` has another size."""
     return options.task(**{"hidden": hidden, "batch_size": 16, **recipe})
 
 
@@ -75,12 +71,12 @@ RANDOM = {
 
 @needs_compiler
 @pytest.mark.parametrize("name", RANDOM)
-def test_what_is_random_is_the_same_to_the_bit(cupy_backend: Backend, dtype: DType, name: str) -> None:
+def test_batches_and_masks_are_the_references_bit_for_bit(cupy_backend: Backend, dtype: DType, name: str) -> None:
     compare_batches(cupy_backend, RANDOM[name].with_dtype(dtype), DATA)
 
 
 @needs_compiler
-def test_images_of_mnist_are_changed_the_same_way_to_the_bit(cupy_backend: Backend, dtype: DType) -> None:
+def test_augmented_images_of_mnist_are_the_references_bit_for_bit(cupy_backend: Backend, dtype: DType) -> None:
     dataset = load_data(train_size=40, dev_size=1)
     network = Network((784, 7, 10))
     workload = Workload(network, 40, 4, dtype=dtype, recipe=Recipe(augmentation=Augmentation(2, 15, 34), batch_size=25))
@@ -93,7 +89,7 @@ def test_the_known_answer_of_threefry_is_the_counters() -> None:
     assert (int(first), int(second)) == (0xC4923A9C, 0x483DF7A0)
 
 
-# The sensitivity of these tests
+# Planted faults
 
 FAULTS = {
     "a rotation": ("{13, 15, 26, 6}", "{13, 15, 26, 7}"),
@@ -134,29 +130,15 @@ def test_a_wrong_kernel_is_noticed(cupy_backend: Backend, monkeypatch: pytest.Mo
     source = flat.source()
     assert source.count(right) == 1
     monkeypatch.setattr(flat, "source", lambda: source.replace(right, wrong))
-    # With augmentation, unless it is what there is without.
+    # Images are gathered only without augmentation.
     everything = options.task(**EVERYTHING | {"optimizer": Optimizer("adamw", weight_decay=0.1)})
     with pytest.raises(AssertionError):
         options.assert_agrees(cupy_backend, batches() if fault == "the gathered image" else everything)
 
 
-@pytest.fixture(scope="session")
-def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Those that programs can be built with and run under here."""
-    folder = tmp_path_factory.mktemp("probe")
-    (folder / "probe.cpp").write_text("int main() {}")
-    found = set()
-    for name in ("thread", "address"):
-        command = ["g++", f"-fsanitize={name}", str(folder / "probe.cpp"), "-o", str(folder / "probe")]
-        if not subprocess.run(command, capture_output=True).returncode:
-            found |= set() if subprocess.run([folder / "probe"]).returncode else {name}
-    return found
-
-
-def sanitized(source: str, sanitizer: str, too_few: int) -> subprocess.CompletedProcess[str]:
-    """A run of the augmentation's kernel with that many bytes of shared memory too few."""
-    flags = ("-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
-    path = host.build(source, options_of(options.task(), 8), *flags, runner="run_mlp.cpp")
+def sanitized(source: str, sanitizer: str, too_few: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the augmentation's kernel with shared memory that is ``too_few`` bytes too small."""
+    path = host.build_sanitized(source, options_of(options.task(), 8), sanitizer, runner="run_mlp.cpp")
     environment = {"TSAN_OPTIONS": "exitcode=66 halt_on_error=1"}
     return subprocess.run([str(path), str(too_few)], capture_output=True, text=True, env=environment, timeout=120)
 
@@ -168,15 +150,13 @@ def options_of(workload: Workload, threads: int) -> tuple[str, ...]:
 @pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize("left_out", [None, 0, 1])
-def test_only_a_missing_barrier_makes_a_race(sanitizers: set[str], left_out: int | None) -> None:
-    if "thread" not in sanitizers:
-        pytest.skip("no ThreadSanitizer here")
+def test_only_a_missing_barrier_makes_a_race(left_out: int | None) -> None:
     parts = flat.source().split("__syncthreads();")
     assert len(parts) == 3
     source = "".join(
         part + ("" if place in (left_out, len(parts) - 1) else "__syncthreads();") for place, part in enumerate(parts)
     )
-    run = sanitized(source, "thread", 0)
+    run = sanitized(source, "thread")
     assert run.returncode == (0 if left_out is None else 66), run.stderr[-2000:]
     assert ("data race" in run.stderr) == (left_out is not None)
 
@@ -184,9 +164,7 @@ def test_only_a_missing_barrier_makes_a_race(sanitizers: set[str], left_out: int
 @pytest.mark.sanitizer
 @needs_compiler
 @pytest.mark.parametrize("too_few", [0, 16])
-def test_every_access_is_inside_an_array(sanitizers: set[str], too_few: int) -> None:
-    if "address" not in sanitizers:
-        pytest.skip("no AddressSanitizer here")
+def test_every_access_is_inside_an_array(too_few: int) -> None:
     run = sanitized(flat.source(), "address,undefined", too_few)
     assert (run.returncode == 0) == (too_few == 0), run.stderr[-2000:]
     assert ("heap-buffer-overflow" in run.stderr) == (too_few > 0)
@@ -201,17 +179,12 @@ def test_the_source_builds_for_gpus(architecture: str, dtype: DType) -> None:
     every += [options.task(optimizer=Optimizer(name)) for name in OPTIMIZERS]
     for one in every if architecture == "sm_80" else every[:1]:
         workload = one.with_dtype(dtype)
-        log = compile_for_gpu(architecture, flat.source(), options_of(workload, 256))
+        log, _ = compile_for_gpu(architecture, flat.source(), options_of(workload, 256))
         assert " warning" not in log
         assert log.count("0 bytes spill stores") == log.count("Used ") == 6
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", RANDOM)
-def test_what_is_random_is_the_same_on_the_gpu_to_the_bit(dtype: DType, name: str) -> None:
-    workload, dataset = RANDOM[name].with_dtype(dtype), DATA
-    trainer, wanted = on_device(registry.get_backend("cupy"), workload, dataset)
-    for iteration in range(2 * workload.iterations_per_epoch):
-        batch = trainer._batches.load(iteration)
-        assert batch.order.get().tolist() == wanted.places(iteration).tolist()
-        assert np.array_equal(batch.X.get().T, wanted(iteration).X)
+def test_batches_and_masks_on_the_gpu_are_the_references_bit_for_bit(dtype: DType, name: str) -> None:
+    compare_batches(registry.get_backend("cupy"), RANDOM[name].with_dtype(dtype), DATA)

@@ -1,6 +1,6 @@
-"""The kernel's functions in a GPU's own instructions, and the plain ones that stand for them on a CPU.
+"""The kernel's functions that are written in PTX, and their twins in plain C++ for the CPU.
 
-On any machine the plain ones are held against arithmetic; where there is a GPU, the two against each other.
+The twins are compared with exact arithmetic on any machine, and with a GPU's results where there is one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def source(version: str) -> str:
 
 
 def operands(version: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Words, numbers, and room for the results, of 32 lanes."""
+    """Return words, numbers and an array for the results of 32 lanes."""
     rng = np.random.default_rng(3)
     dtype, matrix_units = VERSIONS[version]
     if matrix_units:
@@ -46,7 +46,7 @@ def operands(version: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         return words, rng.uniform(-1, 1, (32, 4)).astype(np.float32), np.zeros((32, 8), np.uint32)
     words = rng.integers(0, 2**32, 32, dtype=np.uint32)
     words[0] = 0x7F0180FF
-    # Factors as large as the kernel makes them, and so small that the sums are subnormal numbers.
+    # Factors as large as the kernel's, and some so small that the sums are subnormal numbers.
     raise_by, result = (64, -133) if dtype == "float32" else (500, -1034)
     numbers = rng.uniform(-1, 1, (32, 2)).astype(dtype)
     numbers[:, 0] *= np.asarray(2.0, dtype) ** (raise_by + result)
@@ -105,7 +105,7 @@ def test_the_plain_multiply_add_rounds_once_and_keeps_subnormal_numbers(dtype: D
     ("architecture", "version"), [("sm_75", "float32"), ("sm_75", "float64"), ("sm_80", "matrix units")]
 )
 def test_the_twins_build_for_gpus(architecture: str, version: str) -> None:
-    assert "twins" in compile_for_gpu(architecture, source(version), macros(version))
+    assert "twins" in compile_for_gpu(architecture, source(version), macros(version))[0]
 
 
 @pytest.mark.gpu

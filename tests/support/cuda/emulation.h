@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <ucontext.h>
@@ -32,13 +33,13 @@ namespace emulation {
 
 void yield();
 
-// Two counters, used in turn: who is still waiting at one barrier never reads what others have stored at the next,
-// and so is not ordered after it. One counter would hide races from ThreadSanitizer; so would std::barrier, which
-// in libstdc++ keeps the waiting threads of all barriers in one pool.
+// Two counters, used in turn: a thread that still waits at one barrier never reads what others store at the next, and
+// so is not ordered after it. One counter would hide races from ThreadSanitizer; so would std::barrier, whose waiting
+// threads libstdc++ keeps in one pool for all barriers.
 class Barrier {
 public:
     explicit Barrier(uint64_t threads) : threads_(threads) {}
-    // `passed` counts how often the calling thread was here.
+    // `passed` counts the calling thread's earlier visits.
     void wait(uint64_t& passed) {
         auto& arrivals = arrivals_[passed % 2];
         const uint64_t goal = (passed++ / 2 + 1) * threads_;
@@ -62,7 +63,7 @@ struct Block {
     std::vector<std::unique_ptr<Warp>> warps;
 
     Block(int threads, size_t bytes) : barrier(threads), memory(bytes / sizeof(uint4)) {
-        std::memset(static_cast<void*>(memory.data()), 0xcd, bytes);  // a GPU's holds anything, too
+        std::memset(static_cast<void*>(memory.data()), 0xcd, bytes);  // uninitialised, as on a GPU
         for (int i = 0; i < threads / 32; ++i) warps.push_back(std::make_unique<Warp>());
     }
 };
@@ -83,7 +84,7 @@ inline int left_out = 0;  // the barrier that a test leaves out
 
 inline Warp& warp() { return *self->block->warps[self->index.x / 32]; }
 
-// Shows every lane's value to the warp: what `choose` makes of the 32 of them is returned.
+// Exchanges a value among a warp's lanes: returns choose(of), where of(lane) is that lane's value.
 template <typename Value, typename Choose>
 auto exchange(const Value& value, Choose choose) {
     static_assert(sizeof(Value) <= sizeof Warp::exchanged[0][0]);
@@ -165,8 +166,8 @@ void launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
     run(all, kernel);
 }
 
-// Runs the blocks of `kernel` one after the other, for kernels whose blocks do not wait for each other; and the threads
-// of a block too, where there is no shared memory by which they could.
+// Runs the blocks of `kernel` one after the other, for kernels whose blocks are independent; without shared memory, the
+// threads of a block too.
 template <typename Kernel>
 void launch_in_turn(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
     for (unsigned b = 0; b < unsigned(blocks); ++b) {
@@ -178,6 +179,14 @@ void launch_in_turn(int blocks, int threads, size_t shared_bytes, Kernel kernel)
         else
             for (auto& thread : all) self = &thread, kernel();
     }
+}
+
+// Calls `kernel` with a pointer to each argument, as a GPU's driver does.
+template <typename... Arguments>
+void call(void (*kernel)(Arguments...), void** values) {
+    [&]<size_t... i>(std::index_sequence<i...>) {
+        kernel(*(Arguments*)values[i]...);
+    }(std::index_sequence_for<Arguments...>());
 }
 
 }  // namespace emulation
@@ -228,7 +237,7 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selectors) {
     return result;
 }
 
-// Twins of what the kernel writes in the GPU's own instructions.
+// CPU versions of the functions that the kernel writes in PTX.
 
 inline uint4* shared_memory() { return emulation::self->block->memory.data(); }
 inline void add_release(unsigned* count) { std::atomic_ref(*count).fetch_add(1, std::memory_order_release); }

@@ -1,5 +1,4 @@
-"""The kernel compiled for the host, and a stand-in for CuPy that runs it: what the trainer does with CuPy's arrays,
-kernels and events happens on NumPy's, on the CPU."""
+"""The CUDA kernels compiled for the host, and a stand-in for CuPy that runs them on NumPy arrays in a few threads."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import weakref
 from collections.abc import Sequence
 from functools import cache
@@ -32,8 +32,7 @@ REGISTERS = 11_000
 
 
 folder = Path()
-"""Where the programs are, which the workers of pytest share; set when the tests begin."""
-
+"""Folder of the compiled programs, which the workers of pytest share; set when the tests begin."""
 
 _FLAGS = ["-std=c++20", "-O1", "-pthread", "-w"]
 _SHARED = ("-shared", "-fPIC")
@@ -41,7 +40,7 @@ _SHARED = ("-shared", "-fPIC")
 
 @cache
 def _emulation() -> Path:
-    """The header with CUDA's names, and what g++ makes of it in advance, which halves the time of a library's build."""
+    """Precompile the header with CUDA's names, which halves the time of a library's build; return its path."""
     folder.mkdir(exist_ok=True)
     header, own = folder / "emulation.h", folder / f"{os.getpid()}.gch"
     compiled = folder / "emulation.h.gch"
@@ -55,7 +54,7 @@ def _emulation() -> Path:
 
 @cache
 def build(source: str, macros: tuple[str, ...], *options: str, runner: str = "run.cpp") -> Path:
-    """The kernel's source, with what runs it, compiled for the host; ``macros`` are -D options."""
+    """Compile a kernel's source and its runner for the host; ``macros`` are -D options."""
     name = hashlib.sha256(repr((source, macros, options)).encode()).hexdigest()[:16]
     path = folder / name
     if path.exists():
@@ -69,23 +68,41 @@ def build(source: str, macros: tuple[str, ...], *options: str, runner: str = "ru
     return path
 
 
-def launch(source: str, macros: tuple[str, ...], blocks: int, shared_bytes: int, arguments: Sequence[Any]) -> None:
-    """Run the kernel with its own arguments: arrays or None, then numbers."""
-    images, labels, parameters, gradients, partials, metrics, *numbers = arguments
-    arrays = [None if a is None else a.ctypes.data_as(ctypes.c_void_p) for a in (images, labels, parameters, gradients)]
-    sums = [a.ctypes.data_as(ctypes.c_void_p) for a in (partials, metrics)]
-    *counts, learning_rate, resident_groups, chunk = numbers
-    run = ctypes.CDLL(str(build(source, macros, *_SHARED))).run
-    run(blocks, ctypes.c_size_t(shared_bytes), *arrays, *sums, *map(int, counts),
-        ctypes.c_double(learning_rate), int(resident_groups), int(chunk))  # fmt: skip
+def build_sanitized(source: str, macros: tuple[str, ...], sanitizer: str, runner: str = "run.cpp") -> Path:
+    """Compile a program that stops at what a sanitizer finds; skip the test where no such program runs."""
+    flags = ("-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    if not _sanitizer_works(flags):
+        pytest.skip(f"-fsanitize={sanitizer} does not work here")
+    return build(source, macros, *flags, runner=runner)
 
 
-class _Array(np.ndarray[Any, Any]):
-    """An array "on the device": it has CuPy's own methods."""
+@cache
+def _sanitizer_works(flags: tuple[str, ...]) -> bool:
+    with tempfile.TemporaryDirectory() as probes:
+        source, program = Path(probes) / "probe.cpp", Path(probes) / "probe"
+        source.write_text("int main() {}")
+        built = subprocess.run(["g++", *flags, str(source), "-o", str(program)], capture_output=True).returncode == 0
+        return built and subprocess.run([program]).returncode == 0
+
+
+class Array(np.ndarray[Any, Any]):
+    """An array "on the device": it has CuPy's own methods, and its values reach the host on request only."""
 
     def set(self, values: NDArray[Any]) -> None:
         assert values.dtype == self.dtype
         self[...] = values
+
+    def get(self) -> NDArray[Any]:
+        return np.array(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return found if isinstance(found, Array) else np.array(found).view(Array)  # a single element
+
+    def _refuse(self, *arguments: Any) -> Any:
+        raise AssertionError("an array left the device unasked")
+
+    __bool__ = __float__ = __int__ = __index__ = __complex__ = __iter__ = item = tolist = _refuse
 
     @property
     def data(self) -> Any:
@@ -101,47 +118,11 @@ class _Event:
     def synchronize(self) -> None: ...
 
 
-class _Kernel:
-    """What RawModule.get_function gives; it checks what a GPU would not forgive."""
-
-    num_regs, local_size_bytes = 100, 0
-    max_dynamic_shared_size_bytes = 48 * 1024
-
-    def __init__(self, code: str, macros: tuple[str, ...], library: StandIn) -> None:
-        self._code, self._macros, self._library = code, macros, library
-        self.kernel = SimpleNamespace(ptr=self)
-
-    def blocks_at_once(self, threads: int, shared_bytes: int) -> int:
-        """Of a multiprocessor, as the driver's occupancy query has it."""
-        fits = shared_bytes <= self.max_dynamic_shared_size_bytes and f"-DTHREADS={threads}" in self._macros
-        return self._library.blocks_at_once if fits else 0
-
-    def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
-        most = self.blocks_at_once(block[0], shared_mem) * self._library.attributes["MultiProcessorCount"]
-        assert grid[0] <= most, "CuPy launches fewer"
-        assert f"-DTHREADS={block[0]}" in self._macros
-        assert shared_mem <= self.max_dynamic_shared_size_bytes
-        real = {"-DREAL=float": np.float32, "-DREAL=double": np.float64}[self._macros[0]]
-        images, labels, parameters, gradients, partials, metrics, arrivals, *numbers = arguments
-        assert [type(number) for number in numbers] == [*[np.int32] * 3, real, *[np.int32] * 2]
-        assert arrivals.tolist() == [0]
-        assert images.dtype == labels.dtype == np.uint8
-        assert parameters.dtype == partials.dtype == real
-        assert metrics.dtype == np.float64
-        image_count, quads, *_ = map(int, numbers)
-        assert images.shape == (-(-image_count // 4), quads, 4, 4)
-        assert labels.shape == (image_count,)
-        assert partials.shape == (grid[0], parameters.size)
-        assert metrics.shape == (grid[0], 2)
-        arrays = [images, labels, parameters, None if isinstance(gradients, np.uintp) else gradients, partials, metrics]
-        launch(self._code, self._macros, grid[0], shared_mem, [*arrays, *numbers])
-        arrivals[0] = 1  # whoever does not clear it before the next launch is found out
-
-
-# What a GPU takes for each of the kernels' types.
+# The types of the kernels' arguments; "real" and "Quad" are of the macro REAL.
 _TYPES = {
     "unsigned char": np.uint8,
     "unsigned long long": np.uint64,
+    "uint4": np.uint8,
     "unsigned": np.uint32,
     "int": np.int32,
     "double": np.float64,
@@ -151,27 +132,27 @@ _TYPES = {
 
 
 class Function:
-    """What RawModule.get_function gives of the general kernels; it checks what a GPU would not forgive."""
+    """What RawModule.get_function returns: a kernel that checks its arguments, as a GPU would not."""
 
+    runner = "run_mlp.cpp"
     max_dynamic_shared_size_bytes = 48 * 1024
 
     def __init__(self, name: str, code: str, macros: tuple[str, ...]) -> None:
-        self._name, self._macros = name, macros
-        path = build(code, macros, *_SHARED, runner="run_mlp.cpp")
-        self._run = ctypes.CDLL(str(path)).run
-        self._run.restype = ctypes.c_bool
-        (declared,) = re.findall(rf"__launch_bounds__\(THREADS\)\n{name}\(([^)]*)\)", code)
-        kinds = [re.fullmatch(r"\s*(?:const )?([a-z ]+?)(\*?) \w+", one) for one in declared.split(",")]
-        self._kinds = [(kind[1].replace("real", macros[0]), bool(kind[2])) for kind in kinds if kind]
+        self._name, self._code, self._macros = name, code, macros
+        (declared,) = re.findall(rf"__launch_bounds__\(THREADS(?:, 1)?\)\n{name}\(([^)]*)\)", code)
+        kinds = [re.fullmatch(r"\s*(?:const )?([\w ]+?)(\*?) \w+", one) for one in declared.split(",")]
+        self._kinds = [(re.sub("real|Quad", macros[0], kind[1]), bool(kind[2])) for kind in kinds if kind]
         assert len(self._kinds) == len(kinds)
 
-    def __call__(self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int) -> None:
+    def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
         assert f"-DTHREADS={block[0]}" in self._macros
         assert grid[0] > 0
         assert 0 <= shared_mem <= self.max_dynamic_shared_size_bytes
+        run = ctypes.CDLL(str(build(self._code, self._macros, *_SHARED, runner=self.runner))).run
+        run.restype = ctypes.c_bool
         values = [self._value(*both) for both in zip(self._kinds, arguments, strict=True)]
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        assert self._run(self._name.encode(), grid[0], ctypes.c_size_t(shared_mem), pointers)
+        assert run(self._name.encode(), grid[0], ctypes.c_size_t(shared_mem), pointers)
 
     def _value(self, kind: tuple[str, bool], argument: Any) -> NDArray[Any]:
         name, is_pointer = kind
@@ -183,6 +164,35 @@ class Function:
         assert argument.dtype == _TYPES[name]
         assert argument.flags.c_contiguous
         return np.array(argument.ctypes.data, np.uintp)
+
+
+class Persistent(Function):
+    """The classic's kernel, launched cooperatively."""
+
+    runner = "run.cpp"
+    num_regs, local_size_bytes = 100, 0
+
+    def __init__(self, code: str, macros: tuple[str, ...], multiprocessors: int = 2, blocks_at_once: int = 1) -> None:
+        super().__init__("gradient_descent", code, macros)
+        self._multiprocessors, self._blocks_at_once = multiprocessors, blocks_at_once
+        self.kernel = SimpleNamespace(ptr=self)
+
+    def blocks_at_once(self, threads: int, shared_bytes: int) -> int:
+        """Return the blocks that run at once on a multiprocessor, as the driver's occupancy query does."""
+        fits = shared_bytes <= self.max_dynamic_shared_size_bytes and f"-DTHREADS={threads}" in self._macros
+        return self._blocks_at_once if fits else 0
+
+    def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
+        most = self.blocks_at_once(block[0], shared_mem) * self._multiprocessors
+        assert grid[0] <= most, "CuPy launches fewer"
+        images, labels, parameters, _gradients, partials, metrics, arrivals, image_count, quads, *_ = arguments
+        assert np.array_equal(arrivals, [0])
+        assert images.shape == (-(-image_count // 4), quads, 4, 4)
+        assert labels.shape == (image_count,)
+        assert partials.shape == (grid[0], parameters.size)
+        assert metrics.shape == (grid[0], 2)
+        super().__call__(grid, block, arguments, shared_mem)
+        arrivals[0] = 1  # a trainer that does not clear it before the next launch fails there
 
 
 class StandIn(ModuleType):
@@ -200,13 +210,13 @@ class StandIn(ModuleType):
             "CooperativeLaunch": 1,
             **properties,
         }
-        self.limit: int | None = None  # bytes of an array
-        self.held_when_freed: list[int] = []  # bytes still in use whenever unused memory was given back
+        self.limit: int | None = None  # largest array in bytes
+        self.held_when_freed: list[int] = []  # bytes in use at each call of free_all_blocks
         self.copies = 0  # to the host
-        self._arrays: list[weakref.ref[_Array]] = []
+        self._arrays: list[weakref.ref[Array]] = []
         self.compute_capability = "90"
         self.blocks_at_once = 1  # on a multiprocessor
-        self.maximum, self.exp, self.log, self.stack = np.maximum, np.exp, np.log, np.stack
+        self.maximum, self.exp, self.log = np.maximum, np.exp, np.log
         self.zeros, self.ascontiguousarray = np.zeros, np.ascontiguousarray
         self.runtime = ModuleType("cupy.cuda.runtime")
         self.driver = ModuleType("cupy.cuda.driver")
@@ -219,7 +229,7 @@ class StandIn(ModuleType):
             runtimeGetVersion=lambda: 13000,
             driverGetVersion=lambda: 13000,
         )
-        self.driver.__dict__["occupancyMaxActiveBlocksPerMultiprocessor"] = _Kernel.blocks_at_once
+        self.driver.__dict__["occupancyMaxActiveBlocksPerMultiprocessor"] = Persistent.blocks_at_once
         self.cuda.__dict__.update(
             runtime=self.runtime,
             driver=self.driver,
@@ -248,27 +258,31 @@ class StandIn(ModuleType):
         macros = tuple(option for option in options if option.startswith("-D"))
         if not enable_cooperative_groups:
             return SimpleNamespace(get_function=lambda name: Function(name, code, macros))
-        kernel = _Kernel(code, macros, self)  # the device's own: whoever asks for it shares its attributes
+        # One for all who ask, so they share its attributes.
+        kernel = Persistent(code, macros, self.attributes["MultiProcessorCount"], self.blocks_at_once)
         return SimpleNamespace(get_function=lambda name: kernel)
 
-    def _new(self, array: NDArray[Any]) -> _Array:
+    def _new(self, array: NDArray[Any]) -> Array:
         if self.limit is not None and array.nbytes > self.limit:
             raise self.cuda.memory.OutOfMemoryError
-        own = array.view(_Array)
+        own = array.view(Array)
         self._arrays.append(weakref.ref(own))
         return own
 
-    def asarray(self, values: Any) -> _Array:
+    def asarray(self, values: Any) -> Array:
         return self._new(np.array(values))
 
-    def array(self, values: Any, dtype: str) -> _Array:
+    def array(self, values: Any, dtype: str) -> Array:
         return self._new(np.array(values, dtype))
 
-    def empty(self, shape: Any, dtype: str) -> _Array:
+    def stack(self, values: list[Any]) -> Array:
+        return self._new(np.stack(values))
+
+    def empty(self, shape: Any, dtype: str) -> Array:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return self._new(np.full(size, 0xCD, np.uint8).view(dtype).reshape(shape))
 
-    def empty_like(self, array: _Array) -> _Array:
+    def empty_like(self, array: Array) -> Array:
         return self.empty(array.shape, array.dtype.name)
 
     def matmul(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
@@ -278,6 +292,10 @@ class StandIn(ModuleType):
         assert not np.may_share_memory(out, b), "CuPy would copy"
         return np.matmul(a, b, out=out)
 
+    def arange(self, stop: int) -> Array:
+        return self._new(np.arange(stop))
+
     def asnumpy(self, array: Any) -> NDArray[Any]:
+        assert isinstance(array, Array)
         self.copies += 1
         return np.array(array)

@@ -1,12 +1,9 @@
-"""The kernel compiled for GPUs, without one: by NVIDIA's run-time compiler as CuPy does, or by nvcc."""
+"""The kernels compiled for GPUs by NVIDIA's run-time compiler, as CuPy does; no GPU is needed."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +11,25 @@ import pytest
 
 
 def nvrtc() -> Any:
-    """NVIDIA's run-time compiler, from its wheel; None where it is not installed."""
+    """Load NVIDIA's run-time compiler from its wheel; skip the test where it is not installed."""
     try:
         found = importlib.util.find_spec("nvidia")
     except ImportError:
-        return None
+        found = None
     folders = found.submodule_search_locations or () if found else ()
     files = [file for folder in folders for file in Path(folder).glob("*/lib/libnvrtc.so.*")]
-    return ctypes.CDLL(str(files[0])) if files else None
+    if not files:
+        pytest.skip("NVRTC (pip install 'mnistbench[dev]') is not here")
+    return ctypes.CDLL(str(files[0]))
 
 
-# CuPy's own, and for what the assembler says of registers.
+# CuPy's own, and those by which the assembler reports registers.
 _OPTIONS = ("-std=c++17", "-ftz=true", "-Xptxas", "-v")
 
 
-def nvrtc_build(library: Any, architecture: str, source: str, options: tuple[str, ...]) -> tuple[str, str]:
-    """What NVRTC and the assembler say, and the PTX."""
+def compile_for_gpu(architecture: str, source: str, options: tuple[str, ...]) -> tuple[str, str]:
+    """Compile for a GPU with CuPy's options; return the messages of compiler and assembler, and the PTX."""
+    library = nvrtc()
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0
     given = (*_OPTIONS, f"-arch={architecture}", "--device-as-default-execution-space", *options)
@@ -45,27 +45,3 @@ def nvrtc_build(library: Any, architecture: str, source: str, options: tuple[str
     assert library.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
     assert size.value > 1_000
     return texts[0], texts[1]
-
-
-def compile_for_gpu(architecture: str, source: str, options: tuple[str, ...]) -> str:
-    """What the compiler and the assembler say; with CuPy's own options."""
-    if (library := nvrtc()) is not None:
-        return nvrtc_build(library, architecture, source, options)[0]
-    if (nvcc := shutil.which("nvcc")) is None:
-        pytest.skip("neither NVRTC (pip install 'mnistbench[dev]') nor nvcc is here to build the kernel with")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kernel.cu"
-        file.write_text(source)
-        command = [
-            nvcc,
-            *_OPTIONS,
-            f"-arch={architecture}",
-            *options,
-            "-cubin",
-            "-o",
-            str(file.with_suffix(".cubin")),
-            str(file),
-        ]
-        run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return run.stderr

@@ -1,15 +1,5 @@
-// How the tests start the general kernels, whose source is above: from Python, and one of them as a program for the
-// sanitizers.
+// Runs the kernels of mlp.cu, whose source is above: from Python, and one of them as a program for the sanitizers.
 #include <cstdio>
-#include <utility>
-
-// As a GPU's driver does, with a pointer to each argument.
-template <typename... Arguments>
-void call(void (*kernel)(Arguments...), void** values) {
-    [&]<size_t... i>(std::index_sequence<i...>) {
-        kernel(*(Arguments*)values[i]...);
-    }(std::index_sequence_for<Arguments...>());
-}
 
 // Returns whether there is a kernel of that name.
 extern "C" bool run(const char* name, int blocks, size_t shared_bytes, void** values) {
@@ -17,7 +7,7 @@ extern "C" bool run(const char* name, int blocks, size_t shared_bytes, void** va
     const auto offer = [&](const char* own, auto* kernel) {
         if (std::strcmp(name, own)) return;
         found = true;
-        emulation::launch_in_turn(blocks, THREADS, shared_bytes, [&] { call(kernel, values); });
+        emulation::launch_in_turn(blocks, THREADS, shared_bytes, [&] { emulation::call(kernel, values); });
     };
     offer("gather", gather), offer("augment", augment);
     offer("activate", activate), offer("output_errors", output_errors);
@@ -25,8 +15,8 @@ extern "C" bool run(const char* name, int blocks, size_t shared_bytes, void** va
     return found;
 }
 
-// The kernel with barriers, on three images of 5 x 7 pixels, turned, shifted and bent. Values do not matter to a race.
-// The argument is by how many bytes there is too little shared memory.
+// Runs the kernel with barriers on three images of 5 x 7 pixels: rotation, shift and elastic distortion. The argument is
+// the number of bytes that shared memory is too small by. A race does not depend on values.
 int main(int, char** arguments) {
     constexpr int HEIGHT = 5, WIDTH = 7, PIXELS = HEIGHT * WIDTH;
     std::vector<real> X(3 * PIXELS);

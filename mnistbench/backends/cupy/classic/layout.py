@@ -1,10 +1,7 @@
-"""How the persistent kernel's work and arrays are laid out: sizes from a device's properties, and packing.
+"""Sizes of the persistent kernel (``kernel/gradient_descent.cu``) for a device, and the layout of its arrays.
 
-Pure Python and array operations of NumPy's names, so that the kernel's tests use the same lines without a GPU.
-
-The kernel (``kernel/gradient_descent.cu``) runs one block of threads on each multiprocessor. :func:`plan` chooses how;
-where it cannot, the array operations of ``arrays.py`` are used instead, and :meth:`Trainer.describe` says why. The
-folder's README.md lists when that is.
+Needs no CuPy. Where :func:`plan` finds no sizes, ``cupy`` uses the array operations of ``plain.py``; ../README.md lists
+when.
 """
 
 from __future__ import annotations
@@ -21,32 +18,32 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 
 BLOCK = 4
-"""Images of a group, and pixels of a quad: a block is a group by a quad, 16 bytes."""
+"""Number of images in a group, and of pixels in a quad; a group by a quad is a block of 16 bytes."""
 
-# Units that a pass computes. Each pass costs about as much as two units more: making numbers of the pixels.
+# Hidden units per pass. Converting the pixels costs each pass about as much as two units.
 _UNITS = (10, 6, 2)
 _PASS = 2
 
-# What a thread needs of the registers that a block's threads share.
+# Registers per thread, and the largest number of classes that they hold.
 _REGISTERS = {"float32": 168, "float64": 255}
 _CLASSES = {"float32": 32, "float64": 16}
 
-# Chunks of images, and those that stay in shared memory, end where a warp's tile ends.
+# Groups in a warp's tile, by which chunks and resident images are counted, and threads in a warp.
 _TILE = 8
 _WARP = 32
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the plan depends on.
+    """Properties of a GPU.
 
     Attributes:
-        multiprocessors: how many there are.
-        shared_bytes: shared memory that a block may ask for.
-        l2_bytes: of the L2 cache.
-        registers: that the threads of a block share.
+        multiprocessors: number of streaming multiprocessors.
+        shared_bytes: most shared memory per block.
+        l2_bytes: size of the L2 cache.
+        registers: registers per block.
         compute_capability: 90 for 9.0.
-        cooperative: whether all blocks of a launch can be made to run at once.
+        cooperative: whether it supports cooperative launches.
     """
 
     multiprocessors: int
@@ -59,19 +56,16 @@ class Device:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the kernel is compiled for and launched with.
+    """Compile-time sizes and launch parameters of the kernel.
 
     Attributes:
-        dtype: of parameters and gradients.
-        images: to train on.
-        hidden, classes: of the network.
-        quads: of pixels, with the one that stands for the bias.
-        units, passes: hidden units of a pass over the images, and passes.
-        threads, blocks: of a block, and of the launch.
-        matrix_units: whether products are computed by them, in exact integer arithmetic.
+        quads: quads of pixels, the bias's pixel included.
+        units: hidden units per pass over the images.
+        threads: threads per block.
+        matrix_units: whether matrix units compute the products, in exact integer arithmetic.
         resident_groups: groups of images that each block keeps in shared memory.
-        chunk: groups of images that a block takes through one forward and backward pass.
-        shared_bytes: of a block.
+        chunk: groups of images per forward and backward pass of a block.
+        shared_bytes: shared memory per block.
     """
 
     dtype: DType
@@ -90,22 +84,22 @@ class Plan:
 
     @property
     def groups(self) -> int:
-        """Of four images, all blocks together."""
+        """Groups of four images, in all blocks together."""
         return -(-self.images // BLOCK)
 
     @property
     def group_bytes(self) -> int:
-        """Of a group's images."""
+        """Bytes of a group's images."""
         return self.quads * BLOCK * BLOCK
 
     @property
     def bytes_read(self) -> int:
-        """Of images in an iteration, forward and backward, from shared memory, the L2 cache and the device's memory."""
+        """Bytes of images per iteration, forward and backward, from shared memory, L2 cache and device memory."""
         return 2 * self.passes * self.groups * self.group_bytes
 
     @property
     def class_quads(self) -> int:
-        """Of four classes."""
+        """Quads of classes."""
         return -(-self.classes // 4)
 
     @property
@@ -120,7 +114,7 @@ class Plan:
 
     @property
     def macros(self) -> dict[str, str]:
-        """What the source is compiled with."""
+        """Macros that the source is compiled with."""
         real = {"float32": "float", "float64": "double"}[self.dtype]
         sizes = {"UNITS": self.units, "PASSES": self.passes, "CLASSES": self.classes, "THREADS": self.threads}
         return {"REAL": real, **{name: str(value) for name, value in sizes.items()}}
@@ -136,13 +130,11 @@ class Plan:
 
 
 def plan(workload: Workload, pixels: int, device: Device, matrix_units: bool | None = None) -> Plan | str:
-    """How the kernel is to compute a workload on a device, or in words why it cannot.
+    """Choose sizes for a workload on a device; return the reason, in words, if there are none.
 
     Args:
-        workload: its network, dtype and number of images count here.
-        pixels: of an image, those left out that are zero in every image.
-        device: what it runs on.
-        matrix_units: None to use them wherever the device and the dtype allow.
+        pixels: pixels per image that are not zero in every image.
+        matrix_units: whether to use matrix units; None where device and dtype allow.
     """
     dtype, hidden, classes = workload.dtype, workload.network.hidden[0], workload.network.outputs
     threads = device.registers // _REGISTERS[dtype] // _WARP * _WARP
@@ -181,10 +173,10 @@ def plan(workload: Workload, pixels: int, device: Device, matrix_units: bool | N
 
 
 def _fit(sizes: Plan, device: Device) -> Plan | None:
-    """With the sizes of chunks and of what stays in shared memory; None where the least does not fit.
+    """Fill in the chunk and the resident groups; return None if the smallest do not fit.
 
-    A chunk is all of a block's images where that fits. Otherwise the chunks of all blocks together fit into half of
-    the L2 cache, so that images not kept in shared memory are read from the device's memory once an iteration.
+    A chunk is all of a block's images if they fit. Otherwise the chunks of all blocks fit into half of the L2 cache, so
+    that images outside shared memory are read from device memory once per iteration.
     """
     own = _up(-(-sizes.groups // sizes.blocks))
     cached = device.l2_bytes // 2 // (sizes.blocks * sizes.group_bytes) // _TILE * _TILE
@@ -201,12 +193,12 @@ def _fit(sizes: Plan, device: Device) -> Plan | None:
 
 
 def _up(groups: int) -> int:
-    """The next whole number of tiles."""
+    """Round up to whole tiles."""
     return -(-groups // _TILE) * _TILE
 
 
 def working_bytes(sizes: Plan, chunk: int) -> int:
-    """Shared memory of a block besides images: what gradient_descent() in the kernel lays out, in its order."""
+    """Return a block's shared memory besides images, in the order of gradient_descent() in the kernel."""
     item = np.dtype(sizes.dtype).itemsize
     quad = 4 * item
     hidden = sizes.passes * sizes.units
@@ -221,16 +213,16 @@ def working_bytes(sizes: Plan, chunk: int) -> int:
 
 
 def source(matrix_units: bool) -> str:
-    """The kernel's CUDA source: its three files as one, with their names for the compiler's messages."""
+    """Return the kernel's three source files as one, with their names for the compiler's messages."""
     folder = resources.files("mnistbench.backends.cupy") / "kernel"
     names = ("common.cuh", "matrix_units.cuh" if matrix_units else "multiply_add.cuh", "gradient_descent.cu")
     return "".join(f'#line 1 "{name}"\n{(folder / name).read_text(encoding="utf-8")}' for name in names)
 
 
 def pack_images(xp: ModuleType, images: Any, quads: int) -> Any:
-    """Images (m, pixels) uint8 as blocks, (groups, quads, 4, 4) uint8: [group][quad][image][pixel].
+    """Pack images (m, pixels) uint8 as blocks, (groups, quads, 4, 4) uint8: [group][quad][image][pixel].
 
-    After the last pixel of every image comes one of 255, whose weights are the biases; the rest is zero.
+    A pixel of 255, whose weights are the biases, follows the last pixel of every image; the padding is zero.
     """
     m, pixels = images.shape
     padded = xp.zeros((-(-m // BLOCK) * BLOCK, quads * BLOCK), dtype="uint8")
@@ -240,7 +232,7 @@ def pack_images(xp: ModuleType, images: Any, quads: int) -> Any:
 
 
 def pack_parameters(plan: Plan, parameters: Parameters, kept: NDArray[np.intp]) -> NDArray[Any]:
-    """Parameters as the kernel has them, (length,). ``kept`` are the pixels that are not zero in every image."""
+    """Pack parameters for the kernel, (length,). ``kept`` has the pixels that are not zero in every image."""
     (W1, W2), (b1, b2) = parameters.weights, parameters.biases
     first = np.zeros((plan.quads * BLOCK, plan.passes * plan.units), plan.dtype)
     first[: kept.size, : plan.hidden] = W1[:, kept].T
@@ -253,7 +245,7 @@ def pack_parameters(plan: Plan, parameters: Parameters, kept: NDArray[np.intp]) 
 
 
 def unpack_parameters(plan: Plan, values: NDArray[Any], kept: NDArray[np.intp], others: Parameters) -> Parameters:
-    """The reverse of :func:`pack_parameters`; the weights of pixels that are not kept are those of ``others``."""
+    """Reverse :func:`pack_parameters`; pixels that are not kept have the weights of ``others``."""
     blocks = values[: plan.weight_values].reshape(plan.passes, plan.quads, plan.units, BLOCK)
     first = blocks.transpose(1, 3, 0, 2).reshape(plan.quads * BLOCK, plan.passes * plan.units)
     second = values[plan.weight_values :].reshape(plan.passes * plan.units + 1, plan.class_quads * 4)

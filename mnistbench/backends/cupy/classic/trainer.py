@@ -1,8 +1,4 @@
-"""The persistent kernel: all iterations in one launch, compiled by CuPy at run time and cached on disk.
-
-``kernel/gradient_descent.cu`` is the computation; ``layout.py`` its sizes and arrays, and the rule by which array
-operations take over where a workload does not suit it.
-"""
+"""The persistent kernel (``kernel/gradient_descent.cu``): all iterations in one launch, compiled at run time."""
 
 from __future__ import annotations
 
@@ -22,20 +18,14 @@ from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
-# Images to pack at a time: bounds the device memory that packing needs. A whole number of groups.
+# Images to pack at a time, whole groups: it limits the device memory for packing.
 _PACK_IMAGES = 262_144
 
 
 class PersistentTrainer(Trainer):
-    """Holds the images as blocks of bytes, labels, parameters and gradient sums on the current CUDA device.
+    """Hold the images as blocks of bytes, labels, parameters and gradient sums on the current CUDA device.
 
-    Pixels that are zero in every image are left out: their weights' gradients are zero, so they never change.
-
-    Args:
-        name: of the backend.
-        plan: how to compute the workload.
-        kernel: made by it; all its blocks can run at once.
-        kept: the pixels that are not zero in every image.
+    Pixels outside ``kept`` are zero in every image and left out: the gradients of their weights are zero.
     """
 
     def __init__(
@@ -67,7 +57,7 @@ class PersistentTrainer(Trainer):
         cp.cuda.get_current_stream().synchronize()  # the data is on the device when start returns
 
     def _launch(self, iterations: int, gradients: Any = None) -> None:
-        """Queue that many iterations; where ``gradients`` is given it receives them, and no parameter moves."""
+        """Queue ``iterations`` iterations; with ``gradients``, write the gradients there and keep the parameters."""
         plan = self._plan
         self._arrivals.data.memset_async(0, self._arrivals.nbytes)
         arguments = (
@@ -129,22 +119,19 @@ class PersistentTrainer(Trainer):
 
 @cache
 def _module(matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
-    """The compiled source. Cooperative is how its kernel is launched; the source includes no header for it."""
+    """Compile the source for cooperative launches, which need no header of cooperative groups."""
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in macros))
     return cp.RawModule(code=layout.source(matrix_units), options=options, enable_cooperative_groups=True)
 
 
 def compiled(plan: layout.Plan, device: layout.Device) -> Any:
-    """The kernel, allowed all of a block's shared memory: trainers of other plans may share it."""
+    """Return the kernel with all of a block's shared memory allowed, as trainers of other plans may share it."""
     kernel = _module(plan.matrix_units, tuple(plan.macros.items())).get_function("gradient_descent")
     kernel.max_dynamic_shared_size_bytes = device.shared_bytes
     return kernel
 
 
 def blocks_at_once(kernel: Any, plan: layout.Plan, device: layout.Device) -> int:
-    """How many of the plan's blocks the device runs at the same time, as the driver sees it.
-
-    CuPy launches no more than that, with a warning only, and the blocks that are left out would leave no metrics.
-    """
+    """Return the number of the plan's blocks that the device runs at once: CuPy launches no more, only warning."""
     blocks = driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, plan.threads, plan.shared_bytes)
     return int(blocks) * device.multiprocessors

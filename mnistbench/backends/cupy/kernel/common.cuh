@@ -1,11 +1,11 @@
-// What every part of the kernel shares. Three files are compiled as one: this, then one of the two that multiply
-// matrices (multiply_add.cuh, matrix_units.cuh), then gradient_descent.cu. The host defines, as macros:
+// Definitions shared by all parts of the kernel. Three files are compiled as one: this, then one of the two that
+// multiply matrices (multiply_add.cuh, matrix_units.cuh), then gradient_descent.cu. The host defines these macros:
 //
-//   REAL      float or double: of parameters, activations and gradients
-//   UNITS     hidden units that one pass over the images computes, an even number
-//   PASSES    passes; the hidden layer has UNITS * PASSES units, those beyond the network's are zero throughout
-//   CLASSES   outputs
-//   THREADS   of a block, a multiple of 32
+//   REAL      type of parameters, activations and gradients: float or double
+//   UNITS     hidden units per pass over the images, an even number
+//   PASSES    number of passes; units of UNITS * PASSES beyond the network's are padding and stay zero
+//   CLASSES   number of outputs
+//   THREADS   threads per block, a multiple of 32
 //
 // No header is included, so the run-time compiler needs no include path.
 
@@ -15,21 +15,21 @@ constexpr int HIDDEN = UNITS * PASSES;
 constexpr int CLASS_QUADS = (CLASSES + 3) / 4;
 constexpr int WARPS = THREADS / 32;
 
-// Four consecutive values, which one or two 16-byte instructions load or store.
+// Four consecutive values, loaded or stored by one or two 16-byte instructions.
 struct alignas(16) Quad {
     real at[4];
 };
 
-// The images are stored as blocks of 16 bytes: a group of 4 images by a quad of 4 pixels, one word an image. Rows of
-// a matrix product come four to a block, and so do the terms that each of its sums runs over, whichever of the two
-// the images are. What the blocks are multiplied with has, for each block of terms, one Quad a unit.
+// The images are stored as blocks of 16 bytes: a group of 4 images by a quad of 4 pixels, one word per image. In a
+// matrix product, a block holds 4 rows by 4 terms of its sums, whether rows are images or pixels. The other factor has
+// one Quad per unit for each block of terms.
 constexpr int BLOCK = 4;
 
 __device__ __forceinline__ int thread() { return threadIdx.x; }
 __device__ __forceinline__ int warp() { return threadIdx.x / 32; }
 __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 
-// Test hook: the barrier of this number is left out, which a race detector must then notice.
+// Test hook: leave out the barrier of this number, which a race detector must then notice.
 #ifndef LEFT_OUT
 #define LEFT_OUT 0
 #endif
@@ -39,7 +39,7 @@ __device__ __forceinline__ void barrier() {
     if (NUMBER != LEFT_OUT) __syncthreads();
 }
 
-// What only a GPU has; on a CPU, the tests' emulation has plain functions of the same names.
+// Only on a GPU; on a CPU, the tests' emulation has plain functions of the same names.
 #ifndef EMULATED
 
 __device__ __forceinline__ uint4* shared_memory() {
@@ -47,7 +47,7 @@ __device__ __forceinline__ uint4* shared_memory() {
     return memory;
 }
 
-// Everything this thread has written or seen is visible to who loads the new count.
+// Release: a thread that acquires the new count sees all that this thread has written or seen.
 __device__ __forceinline__ void add_release(unsigned* count) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(count) : "memory");
 }

@@ -2,44 +2,44 @@
 //
 //   Z1 = W1 X + b1    A1 = ReLU(Z1)    Z2 = W2 A1 + b2    A2 = softmax(Z2)        and the gradients back to W1, b1,
 //
-// by one block on each multiprocessor, all of them running at once from the first iteration to the last. A block owns
-// a fixed share of the images and keeps as many of them as fit in its shared memory; it streams the others, whose
-// second reading in an iteration comes from the L2 cache. An iteration is:
+// by one block per multiprocessor, all running at once from the first iteration to the last. A block owns a fixed share
+// of the images, keeps as many as fit in shared memory, and streams the others (twice an iteration, the second time from
+// the L2 cache). An iteration is:
 //
 //   forward      Z1 of the block's images                                      matrix product, images by pixels
-//   output       Z2, softmax, dZ2 = A2 - Y                                     a thread an image
-//   unit_errors  dW2, db2; dZ1 in the place of Z1                              a thread a hidden unit and some images
+//   output       Z2, softmax, dZ2 = A2 - Y                                     one thread per image
+//   unit_errors  dW2, db2; dZ1 replaces Z1                                     one thread per hidden unit and slice
 //   backward     dW1, db1 of the block's images                                matrix product, pixels by images
-//   ------------ all blocks wait: everyone's gradient sums are in memory ------------
-//   update       adds the blocks' sums up, a share of the parameters a block, and moves those parameters
-//   ------------ all blocks wait: the parameters are new ------------
+//   ------------ grid barrier: all gradient sums are in memory ------------
+//   update       each block reduces its share of the gradients over all blocks, and updates those parameters
+//   ------------ grid barrier: all parameters are updated ------------
 //
-// All sums have one order, whatever runs first, so a launch repeats bit for bit on the same number of blocks.
+// All sums have a fixed order, so launches on the same number of blocks repeat bit for bit.
 //
 // Arrays, in Quads or blocks of 16 bytes (layout.py makes them):
 //
-//   images      [group of 4 images][quad of 4 pixels]: word a, byte b is pixel b of image a. After the last pixel
-//               comes one that is 255, so 1, in every image: its weights are b1, and db1 needs no code.
+//   images      [group of 4 images][quad of 4 pixels]: word a, byte b is pixel b of image a. The last pixel is
+//               followed by one of 255, that is 1, in every image: its weights are b1, and db1 needs no code.
 //   parameters  W1 and b1 as [pass][quad of 4 pixels][unit], then W2 and b2 as [unit, at the end bias][4 classes].
-//               Everything that pads a size is zero, and stays zero.
-//   partials    for each block its gradient sums, in the order of the parameters.
-//   metrics     for each block the sum of its images' losses, and how many images it predicts correctly.
+//               Padding is zero and stays zero.
+//   partials    each block's gradient sums, in the order of the parameters.
+//   metrics     each block's sum of losses and number of correct predictions.
 
-// What a block knows of itself.
+// A block's images and shared memory.
 struct Block {
-    const uint4 *resident, *streamed;  // its images, the first of them in shared memory, all in global memory
-    int groups, resident_groups;       // how many there are of each
+    const uint4 *resident, *streamed;  // images: the first ones in shared memory, all in global memory
+    int groups, resident_groups;       // groups of images: all, and those in shared memory
     int images;                        // without padding
-    int quads;                         // of pixels
-    Quad* weights;                     // of one pass, as factors; between the products scratch space for sums
-    Quad* hidden;                      // [pass][group in the chunk][unit]: Z1, then dZ1 as factors, of 4 images
+    int quads;                         // quads of pixels
+    Quad* weights;                     // one pass's weights as factors; between the products, scratch space for sums
+    Quad* hidden;                      // [pass][group in the chunk][unit]: Z1, then dZ1 as factors, for 4 images
     Quad* errors;                      // [image in the chunk][4 classes]: dZ2
     Quad* output_weights;              // [unit or bias][4 classes]
-    real* error_scales;                // of dZ1, a unit
-    int chunk;                         // groups that `hidden` and `errors` have space for
+    real* error_scales;                // scale of dZ1, per unit
+    int chunk;                         // capacity of `hidden` and `errors`, in groups
 };
 
-// Where a unit's values for a group of a chunk are.
+// A unit's values for a group of the chunk.
 __device__ __forceinline__ Quad& hidden_at(const Block& block, int unit, int group) {
     return block.hidden[(unit / UNITS * block.chunk + group) * UNITS + unit % UNITS];
 }
@@ -57,7 +57,7 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
     using Images = Tile<false>;
     for (int first = begin + warp() * Images::BLOCKS; first < end; first += WARPS * Images::BLOCKS) {
         Images tile(first);
-        // The number of resident groups is a multiple of a tile's, or all.
+        // The number of resident groups is a multiple of a tile's, unless all are resident.
         if (first < block.resident_groups)
             tile.add(block.resident, block.quads, end, 1, block.weights, 0, block.quads);
         else
@@ -68,7 +68,7 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
     }
 }
 
-// dZ2 of the groups [begin, end), and zero for what pads them; where `measure`, adds to the block's metrics.
+// dZ2 of the groups [begin, end), zero for padding; with `measure`, adds to the block's metrics.
 __device__ __forceinline__ void output(const Block& block, const unsigned char* labels, int begin, int end,
                                        bool measure, double& loss, int& hits) {
     const int padded = (end - begin + TERM_STEP - 1) / TERM_STEP * TERM_STEP * BLOCK;
@@ -93,7 +93,7 @@ __device__ __forceinline__ void output(const Block& block, const unsigned char* 
 #pragma unroll
             for (int c = 0; c < CLASSES; ++c) {
                 const real value = z[c / 4].at[c % 4];
-                if (value > largest) largest = value, best = c;  // the first of equals stays
+                if (value > largest) largest = value, best = c;  // of equal values, the first
                 if (c == label) of_label = value;
             }
 #pragma unroll
@@ -112,11 +112,11 @@ __device__ __forceinline__ void output(const Block& block, const unsigned char* 
     }
 }
 
-// Threads of this phase: one for each unit, and one for the bias, of each slice of the groups.
+// Threads of this phase: one per unit, and one for the bias, for each slice of the groups.
 constexpr int SLICES = THREADS / (HIDDEN + 1);
 static_assert(SLICES > 0, "more hidden units than threads");
 
-// For one unit: dW2 += dZ2 A1 (for the bias, db2 += dZ2), and dZ1 = W2 dZ2 where Z1 > 0, in the place of Z1.
+// For one unit: dW2 += dZ2 A1 (for the bias, db2 += dZ2), and dZ1 = W2 dZ2 where Z1 > 0, which replaces Z1.
 __device__ __forceinline__ void unit_errors(const Block& block, int groups, Quad (&sums)[CLASS_QUADS]) {
     const int unit = thread() % (HIDDEN + 1), slice = thread() / (HIDDEN + 1);
     const int padded = (groups + TERM_STEP - 1) / TERM_STEP * TERM_STEP;
@@ -129,7 +129,7 @@ __device__ __forceinline__ void unit_errors(const Block& block, int groups, Quad
 #pragma unroll
         for (int k = 0; k < 4; ++k) largest = max(largest, abs(weight[c].at[k]));
     }
-    // |dZ2| adds up to no more than 2 for an image, so |dZ1| is at most twice the unit's largest weight.
+    // The sum of |dZ2| over an image's classes is at most 2, so |dZ1| is at most twice the unit's largest weight.
     const real scale = scale_above(2 * largest);
     if (slice == 0 && unit < HIDDEN) block.error_scales[unit] = scale;
     for (int group = slice; group < padded; group += SLICES) {
@@ -151,7 +151,7 @@ __device__ __forceinline__ void unit_errors(const Block& block, int groups, Quad
     }
 }
 
-// dW1 and db1 of one pass's units over the groups [begin, end), in `sums`; added to those of chunks before.
+// dW1 and db1 of one pass's units over the groups [begin, end), added to `sums` of earlier chunks.
 __device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Quad* sums) {
     using Pixels = Tile<true>;
     const Quad* factors = block.hidden + (pass * block.chunk - begin) * UNITS;
@@ -169,7 +169,7 @@ __device__ __forceinline__ void backward(const Block& block, int pass, int begin
     }
 }
 
-// Adds up a block's dW2 and db2 over its slices.
+// Reduces a block's dW2 and db2 over its slices.
 __device__ __forceinline__ void store_output_sums(const Block& block, const Quad (&sums)[CLASS_QUADS], Quad* total) {
     constexpr int COUNT = (HIDDEN + 1) * CLASS_QUADS;
     Quad* scratch = block.weights;
@@ -184,7 +184,7 @@ __device__ __forceinline__ void store_output_sums(const Block& block, const Quad
     }
 }
 
-// The block's loss and hits, added up by two of its threads: once a launch.
+// Reduces the block's loss and hits by two of its threads, once per launch.
 __device__ __forceinline__ void store_metrics(const Block& block, double loss, int hits, double* metrics) {
     double* scratch = (double*)block.weights;
     barrier<6>();  // the scratch space is free
@@ -197,8 +197,7 @@ __device__ __forceinline__ void store_metrics(const Block& block, double loss, i
     }
 }
 
-// Waits until all blocks have come here as often as this one, and makes what they wrote visible. `arrivals` counts
-// since the launch; it may wrap around.
+// Grid barrier; afterwards all blocks' writes are visible. `arrivals` counts since the launch and may wrap around.
 template <int NUMBER>
 __device__ __forceinline__ void grid_barrier(unsigned* arrivals, unsigned& expected) {
     if (NUMBER == LEFT_OUT) return;
@@ -212,8 +211,8 @@ __device__ __forceinline__ void grid_barrier(unsigned* arrivals, unsigned& expec
     __syncthreads();
 }
 
-// Adds the blocks' sums up for this block's share of the parameters, and moves those. Some threads share a column:
-// each adds every so many-th block's sums, then one adds theirs.
+// Reduces this block's share of the gradients over all blocks, and updates those parameters. The threads of a column
+// add the sums of every `slices`-th block; then one of them adds the results.
 __device__ __forceinline__ void update(const Block& block, const Quad* partials, int length, Quad* parameters,
                                        Quad* gradients, int image_count, real learning_rate) {
     const int blocks = gridDim.x, share = (length + blocks - 1) / blocks;
@@ -245,12 +244,12 @@ __device__ __forceinline__ void update(const Block& block, const Quad* partials,
             else
                 parameters[place] = parameter;
         }
-        // The next columns need no barrier: where there are any, each thread has one of its own.
+        // The next columns need no barrier: if there are any, each thread has a column of its own.
     }
 }
 
-// Runs that many iterations; where `gradients` is given it receives the last one's, and no parameter moves.
-// `arrivals` is 0 at the launch, which must be cooperative: all blocks run at once, or the barrier waits forever.
+// Runs `iterations` iterations. With `gradients`, writes the last one's there and updates no parameters. `arrivals` is 0
+// at the launch, which must be cooperative: unless all blocks run at once, the grid barrier deadlocks.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gradient_descent(const uint4* images, const unsigned char* labels, Quad* parameters, Quad* gradients,
                  Quad* all_partials, double* metrics, unsigned* arrivals, int image_count, int quads, int iterations,
@@ -289,7 +288,7 @@ gradient_descent(const uint4* images, const unsigned char* labels, Quad* paramet
         for (int begin = 0; begin < block.groups; begin += chunk) {
             const int end = min(begin + chunk, block.groups);
             for (int pass = 0; pass < PASSES; ++pass) {
-                if (PASSES > 1 || begin == 0) {  // else the weights are there from the chunk before
+                if (PASSES > 1 || begin == 0) {  // else the last chunk's weights are still there
                     unsigned* free = (unsigned*)block.errors;
                     scale = load_weights(parameters + pass * quads * UNITS, quads, block.weights, free);
                 }
@@ -303,7 +302,7 @@ gradient_descent(const uint4* images, const unsigned char* labels, Quad* paramet
             barrier<4>();
             for (int pass = 0; pass < PASSES; ++pass)
                 backward(block, pass, begin, end, partials + pass * quads * UNITS);
-            // The next chunk's forward, which overwrites what backward reads, comes after barrier 1.
+            // Barrier 1 separates this from the next chunk's forward, which overwrites what backward reads.
         }
         store_output_sums(block, output_sums, partials + weight_quads);
         if (last) store_metrics(block, loss, hits, metrics);

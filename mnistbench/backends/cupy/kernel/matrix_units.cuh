@@ -1,19 +1,17 @@
 // Matrix products in exact integer arithmetic on the matrix units (compute capability 8.0 and later), for float.
 //
-// Pixels are bytes. The other factor is rounded once, to a multiple of 2^-30 of a power of two above the largest of
-// its kind, so to at least a float's precision for all that are not far smaller than the largest. That integer is
-// written as four signed bytes, digits to the base 256, and bytes times bytes, summed in 32 bits, is what the matrix
-// units do. A row's four sums, one a digit, are put together in 64 bits: nothing but the one rounding before and the
-// one to a float after is lost, and no sum depends on its order.
-//
-// No sum overflows: 32 bits hold 65,793 products of 255 and -128.
+// Pixels are bytes. The other factor is rounded once, to a multiple of 2^-30 of a power of two above the largest value:
+// to at least a float's precision unless it is far smaller than the largest. The integer is written as four signed
+// bytes, digits to the base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums,
+// one per digit, are combined in 64 bits. Only the rounding before and the one to a float after lose anything, and no
+// sum depends on its order. No sum overflows: 32 bits hold 65,793 products of 255 and -128.
 
 static_assert(sizeof(real) == 4 && UNITS % 4 == 2, "four terms a float; no two lanes of a warp read the same bank");
 
-constexpr int TERM_STEP = 8;  // blocks of terms of one instruction: factors exist, and are zero, up to a multiple
+constexpr int TERM_STEP = 8;  // blocks of terms per instruction; factors are padded with zeros to a multiple
 constexpr float DIGITS = 0x1p30f;
 
-// A power of two greater than |largest|, at least 2^-60; infinite where that is not finite.
+// A power of two greater than |largest|, at least 2^-60; infinite if `largest` is not finite.
 __device__ __forceinline__ float scale_above(float largest) {
     const unsigned exponent = __float_as_uint(largest) & 0x7f800000u;
     return __uint_as_float(max(exponent, 0x21000000u)) * 2;
@@ -24,7 +22,7 @@ __device__ __forceinline__ Quad as_factor(Quad values, float scale) {
     unsigned word[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        // Adding 128 to each byte, with carries, and taking it off without, leaves digits from -128 to 127.
+        // Adding 128 to each byte with carries, and subtracting it without, leaves digits from -128 to 127.
         const unsigned number = __float2int_rn(values.at[i] * (DIGITS / scale));
         word[i] = (number + 0x00808080u) ^ 0x00808080u;
     }
@@ -34,10 +32,10 @@ __device__ __forceinline__ Quad as_factor(Quad values, float scale) {
 }
 
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
-// `largest` has space for a number a warp.
+// `largest` has space for one number per warp.
 __device__ __forceinline__ float load_weights(const Quad* source, int quads, Quad* weights, unsigned* largest) {
     const int count = quads * UNITS, padded = (quads + TERM_STEP - 1) / TERM_STEP * TERM_STEP * UNITS;
-    unsigned bits = 0;  // of a magnitude: they order as the numbers do, infinity and NaN above all
+    unsigned bits = 0;  // bits of a magnitude: ordered like the numbers, with infinity and NaN above all
     for (int i = thread(); i < padded; i += THREADS) {
         const Quad values = i < count ? source[i] : Quad{};
 #pragma unroll
@@ -68,9 +66,9 @@ __device__ __forceinline__ void multiply_bytes(int (&sums)[4], unsigned a0, unsi
 
 #endif
 
-// A warp's part of a product, as in multiply_add.cuh. Of its 8 row blocks, lane 4r + q loads number r, for the blocks
-// q and q + 4 of every 8 blocks of terms. Two rows of each block make the instruction's 16 rows, so it is issued
-// twice; its 8 columns are the digits of two units.
+// A warp's tile of a product, as in multiply_add.cuh. Lane 4r + q loads row block r of 8, for the blocks q and q + 4 of
+// every 8 blocks of terms. Two rows of each block make the instruction's 16 rows, so it is issued twice; its 8 columns
+// are the digits of two units.
 template <bool PIXEL_ROWS>
 struct Tile {
     static constexpr int BLOCKS = 8;
@@ -84,8 +82,8 @@ struct Tile {
         for (int i = 0; i < 8 * PAIRS; ++i) sums[i / 4 / PAIRS][i / 4 % PAIRS][i % 4] = 0;
     }
 
-    // Adds the terms [begin, end), counted in blocks. Where rows or terms do not exist, the last one that does is
-    // loaded: such rows are not stored, such terms have zero factors.
+    // Adds the terms [begin, end), counted in blocks. Beyond the last row or term, that one is loaded instead: such
+    // rows are not stored, and such terms have zero factors.
     __device__ __forceinline__ void add(const uint4* images, int row_stride, int row_end, int term_stride,
                                         const Quad* factors, int begin, int end) {
         if (begin >= end) return;
@@ -109,11 +107,9 @@ struct Tile {
         }
     }
 
-    // Calls store(row block, unit, row in the block, result) for the results that this lane ends up with; the result
-    // is to be multiplied by the factors' scale.
-    //
-    // Lanes with an even q hold the lower two digits of their unit, the next lane the upper two, both for two rows.
-    // They exchange halves: the first lane ends with the first row, the second with the second.
+    // Calls store(row block, unit, row in the block, result) for this lane's results, which the caller multiplies by the
+    // factors' scale. Lanes with an even q hold the lower two digits of their unit, the next lane the upper two, both
+    // for two rows. They exchange halves, so that the first lane has the first row and the second lane the second.
     template <typename Store>
     __device__ __forceinline__ void finish(Store store) {
         const bool odd = q & 1;

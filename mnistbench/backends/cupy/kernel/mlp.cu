@@ -1,16 +1,14 @@
-// What networks of any depth need on a GPU besides matrix products and sums: their inputs, what is random in them, all
-// that is elementwise, and the optimizer. The equations are those of mnistbench/reference/mlp.py, the random numbers those of
-// mnistbench/reference/counter.py, the arithmetic of augmentation that of mnistbench/reference/augmentation.py, to the bit.
+// Kernels of any multilayer perceptron besides matrix products and reductions: inputs, random words, elementwise
+// operations and optimizers. The equations are those of mnistbench/reference/mlp.py; random words (counter.py) and
+// augmentation (augmentation.py) are the reference's bit for bit. The host defines these macros:
 //
-// The host defines, as macros:
-//
-//   REAL        float or double: of parameters, activations and gradients
-//   THREADS     of a block
-//   ACTIVATION  RELU, LEAKY_RELU, TANH or SIGMOID; LEAK is the slope of the second below 0
+//   REAL        type of parameters, activations and gradients: float or double
+//   THREADS     threads per block
+//   ACTIVATION  RELU, LEAKY_RELU, TANH or SIGMOID; LEAK is LEAKY_RELU's slope below 0
 //   OPTIMIZER   GD, MOMENTUM, NESTEROV, RMSPROP, ADAM or ADAMW
 //
-// One row is one image: X (images, pixels), Z and A (images, units). `order` has which image of the training set each
-// row is. No header is included, so the run-time compiler needs no include path.
+// Images are rows: X (images, pixels), Z and A (images, units). `order` has each row's index in the training set. No
+// header is included, so the run-time compiler needs no include path.
 
 typedef REAL real;
 
@@ -24,7 +22,7 @@ __device__ __forceinline__ uint4* shared_memory() {
 }
 #endif
 
-// Of the kernels that have a thread for each element of something.
+// Index of the thread's element, in kernels with one thread per element.
 __device__ __forceinline__ long long element() { return (long long)blockIdx.x * THREADS + threadIdx.x; }
 
 // Random words: Threefry-2x32 with 20 rounds
@@ -54,7 +52,7 @@ __device__ __forceinline__ Words threefry(Words key, unsigned x, unsigned y) {
 
 // Inputs
 
-// X of the images as they are: a block an image.
+// X of the images without augmentation: one block per image.
 extern "C" __global__ void __launch_bounds__(THREADS)
 gather(real* X, const unsigned char* images, const unsigned* order, int pixels) {
     const unsigned char* image = images + (long long)order[blockIdx.x] * pixels;
@@ -62,25 +60,25 @@ gather(real* X, const unsigned char* images, const unsigned* order, int pixels) 
         X[(long long)blockIdx.x * pixels + pixel] = (real)image[pixel] / 255;
 }
 
-// A position in an image, in 1/256 pixel, or a displacement.
+// A position in an image, or a displacement, in 1/256 pixel.
 struct Position {
     int row, column;
 };
 
-// From where a pixel comes if its image is turned around its centre and shifted; `words` are the image's.
+// Source position of a pixel when the image is rotated around its centre and shifted; `words` are the image's.
 __device__ __forceinline__ Position turned(int row, int column, int height, int width, Words words, int shift,
                                            const int* cosines, const int* sines) {
     const unsigned choices = 2 * shift + 1;
     const int down = (int)((words.first >> 16) * choices >> 16) - shift;
     const int right = (int)((words.first & 0xFFFF) * choices >> 16) - shift;
     const int cosine = cosines[words.second >> 22], sine = sines[words.second >> 22];
-    // Twice the distance from the centre is a whole number.
+    // Twice the distance from the centre is an integer.
     const int y = 2 * row - (height - 1), x = 2 * column - (width - 1);
     return {((cosine * y - sine * x + 64) >> 7) + 128 * (height - 1) + 256 * down,
             ((sine * y + cosine * x + 64) >> 7) + 128 * (width - 1) + 256 * right};
 }
 
-// Of an image (height, width), 0 outside of it.
+// A pixel of an image (height, width); 0 outside.
 __device__ __forceinline__ int value_at(const unsigned char* image, int row, int column, int height, int width) {
     const bool inside = row >= 0 && row < height && column >= 0 && column < width;
     return inside ? image[row * width + column] : 0;
@@ -95,8 +93,8 @@ __device__ __forceinline__ int interpolated(const unsigned char* image, Position
     return (upper * (256 - down) + lower * down + (1 << 15)) >> 16;
 }
 
-// The random displacements of an image's pixels, [row or column direction][pixel], into `field`; and what is left of
-// them after smoothing along the columns into `smoothed`.
+// Fills `field` with the random displacements of an image's pixels, [row or column direction][pixel], and `smoothed`
+// with the field smoothed along the columns.
 __device__ __forceinline__ void smooth_field(int* field, int* smoothed, unsigned place, Words key, int height, int width,
                                              const int* smooth_rows) {
     const int pixels = height * width;
@@ -108,7 +106,7 @@ __device__ __forceinline__ void smooth_field(int* field, int* smoothed, unsigned
     __syncthreads();
     for (int i = threadIdx.x; i < 2 * pixels; i += THREADS) {
         const int row = i % pixels / width;
-        const int* column = field + (i - row * width);  // of this direction, its first row
+        const int* column = field + (i - row * width);  // in this direction's first row
         int sum = 0;
         for (int k = 0; k < height; ++k) sum += smooth_rows[row * height + k] * column[k * width];
         smoothed[i] = sum;
@@ -116,14 +114,14 @@ __device__ __forceinline__ void smooth_field(int* field, int* smoothed, unsigned
     __syncthreads();
 }
 
-// A displacement, from the row of `smoothed` that its pixel is in.
+// A pixel's displacement, from its row of `smoothed`.
 __device__ __forceinline__ int displacement(const int* row, int column, int width, const int* smooth_columns, int bend) {
     int sum = 0;
     for (int k = 0; k < width; ++k) sum += row[k] * smooth_columns[k * width + column];
     return (sum >> 8) * bend >> 14;
 }
 
-// X of the images as they are in an epoch: a block an image. Where `bend` is not 0, four ints a pixel of shared memory.
+// X of augmented images: one block per image. Unless `bend` is 0, it needs four ints of shared memory per pixel.
 extern "C" __global__ void __launch_bounds__(THREADS)
 augment(real* X, const unsigned char* images, const unsigned* order, int height, int width, unsigned place0,
         unsigned place1, unsigned elastic0, unsigned elastic1, int shift, int bend, const int* cosines,
@@ -164,9 +162,9 @@ __device__ __forceinline__ real slope(real z, real a) {
     return ACTIVATION == TANH ? 1 - a * a : a * (1 - a);
 }
 
-// A hidden layer after its product Z: A = f(Z + b) * M; and in the place of Z what the error is multiplied with on its
-// way back, f'(Z + b) * M. The mask M is 0 where a unit's word is below `below`, else `scale`. A thread computes two
-// units, which share a counter; without dropout, where `below` is 0, there are no words, and `scale` is 1.
+// A hidden layer after its product Z: A = f(Z + b) * M, and Z becomes the backward pass's factor f'(Z + b) * M. The
+// mask M is 0 where a unit's word is less than `below`, else `scale`. A thread computes two units, which share a
+// counter. Without dropout, `below` is 0, no words are drawn, and `scale` is 1.
 extern "C" __global__ void __launch_bounds__(THREADS)
 activate(real* Z, real* A, const real* bias, const unsigned* order, int rows, int units, unsigned key0,
          unsigned key1, unsigned long long below, real scale) {
@@ -187,8 +185,8 @@ activate(real* Z, real* A, const real* bias, const unsigned* order, int rows, in
     }
 }
 
-// The last layer after its product Z: in its place softmax(Z + b) - Y; and for each image its loss, and whether its
-// label is the most probable class: metrics [loss or hit][image].
+// The last layer after its product: Z becomes softmax(Z + b) - Y; metrics [loss or hit][image] has each image's loss and
+// whether its label is the most probable class.
 extern "C" __global__ void __launch_bounds__(THREADS)
 output_errors(real* Z, const real* bias, const int* labels, const unsigned* order, double* metrics, int rows,
               int classes) {
@@ -198,7 +196,7 @@ output_errors(real* Z, const real* bias, const int* labels, const unsigned* orde
     int best = 0;
     for (int c = 0; c < classes; ++c) {
         z[c] += bias[c];
-        if (z[c] > z[best]) best = c;  // the first of equals stays
+        if (z[c] > z[best]) best = c;  // of equal values, the first
     }
     const int label = labels[order[row]];
     const real largest = z[best], of_label = z[label];
@@ -209,24 +207,24 @@ output_errors(real* Z, const real* bias, const int* labels, const unsigned* orde
     metrics[rows + row] = best == label;
 }
 
-// The optimizer: parameters in one array, all weights first, `sums` and each of the moments as they
+// Optimizers. Parameters, `sums` and each moment are flat arrays, all weights first.
 
-// What the optimizer is given: the mean over the batch, and `penalty` (lambda / n) times a weight.
+// The mean gradient over the batch, plus `penalty` (lambda / n) times a weight.
 __device__ __forceinline__ real gradient(const real* sums, const real* values, int i, int weights, int rows,
                                          real penalty) {
     const real mean = sums[i] / rows;
     return i < weights ? mean + penalty * values[i] : mean;
 }
 
-// The gradients in the place of the sums.
+// Replaces the sums by the gradients.
 extern "C" __global__ void __launch_bounds__(THREADS)
 gradients(real* sums, const real* values, int length, int weights, int rows, real penalty) {
     const long long i = element();
     if (i < length) sums[i] = gradient(sums, values, i, weights, rows, penalty);
 }
 
-// `keep` and `keep_square` are how much of a mean stays, `take` and `take_square` how much of the new value comes in.
-// For adam and adamw `rate` and `correction` have their bias corrections; adamw's weights shrink by the factor `shrink`.
+// `keep` and `keep_square` are the decay rates of the moments, `take` and `take_square` the weights of new values. For
+// adam and adamw, `rate` and `correction` include the bias corrections; adamw multiplies its weights by `shrink`.
 extern "C" __global__ void __launch_bounds__(THREADS)
 update(real* values, const real* sums, real* moments, int length, int weights, int rows, real penalty, real rate,
        real keep, real take, real keep_square, real take_square, real correction, real epsilon, real shrink) {

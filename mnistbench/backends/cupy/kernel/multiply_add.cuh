@@ -1,19 +1,17 @@
 // Matrix products by ordinary multiply-adds, in float or double, on any GPU.
 //
-// A lane keeps the sums of 8 rows (float) or 4 rows (double) by UNITS units in registers, and runs over a slice of
-// the terms: of every SLICES blocks of terms it takes one. Its warp's lanes share the rest of the tile, and at the
-// end add their slices up.
+// A lane keeps the sums of 8 rows (float) or 4 rows (double) by UNITS units in registers, over a slice of the terms: one
+// of every SLICES blocks of terms. At the end the warp's lanes reduce over their slices.
 
-constexpr int LANE_BLOCKS = sizeof(real) == 4 ? 2 : 1;  // row blocks of a lane: what its registers hold
-constexpr int TERM_STEP = 1;                            // the sums may end at any block of terms
+constexpr int LANE_BLOCKS = sizeof(real) == 4 ? 2 : 1;  // row blocks per lane, limited by registers
+constexpr int TERM_STEP = 1;                            // sums may end at any block of terms
 
-// Quads from one block of weights to the next. Odd: lanes that read neighbouring blocks use different memory banks.
+// Quads from one block of weights to the next. Odd, so that lanes reading neighbouring blocks use different banks.
 constexpr int WEIGHT_STRIDE = UNITS | 1;
 
-// A pixel becomes a number in one instruction: as a float's bits, byte << 16 is byte * 2^-133, a subnormal number or
-// one of the smallest normal ones, where the bits still count in equal steps. With a double's upper word it is
-// byte << 8 and byte * 2^-1034. The other factor carries most of that power of two, so that products and sums are
-// ordinary numbers, and the result the rest.
+// A pixel is converted in one instruction: the float with the bits byte << 16 is byte * 2^-133, subnormal or one of the
+// smallest normal numbers, which have equal steps. In a double's upper word, byte << 8 is byte * 2^-1034. The other
+// factor is scaled by most of the inverse power of two, so that sums are in the ordinary range; the result by the rest.
 constexpr double RAISE = sizeof(real) == 4 ? 0x1p64 : 0x1p500;
 constexpr double RESULT = sizeof(real) == 4 ? 0x1p69 / 255 : 0x1p534 / 255;
 
@@ -27,8 +25,7 @@ __device__ __forceinline__ double pixel(unsigned word, int byte, double) {
 
 #ifndef EMULATED
 
-// A multiply-add that keeps subnormal numbers: in float, the compiler is told to flush those to zero, and then
-// writes fma.ftz, at no other speed.
+// A multiply-add that keeps subnormal numbers: CuPy's options make the compiler emit fma.ftz, of the same speed.
 __device__ __forceinline__ void multiply_add(float& sum, float a, float b) {
     asm("fma.rn.f32 %0, %1, %2, %0;" : "+f"(sum) : "f"(a), "f"(b));
 }
@@ -37,7 +34,7 @@ __device__ __forceinline__ void multiply_add(double& sum, double a, double b) { 
 
 #endif
 
-// Values as the second factor of a product. Floating-point numbers need no scale: it is 1 wherever there is one.
+// Values as the second factor of a product. Floating-point factors have the scale 1.
 __device__ __forceinline__ Quad as_factor(Quad values, real) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) values.at[i] *= (real)RAISE;
@@ -53,8 +50,8 @@ __device__ __forceinline__ real load_weights(const Quad* source, int quads, Quad
     return 1;
 }
 
-// Adds up COUNT values over LANES neighbouring lanes. In each step a lane gives half of its sums away and takes the
-// other half from its partner, so that lane number s of them ends with sums s * COUNT / LANES and following.
+// Reduces COUNT values over LANES neighbouring lanes. In each step a lane exchanges half of its sums with a partner, so
+// that lane s of them ends with COUNT / LANES sums from number s * COUNT / LANES on.
 template <int COUNT, int LANES>
 __device__ __forceinline__ void add_lanes(real* sums) {
     if constexpr (LANES > 1) {

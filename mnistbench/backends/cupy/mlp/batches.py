@@ -1,4 +1,4 @@
-"""The batches of a workload: gathered, and distorted, on the device."""
+"""Mini-batches, gathered and augmented on the device."""
 
 from __future__ import annotations
 
@@ -18,28 +18,19 @@ Key = tuple[np.uint32, np.uint32]
 
 
 class Batch(NamedTuple):
-    """What an iteration computes with.
+    """An iteration's inputs and the images' indices in the training set."""
 
-    Attributes:
-        X: (m, pixels) in the workload's dtype; one row is one image.
-        order: (m,) uint32, the images' places in the training set.
-    """
-
-    X: Any
-    order: Any
+    X: Any  # (m, pixels)
+    order: Any  # (m,) uint32
 
 
 class Batches:
-    """Holds the images as bytes, the order of an epoch, and the inputs of a batch.
+    """Hold the images as bytes, the order of an epoch, and the inputs of a batch.
 
-    Without batches and augmentation these are the inputs of all images, made once, and the bytes are given up.
-
-    Args:
-        name: of the backend.
-        shared_bytes: shared memory that a block may ask for.
+    In a full batch without augmentation, the inputs are computed once and the bytes are freed.
 
     Raises:
-        BackendUnavailable: the elastic distortion of an image needs more than that.
+        BackendUnavailable: the elastic distortion of an image needs more than ``shared_bytes`` of shared memory.
     """
 
     def __init__(self, name: str, workload: Workload, dataset: Dataset, kernels: Kernels, shared_bytes: int) -> None:
@@ -58,7 +49,7 @@ class Batches:
 
     @property
     def are_gathered(self) -> bool:
-        """Whether every iteration makes its inputs from bytes."""
+        """Whether every iteration computes its inputs from bytes."""
         recipe = self.workload.recipe
         return recipe.batch_size is not None or bool(recipe.augmentation)
 
@@ -77,7 +68,7 @@ class Batches:
         self._kernels.allow_shared("augment", self._needed_bytes)
 
     def load(self, iteration: int) -> Batch:
-        """The batch of an iteration; the one before is overwritten."""
+        """Return the batch of an iteration; it overwrites the one before."""
         workload = self.workload
         epoch, number = divmod(iteration, workload.iterations_per_epoch)
         if epoch != self._epoch:
@@ -91,7 +82,7 @@ class Batches:
         return batch
 
     def key(self, purpose: int) -> Key:
-        """Of the epoch of the batch loaded last."""
+        """Return the key of a purpose in the epoch of the batch loaded last."""
         if purpose not in self._keys:
             first, second = counter.key(self.workload.seed, purpose, self._epoch)
             self._keys[purpose] = np.uint32(first), np.uint32(second)

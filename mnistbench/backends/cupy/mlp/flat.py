@@ -1,7 +1,4 @@
-"""The general kernels' source and what it is compiled with, and how parameters lie in one flat array.
-
-Pure Python and NumPy, so that the kernels' tests use the same lines without a GPU.
-"""
+"""The source and macros of ``kernel/mlp.cu``, and parameters in one flat array. Needs no CuPy."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ from mnistbench.task.workload import Network, Workload
 
 
 def source() -> str:
-    """The CUDA source, with its name for the compiler's messages."""
+    """Return the CUDA source, with its name for the compiler's messages."""
     file = resources.files("mnistbench.backends.cupy") / "kernel" / "mlp.cu"
     return f'#line 1 "{file.name}"\n{file.read_text(encoding="utf-8")}'
 
 
 def macros(workload: Workload, threads: int) -> dict[str, str]:
-    """What the source is compiled with, for blocks of so many threads."""
+    """Return the macros that the source is compiled with, for blocks of ``threads`` threads."""
     return {
         "REAL": {"float32": "float", "float64": "double"}[workload.dtype],
         "THREADS": str(threads),
@@ -35,7 +32,7 @@ def macros(workload: Workload, threads: int) -> dict[str, str]:
 
 
 def step_constants(workload: Workload, iteration: int) -> tuple[float, ...]:
-    """The real arguments of the kernel ``update``, from ``penalty`` to ``shrink``."""
+    """Return the floating-point arguments of the kernel ``update``, from ``penalty`` to ``shrink``."""
     optimizer, rate = workload.recipe.optimizer, workload.rate(iteration)
     shrink = 1 - rate * optimizer.weight_decay
     penalty = workload.recipe.l2 / workload.images
@@ -48,11 +45,11 @@ def step_constants(workload: Workload, iteration: int) -> tuple[float, ...]:
 
 
 class Flat:
-    """Where each array of a network's parameters is: all weights, then all biases, first layer to last.
+    """Positions of a network's parameters in a flat array: all weights, then all biases.
 
     Attributes:
-        weights: how many values are weights.
-        length: how many there are.
+        weights: number of weights.
+        length: number of parameters.
     """
 
     def __init__(self, network: Network) -> None:
@@ -62,7 +59,7 @@ class Flat:
         self.weights, self.length = self._ends[len(pairs) - 1], self._ends[-1]
 
     def views(self, values: Any) -> tuple[list[Any], list[Any]]:
-        """Weights (outputs, inputs) and biases (outputs,) in a flat array of any library."""
+        """Return views of weights (outputs, inputs) and biases (outputs,) in a flat array of any library."""
         begins = [0, *self._ends]
         arrays = [
             values[begin:end].reshape(shape)
@@ -72,11 +69,11 @@ class Flat:
         return arrays[:layers], arrays[layers:]
 
     def pack(self, parameters: Parameters, dtype: str) -> NDArray[Any]:
-        """Parameters as a flat array."""
+        """Copy parameters into a flat array."""
         arrays = [*parameters.weights, *parameters.biases]
         return np.concatenate([array.ravel() for array in arrays]).astype(dtype)
 
     def unpack(self, values: NDArray[Any]) -> Parameters:
-        """The reverse of :meth:`pack`: copies."""
+        """Reverse :meth:`pack`; return copies."""
         weights, biases = self.views(values)
         return Parameters([W.copy() for W in weights], [b[:, None].copy() for b in biases])

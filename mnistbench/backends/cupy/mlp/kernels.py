@@ -1,4 +1,4 @@
-"""``kernel/mlp.cu`` compiled by CuPy at run time, and cached on disk; every launch is on the current stream."""
+"""``kernel/mlp.cu`` compiled by CuPy at run time, and launched on the current stream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mnistbench.backends.cupy.mlp import flat
 from mnistbench.task.workload import Workload
 
 THREADS = 256
-"""Of a block."""
+"""Threads per block."""
 
-# Shared memory that a block may have without asking for more.
+# Shared memory per block that needs no permission.
 _SHARED_BYTES = 48 * 1024
 
 
@@ -25,10 +25,7 @@ def _module(macros: tuple[tuple[str, str], ...]) -> Any:
 
 
 class Kernels:
-    """The functions of the source, compiled for a workload.
-
-    An argument that is a float becomes the workload's dtype, and one that is an int a 32-bit one.
-    """
+    """The kernels, compiled for a workload. Float arguments become its dtype, int arguments int32."""
 
     def __init__(self, workload: Workload) -> None:
         self._module = _module(tuple(flat.macros(workload, THREADS).items()))
@@ -36,16 +33,16 @@ class Kernels:
         self._functions: dict[str, Any] = {}
 
     def allow_shared(self, name: str, shared_bytes: int) -> None:
-        """Let a function have that much shared memory."""
+        """Allow a kernel ``shared_bytes`` of shared memory per block."""
         if shared_bytes > _SHARED_BYTES:
             self._function(name).max_dynamic_shared_size_bytes = shared_bytes
 
     def by_element(self, name: str, elements: int, *arguments: Any) -> None:
-        """Launch a function that has a thread for each element."""
+        """Launch a kernel with one thread per element."""
         self.by_block(name, -(-elements // THREADS), *arguments)
 
     def by_block(self, name: str, blocks: int, *arguments: Any, shared_bytes: int = 0) -> None:
-        """Launch a function of which each block does one thing."""
+        """Launch a kernel on ``blocks`` blocks."""
         given = tuple(self._argument(argument) for argument in arguments)
         self._function(name)((blocks,), (THREADS,), given, shared_mem=shared_bytes)
 

@@ -1,8 +1,6 @@
-"""Networks of any depth with every option of training: cuBLAS's products, CuPy's sums, and kernels for all else.
+"""Any multilayer perceptron with every option: cuBLAS products, CuPy reductions, and kernels for all else.
 
-The equations are those of :mod:`mnistbench.reference.mlp`, with one row for one image. The host only launches: data,
-order,
-masks, parameters and moments stay on the device until asked for.
+The equations are those of :mod:`mnistbench.reference.mlp`, with images in rows.
 """
 
 from __future__ import annotations
@@ -26,15 +24,10 @@ from mnistbench.task.workload import Workload
 
 
 class MlpTrainer(Trainer):
-    """Holds what :class:`Batches` does, labels, parameters, gradients and moments as flat arrays, and for each layer
-    Z and A (m, units) of a batch, on the current CUDA device.
-
-    Args:
-        name: of the backend.
-    """
+    """Hold batches, labels, each layer's Z and A (m, units), and flat arrays of parameters, gradients and moments."""
 
     def __init__(self, name: str, workload: Workload, dataset: Dataset, parameters: Parameters) -> None:
-        workload = replace(workload, images=len(dataset.train))  # warming up has fewer than the workload
+        workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
         super().__init__(workload)
         self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
         self._kernels = Kernels(workload)
@@ -53,8 +46,10 @@ class MlpTrainer(Trainer):
         cp.cuda.get_current_stream().synchronize()  # the data is on the device when start returns
 
     def _forward(self, As: list[Any], Zs: list[Any], order: Any) -> None:
-        """Fill A_1, ... and Z_1, ..., Z_L from A_0, X; the last one lacks its bias. In the place of a hidden layer's
-        Z is afterwards what takes the error back through it."""
+        """Compute A_1, ..., A_L-1 and Z_L without its bias from A_0 = X.
+
+        Each hidden layer's Z is replaced by the factor of the backward pass, f'(Z) times the mask.
+        """
         rates = self.workload.recipe.dropout_rates(len(Zs) - 1)
         for layer, (W, Z) in enumerate(zip(self._Ws, Zs, strict=True)):
             cp.matmul(As[layer], W.T, out=Z)
@@ -69,7 +64,7 @@ class MlpTrainer(Trainer):
             self._kernels.by_element("activate", rows * ((units + 1) // 2), *arguments)
 
     def _backward(self, iteration: int) -> int:
-        """Leaves in the sums the gradients of an iteration's batch, m times their means, and its metrics; gives m."""
+        """Compute an iteration's metrics and the sums of its m images' gradients; return m."""
         X, order = self._batches.load(iteration)
         m, classes = len(order), self.workload.network.outputs
         Zs, As = [Z[:m] for Z in self._Zs], [X, *(A[:m] for A in self._As)]
@@ -81,7 +76,7 @@ class MlpTrainer(Trainer):
             cp.matmul(dZ.T, As[layer], out=self._dWs[layer])
             dZ.sum(axis=0, out=self._dbs[layer])
             if layer > 0:
-                dA = As[layer]  # its room: the layer's own values are needed no more
+                dA = As[layer]  # reuse the memory: these activations are no longer needed
                 cp.matmul(dZ, self._Ws[layer], out=dA)
                 dA *= Zs[layer - 1]
                 dZ = dA
@@ -130,7 +125,7 @@ class MlpTrainer(Trainer):
             self._stopwatch,
             self._repeat,
             kernel="cuBLAS products, kernels for what is random or elementwise",
-            # W1 X and dZ1 Xᵀ read X, which is made from bytes.
+            # W1 X and dZ1 Xᵀ read X; a gathered X is computed from bytes first.
             bytes_read=2 * X_bytes + (workload.image_bytes if self._batches.are_gathered else 0),
         )
 
