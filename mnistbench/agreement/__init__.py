@@ -157,7 +157,7 @@ def _failed(agreement: Agreement, error: Exception) -> Agreement:
 
 
 def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool) -> Iterator[Check]:
-    """Make every comparison, in the order of the iterations, and record the metrics in ``agreement.history``."""
+    """Make every comparison, in the order of the iterations."""
     dtype = agreement.dtype
     every = max(1, trajectory.workload.iterations // 50)
     # Comparing gradients takes the reference as long as about ten iterations.
@@ -170,7 +170,7 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, grad
         while done < state.iteration:
             step = min(every, state.iteration - done)
             done += step
-            agreement.history.append((done - 1, trainer.advance(step)))
+            trainer.advance(step)
         own = trainer.parameters()
         yield from _parameter_checks(own, state, dtype, trajectory)
         if state.iteration in gradient_stops:
@@ -183,7 +183,6 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, grad
             yield from _prediction_checks(trainer, state, dtype, trajectory)
         # The metrics of iteration k describe the parameters after k updates; the iteration then makes one more.
         metrics = trainer.advance(1)
-        agreement.history.append((state.iteration, metrics))
         done = state.iteration + 1
         yield from _metrics_checks(metrics, state, dtype, trajectory)
     yield from same("initial copy", handed_out, given.astype(dtype))

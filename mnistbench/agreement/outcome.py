@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mnistbench.backends import Metrics
 from mnistbench.reference.parameters import Array, Parameters
 
 
@@ -46,7 +45,6 @@ class Agreement:
         backend: Name of the backend.
         dtype: Dtype of the training.
         checks: Every comparison made, in order.
-        history: (iteration, metrics) of about fifty iterations.
         errors: (iteration, fraction of test images misclassified) at each checkpoint; empty on classic workloads and
             without test images.
         failure: Reason why the comparison could not be finished, or None.
@@ -55,7 +53,6 @@ class Agreement:
     backend: str
     dtype: str
     checks: list[Check] = field(default_factory=list)
-    history: list[tuple[int, Metrics]] = field(default_factory=list)
     errors: list[tuple[int, float]] = field(default_factory=list)
     failure: str | None = None
 

@@ -28,7 +28,8 @@ from mnistbench.reference import mlp
 from mnistbench.task.presets import PRESETS
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import DTYPES, DType, Network, Workload
-from tests.faults.wrong_training import FAULTS, InAnotherOrder, Steps
+from tests.faults.base import Steps
+from tests.faults.mlp import FAULTS, InAnotherOrder
 from tests.support import options
 from tests.support.builders import identical
 
@@ -59,12 +60,10 @@ def test_the_honest_trainer_agrees(trainer: type[NumpyMlpTrainer], case: str, pr
     assert outcome.passed, outcome.summary()
 
 
-@pytest.mark.parametrize(
-    ("trainer", "precision"),
-    [pytest.param(t, d, id=f"{t.__name__}-{d}") for t, (_, dtypes) in FAULTS.items() for d in dtypes],
-)
-def test_a_wrong_trainer_is_rejected(trainer: type[NumpyMlpTrainer], precision: DType) -> None:
-    outcome = compared(trainer, FAULTS[trainer][0], precision)
+@pytest.mark.parametrize(("name", "precision"), [(name, dtype) for name, f in FAULTS.items() for dtype in f.dtypes])
+def test_a_wrong_trainer_is_rejected(name: str, precision: DType) -> None:
+    fault = FAULTS[name]
+    outcome = compared(fault.trainer, options.task(**{**options.EVERYTHING, **fault.options}), precision)
     assert outcome.failure is None
     assert not outcome.passed
 

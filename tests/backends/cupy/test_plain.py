@@ -47,7 +47,6 @@ def test_the_array_operations_agree_with_the_reference(
     task = builders.workload(data, hidden, iterations=20)
     found = check(arrays, task.with_dtype(dtype), data, Trajectory(task, data))
     assert found.passed, found.summary()
-    assert len(found.history) > 10
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 50])
