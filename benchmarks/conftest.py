@@ -1,4 +1,4 @@
-"""``pytest benchmarks/``: options, the table at the end, and what is stored. The measuring is in the tests."""
+"""``pytest benchmarks/``: its options, what it stores, and the table at the end."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except MnistbenchError as error:
         raise pytest.UsageError(f"--results: {error}") from error
     option = config.option
-    # Timed rounds, and nothing that wants a calibrated run, are asked for; the document with all raw timings is
-    # taken over when the session ends, and pytest-benchmark's table gives way to ours unless it compares runs.
+    # The document with all raw timings is stored when the session ends. Our table replaces pytest-benchmark's, unless
+    # that compares runs.
     if not option.benchmark_json:
         config.stash[_temporary] = Path(tempfile.mkdtemp())
         option.benchmark_json = str(config.stash[_temporary] / "benchmark.json")
@@ -74,7 +74,7 @@ def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
 
 
 def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
-    # Of this checkout, wherever pytest was started.
+    # This checkout's commit, wherever pytest was started.
     commit_info |= machine.commit("benchmarks", "conftest.py", "pyproject.toml")
 
 
@@ -88,7 +88,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from mnistbench.results import storage
 
     document = json.loads(path.read_text(encoding="utf-8"))
-    # A case that was interrupted after its rounds has no row.
+    # A case interrupted after its rounds has no row.
     document["benchmarks"] = [entry for entry in document["benchmarks"] if "schema" in entry["extra_info"]]
     if not document["benchmarks"]:
         return
@@ -121,7 +121,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _left_out(terminalreporter: pytest.TerminalReporter) -> None:
-    """Which cases of the scaling have no row, and why; those of an unavailable backend in one line."""
+    """Write why cases of the scaling have no row, in one line for each unavailable backend."""
     lines: list[str] = []
     unavailable: Counter[str] = Counter()
     for skipped in terminalreporter.getreports("skipped"):
@@ -139,7 +139,7 @@ def _left_out(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _scaling(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each case."""
+    """Yield a line for each case."""
     for row in rows:
         assert row.size is not None, "rows of the scaling benchmark have a size"
         found, iterations = row.timing, row.workload.iterations

@@ -1,12 +1,10 @@
-"""How an iteration's cost grows with images and hidden units, and falls with threads.
+"""Benchmark of scaling: the time of an iteration over images, hidden units and threads, one varied at a time.
 
-``pytest benchmarks/test_scaling.py``: collected only where it is named. One of the three is varied at a time; beyond
-59,000 images, copies moved by a pixel or two are added. A case starts a backend and compares it with the reference
-along the first iterations, in parameters, loss, accuracy and predictions; what it is compared in is in its row.
-Gradients are compared where the classic workload is. Then rounds of as many iterations as take about half a second
-are timed, and the trainer is compared once more. A backend's cases go from small to large, and those whose iterations
-would take longer than a budget, as the case before shows, are left out; the summary says which, and why. Compiling does
-not count: it depends on the size only where a backend compiles for every size, and there it takes longer than the rest.
+It runs only by name: ``pytest benchmarks/test_scaling.py``. Beyond 59,000 images, copies shifted by a pixel or two are
+added. A case starts a backend, compares it with the reference along the first iterations (parameters, loss, accuracy
+and predictions, no gradients), times rounds of about half a second, and compares the trainer once more. Each backend's
+cases go from small to large. Those that would exceed a budget, judging by the case before, are skipped, and the summary
+says why. Compiling is not timed.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from mnistbench.training.scores import final_scores
 IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
 HIDDEN = (10, 32, 64, 128, 256, 512)
 
-# Iterations that are compared; two comparisons run so many.
+# Number of iterations compared, and of those that both comparisons run.
 _COMPARED = 5
 _COMPARING = 2 * 2 * (_COMPARED + 1)
 
@@ -47,14 +45,14 @@ _MOST_ITERATIONS = 1_000
 # Idle threads of OpenBLAS spin for some tens of milliseconds after the comparison.
 _SETTLE = 0.3
 
-# Bytes of each value of the images in the reference, and how often a backend holds them while it loads.
+# Bytes of an image's value in the reference, and number of copies that a backend holds while it loads.
 _REFERENCE_BYTES = 8
 _COPIES = 2
 
 
 @dataclass(frozen=True)
 class Case:
-    """One size, and the axes of the charts that it is on."""
+    """One size, and the axes of the charts that show it."""
 
     images: int
     hidden: int
@@ -66,7 +64,7 @@ class Case:
 
 
 def cases(most_images: int, threads: int) -> list[Case]:
-    """Every size once, small ones first: along each axis the other two are those of the classic, or near to it."""
+    """List every size once, small ones first; along each axis the other two are the classic's, or near to them."""
     classic = preset("classic")
     base = max(images for images in IMAGES if images <= min(most_images, classic.images))
     hidden = classic.network.hidden[0]
@@ -86,26 +84,26 @@ def _size(case: Case) -> tuple[int, int, int]:
 
 
 def thread_counts(most: int) -> list[int]:
-    """1, 2, 4, ... and ``most``."""
+    """Return 1, 2, 4, ... and ``most``."""
     return sorted({*(2**k for k in range(most.bit_length()) if 2**k <= most), most})
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     found = cases(config.getoption("--most-images"), resolve(config.getoption("--threads")))
-    # As a fixture of the module, so that all backends run a size before the next: data and reference are made once.
+    # Scoped to the module, so that all backends run a size before the next: data and reference are made once.
     metafunc.parametrize("case", found, ids=str, indirect=True, scope="module")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a case took: seconds of an iteration, and its operations."""
+    """Speed of a case: seconds of an iteration, and its floating-point operations."""
 
     iteration: float
     flops: int
 
     def predict(self, workload: Workload, rounds: int) -> float:
-        """Seconds of iterating in a case of another size: they are taken to grow as the operations do."""
+        """Predict the seconds of a case of another size, proportional to its operations."""
         iteration = self.iteration * workload.dense_flops / self.flops
         return _COMPARING * iteration + rounds * max(_ROUND_SECONDS, iteration)
 
@@ -120,19 +118,19 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def paces() -> Paces:
-    """The last of each backend, dtype and number of threads."""
+    """The last pace of each backend, dtype and number of threads."""
     return {}
 
 
 @lru_cache(maxsize=1)
 def dataset(images: int) -> Dataset:
-    """Training images of MNIST, and copies beyond their number; the last asked for is kept."""
+    """Load training images of MNIST, with shifted copies beyond their number."""
     return load_images(images)
 
 
 @lru_cache(maxsize=1)
 def trajectory(images: int, hidden: int) -> Trajectory:
-    """The reference's first iterations; its images, 8 bytes a pixel, are not kept."""
+    """Compute the reference's first iterations, without keeping its images, 8 bytes a pixel."""
     data = dataset(images)
     task = Workload(data.network(hidden), images, _COMPARED, dtype="float64", name=storage.SCALING)
     found = Trajectory(task, data)
@@ -141,7 +139,7 @@ def trajectory(images: int, hidden: int) -> Trajectory:
 
 
 def too_long(pace: Pace | None, workload: Workload, rounds: int, budget: float) -> str | None:
-    """Why a case would exceed the budget, or None."""
+    """Say why a case would exceed the budget, or return None."""
     expected = 0.0 if pace is None else pace.predict(workload, rounds)
     if expected <= budget:
         return None
@@ -149,9 +147,8 @@ def too_long(pace: Pace | None, workload: Workload, rounds: int, budget: float) 
 
 
 def too_large(workload: Workload, available: int) -> str | None:
-    """Why a case would not fit the memory, or None."""
-    # The reference's images in float64 and a backend's copies are not held at the same time; the values of the
-    # layers are: some eight arrays of them.
+    """Say why a case would not fit the memory, or return None."""
+    # The reference's images in float64 and a backend's copies do not coexist; some eight arrays of each layer do.
     values = max(_REFERENCE_BYTES, _COPIES * workload.itemsize) * workload.network.inputs
     layers = 8 * _REFERENCE_BYTES * sum(workload.network.sizes[1:])
     needed = workload.images * (workload.network.inputs + values + layers)
@@ -175,7 +172,7 @@ def test_scaling(
     try:
         backend.warm_up(workload, case.threads)
         trainer, loading = timed(lambda: backend.start(workload, reference.dataset, reference.fresh(), case.threads))
-    except MnistbenchError as refusal:  # such as of a number of threads, or of memory that a device does not have
+    except MnistbenchError as refusal:  # of a number of threads, for example, or for lack of a device's memory
         pytest.skip(str(refusal))
     with trainer:
         effective = trainer.describe().threads
@@ -185,7 +182,7 @@ def test_scaling(
         iteration = settle(trainer)
         paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
         task = replace(workload, iterations=round_length(iteration), name=storage.SCALING)
-        # What pytest-benchmark compares with earlier runs must be the same in all of this.
+        # pytest-benchmark compares runs of the same name.
         benchmark.name = f"{task.name}-{case}-{backend_name}-{dtype}-{task.iterations}-iterations"
         benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
         benchmark.group = f"{case}-{dtype}"
@@ -199,19 +196,19 @@ def test_scaling(
 
 
 def leave_out(reason: str | None) -> None:
-    """End the case, if there is a reason, and have the summary say it."""
+    """Skip the case if there is a reason, which the summary repeats."""
     if reason:
         pytest.skip(reason)
 
 
 def compare(trainer: Trainer, backend_name: str, dtype: DType, reference: Trajectory) -> Agreement:
-    """Compare a trainer, from a reset, with the reference's first iterations, in all but the gradients."""
+    """Reset a trainer and compare all but its gradients with the reference's first iterations."""
     trainer.reset(reference.initial)
     return check_trainer(trainer, Agreement(backend_name, dtype), reference, gradients=False)
 
 
 def settle(trainer: Trainer) -> float:
-    """Iterate for a moment, until the threads that the comparison woke in BLAS sleep; the seconds of an iteration."""
+    """Iterate until BLAS threads from the comparison are asleep; return the seconds of an iteration."""
     count, spent, seconds = 1, 0.0, 0.0
     while spent < _SETTLE:
         if spent:
@@ -222,7 +219,7 @@ def settle(trainer: Trainer) -> float:
 
 
 def round_length(iteration: float) -> int:
-    """How many iterations of so many seconds a round has: 1, 2 or 5 times a power of ten, for about half a second."""
+    """Return the iterations of a round of about half a second: 1, 2 or 5 times a power of ten."""
     series = [digit * 10**power for power in range(4) for digit in (1, 2, 5)]
     fitting = [n for n in series if n <= _MOST_ITERATIONS and n * iteration <= _ROUND_SECONDS]
     return max(fitting, default=1)
@@ -237,7 +234,7 @@ def row(
     reference: Trajectory,
     case: Case,
 ) -> Row:
-    """A row of the results; what a cold process pays is not measured for it, and is not in it."""
+    """Make a row, without the costs of a cold process."""
     final, _ = final_scores(trainer, task, reference.dataset)
     description = trainer.describe()
     again = compare(trainer, agreement.backend, task.dtype, reference)

@@ -1,8 +1,8 @@
-"""What training costs: every backend and dtype, from fresh weights, with the same numbers or no result.
+"""Benchmark of training: every backend and dtype, from fresh weights, with the reference's numbers or no result.
 
-A case starts the backend once. It is compared with the reference along the whole trajectory, which is also the
-warm-up on the very arrays that are then timed; then each round starts from the same initial parameters, and what
-the last one computed is compared again. The other costs are those of a process of its own.
+A case starts the backend once and compares it with the reference along the whole trajectory, which also warms up the
+arrays to be timed. Each round starts from the same initial parameters, and the last one is compared again. The other
+costs are measured in a new process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mnistbench.timing.clock import timed
 from mnistbench.training import cold
 from mnistbench.training.scores import final_scores
 
-# Rounds without --rounds: as many as fit the seconds, and at least two, which show whether they differ.
+# Number of rounds without --rounds: as many as fit the seconds, and at least two, whose difference shows noise.
 _SECONDS = 10.0
 _FEWEST, _MOST = 2, 15
 
@@ -55,7 +55,7 @@ def test_training(
 ) -> None:
     workload, threads = task.with_dtype(dtype), pytestconfig.getoption("--threads")
     backend = registry.get_backend(backend_name)
-    if option := backend.unsupported(workload):  # one that was named is refused before anything runs
+    if option := backend.unsupported(workload):  # a backend named by --backend is refused earlier
         pytest.skip(f"{backend_name} does not implement {option}")
     start = cold.measure(backend_name, workload, threads)
     backend.warm_up(workload, threads)
@@ -63,7 +63,7 @@ def test_training(
         agreement = check_trainer(trainer, Agreement(backend_name, dtype), trajectory)
         fitting = int(_SECONDS / _settle(trainer, workload))
         rounds = pytestconfig.getoption("--rounds") or max(_FEWEST, min(_MOST, fitting))
-        # What pytest-benchmark compares with earlier runs must be the same in all of this.
+        # pytest-benchmark compares runs of the same name.
         benchmark.name = storage.case_name(workload, backend_name, trainer.describe().threads)
         benchmark.fullname = storage.full_name(benchmark.name)
         benchmark.group = dtype
@@ -83,7 +83,7 @@ def test_training(
 
 
 def _settle(trainer: registry.Trainer, workload: Workload) -> float:
-    """Iterate for a moment, until the threads that the comparison woke in BLAS sleep again; the seconds of a round."""
+    """Iterate until BLAS threads from the comparison are asleep; return the seconds of a round."""
     few = max(1, workload.iterations // 50)
     spent = seconds = 0.0
     while spent < _SETTLE:

@@ -1,8 +1,8 @@
 """Figures from measured rows, training histories and predictions.
 
-Every function returns a matplotlib figure and leaves matplotlib as it was: no pyplot, no backend chosen, the
-user's style untouched. The charts of results take validated rows (:class:`mnistbench.results.row.Row`), one for each
-backend, dtype and setting.
+Every function returns a matplotlib figure and leaves matplotlib unchanged: no pyplot, no backend chosen, the user's
+style untouched. The charts of results take validated rows (:class:`mnistbench.results.row.Row`), one for each backend,
+dtype and setting.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ CHARTS: dict[str, Chart] = {
     "roofline": roofline,
     "error-over-time": error_over_time,
 }
-"""The charts of one workload's results, by the name of their file."""
+"""Charts of one workload's results, by the name of their file."""
 
 
 def drawable(rows: Sequence[Row]) -> dict[str, Chart]:
-    """Those of :data:`CHARTS` that the rows can be drawn in."""
+    """Return the part of :data:`CHARTS` for which the rows have data."""
     if not rows:
         return {}
     needs = {roofline: has_roofs, error_over_time: has_errors}

@@ -1,4 +1,4 @@
-"""The chart of the agreement: the distance from the reference over the iterations."""
+"""Chart of the agreement: the distance from the reference over the iterations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mnistbench import words
-from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
+from mnistbench.charts.lines import LINE, Curve, End, curve_ends, handle, label_ends, label_width, panel_height
 from mnistbench.charts.page import (
     DPI,
     GREY,
@@ -36,7 +36,7 @@ from mnistbench.exceptions import DataError
 if TYPE_CHECKING:
     from mnistbench.results.row import Row
 
-_STRIPE = 8.0  # points of a line that are one backend's, before the next one's turn
+_STRIPE = 8.0  # length of a dash in points, where coinciding curves take turns
 
 
 def _curves(rows: Sequence[Row]) -> list[Curve]:
@@ -56,7 +56,7 @@ def _label(curve: Curve, value: str) -> str:
 
 
 def _coinciding(axes: Axes, curves: Sequence[Curve]) -> list[list[Curve]]:
-    """The curves in groups: each is everywhere within 1.5 line widths of the first of its group."""
+    """Group the curves: each is everywhere within 1.5 line widths of the first of its group."""
     groups: list[tuple[NDArray[np.floating[Any]], list[Curve]]] = []
     for curve in curves:
         here = axes.transData.transform(np.column_stack([curve.x, curve.y])) / DPI * 72
@@ -71,10 +71,7 @@ def _coinciding(axes: Axes, curves: Sequence[Curve]) -> list[list[Curve]]:
 
 
 def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Draw the curves, with some markers of their dtype; the axes' limits are set.
-
-    Curves that lie on each other take turns: each is dashed and shifted, so that every colour is seen.
-    """
+    """Draw the curves with markers; curves that coincide are dashed in turn, so that every colour is seen."""
     for group in _coinciding(axes, curves):
         turns = len(group)
         for turn, curve in enumerate(group):
@@ -96,19 +93,15 @@ def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
             )
 
 
-def _end(curve: Curve, text: str) -> End:
-    return End(curve.x[-1], curve.y[-1], text, handle(curve))
-
-
 def _tolerances(rows: Sequence[Row]) -> list[tuple[float, str]]:
-    """Each tolerance that can be drawn, once, and its name."""
+    """List each tolerance that can be drawn once, with its dtype."""
     found = dict.fromkeys((float(row.agreement.tolerance), clean(row.dtype)) for row in rows)
     return [(value, dtype) for value, dtype in found if math.isfinite(value) and value > 0]
 
 
 @dataclass(frozen=True)
 class _Errors:
-    """A logarithmic axis of errors that has a place for 0: from 10**low to 10**high, and ``zero`` below."""
+    """Logarithmic axis of errors over whole decades, with a place ``zero`` below them for errors of 0."""
 
     decades: list[int]
     ticks: list[int]
@@ -126,11 +119,11 @@ class _Errors:
         return cls(decades, ticks, zero)
 
     def place(self, error: float) -> float:
-        """Where an error is drawn."""
+        """Return the y coordinate of an error."""
         return error if self.zero is None or error > 0 else self.zero
 
     def draw(self, axes: Axes) -> None:
-        """Set the axis: a light grid, and a line named "exactly 0" where there is such an error."""
+        """Set the axis: a light grid, and a line named "exactly 0" if there is such an error."""
         axes.set_yscale("log")
         floor = 10.0 ** self.decades[0] if self.zero is None else self.zero * 10.0**-0.4
         axes.set_ylim(floor, 10.0 ** (self.decades[-1] + 0.4))
@@ -146,7 +139,7 @@ class _Errors:
 
 
 def _logarithmic_iterations(axes: Axes, iterations: Sequence[float], width: float) -> None:
-    """An axis of iterations that spreads the first ones; it has a place for iteration 0."""
+    """Make the x axis logarithmic with a place for iteration 0."""
     low, high = min(iterations), max(iterations)
     if high < 10:
         Linear.iterations(iterations, width).horizontal(axes)
@@ -164,10 +157,10 @@ def _logarithmic_iterations(axes: Axes, iterations: Sequence[float], width: floa
 
 @styled()
 def agreement(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """How far each backend's parameters are from the float64 reference's, over the iterations.
+    """Draw the distance of each backend's parameters from the float64 reference's, over the iterations.
 
     Raises:
-        DataError: there are no rows, or no row has an error to draw.
+        DataError: If there are no rows, or no row has an error to draw.
     """
     measured = required(rows)
     curves = _curves(measured)
@@ -197,6 +190,5 @@ def agreement(rows: Sequence[Row], subtitle: str = "") -> Figure:
     ends = [End(axes.get_xlim()[1], value, text, dashed) for (value, _), text in zip(tolerances, limits, strict=True)]
     drawn = [Curve(c.name, c.dtype, c.colour, c.x, [errors.place(error) for error in c.y]) for c in curves]
     _draw(axes, drawn)
-    ends += [_end(curve, text) for curve, text in zip(drawn, texts, strict=True)]
-    label_ends(page, axes, ends)
+    label_ends(page, axes, ends + curve_ends(drawn, texts))
     return page.figure

@@ -32,7 +32,7 @@ from mnistbench.charts.rows import provenance, required, setting, task
 if TYPE_CHECKING:
     from mnistbench.results.row import Row
 
-_LEFT = 0.95  # of the plot, right of the dtypes
+_LEFT = 0.95  # left end of the plot, right of the dtypes
 _RIGHT = WIDTH - 0.35
 _HEADER, _ROW, _GAP = 0.27, 0.25, 0.09  # heights: a backend's name, a measurement, between backends
 _PARTS = {"import": "#D4D4D4", "load": "#ABABAB", "compile": "#6E6E6E"}  # train has the backend's colour
@@ -42,7 +42,7 @@ _OVER_GRID = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
 @dataclass(frozen=True)
 class _Group:
-    """A backend's measurements, fastest first."""
+    """Measurements of a backend, fastest first."""
 
     name: str
     rows: list[Row]
@@ -53,7 +53,7 @@ class _Group:
 
 
 def _grouped(rows: Sequence[Row], costs: Sequence[float]) -> list[_Group]:
-    """The rows by backend; backends, and the rows of each, by rising cost."""
+    """Group the rows by backend; order the groups, and the rows within, by cost."""
     groups: dict[str, list[Row]] = {}
     for index in sorted(range(len(rows)), key=lambda i: costs[i]):
         groups.setdefault(rows[index].backend, []).append(rows[index])
@@ -63,7 +63,7 @@ def _grouped(rows: Sequence[Row], costs: Sequence[float]) -> list[_Group]:
 def _frame(page: Page, groups: Sequence[_Group], everywhere: str) -> tuple[Axes, list[tuple[float, Row]]]:
     """Write backends and dtypes; return axes whose y is inches below the body's top, and each row's y.
 
-    A backend's device and threads are written beside its name where they are not the same ``everywhere``.
+    A backend's device and threads stand beside its name unless they are those that hold ``everywhere``.
     """
     height = sum(group.height for group in groups)
     axes = page.axes(_LEFT, page.top, _RIGHT - _LEFT, height)
@@ -88,18 +88,18 @@ def _frame(page: Page, groups: Sequence[_Group], everywhere: str) -> tuple[Axes,
 
 
 def _scale(ends: Sequence[float], labels: Sequence[float]) -> float:
-    """Inches per unit at which every label (inches) fits right of its end (units)."""
+    """Compute the inches per unit at which every label (inches) fits right of its end (units)."""
     room = _RIGHT - _LEFT
     return min(((room - label) / end for end, label in zip(ends, labels, strict=True) if end > 0), default=room)
 
 
 def _positive(value: float) -> float:
-    """A time for a logarithmic axis: a clock that reads 0 is drawn at a nanosecond."""
+    """Return a time for a logarithmic axis: 0, from a coarse clock, is drawn at a nanosecond."""
     return max(float(value), 1e-9)
 
 
 def _reach(row: Row) -> tuple[float, float]:
-    """The least and the greatest time drawn for a row."""
+    """Return the smallest and the largest time drawn for a row."""
     times = [_positive(seconds) for seconds in row.samples]
     return min(times), max(times)
 
@@ -110,7 +110,7 @@ def _time_label(row: Row) -> str:
 
 
 def _how_to_read(rows: Sequence[Row]) -> str:
-    """What the marks of the training-time chart mean."""
+    """Explain the marks of the training-time chart."""
     with_interval = [row for row in rows if row.timing.low < row.timing.high]
     text = "Marker: median. Fine ticks: every round."
     if with_interval:
@@ -125,7 +125,7 @@ def _how_to_read(rows: Sequence[Row]) -> str:
 
 
 def _time_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis of seconds, from 10**low to 10**high, with a light grid at labelled ticks."""
+    """Make the x axis logarithmic, from 10**low to 10**high seconds, with a light grid at labelled ticks."""
     axes.set_xscale("log")
     axes.set_xlim(10**low, 10**high)
     decades = range(math.floor(low), math.ceil(high) + 1)
@@ -139,10 +139,10 @@ def _time_axis(axes: Axes, low: float, high: float) -> None:
 
 @styled()
 def training_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """How long the iterations took: the median, its confidence interval and every round, fastest first.
+    """Draw the training times: the median, its confidence interval and every round, fastest first.
 
     Raises:
-        DataError: there are no rows.
+        DataError: If there are no rows.
     """
     measured = required(rows)
     everywhere, small_print = provenance(measured)
@@ -183,7 +183,7 @@ def training_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
 
 
 def _parts(row: Row) -> dict[str, float]:
-    """The costs in the order they are paid. Noise can make a difference of times negative: drawn as 0."""
+    """Return the costs in the order they are paid; a negative difference of times is noise, drawn as 0."""
     return {name: max(0.0, float(row.costs[name])) for name in (*_PARTS, "train")}
 
 
@@ -196,7 +196,7 @@ def _fits(name: str, cost: float, scale: float) -> bool:
 
 
 def _beside(parts: dict[str, float], scale: float) -> tuple[str, str]:
-    """What is written right of a bar: the total, and the larger parts that it has no room for."""
+    """Return the texts right of a bar: the total, and the larger parts that do not fit inside."""
     total = sum(parts.values())
     named = [
         _part_label(name, cost)
@@ -230,10 +230,10 @@ def _bar(axes: Axes, y: float, parts: dict[str, float], hues: dict[str, str], sc
 
 @styled()
 def cold_start(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Where the time goes from a cold start to the trained model: import, load, compile and train.
+    """Draw the costs from a cold start to the trained model: import, load, compile and train.
 
     Raises:
-        DataError: there are no rows.
+        DataError: If there are no rows.
     """
     measured = required(rows)
     everywhere, small_print = provenance(measured)
@@ -260,7 +260,7 @@ def cold_start(rows: Sequence[Row], subtitle: str = "") -> Figure:
 
 
 def _key(page: Page) -> None:
-    """The order and the greys of a bar's parts, in one line at the top of the body."""
+    """Draw the order and the greys of a bar's parts, in one line at the top of the body."""
     x, y = MARGIN, page.top + 0.1
     axes = page.axes(0, page.top, WIDTH, 0.2)
     axes.set_axis_off()

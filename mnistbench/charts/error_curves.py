@@ -1,15 +1,16 @@
-"""Charts of test errors against the seconds of training: of the presets, beside the published ones, and of backends."""
+"""Charts of test errors over the seconds of training: presets beside published errors, and backends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnistbench import words
-from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
-from mnistbench.charts.page import GREY, MARGIN, SMALL, WIDTH, Page, clean, colours, shortened, styled
+from mnistbench.charts.lines import LINE, Curve, End, curve_ends, handle, label_ends, label_width, panel, panel_height
+from mnistbench.charts.page import GREY, SMALL, Page, clean, colours, shortened, styled
 from mnistbench.charts.rows import provenance, required, task
 from mnistbench.charts.scales import Logarithmic
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mnistbench.results.reproduction import Run
     from mnistbench.results.row import Row
 
-# Hues of Okabe and Ito (2008): one for a network, paler where it is trained on images as they are.
+# Hues of Okabe and Ito (2008): one for each network, paler without augmentation.
 _COLOURS = {
     "lecun-300": "#7FB8E0",
     "lecun-300-distorted": "#0072B2",
@@ -28,22 +29,18 @@ _COLOURS = {
 }
 
 _LEAST_ERROR, _LEAST_SECONDS = 1e-4, 1e-6
-"""One image in 10,000, and a microsecond: a logarithmic axis has no place for 0."""
+"""One image in 10,000 and a microsecond, since a logarithmic axis has no place for 0."""
 
 
 @styled()
 def errors_over_time(runs: Sequence[Run], subtitle: str = "") -> Figure:
-    """The error on the test images after every epoch over the seconds of training, both logarithmic.
+    """Draw the test error after every epoch over the seconds of training, both logarithmic.
 
-    A line for each workload, backend and dtype: of the seed whose last error is the median. Dashed, in its colour, is
-    the error published of such a network.
-
-    Args:
-        runs: of any number of presets.
-        subtitle: a line below the title.
+    There is a line for each workload, backend and dtype: the seed with the median final error. The published error of
+    such a network is dashed, in the same colour.
 
     Raises:
-        DataError: there are no runs.
+        DataError: If there are no runs.
     """
     everything = required(runs)
     shown = _medians(everything)
@@ -52,26 +49,29 @@ def errors_over_time(runs: Sequence[Run], subtitle: str = "") -> Figure:
     limits = [f"published  {words.percent(error, None)}" for error in theirs.values()]
     height = panel_height(len(texts) + len(limits), 3.8)
     page = Page("Test errors of the presets", subtitle, height + 0.8, _small_print(everything))
-    page.text(MARGIN, page.top + 0.12, "error on the 10,000 test images", weight="bold")
     curves = [_curve(run) for run in shown]
-    errors = [error for curve in curves for error in curve.y] + list(theirs.values())
-    vertical = Logarithmic.of(errors, height, lambda error: words.percent(error, None), upright=True)
-    left = MARGIN + vertical.room
-    width = WIDTH - left - label_width([*texts, *limits])
-    axes = page.axes(left, page.top + 0.3, width, height)
-    vertical.vertical(axes)
-    Logarithmic.of([x for curve in curves for x in curve.x], width, lambda s: words.seconds(s, 1)).horizontal(axes)
-    axes.set_xlabel("seconds of training", size=SMALL, color=GREY)
+    axes = _axes(page, "error on the 10,000 test images", height, curves, [*theirs.values()], [*texts, *limits])
     ends = []
     for (name, error), text in zip(theirs.items(), limits, strict=True):
         dashed: dict[str, Any] = {"color": _colour(name), "linewidth": 1.2, "linestyle": (0, (5, 3))}
         axes.axhline(error, **dashed)
         ends.append(End(axes.get_xlim()[1], error, text, dashed))
-    for curve, text in zip(curves, texts, strict=True):
+    for curve in curves:
         axes.plot(curve.x, curve.y, linewidth=LINE, markevery=[len(curve.x) - 1], clip_on=False, **handle(curve))
-        ends.append(End(curve.x[-1], curve.y[-1], text, handle(curve)))
-    label_ends(page, axes, ends)
+    label_ends(page, axes, ends + curve_ends(curves, texts))
     return page.figure
+
+
+def _axes(
+    page: Page, title: str, height: float, curves: Sequence[Curve], errors: list[float], texts: Sequence[str]
+) -> Axes:
+    """Add axes of errors over seconds that hold the curves and other errors, with room for labels."""
+    errors = errors + [error for curve in curves for error in curve.y]
+    vertical = Logarithmic.of(errors, height, lambda error: words.percent(error, None), upright=True)
+    axes, width = panel(page, title, height, vertical, label_width(texts))
+    Logarithmic.of([x for curve in curves for x in curve.x], width, lambda s: words.seconds(s, 1)).horizontal(axes)
+    axes.set_xlabel("seconds of training", size=SMALL, color=GREY)
+    return axes
 
 
 def has_errors(rows: Sequence[Row]) -> bool:
@@ -81,12 +81,12 @@ def has_errors(rows: Sequence[Row]) -> bool:
 
 @styled()
 def error_over_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """The error on the test images along a timed workload over the seconds of training, both logarithmic.
+    """Draw the test error along a timed workload over the seconds of training, both logarithmic.
 
-    A line for each backend and dtype. All compute the same numbers: the faster one's line is further left.
+    There is a line for each backend and dtype. All compute the same numbers, so a faster one's line is further left.
 
     Raises:
-        DataError: there are no rows.
+        DataError: If there are no rows.
     """
     measured = required(rows)
     shown = sorted((row for row in measured if len(_points(row)) > 1), key=lambda row: row.timing.value)
@@ -98,24 +98,15 @@ def error_over_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
     height = panel_height(len(texts), 3.2)
     note = f"The clock ran for whole rounds, and stood still for the test. {provenance(measured)[1]}"
     page = Page(f"Test error: {task(rows)}", subtitle, height + 0.8, note)
-    page.text(MARGIN, page.top + 0.12, "error on the test images", weight="bold")
-    vertical = Logarithmic.of(
-        [y for c in curves for y in c.y], height, lambda error: words.percent(error, None), upright=True
-    )
-    left = MARGIN + vertical.room
-    width = WIDTH - left - label_width(texts)
-    axes = page.axes(left, page.top + 0.3, width, height)
-    vertical.vertical(axes)
-    Logarithmic.of([x for c in curves for x in c.x], width, lambda s: words.seconds(s, 1)).horizontal(axes)
-    axes.set_xlabel("seconds of training", size=SMALL, color=GREY)
+    axes = _axes(page, "error on the test images", height, curves, [], texts)
     for curve in curves:
         axes.plot(curve.x, curve.y, linewidth=LINE, clip_on=False, **handle(curve, 4.0))
-    label_ends(page, axes, [End(c.x[-1], c.y[-1], text, handle(c)) for c, text in zip(curves, texts, strict=True)])
+    label_ends(page, axes, curve_ends(curves, texts))
     return page.figure
 
 
 def _points(row: Row) -> list[tuple[float, float]]:
-    """(seconds, error) after each iteration with a known error, but the start, for which the axis has no place."""
+    """List (seconds, error) after each iteration with a known error, but the start, which the axis cannot show."""
     per_iteration = row.timing.value / row.workload.iterations
     return [
         (max(_LEAST_SECONDS, iteration * per_iteration), max(_LEAST_ERROR, error))
@@ -125,7 +116,7 @@ def _points(row: Row) -> list[tuple[float, float]]:
 
 
 def _medians(runs: Sequence[Run]) -> list[Run]:
-    """Of each workload, backend and dtype the run with the median error; the better of the two in the middle."""
+    """Choose the run with the median error for each workload, backend and dtype; the better of two in the middle."""
     cases: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         cases.setdefault((run.workload.name, run.backend, run.workload.dtype), []).append(run)
@@ -134,7 +125,7 @@ def _medians(runs: Sequence[Run]) -> list[Run]:
 
 
 def _name(run: Run, shown: Sequence[Run]) -> str:
-    """The workload, and where there are several lines of it, who trained it."""
+    """Name the workload and, if it has several lines, the backend and dtype."""
     name = run.workload.name
     alone = sum(other.workload.name == name for other in shown) == 1
     return shortened(name, 1.9) + ("" if alone else f" {clean(run.backend)} {clean(run.workload.dtype)}")
@@ -152,9 +143,9 @@ def _curve(run: Run) -> Curve:
 
 def _small_print(runs: Sequence[Run]) -> str:
     seeds = len({run.workload.seed for run in runs})
-    which = f"Of {seeds} seeds the one with the median error is drawn. " if seeds > 1 else ""
+    which = f"The seed with the median error of {seeds} is drawn. " if seeds > 1 else ""
     where = "; ".join(dict.fromkeys(f"{run.backend} {run.workload.dtype}, {run.origin.machine}" for run in runs))
     return (
-        "Dashed: published of a network of the same layer sizes, trained in the authors' own way. Each point is after "
-        f"an epoch; the clock stands still for the test. {which}{where}."
+        "Dashed: published error of a network with the same layer sizes, trained in the authors' own way. Each point "
+        f"follows an epoch; the clock stands still for the test. {which}{where}."
     )

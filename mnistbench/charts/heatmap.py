@@ -1,4 +1,4 @@
-"""How many times as fast as the reference each backend is, on every workload, in colours and numbers."""
+"""Heatmap of the speedups over the reference: each backend on every workload."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from mnistbench.results.row import Row
     from mnistbench.timing.statistics import Ratio
 
-# Slower than the reference is orange, faster is blue, and as fast is white: hues that the colour-blind tell apart.
+# Orange is slower than the reference, blue is faster, white is equal: hues that the colour-blind can tell apart.
 _COLOURS = LinearSegmentedColormap.from_list("speedup", ["#D55E00", "#F6C79A", "#FFFFFF", "#7FB6D9", "#0072B2"])
 
-_NAMES = 2.3  # inches that the backends' names may take
-_HEADINGS = 1.0  # inches that a workload's name may take
-_CELL = 0.5  # the height of a cell: two lines and a margin
-_HEADER, _GAP = 0.45, 0.25  # the columns' names; between blocks of columns
-_EDGE = 1.5  # points of white around a cell
+# Inches, but for the edge, which is in points.
+_NAMES, _HEADINGS = 2.3, 1.0  # largest widths of a backend's and of a workload's name
+_CELL = 0.5  # height of a cell: two lines and a margin
+_HEADER, _GAP = 0.45, 0.25  # heights of the columns' names and between blocks of columns
+_EDGE = 1.5  # white edge of a cell
 
 Column = tuple[str, str]
 """A workload and a dtype."""
@@ -52,7 +52,7 @@ def has_speedups(rows: Sequence[Row]) -> bool:
 
 
 def _cell_texts(row: Row) -> tuple[str, str]:
-    """The speedup, and its interval where there is one."""
+    """Return the speedup, and its interval or ""."""
     found = _speedup(row)
     interval = f"{_number(found.low)}–{_number(found.high)}" if found.known and found.low < found.high else ""
     return words.times(found.value), interval
@@ -69,7 +69,7 @@ def _number(ratio: float) -> str:
 
 @dataclass(frozen=True)
 class _Table:
-    """The rows' cells: line by line a backend (and its setting), column by column a workload and dtype."""
+    """Cells of the heatmap: a line for each backend (and setting), a column for each workload and dtype."""
 
     lines: list[tuple[str, str]]
     columns: list[Column]
@@ -93,31 +93,31 @@ class _Table:
 
     @property
     def names(self) -> float:
-        """Inches of the lines' names."""
+        """Width of the lines' names in inches."""
         widths = [text_width(shortened(name, _NAMES, weight="bold"), weight="bold") for name, _ in self.lines]
         widths += [text_width(shortened(where, _NAMES, SMALL), SMALL) for _, where in self.lines]
         return max(widths) + 0.15
 
     @property
     def blocks(self) -> list[list[Column]]:
-        """The columns, as many side by side as the page has room for."""
+        """Columns in blocks as wide as the page."""
         count = max(1, int((WIDTH - 2 * MARGIN - self.names) / self.width))
         return [self.columns[first : first + count] for first in range(0, len(self.columns), count)]
 
     @property
     def block_height(self) -> float:
-        """Inches of a block of columns and what keeps it from the next."""
+        """Height of a block of columns and the gap below it, in inches."""
         return _HEADER + len(self.lines) * _CELL + _GAP
 
 
 @styled()
 def speedups(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Backends by workloads and dtypes: the speedup over numpy float64 in each cell, and its interval.
+    """Draw the speedup over numpy float64 and its interval, for backends by workloads and dtypes.
 
-    Colours are on a logarithmic scale. What was not measured, or is not validated, stays blank.
+    Colours are on a logarithmic scale. Cells without a validated measurement stay blank.
 
     Raises:
-        DataError: there are no rows, or none has a speedup.
+        DataError: If there are no rows, or none has a speedup.
     """
     measured = [row for row in required(rows) if row.speedup and row.validated]
     if not measured:
@@ -162,7 +162,7 @@ def _draw_block(page: Page, table: _Table, columns: Sequence[Column], most: floa
 
 
 def _draw_cell(axes: Axes, i: int, j: int, row: Row | None, most: float) -> None:
-    """One cell: coloured and with its numbers, or an outline."""
+    """Draw one cell: coloured, with its numbers, or an outline."""
     if row is None:
         axes.add_patch(Rectangle((i, j), 1, 1, facecolor="none", edgecolor=PALE, linewidth=0.8))
         return
@@ -177,12 +177,12 @@ def _draw_cell(axes: Axes, i: int, j: int, row: Row | None, most: float) -> None
 
 
 def _colour(speedup: float, most: float) -> str:
-    """The colour of a speedup where 10**most and 10**-most have the strongest ones, as #RRGGBB."""
+    """Return the colour of a speedup as #RRGGBB; 10**most and 10**-most have the strongest."""
     return to_hex(_COLOURS(0.5 + 0.5 * math.log10(speedup) / most)).upper()
 
 
 def _scale(page: Page, most: float) -> None:
-    """The colours from the slowest to the fastest, at the top of the body."""
+    """Draw the colours from the slowest to the fastest, at the top of the body."""
     ends = [words.times(10.0**exponent, 2) for exponent in (-most, most)]
     x = MARGIN
     page.text(x, page.top + 0.1, f"slower {ends[0]}", size=SMALL, color=GREY)

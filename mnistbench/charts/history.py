@@ -1,4 +1,4 @@
-"""One backend over the project's history: what its workload took at each commit, on each machine."""
+"""Chart of one backend's history: the training time at each commit, on each machine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnistbench import words
-from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
-from mnistbench.charts.page import (
-    GREY,
-    MARGIN,
-    SMALL,
-    WIDTH,
-    Page,
-    clean,
-    colours,
-    named_ticks,
-    shortened,
-    styled,
-    text_width,
-)
+from mnistbench.charts.lines import LINE, Curve, curve_ends, handle, label_ends, label_width, panel, panel_height
+from mnistbench.charts.page import GREY, SMALL, Page, clean, colours, named_ticks, shortened, styled, text_width
 from mnistbench.charts.rows import provenance, required, setting
 from mnistbench.charts.scales import Logarithmic
 
@@ -35,12 +23,12 @@ if TYPE_CHECKING:
 
 _HASH = 7  # digits of a commit's short name
 _FULL_HASH = re.compile("[0-9a-f]{12,64}")
-_SLOT = 0.7  # of the room of a commit that its repeated runs share
+_SLOT = 0.7  # fraction of a commit's room that its repeated runs share
 
 
 @dataclass(frozen=True)
 class _Line(Curve):
-    """The medians on one machine, in one dtype and setting; x is a commit's place, y seconds."""
+    """Medians on one machine, in one dtype and setting; x is a commit's place, y seconds."""
 
     machine: str
     setting: str
@@ -49,19 +37,19 @@ class _Line(Curve):
 
 
 def _commit(row: Row) -> str:
-    """A short name; with a plus where the code differed from the commit."""
+    """Return a short name, with a plus if the code differed from the commit."""
     commit = row.origin.commit
     name = commit[:_HASH] if _FULL_HASH.fullmatch(commit) else shortened(commit, 0.9, SMALL)
     return name + "+" * bool(row.origin.dirty)
 
 
 def _time(row: Row) -> float:
-    """When the row's commit was made, or, where that is not known, when it was measured, in seconds."""
+    """Return the time of the row's commit in seconds, or of its measurement if that is unknown."""
     return datetime.fromisoformat(row.origin.commit_date or row.origin.date).timestamp()
 
 
 def _commits(rows: Sequence[Row]) -> list[str]:
-    """The commits by their dates; one of unknown date by its first measurement."""
+    """List the commits by date; a commit of unknown date by its first measurement."""
     first: dict[str, float] = {}
     for row in rows:
         name = _commit(row)
@@ -70,7 +58,7 @@ def _commits(rows: Sequence[Row]) -> list[str]:
 
 
 def _lines(rows: Sequence[Row], commits: Sequence[str]) -> list[_Line]:
-    """A line for each machine, dtype and setting. Runs at one commit stand side by side, in order of time."""
+    """Make a line for each machine, dtype and setting. Runs at one commit stand side by side, in order of time."""
     machines = list(dict.fromkeys(row.origin.machine for row in rows))
     colour = colours([row.backend for row in rows] if len(machines) == 1 else machines)
     groups: dict[tuple[str, str, str], list[Row]] = {}
@@ -93,12 +81,12 @@ def _lines(rows: Sequence[Row], commits: Sequence[str]) -> list[_Line]:
 
 
 def _place(commit: int, run: int, runs: int) -> float:
-    """Where the run-th of so many at a commit is drawn, around the commit's own place."""
+    """Return the x coordinate of run number ``run`` of ``runs`` at a commit, around the commit's own."""
     return commit + _SLOT * ((run + 0.5) / runs - 0.5)
 
 
 def _labels(lines: Sequence[_Line]) -> list[str]:
-    """What tells the lines apart, and their last medians."""
+    """Return each line's label: what tells it from the others, and its last median."""
     several_machines = len({line.machine for line in lines}) > 1
     several_settings = len({line.setting for line in lines}) > 1
     texts = []
@@ -112,12 +100,12 @@ def _labels(lines: Sequence[_Line]) -> list[str]:
 
 @styled()
 def history(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """The time that one backend took, over the commits in order of their dates; a line for each machine and dtype.
+    """Draw the training time over the commits in order of date, with a line for each machine, dtype and setting.
 
-    The rows are of one backend and one workload, from any number of machines.
+    All rows are of one backend and one workload, from any number of machines.
 
     Raises:
-        DataError: there are no rows.
+        DataError: If there are no rows.
     """
     measured = required(rows)
     commits = _commits(measured)
@@ -130,25 +118,20 @@ def history(rows: Sequence[Row], subtitle: str = "") -> Figure:
     title = f"History of {name}: {shortened(measured[0].workload.name, 3.0)}"
     page = Page(title, subtitle, height + 0.8, small_print + provenance(measured)[1])
     iterations = " or ".join(f"{count:,}" for count in dict.fromkeys(row.workload.iterations for row in measured))
-    page.text(MARGIN, page.top + 0.12, f"time of {iterations} iterations", weight="bold")
-    axes = _axes(page, height, lines, commits, label_width(texts))
+    axes = _axes(page, f"time of {iterations} iterations", height, lines, commits, label_width(texts))
     for line in lines:
         for x, low, high in zip(line.x, line.low, line.high, strict=True):
             axes.plot([x, x], [low, high], color=line.colour, linewidth=3.5, alpha=0.4, solid_capstyle="butt")
         axes.plot(line.x, line.y, linewidth=0.6 * LINE, clip_on=False, **handle(line))
-    ends = [End(line.x[-1], line.y[-1], text, handle(line)) for line, text in zip(lines, texts, strict=True)]
-    label_ends(page, axes, ends)
+    label_ends(page, axes, curve_ends(lines, texts))
     return page.figure
 
 
-def _axes(page: Page, height: float, lines: Sequence[_Line], commits: Sequence[str], right: float) -> Axes:
-    """Axes of seconds over the commits, of which as many are named as there is room for, the last one always."""
+def _axes(page: Page, title: str, height: float, lines: Sequence[_Line], commits: Sequence[str], right: float) -> Axes:
+    """Add axes of seconds over the commits; the last commit is named, and others where there is room."""
     times = [time for line in lines for time in (*line.y, *line.low, *line.high)]
     vertical = Logarithmic.of(times, height, lambda time: words.seconds(time, 2), upright=True)
-    left = MARGIN + vertical.room
-    width = WIDTH - left - right
-    axes = page.axes(left, page.top + 0.3, width, height)
-    vertical.vertical(axes)
+    axes, width = panel(page, title, height, vertical, right)
     axes.set_xlim(-0.5, len(commits) - 0.5)
     room = width / len(commits)
     step = math.ceil((max(text_width(name, SMALL) for name in commits) + 0.15) / room)

@@ -1,4 +1,4 @@
-"""What charts of several lines share: a line of one measurement, and labels right of the plot that name the lines."""
+"""Parts of charts with several lines: the plot, a line of one measurement, and the labels right of the plot."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from mnistbench.charts.page import MARGIN, PALE, WIDTH, Page, line_height, marker, spread, text_width
+from mnistbench.charts.scales import Logarithmic
 
 LINE = 2.0
-"""Points of a line's width."""
+"""Width of a line in points."""
 
 LEADER = 0.3
 """Inches between the plot and its labels."""
@@ -20,7 +21,7 @@ LEADER = 0.3
 
 @dataclass(frozen=True)
 class Curve:
-    """One measurement's line; only finite values."""
+    """Line of one measurement; all values are finite."""
 
     name: str
     dtype: str
@@ -31,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class End:
-    """A label, and the point of the plot that it names; ``handle`` are the line properties of its sample."""
+    """Label and the point of the plot that it names; ``handle`` has the line properties of its sample."""
 
     x: float
     y: float
@@ -40,24 +41,34 @@ class End:
 
 
 def label_width(texts: Sequence[str]) -> float:
-    """Inches right of the plot for labels, their handles and leaders."""
+    """Compute the inches right of the plot for labels, their handles and leaders."""
     return LEADER + 0.3 + max(text_width(text) for text in texts) + MARGIN
 
 
 def panel_height(labels: int, least: float = 2.2) -> float:
-    """Inches of a plot that has so many labels beside it."""
+    """Compute the inches of a plot with ``labels`` labels beside it."""
     return max(least, labels * line_height() + 0.1)
 
 
+def panel(page: Page, title: str, height: float, vertical: Logarithmic, right: float) -> tuple[Axes, float]:
+    """Add a titled plot that leaves ``right`` inches for labels; return its axes and its width."""
+    page.text(MARGIN, page.top + 0.12, title, weight="bold")
+    left = MARGIN + vertical.room
+    width = WIDTH - left - right
+    axes = page.axes(left, page.top + 0.3, width, height)
+    vertical.vertical(axes)
+    return axes, width
+
+
 def label_ends(page: Page, axes: Axes, ends: Sequence[End]) -> None:
-    """Write the labels right of the plot, near where their lines end, with leaders, none upon another."""
+    """Write the labels right of the plot, with leaders to the ends of their lines and without overlap."""
     box = axes.get_position()
     right = box.x1 * WIDTH
     top, bottom = page.height * (1 - box.y1), page.height * (1 - box.y0)
     points = [page.place(axes, end.x, end.y) for end in ends]
     inches = page.figure.dpi_scale_trans
     axes.patch.set_visible(False)  # leaders are behind it
-    # Of labels that want the same place, the first is the uppermost.
+    # If labels want the same place, the first is the uppermost.
     places = spread([y for _, y in points], line_height(), top, bottom)
     for end, (x, y), place in zip(ends, points, places, strict=True):
         to = right + LEADER
@@ -69,5 +80,10 @@ def label_ends(page: Page, axes: Axes, ends: Sequence[End]) -> None:
 
 
 def handle(curve: Curve, size: float = 5.0) -> dict[str, Any]:
-    """Line properties of a curve: its colour and the marker of its dtype."""
+    """Return the line properties of a curve: its colour and the marker of its dtype."""
     return {"color": curve.colour} | marker(curve.dtype, curve.colour) | {"markersize": size}
+
+
+def curve_ends(curves: Sequence[Curve], texts: Sequence[str]) -> list[End]:
+    """Make the label of each curve."""
+    return [End(c.x[-1], c.y[-1], text, handle(c)) for c, text in zip(curves, texts, strict=True)]

@@ -1,6 +1,6 @@
-"""What the charts share: a page laid out in inches, text that is measured before it is placed, and style.
+"""Foundations of the charts: the style, and a page laid out in inches.
 
-Everything is placed by its measured size, so that no two texts meet whatever the names and values are.
+Texts are placed by their measured size, so that they never overlap, whatever the names and values are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WIDTH = 8.5
 MARGIN = 0.15
 DPI = 150
 TITLE, TEXT, SMALL = 13.0, 9.5, 9.0
-"""Sizes of type, in points."""
+"""Font sizes in points."""
 
 INK, GREY, PALE = "#222222", "#5F5F5F", "#E4E4E4"
 WRONG = "#C4441C"
@@ -50,13 +50,12 @@ _STYLE: dict[str, Any] = {
     "ytick.color": GREY,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
-    "ytick.major.pad": 8,  # beyond a marker on the axis
+    "ytick.major.pad": 8,  # beyond the markers
     "svg.fonttype": "path",  # the same picture where the font is not installed
     "svg.hashsalt": "mnistbench",
 }
 
-# The hues of Okabe and Ito (2008), "Color Universal Design", which the colour-blind can tell apart.
-# A backend's variant has a paler tint of its hue.
+# Hues of Okabe and Ito (2008), "Color Universal Design", which the colour-blind can tell apart; variants are paler.
 _COLOURS = {
     "numpy": "#E69F00",
     "numba": "#0072B2",
@@ -74,19 +73,19 @@ _MARKERS = {"float32": "o", "float64": "D"}
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's defaults and this package's style; the user's own settings come back after it."""
+    """Apply matplotlib's defaults and this package's style, and restore the user's settings afterwards."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each backend: fixed for those of this package, the next one in alphabet for others."""
+    """Return a colour for each backend: fixed for those of this package, by alphabetical order for others."""
     others = sorted(set(names) - set(_COLOURS))
     return _COLOURS | {name: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, name in enumerate(others)}
 
 
 def marker(dtype: str, colour: str) -> dict[str, Any]:
-    """Line properties of a dtype's marker: a filled circle for float32, an open diamond for float64."""
+    """Return the line properties of a dtype's marker: a filled circle for float32, an open diamond for float64."""
     face = "white" if dtype == "float64" else colour
     shape = _MARKERS.get(dtype, "s")
     return {
@@ -99,7 +98,7 @@ def marker(dtype: str, colour: str) -> dict[str, Any]:
 
 
 def readable_on(colour: str) -> str:
-    """White or ink, whichever stands out from ``colour`` (#RRGGBB), by the luma of ITU-R BT.601."""
+    """Return white or ink, whichever contrasts with ``colour`` (#RRGGBB), by the luma of ITU-R BT.601."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else INK
 
@@ -110,13 +109,13 @@ def _ruler() -> Any:
 
 
 def text_width(text: str, size: float = TEXT, weight: str = "normal") -> float:
-    """Inches of one line of text."""
+    """Measure the width of one line of text in inches."""
     font = FontProperties(family=_FONT, size=size, weight=weight)
     return float(_ruler().get_text_width_height_descent(text, font, False)[0]) / DPI
 
 
 def line_height(size: float = TEXT) -> float:
-    """Inches from one line of text to the next."""
+    """Return the distance of two lines of text in inches."""
     return size * 1.4 / 72
 
 
@@ -126,16 +125,16 @@ def _drawable() -> frozenset[int]:
 
 
 def clean(text: str) -> str:
-    """``text`` on one line, with "?" for what the font cannot draw."""
+    """Return the text on one line, with "?" for characters that the font lacks."""
     return "".join(c if ord(c) in _drawable() else "?" for c in words.one_line(text))
 
 
 def shortened(text: str, width: float, size: float = TEXT, weight: str = "normal") -> str:
-    """``text``, its middle left out where it is wider than ``width`` inches: the ends tell names apart."""
+    """Return the text, without its middle if it is wider than ``width`` inches: the ends tell names apart."""
     text = clean(text)
     if text_width(text, size, weight) <= width:
         return text
-    # The most characters that fit: the more are kept, the wider it is.
+    # The width grows with the number of characters kept.
     lengths = range(2, len(text))
     fitting = bisect_right(lengths, width, key=lambda n: text_width(_without_middle(text, n), size, weight))
     return _without_middle(text, 1 + fitting)
@@ -146,7 +145,7 @@ def _without_middle(text: str, keep: int) -> str:
 
 
 def wrapped(text: str, width: float, size: float = TEXT, weight: str = "normal") -> list[str]:
-    """The lines of ``text`` when broken between words to ``width`` inches; longer words are shortened."""
+    """Break the text between words into lines of at most ``width`` inches; longer words are shortened."""
     lines: list[str] = []
     for word in re.split(" +", clean(text)):
         longer = f"{lines[-1]} {word}" if lines else word
@@ -158,10 +157,10 @@ def wrapped(text: str, width: float, size: float = TEXT, weight: str = "normal")
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions at least ``gap`` apart within [low, high], as near to ``wanted`` in least squares as that allows.
+    """Return the positions at least ``gap`` apart within [low, high] that are nearest to ``wanted`` in least squares.
 
-    Less the gaps, positions in order must not decrease, which is isotonic regression. Equal wishes keep their order.
-    Where the positions do not fit, they start at ``low`` and run past ``high``.
+    With the gaps subtracted, this is isotonic regression. Equal positions keep their order. Positions that do not fit
+    start at ``low`` and run past ``high``.
     """
     if not wanted:
         return []
@@ -174,15 +173,15 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def thinned(decades: Sequence[int], most: int) -> list[int]:
-    """Every one, every second, every third ... of the exponents, counted from the last, at most that many."""
+    """Return every n-th of the exponents, counted from the last, with the least n that leaves at most ``most``."""
     step = max(1, math.ceil(len(decades) / most))
     return list(decades[::-1][::step][::-1])
 
 
 class Page:
-    """A white figure with a title, a line below it, a body, and small print; all places are inches.
+    """White figure with a title, a subtitle, a body, and small print.
 
-    Places are counted from the top left corner; ``top`` is where the body begins.
+    All places are in inches from the top left corner; the body begins at ``top``.
     """
 
     def __init__(self, title: str, subtitle: str, body: float, small_print: str = "") -> None:
@@ -205,23 +204,23 @@ class Page:
         return y
 
     def text(self, x: float, y: float, text: str, **properties: Any) -> None:
-        """Write one line; ``properties`` are those of :class:`matplotlib.text.Text`."""
+        """Write one line, with properties of :class:`matplotlib.text.Text`."""
         how: dict[str, Any] = {"size": TEXT, "va": "center_baseline", **properties}
         self.figure.text(x / WIDTH, 1 - y / self.height, text, **how)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Add axes that fill that rectangle."""
+        """Add axes that fill a rectangle."""
         bottom = self.height - top - height
         return self.figure.add_axes((left / WIDTH, bottom / self.height, width / WIDTH, height / self.height))
 
     def place(self, axes: Axes, x: float, y: float) -> tuple[float, float]:
-        """Where a point of ``axes``, whose limits are set, lies on the page."""
+        """Convert a point of ``axes``, whose limits are set, to a place on the page."""
         px, py = self.figure.dpi_scale_trans.inverted().transform(axes.transData.transform((x, y)))
         return float(px), self.height - float(py)
 
 
 def named_ticks(axis: Any, values: Sequence[float], name: Callable[[float], str]) -> None:
-    """Put labelled ticks at those values of a matplotlib axis, and none elsewhere."""
+    """Put labelled ticks at the values of a matplotlib axis, and none elsewhere."""
     axis.set_ticks(list(values), labels=[name(value) for value in values])
     axis.set_ticks([], minor=True)
     axis.set_tick_params(length=0)
@@ -229,7 +228,7 @@ def named_ticks(axis: Any, values: Sequence[float], name: Callable[[float], str]
 
 @dataclass(frozen=True)
 class Linear:
-    """The limits and the ticks of a linear axis."""
+    """Limits and ticks of a linear axis."""
 
     low: float
     high: float
@@ -237,7 +236,7 @@ class Linear:
 
     @classmethod
     def metric(cls, values: Iterable[float], most: float = 0.0) -> Linear:
-        """An axis from 0 to ``most``, or as much further as the values go, and a little beyond."""
+        """Make an axis from 0 to ``most`` that also holds all values, and a little more."""
         values = list(values)
         low, high = min(0.0, *values), max(most, *values)
         margin = 0.04 * (high - low or 1.0)
@@ -245,7 +244,7 @@ class Linear:
 
     @classmethod
     def iterations(cls, values: Iterable[float], width: float) -> Linear:
-        """An axis from the first iteration to the last, with ticks at whole numbers that fit ``width`` inches."""
+        """Make an axis from the first iteration to the last, with ticks at whole numbers that fit ``width`` inches."""
         values = list(values)
         low, high = min(values), max(*values, min(values) + 1)
         most = int(width / (text_width(cls.name(round(high)), SMALL) + 0.2))
@@ -258,12 +257,12 @@ class Linear:
 
     @staticmethod
     def name(tick: float) -> str:
-        """What is written at a tick."""
+        """Return the name of a tick."""
         return f"{tick:,.0f}" if tick == round(tick) and abs(tick) < 1e7 else f"{tick:g}"
 
     @property
     def room(self) -> float:
-        """Inches that the names take left of a vertical axis."""
+        """Width of the names left of a vertical axis, in inches."""
         return 0.15 + max(text_width(self.name(tick), SMALL) for tick in self.ticks)
 
     def horizontal(self, axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""Charts of one network: its training with what its hidden units look for, and its predictions."""
+"""Charts of one network: its training with the weights of its hidden units, and its predictions."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ _LINE, _DEV_LINE = "#0072B2", "#D55E00"
 
 
 def _cell(image_shape: Sequence[int], width: float) -> tuple[float, float]:
-    """Inches of a picture that is at most ``width`` wide; a very long or high one is shown less so."""
+    """Return the size of a picture ``width`` inches wide, with its aspect ratio limited to 1:4 and 5:2."""
     height, across = image_shape
     return width, width * min(max(height / across, 0.25), 2.5)
 
 
 def _as_images(values: NDArray[Any], image_shape: Sequence[int], what: str) -> NDArray[Any]:
-    """(k, pixels) as (k, height, width).
+    """Reshape (k, pixels) to (k, height, width).
 
     Raises:
-        DataError: that many pixels do not make such an image.
+        DataError: If the shapes do not match.
     """
     if len(image_shape) != 2 or values.ndim != 2 or values.shape[1] != math.prod(image_shape):
         raise DataError(
-            f"charts: {what} of shape {values.shape} are no images of shape {tuple(image_shape)}; "
+            f"charts: {what} of shape {values.shape} do not make images of shape {tuple(image_shape)}; "
             "give (k, height·width) and (height, width)"
         )
     return values.reshape(-1, *image_shape)
 
 
 def _canvas(page: Page, height: float) -> Axes:
-    """Axes over the whole width of the page's body, in inches from its top left corner."""
+    """Add axes over the whole width of the page's body, in inches from its top left corner."""
     axes = page.axes(0, page.top, WIDTH, height)
     axes.set_axis_off()
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
@@ -76,13 +76,13 @@ def _picture(axes: Axes, image: NDArray[Any], x: float, y: float, cell: tuple[fl
 
 
 def _units_shown(weights: Array) -> list[int]:
-    """All hidden units where they are few, else those with the largest weights (Euclidean norm)."""
+    """Choose the hidden units with the largest weights (Euclidean norm), at most ten."""
     size = np.linalg.norm(weights.astype(np.float64), axis=1)
     return sorted(int(unit) for unit in np.argsort(-size, kind="stable")[:_UNITS])
 
 
 def _points(history: pd.DataFrame, column: str) -> tuple[Array, Array]:
-    """The iterations and the finite values of a column; none where there is no such column."""
+    """Return the iterations and the finite values of a column; empty without that column."""
     if column not in history:
         return np.empty(0), np.empty(0)
     values = history[column].to_numpy(dtype=float)
@@ -91,7 +91,7 @@ def _points(history: pd.DataFrame, column: str) -> tuple[Array, Array]:
 
 
 def _metric(page: Page, left: float, width: float, history: pd.DataFrame, name: str, marked: Sequence[int]) -> None:
-    """One panel: loss or accuracy over the iterations, and that of dev; the iterations of the snapshots marked."""
+    """Draw loss or accuracy, and that of dev, over the iterations, with the snapshots marked."""
     own, dev = _points(history, name), _points(history, f"dev_{name}")
     if not len(own[0]):
         raise DataError(f"charts: the history has no finite {name} to draw")
@@ -122,18 +122,16 @@ def training_run(
     image_shape: Sequence[int],
     subtitle: str = "",
 ) -> Figure:
-    """The network seen learning: loss and accuracy, and below them each hidden unit's weights as an image.
+    """Draw loss and accuracy over the iterations, and each hidden unit's weights as an image.
 
     Args:
-        history: columns iteration, loss and accuracy; dev_loss and dev_accuracy are drawn beside them.
-        snapshots: iterations, and W1 (hidden, pixels) at each; drawn in that order, a row each, and the
-            change from the first to the last. Of more than 10 hidden units, the 10 whose weights are the
-            largest in the last snapshot are drawn.
+        history: Columns iteration, loss and accuracy, and optionally dev_loss and dev_accuracy.
+        snapshots: Pairs of an iteration and W1 (hidden, pixels). Each is a row of images; a last row shows the change
+            from the first to the last. Only the 10 units with the largest final weights are drawn.
         image_shape: (height, width), whose product is pixels.
-        subtitle: a line below the title.
 
     Raises:
-        DataError: the history has nothing finite, or the weights are no such images or are not finite.
+        DataError: If the history has no finite values, or weights have another shape or are not finite.
     """
     grid = _Grid.of(snapshots, image_shape)
     small_print = "Dotted lines: the iterations of the images below." if snapshots else ""
@@ -152,7 +150,7 @@ def training_run(
 
 @dataclass(frozen=True)
 class _Grid:
-    """Images of weights: rows with a name each, the units that are the columns, and places in inches."""
+    """Images of weights: named rows, the units that are the columns, and places in inches."""
 
     rows: list[tuple[str, NDArray[Any]]]
     units: list[int]
@@ -181,7 +179,7 @@ class _Grid:
 
 
 def _weights(page: Page, grid: _Grid) -> None:
-    """A row of images an iteration, a column a unit, all on one scale that is symmetric around 0."""
+    """Draw a row of images for each iteration and a column for each unit, on one colour scale symmetric around 0."""
     axes = _canvas(page, grid.height)
     most = max(float(np.abs(images[grid.units]).max()) for _, images in grid.rows) or 1.0
     scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
@@ -204,7 +202,7 @@ def _weights(page: Page, grid: _Grid) -> None:
 
 
 def _scale_bar(page: Page, axes: Axes, most: float, scale: dict[str, Any]) -> None:
-    """The colours from the least to the greatest weight, at the top right."""
+    """Draw the colour scale at the top right."""
     width, end = 1.1, f"+{words.significant(most, 2)}"
     x = WIDTH - MARGIN - text_width(end, SMALL) - 0.08 - width
     _picture(axes, np.linspace(-most, most, 101)[np.newaxis], x, 0.04, (width, 0.12), **scale)
@@ -222,17 +220,16 @@ def predictions(
     image_shape: Sequence[int],
     subtitle: str = "",
 ) -> Figure:
-    """Images with the predicted class below each; a wrong one is framed and marked ✗, with its label.
+    """Draw images with the predicted class below each; a wrong one is framed and marked ✗, with its label.
 
     Args:
-        images: (k, pixels), 1 to 400 of them.
+        images: (k, pixels), with k from 1 to 400.
         predicted: (k,) classes.
-        labels: (k,) true classes, or None where they are not known.
+        labels: (k,) true classes, or None if unknown.
         image_shape: (height, width), whose product is pixels.
-        subtitle: a line below the title.
 
     Raises:
-        DataError: the arrays do not fit each other, or there are too few or too many images.
+        DataError: If the arrays do not fit each other, or there are too few or too many images.
     """
     pictures = _as_images(images, image_shape, "images")
     count = len(pictures)

@@ -1,7 +1,7 @@
-"""The roofline: how near each backend comes to what the machine can compute and read.
+"""Roofline chart: each backend's rate beside the machine's limits of arithmetic and of reading.
 
-After Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore
-architectures" (2009): the rate cannot exceed the processor's, nor the intensity times the rate of reading.
+See Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore architectures"
+(2009): the rate exceeds neither the processor's peak nor the arithmetic intensity times the bandwidth.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mnistbench import words
-from mnistbench.charts.lines import End, label_ends, label_width, panel_height
+from mnistbench.charts.lines import End, label_ends, label_width, panel, panel_height
 from mnistbench.charts.page import (
     GREY,
     INK,
-    MARGIN,
     PALE,
     SMALL,
-    WIDTH,
     Page,
     clean,
     colours,
@@ -43,30 +41,24 @@ if TYPE_CHECKING:
     from mnistbench.results.row import Row
 
 SKIPS = "†"
-"""Marks a rate that counts operations which the backend leaves out."""
+"""Mark of a rate that counts operations which the backend skips."""
 
 _DASHES: dict[str, Any] = {"float32": (0, (6, 2)), "float64": (0, (2, 2))}
 
 
 @dataclass(frozen=True)
 class _Roofs:
-    """What one device can do at best.
-
-    Attributes:
-        peaks: dtype to FLOP/s.
-        slopes: where data is read from, to bytes/s.
-    """
+    """Limits of one device: FLOP/s by dtype, and bytes/s by level of the memory hierarchy."""
 
     peaks: dict[str, float]
     slopes: dict[str, float]
 
     @classmethod
     def of(cls, rates: Rates) -> _Roofs:
-        """From a measurement of the device."""
         return cls(dict(rates.multiply_add), {level.name: level.bytes_per_second for level in rates.levels})
 
     def highest(self, other: _Roofs) -> _Roofs:
-        """The better of two measurements of each."""
+        """Return the elementwise maximum of two measurements."""
         return _Roofs(_highest(self.peaks, other.peaks), _highest(self.slopes, other.slopes))
 
 
@@ -80,17 +72,17 @@ def has_roofs(rows: Sequence[Row]) -> bool:
 
 
 def _rates(row: Row) -> Rates | None:
-    """The limits of a row's device, if it has a point too; rows of earlier versions may lack either."""
+    """Return the limits of a row's device, or None if it cannot be drawn; rows of earlier versions may lack data."""
     return row.speed.rates(row.limits) if row.bytes_read else None
 
 
 def _intensity(row: Row) -> float:
-    """FLOP per byte of image data that an iteration reads."""
+    """Compute the FLOP per byte of image data that an iteration reads."""
     return row.speed.flops_per_second / row.speed.bytes_per_second
 
 
 def _roofs(rows: Sequence[Row]) -> dict[str, _Roofs]:
-    """The roofs of the CPU on the most threads, under "", and those of each GPU, under "GPU" or their names."""
+    """Return the limits of the CPU on the most threads, under "", and of each GPU, under "GPU" or its name."""
     gpus = {row.device for row in rows if row.device != "CPU"}
     most = max((row.threads for row in rows if row.device == "CPU"), default=0)
     found: dict[str, _Roofs] = {}
@@ -105,7 +97,7 @@ def _roofs(rows: Sequence[Row]) -> dict[str, _Roofs]:
 
 
 def _skipping(rows: Sequence[Row]) -> str:
-    """Which work the marked backends leave out, in words."""
+    """Describe the work that the marked backends skip."""
     skipping: dict[str, list[str]] = {}
     for row in rows:
         if row.skips is not None:
@@ -115,7 +107,7 @@ def _skipping(rows: Sequence[Row]) -> str:
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
-    """Each point's name and rate; and its threads, or which GPU it is, where those differ."""
+    """Return each point's name and rate, with its threads or GPU if those differ."""
     threads = {row.threads for row in rows if row.device == "CPU"}
     gpus = {row.device for row in rows if row.device != "CPU"}
     texts = []
@@ -141,27 +133,21 @@ def _name_intensity(value: float) -> str:
     return words.significant(value, 1) if 1e-3 <= value < 1e5 else words.scientific(value, 1)
 
 
-@dataclass(frozen=True)
-class _Slope:
-    """A roof that rises: its name, and bytes/s."""
+class _Slope(NamedTuple):
+    """Bandwidth limit: its label and bytes/s."""
 
-    name: str
+    text: str
     rate: float
-
-    @property
-    def text(self) -> str:
-        """What is written at its start."""
-        return f"{self.name} {words.quantity(self.rate, 'B/s')}"
 
 
 @styled()
 def roofline(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Rate against arithmetic intensity, under the measured limits of the machine; both axes logarithmic.
+    """Draw the rate over the arithmetic intensity below the measured limits of the machine; both axes logarithmic.
 
     Rows without ``bytes_read`` or ``limits``, which earlier versions did not store, are left out.
 
     Raises:
-        DataError: there are no rows, or none that has both.
+        DataError: If there are no rows, or none that has both.
     """
     measured = [row for row in required(rows) if _rates(row)]
     if not measured:
@@ -169,7 +155,9 @@ def roofline(rows: Sequence[Row], subtitle: str = "") -> Figure:
     _, where = provenance(measured)
     roofs = _roofs(measured)
     slopes = [
-        _Slope(f"{device} {name}".strip(), rate) for device, r in roofs.items() for name, rate in r.slopes.items()
+        _Slope(f"{device} {name} {words.quantity(rate, 'B/s')}".strip(), rate)
+        for device, r in roofs.items()
+        for name, rate in r.slopes.items()
     ]
     peaks = [
         (f"{device} {dtype}".strip(), dtype, rate) for device, r in roofs.items() for dtype, rate in r.peaks.items()
@@ -180,7 +168,6 @@ def roofline(rows: Sequence[Row], subtitle: str = "") -> Figure:
     how = "Level: multiply-adds in registers. Rising: reading what is there. Percentages: of the peak. "
     small_print = f"{how}{_skipping(measured)}{where}"
     page = Page(f"Roofline: {task(rows)}", subtitle, height + 0.85, small_print)
-    page.text(MARGIN, page.top + 0.12, "rate of the dense computation", weight="bold")
     axes, start = _axes(page, height, measured, slopes, [rate for _, _, rate in peaks], texts + names)
     axes.set_xlabel("FLOP per byte of image data read", size=SMALL, color=GREY)
     _draw_slopes(page, axes, slopes, start, max((rate for _, _, rate in peaks), default=math.inf))
@@ -207,19 +194,16 @@ def _axes(
     peaks: Sequence[float],
     texts: list[str],
 ) -> tuple[Axes, float]:
-    """Axes with room left of all points for the names of the slopes; and the intensity where those start."""
+    """Add axes with room for the slopes' names; return them and the intensity at which the slopes start."""
     intensities = [_intensity(row) for row in rows]
-    # The slopes are seen to reach the roof.
+    # Every slope reaches the roof within the axes.
     corners = [max(peaks) / slope.rate for slope in slopes if peaks]
     low = min(intensities + corners) / 1.5
     naming = 0.35 + max((text_width(slope.text, SMALL) for slope in slopes), default=0.0)
     rates = [row.speed.flops_per_second for row in rows]
     rates += [*peaks, *(slope.rate * low for slope in slopes)]
     vertical = Logarithmic.of(rates, height, lambda rate: words.quantity(rate, "FLOP/s", 1), upright=True)
-    left = MARGIN + vertical.room
-    width = WIDTH - left - label_width(texts)
-    axes = page.axes(left, page.top + 0.3, width, height)
-    vertical.vertical(axes)
+    axes, width = panel(page, "rate of the dense computation", height, vertical, label_width(texts))
     values = [low, *intensities, *corners]
     horizontal = Logarithmic.of(values, width, _name_intensity, margins=(naming, 0.25))
     replace(horizontal, ticks=[tick for tick in horizontal.ticks if tick >= low]).horizontal(axes)
@@ -227,7 +211,7 @@ def _axes(
 
 
 def _draw_slopes(page: Page, axes: Axes, slopes: Sequence[_Slope], start: float, peak: float) -> None:
-    """Draw the roofs that rise from ``start`` to the highest peak, and name each left of where it starts."""
+    """Draw the bandwidth limits from ``start`` to the highest peak, each with its name at the left."""
     left = page.place(axes, axes.get_xlim()[0], 1.0)[0]
     box = axes.get_position()
     top, bottom = page.height * (1 - box.y1), page.height * (1 - box.y0)

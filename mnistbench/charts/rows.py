@@ -1,4 +1,4 @@
-"""What the charts read from the rows beyond their numbers: the task, the machine, the settings, in words."""
+"""Words that the charts take from the rows: the task, the machine, the settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def required(rows: Sequence[T]) -> Sequence[T]:
-    """The rows.
+    """Return the rows.
 
     Raises:
-        DataError: there are none.
+        DataError: If there are none.
     """
     if not rows:
         raise DataError("charts: no validated results to draw; measure a backend that agrees with the reference")
@@ -26,28 +26,28 @@ def required(rows: Sequence[T]) -> Sequence[T]:
 
 
 def _only(values: Iterable[str], joined: str = "") -> str:
-    """The value, if all are the same; else all of them ``joined`` by that, or nothing."""
+    """Return the value if all are the same, else all values joined by ``joined``, or "" without that."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else joined.join(different) if joined else ""
 
 
 def task(rows: Sequence[Row]) -> str:
-    """The workload in words: "500 iterations on 41,000 images"."""
+    """Describe the workload: "500 iterations on 41,000 images"."""
     iterations = _only((words.counted(row.workload.iterations, "iteration") for row in rows), " or ")
     return f"{iterations} on {_only((words.counted(row.workload.images, 'image') for row in rows), ' or ')}"
 
 
 def setting(row: Row) -> str:
-    """Device and threads of a row."""
+    """Describe a row's device and threads."""
     return f"{row.device}, {words.counted(row.threads, 'thread')}"
 
 
 def provenance(rows: Sequence[Row]) -> tuple[str, str]:
-    """The setting that all rows share, if they do, and the line that says where they were measured."""
+    """Return the setting that all rows share, or "", and a sentence on where they were measured."""
     shared = _only(setting(row) for row in rows)
     machine = _only((row.origin.machine for row in rows), "; ")
     workload = _only((row.workload.name for row in rows), ", ")
-    # The device may be what the machine is named for.
+    # The machine's name may contain the device.
     named = _only(row.device for row in rows)
     running = shared.removeprefix(f"{named}, ") if named and named in machine else shared
     where = ", ".join(part for part in (machine, running) if part)

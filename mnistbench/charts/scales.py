@@ -14,18 +14,12 @@ from mnistbench.charts.page import SMALL, line_height, named_ticks, text_width
 Name = Callable[[float], str]
 
 _LEAST_DECADES = 0.6
-"""The shortest axis: it has at least one of 1, 2 and 5 times a power of ten, and near values look near."""
+"""Shortest axis: it has at least one tick of 1, 2 or 5 times a power of ten, and near values look near."""
 
 
 @dataclass(frozen=True)
 class Logarithmic:
-    """The limits and the ticks of a logarithmic axis.
-
-    Attributes:
-        low, high: its ends, above 0.
-        ticks: where names are written.
-        name: what is written at a tick.
-    """
+    """Limits, ticks and names of the ticks of a logarithmic axis."""
 
     low: float
     high: float
@@ -43,14 +37,14 @@ class Logarithmic:
         margins: tuple[float, float] = (0.12, 0.12),
         at: Sequence[float] = (),
     ) -> Logarithmic:
-        """An axis over all values, above 0.
+        """Make an axis that holds all values, which are positive.
 
         Args:
-            inches: its length.
-            name: what to write at a tick.
-            upright: whether it is a y axis, whose names need their height and not their width.
-            margins: inches that stay free before the least and after the greatest value.
-            at: where to have ticks, as far as there is room; by default at 1, 2 and 5 times powers of ten.
+            inches: Length of the axis.
+            name: Function that names a tick.
+            upright: Whether it is a y axis, whose names need their height instead of their width.
+            margins: Inches that stay free before the smallest and after the largest value.
+            at: Ticks to have as far as there is room; by default 1, 2 and 5 times powers of ten.
         """
         exponents = [math.log10(value) for value in values]
         low, high = min(exponents), max(exponents)
@@ -67,7 +61,7 @@ class Logarithmic:
 
     @property
     def room(self) -> float:
-        """Inches that the names take left of a vertical axis."""
+        """Width of the names left of a vertical axis, in inches."""
         return 0.15 + max((text_width(self.name(tick), SMALL) for tick in self.ticks), default=0.0)
 
     def horizontal(self, axes: Axes) -> None:
@@ -86,7 +80,7 @@ class Logarithmic:
 
 
 def _candidates(low: float, high: float) -> Iterator[list[float]]:
-    """Ticks between powers of ten ``low`` and ``high``: 1, 2 and 5 times powers of ten, then ever fewer powers."""
+    """Yield ticks from 10**low to 10**high: 1, 2 and 5 times powers of ten, then ever fewer powers."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     yield [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
     for step in range(1, len(decades) + 1):
@@ -94,7 +88,7 @@ def _candidates(low: float, high: float) -> Iterator[list[float]]:
 
 
 def _ticks(low: float, high: float, decade: float, extent: Callable[[float], float]) -> list[float]:
-    """The most ticks whose names keep clear of each other, ``decade`` inches a power of ten."""
+    """Choose the most ticks whose names do not touch, at ``decade`` inches per power of ten."""
     found = ([t for t in candidate if low <= math.log10(t) <= high] for candidate in _candidates(low, high))
     sets = [ticks for ticks in found if ticks]
     fitting = (ticks for ticks in sets if all(_apart(a, b, decade, extent) for a, b in itertools.pairwise(ticks)))
@@ -102,7 +96,7 @@ def _ticks(low: float, high: float, decade: float, extent: Callable[[float], flo
 
 
 def _without_neighbours(at: Iterable[float], decade: float, extent: Callable[[float], float]) -> list[float]:
-    """Those of the ticks, from the largest down, whose names keep clear of the one before."""
+    """Choose ticks, from the largest down, whose names do not touch."""
     ticks: list[float] = []
     for tick in sorted(set(at), reverse=True):
         if not ticks or _apart(tick, ticks[-1], decade, extent):

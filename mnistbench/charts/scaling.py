@@ -1,29 +1,19 @@
-"""How the cost of an iteration grows with the images and the hidden units, and falls with threads."""
+"""Charts of scaling: the time of an iteration over images, hidden units, or threads."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnistbench import words
-from mnistbench.charts.lines import LINE, Curve, End, handle, label_ends, label_width, panel_height
-from mnistbench.charts.page import (
-    GREY,
-    MARGIN,
-    SMALL,
-    WIDTH,
-    Page,
-    clean,
-    colours,
-    shortened,
-    styled,
-)
+from mnistbench.charts.lines import LINE, Curve, curve_ends, handle, label_ends, label_width, panel, panel_height
+from mnistbench.charts.page import GREY, SMALL, Page, clean, colours, shortened, styled
 from mnistbench.charts.rows import provenance, required
 from mnistbench.charts.scales import Logarithmic
 from mnistbench.exceptions import DataError
@@ -33,16 +23,16 @@ if TYPE_CHECKING:
 
 Axis = Literal["images", "hidden", "threads"]
 AXES: tuple[Axis, ...] = get_args(Axis)
-"""What grows."""
+"""Quantities that are varied."""
 
-_FITTED = 3  # sizes, the largest ones: smaller ones cost what every iteration does, and fit into caches
+_FITTED = 3  # largest sizes, to which the exponent is fitted: overhead and caches dominate the smaller ones
 _WORDS = {"images": "images", "hidden": "hidden units", "threads": "threads"}
 _LEAST_SECONDS = 1e-9  # a clock that reads 0 is drawn at a nanosecond
 
 
 @dataclass(frozen=True)
 class _Series(Curve):
-    """A backend's seconds per iteration (y) over the sizes (x), with the ends of their intervals."""
+    """Seconds per iteration (y) of a backend over the sizes (x), with the ends of their intervals."""
 
     low: list[float]
     high: list[float]
@@ -54,11 +44,11 @@ class _Series(Curve):
         return [self.y[0] * self.x[0] / size for size in self.x]
 
     def fitted(self, axis: Axis) -> int:
-        """How many points the exponent is fitted to, from the largest down: all threads, or the largest sizes."""
+        """Number of points, from the largest down, to which the exponent is fitted."""
         return len(self.x) if axis == "threads" else min(len(self.x), _FITTED)
 
     def exponent(self, axis: Axis) -> float | None:
-        """Of the power law nearest to those points: least squares of the logarithms. None with a single point."""
+        """Fit a power law by least squares of the logarithms; None with a single point."""
         count = self.fitted(axis)
         if count < 2:
             return None
@@ -66,12 +56,12 @@ class _Series(Curve):
 
 
 def scaling_axes(rows: Sequence[Row]) -> list[Axis]:
-    """The axes along which the rows have two sizes or more."""
+    """List the axes along which the rows have two sizes or more."""
     return [axis for axis in AXES if len({_along_axis(row, axis) for row in _along(rows, axis)}) > 1]
 
 
 def _along(rows: Sequence[Row], axis: Axis) -> list[Row]:
-    """The rows that differ along the axis only: of the settings that occur, the one with the most rows."""
+    """Choose the rows that differ along the axis only, in the setting with the most rows."""
     on_axis = [row for row in rows if axis in _size(row).axes]
     if not on_axis:
         return []
@@ -81,17 +71,17 @@ def _along(rows: Sequence[Row], axis: Axis) -> list[Row]:
 
 
 def _others(row: Row, axis: Axis) -> tuple[int, ...]:
-    """What stays the same along the axis. For a backend that uses fewer threads, those that it was allowed count."""
+    """Return the values on the other axes; for threads, the number allowed, of which a backend may use fewer."""
     return tuple(value for name, value in _held(row).items() if name != axis)
 
 
 def _held(row: Row) -> dict[Axis, int]:
-    """What a row was asked for, along each axis."""
+    """Return the row's requested size on each axis."""
     return {"images": row.workload.images, "hidden": _size(row).hidden, "threads": _size(row).allowed_threads}
 
 
 def _along_axis(row: Row, axis: Axis) -> float:
-    """Where a row lies along the axis; on that of threads, those in effect count."""
+    """Return the row's size on the axis; for threads, those in effect."""
     return float(row.threads if axis == "threads" else _held(row)[axis])
 
 
@@ -101,14 +91,14 @@ def _size(row: Row) -> Size:
 
 
 def _series(rows: Sequence[Row], axis: Axis) -> list[_Series]:
-    """A line for each backend, dtype and device, in the order of the rows."""
+    """Make a line for each backend, dtype and device, in the order of the rows."""
     colour = colours(row.backend for row in rows)
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.backend, row.dtype, row.device), []).append(row)
     found = []
     for (name, dtype, device), members in groups.items():
-        # The last of equal sizes counts.
+        # The last row of a size counts.
         points = sorted({_along_axis(row, axis): row for row in members}.items())
         x = [size for size, _ in points]
         y, low, high = map(list, zip(*(_per_iteration(row) for _, row in points), strict=True))
@@ -117,14 +107,14 @@ def _series(rows: Sequence[Row], axis: Axis) -> list[_Series]:
 
 
 def _per_iteration(row: Row) -> tuple[float, float, float]:
-    """Seconds of an iteration: the median, and the ends of its interval."""
+    """Return the median seconds of an iteration and the ends of its interval."""
     found = row.timing
     low, middle, high = (max(_LEAST_SECONDS, x / row.workload.iterations) for x in (found.low, found.value, found.high))
     return middle, low, high
 
 
 def _labels(series: Sequence[_Series], axis: Axis) -> list[str]:
-    """Names and exponents; and devices, where a backend ran on several."""
+    """Return the lines' names and exponents, with devices if a backend ran on several."""
     names = [(one.name, one.dtype) for one in series]
     texts = []
     for one in series:
@@ -155,12 +145,12 @@ def _how_to_read(series: Sequence[_Series], axis: Axis, left_out: int) -> str:
 
 @styled()
 def scaling(rows: Sequence[Row], axis: Axis, subtitle: str = "") -> Figure:
-    """Seconds per iteration over the number of images, hidden units or threads, both logarithmic.
+    """Draw seconds per iteration over the number of images, hidden units or threads, both logarithmic.
 
-    At each line's end is the exponent of the power law that is fitted to its largest sizes, or to all threads.
+    Each line is labelled with the exponent of the power law fitted to its largest sizes, or to all threads.
 
     Raises:
-        DataError: there are no rows, or none along that axis.
+        DataError: If there are no rows, or none along that axis.
     """
     everything = required(rows)
     measured = _along(everything, axis)
@@ -172,7 +162,6 @@ def scaling(rows: Sequence[Row], axis: Axis, subtitle: str = "") -> Figure:
     height = panel_height(len(texts), 3.6)
     small_print = _how_to_read(series, axis, left_out) + provenance(measured)[1]
     page = Page(_title(measured[0], axis), subtitle, height + 0.8, small_print)
-    page.text(MARGIN, page.top + 0.12, "time of an iteration", weight="bold")
     axes = _axes(page, height, series, axis, label_width(texts))
     axes.set_xlabel(_WORDS[axis], size=SMALL, color=GREY)
     for one in series:
@@ -181,24 +170,16 @@ def scaling(rows: Sequence[Row], axis: Axis, subtitle: str = "") -> Figure:
         for size, low, high in zip(one.x, one.low, one.high, strict=True):
             axes.plot([size, size], [low, high], color=one.colour, linewidth=3.5, alpha=0.4, solid_capstyle="butt")
         axes.plot(one.x, one.y, linewidth=LINE, **handle(one))
-    label_ends(page, axes, [_end(one, text) for one, text in zip(series, texts, strict=True)])
+    label_ends(page, axes, curve_ends(series, texts))
     return page.figure
 
 
-def _end(series: _Series, text: str) -> End:
-    style: dict[str, Any] = handle(series)
-    return End(series.x[-1], series.y[-1], text, style)
-
-
 def _axes(page: Page, height: float, series: Sequence[_Series], axis: Axis, right: float) -> Axes:
-    """Axes over all points, with ticks at the sizes measured as far as there is room."""
+    """Add axes that hold all points, with ticks at the measured sizes as far as there is room."""
     sizes = [size for one in series for size in one.x]
     times = [time for one in series for time in (*one.y, *one.low, *one.high)]
     times += [time for one in series for time in one.ideal if axis == "threads"]
     vertical = Logarithmic.of(times, height, lambda time: words.seconds(time, 1), upright=True)
-    left = MARGIN + vertical.room
-    width = WIDTH - left - right
-    axes = page.axes(left, page.top + 0.3, width, height)
-    vertical.vertical(axes)
+    axes, width = panel(page, "time of an iteration", height, vertical, right)
     Logarithmic.of(sizes, width, words.abbreviated, at=sizes).horizontal(axes)
     return axes

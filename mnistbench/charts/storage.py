@@ -1,4 +1,4 @@
-"""Keeping charts: the same bytes for the same data, and inside an SVG a digest of what it was drawn from."""
+"""Writing charts: the same bytes for the same data, and a digest of the data inside an SVG."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from mnistbench.charts.page import DPI, styled
 from mnistbench.files import write_atomically
 
 VERSION = 1
-"""Raised when charts of the same rows look different: stored ones are then stale."""
+"""Version of the drawings; incremented when charts of the same rows look different, which makes stored ones stale."""
 
 _DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
 def write(figure: Figure, path: Path, source: str = "") -> None:
-    """Write ``figure`` to one file, as SVG or PNG by the end of its name. The same figure gives the same bytes.
+    """Write ``figure`` as SVG or PNG, by the file's suffix. The same figure gives the same bytes.
 
     Args:
-        figure: what to write.
-        path: the file.
-        source: one line, such as a :func:`digest`, that an SVG keeps for :func:`stored_source`.
+        source: One line, such as a :func:`digest`, that an SVG keeps for :func:`stored_source`.
 
     Raises:
-        MnistbenchError: the file cannot be written.
+        MnistbenchError: If the file cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     metadata: dict[str, Any] = {"Description": source} if source else {}
@@ -39,7 +37,7 @@ def write(figure: Figure, path: Path, source: str = "") -> None:
 
 
 def stored_source(path: Path) -> str | None:
-    """What :func:`write` was given as ``source`` for this .svg file, or None."""
+    """Return the ``source`` that :func:`write` stored in this .svg file, or None."""
     try:
         for _, element in ElementTree.iterparse(path):
             if element.tag == _DESCRIPTION:
@@ -50,5 +48,5 @@ def stored_source(path: Path) -> str | None:
 
 
 def digest(drawn: str) -> str:
-    """The SHA-256, in hexadecimal, of what a chart shows, as text, and of :data:`VERSION`."""
+    """Return the hexadecimal SHA-256 of a chart's data, as text, and of :data:`VERSION`."""
     return hashlib.sha256(f"{VERSION}\n{drawn}".encode()).hexdigest()

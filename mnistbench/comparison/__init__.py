@@ -1,9 +1,8 @@
-"""Head to head: several backends train the same task in interleaved rounds, and ratios are taken within a round.
+"""Comparison of backends on one task in interleaved rounds, with ratios taken within rounds.
 
-Every round runs each contender once, in another random order, from fresh weights. A machine that is slower for a
-while slows both sides of a ratio, so that ratios are known better than times are.
-
-The clock trusts nobody; see :mod:`mnistbench.comparison.race`. Who fails a check gets no result, and the race goes on.
+Every round runs each contender once, in another random order, from fresh weights. A machine that is slower for a while
+slows both sides of a ratio, so ratios are known better than times. A contender that fails a check of
+:mod:`mnistbench.comparison.race` gets no result, and the race goes on without it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import mnistbench.backends as registry
 from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Description, Trainer
-from mnistbench.comparison import processes as ways
+from mnistbench.comparison import processes
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.parameters import Parameters
@@ -27,22 +26,22 @@ from mnistbench.timing.statistics import Ratio, different, paired_ratio
 from mnistbench.training.scores import FinalScores
 
 BASELINE = "numpy"
-"""What others are compared with, unless somebody chooses, or it does not take part."""
+"""Default baseline, if it takes part."""
 
 
 @dataclass
 class Contender:
-    """One backend in one dtype, and what is known of it so far.
+    """One backend in one dtype, with its results so far.
 
     Attributes:
-        label: unique among the contenders: "numba float32", "numba float32 (2)".
-        agreement: with the reference, along the whole trajectory, before any round.
-        state: what it is doing, for somebody who watches.
-        samples: seconds of each round.
-        problem: why it has no result, else None.
-        accuracy: of the training images in the last iteration of the last round; NaN before.
-        description: what the trainer says of itself.
-        final: loss and accuracies after the last iteration; None before.
+        label: Unique name: "numba float32", "numba float32 (2)".
+        agreement: Agreement with the reference along the whole trajectory, before any round.
+        state: Current activity, for display.
+        samples: Seconds of each round.
+        problem: Reason why it has no result, or None.
+        accuracy: Accuracy on the training images in the last iteration of the last round; NaN before.
+        description: The trainer's description of itself.
+        final: Loss and accuracies after the last iteration; None before.
     """
 
     label: str
@@ -59,15 +58,15 @@ class Contender:
 
 @dataclass
 class Comparison:
-    """The contenders of one run and what was measured; it grows while the run goes on.
+    """Contenders of one run and their measurements, which grow during the run.
 
     Attributes:
-        workload: what everybody trains; each contender in its own dtype.
-        rounds: how many there will be.
-        baseline: label of the contender, or name of the backend (of each dtype its own), that ratios are over.
-        isolated: whether every contender has a process of its own.
-        trajectory: the reference's, once it is computed.
-        warnings: what makes the timings doubtful, in words.
+        workload: Workload that each contender trains in its own dtype.
+        rounds: Number of rounds to run.
+        baseline: Label of a contender, or name of a backend, which is the baseline in each dtype.
+        isolated: Whether every contender has a process of its own.
+        trajectory: The reference's trajectory, once computed.
+        warnings: Reasons to doubt the timings.
     """
 
     workload: Workload
@@ -79,12 +78,12 @@ class Comparison:
     warnings: list[str] = field(default_factory=list)
 
     def baseline_of(self, contender: Contender) -> Contender:
-        """Whom a contender is compared with: the baseline in its own dtype, where that takes part in it."""
+        """Return the contender's baseline, in its own dtype if it takes part in that."""
         own = [c for c in self.contenders if self.baseline in (c.backend, c.label)]
         return next((c for c in own if c.dtype == contender.dtype), own[0])
 
     def pairs(self, contender: Contender) -> tuple[list[float], list[float]] | None:
-        """Seconds of the baseline and of a contender in the rounds that both have run; None where one has no result."""
+        """Return the seconds of the baseline and of a contender in their common rounds; None if one has no result."""
         other = self.baseline_of(contender)
         done = min(len(contender.samples), len(other.samples))
         if contender is other or contender.problem or other.problem or not done:
@@ -92,13 +91,12 @@ class Comparison:
         return other.samples[:done], contender.samples[:done]
 
     def ratio(self, contender: Contender) -> Ratio | None:
-        """How many times as fast as its baseline a contender is, within rounds; None where one has no result."""
+        """Estimate a contender's speedup over its baseline within rounds; None if one has no result."""
         pairs = self.pairs(contender)
         return None if pairs is None else paired_ratio(*pairs)
 
     def different(self, contender: Contender) -> bool | None:
-        """Whether the times of a contender and its baseline differ by more than chance (see
-        :func:`~mnistbench.timing.statistics.different`); None where nothing can be said."""
+        """Whether the times of a contender and its baseline differ by more than chance; None if unknown."""
         pairs = self.pairs(contender)
         return None if pairs is None else different(*pairs)
 
@@ -123,34 +121,34 @@ def compare(
     isolate: bool = False,
     progress: Progress = lambda comparison: None,
 ) -> Comparison:
-    """Run a comparison to its end.
+    """Run a comparison.
 
     Args:
-        backends: names; one may be given more than once.
-        dtypes: each backend takes part in each.
-        workload: what to train; its dtype does not count.
-        dataset: what to train on.
-        rounds: how often everybody runs; from 6 on, ratios have intervals and differences are tested.
-        baseline: a backend that takes part, or one of its labels ("numpy float64"); by default numpy, or else the
-            first.
-        threads: how many of the host's to use; None for all that the process may.
-        isolate: a process for each contender. It is also done where libraries clash in one process. A script that
-            compares so must do it below ``if __name__ == "__main__":``, since new processes import it.
-        progress: called whenever something has changed and no clock runs.
+        backends: Names of backends; a name may occur more than once.
+        dtypes: Dtypes in which each backend takes part.
+        workload: Workload to train; its dtype is ignored.
+        dataset: Images to train on.
+        rounds: Number of rounds; with 6 or more, ratios have intervals and differences are tested.
+        baseline: A backend that takes part, or a label such as "numpy float64"; numpy by default, or the first.
+        threads: Number of host threads; None for all usable CPUs.
+        isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
+            process. A script must then compare below ``if __name__ == "__main__":``, since new processes import it.
+        progress: Called on every change while no clock runs.
 
     Raises:
-        UnknownBackend, BackendUnavailable, UnsupportedWorkload: a backend cannot do it.
-        OptionError: fewer than 1 round, no backend, or a baseline that does not take part.
+        UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend cannot run the workload.
+        OptionError: If there are fewer than 1 round, no backend, or a baseline that does not take part.
     """
     from mnistbench.comparison import race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, baseline)
     initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
-        # Its own process will say whether an isolated one can run; its libraries stay out of this one.
-        (registry.get_backend if not isolate else _known)(name)
+        # An isolated backend's libraries stay out of this process; its own process finds out whether it can run.
+        if not isolate or name not in registry.list_backends():
+            registry.get_backend(name)
     with ExitStack() as stack:
-        wanted = isolate or ways.clashing_libraries() is not None
+        wanted = isolate or processes.clashing_libraries() is not None
         racing = _start(comparison, stack, dataset, initial, threads, wanted, progress)
         comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
         race.check_all(comparison, racing, progress)
@@ -162,15 +160,10 @@ def compare(
     return comparison
 
 
-def _known(name: str) -> None:
-    if name not in registry.list_backends():
-        registry.get_backend(name)  # raises, and says what is meant
-
-
 def _prepared(
     backends: Sequence[str], dtypes: Sequence[DType], workload: Workload, rounds: int, baseline: str | None
 ) -> Comparison:
-    """The comparison before anything has run, its options checked."""
+    """Check the options and return the comparison before anything has run."""
     if rounds < 1:
         raise OptionError(f"{rounds} rounds: at least 1 is needed")
     if not backends or not dtypes:
@@ -196,7 +189,7 @@ def _start(
     isolate: bool,
     progress: Progress,
 ) -> list[tuple[Contender, Trainer]]:
-    """Start everybody's trainer: in this process, or, if that is wanted or turns out to be needed, in one each."""
+    """Start all trainers, in this process or, if wanted or if libraries clash, in one each."""
     comparison.isolated = isolate
     started = []
     with ExitStack() as unless_clash:
@@ -205,15 +198,15 @@ def _start(
             progress(comparison)
             task = comparison.workload.with_dtype(contender.dtype)
             try:
-                trainer = ways.start(contender.backend, task, dataset, initial.astype("float64"), threads, isolate)
+                trainer = processes.start(contender.backend, task, dataset, initial.astype("float64"), threads, isolate)
             except MnistbenchError:
-                raise  # the user's to mend, before anything was measured
+                raise  # a mistake of the user's, known before anything is measured
             except Exception as error:
                 contender.problem, contender.state = words.exception(error), "out"
                 continue
             started.append((contender, unless_clash.enter_context(trainer)))
             contender.state = "loaded"
-            if not isolate and ways.clashing_libraries() is not None:
+            if not isolate and processes.clashing_libraries() is not None:
                 break
         else:
             stack.enter_context(unless_clash.pop_all())
@@ -222,7 +215,7 @@ def _start(
 
 
 def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
-    """What makes the results of contenders doubtful."""
+    """Yield reasons to doubt the contenders' results."""
     for contender in contenders:
         if contender.problem or not contender.samples:
             continue
@@ -234,7 +227,7 @@ def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
 
 
 def fraction(comparison: Comparison) -> float:
-    """How much of the rounds is done."""
+    """Compute the fraction of the rounds that is done."""
     racing = [contender for contender in comparison.contenders if not contender.problem]
     done = sum(len(contender.samples) for contender in racing)
     return done / max(1, comparison.rounds * len(racing))

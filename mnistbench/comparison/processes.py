@@ -1,7 +1,7 @@
-"""Who takes part: a backend in a dtype, in this process or in one of its own.
+"""Trainers of a comparison, in this process or in processes of their own.
 
-A contender in a process of its own is a :class:`RemoteTrainer`: the same interface, each call sent through a pipe.
-The clock runs beside the trainer, on the other side of the pipe, so that the pipe is in no time.
+A :class:`RemoteTrainer` sends each call through a pipe to its process. The clock runs in that process, so the pipe is
+not timed.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed
 
-_ENDING = 1.0  # seconds that a process gets to end by itself
+_ENDING = 1.0  # seconds that a process has to end by itself
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one timed round showed.
+    """Result of one timed round.
 
     Attributes:
-        seconds: that ``advance`` took.
-        metrics: what it returned.
-        late: seconds that reading the parameters took longer the first time after it than the second. A trainer
-            whose ``advance`` returns before its work is done has to finish the work then.
-        parameters: after the round.
+        seconds: Duration of ``advance``.
+        metrics: Return value of ``advance``.
+        late: Seconds by which the first reading of the parameters took longer than the second. A trainer whose
+            ``advance`` returns before its work is done has to finish the work then.
+        parameters: Parameters after the round.
     """
 
     seconds: float
@@ -56,7 +56,7 @@ class Round:
 
 
 def timed_round(trainer: Trainer, iterations: int) -> Round:
-    """Advance a trainer under the clock, on whichever side of a pipe it is."""
+    """Time ``advance`` of a local or remote trainer."""
     if isinstance(trainer, RemoteTrainer):
         return trainer.timed_round(iterations)
     metrics, seconds = timed(lambda: trainer.advance(iterations))
@@ -68,11 +68,7 @@ def timed_round(trainer: Trainer, iterations: int) -> Round:
 def start(
     backend: str, workload: Workload, dataset: Dataset, initial: Parameters, threads: int | None, isolate: bool
 ) -> Trainer:
-    """Start a trainer, warmed up, here or in a process of its own.
-
-    Raises:
-        UnknownBackend, BackendUnavailable, UnsupportedWorkload: as :meth:`Backend.start`.
-    """
+    """Warm up a backend and start a trainer, here or in a process of its own; raises as :meth:`Backend.start`."""
     if isolate:
         return RemoteTrainer(backend, workload, dataset, initial, threads)
     chosen = registry.get_backend(backend)
@@ -81,10 +77,10 @@ def start(
 
 
 def available_elsewhere() -> list[str]:
-    """List the backends that can run here, asked in another process: no library is loaded in this one.
+    """List the backends that can run here; another process asks, so no library is loaded in this one.
 
     Raises:
-        MnistbenchError: the process failed.
+        MnistbenchError: If the process failed.
     """
     command = [sys.executable, "-m", "mnistbench", "backends", "--json"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -94,10 +90,10 @@ def available_elsewhere() -> list[str]:
 
 
 def clashing_libraries() -> str | None:
-    """Libraries in this process that are known to deadlock or crash together, in words, or None.
+    """Name libraries in this process that may deadlock or crash together, or return None.
 
-    Intel's OpenMP (libiomp) and LLVM's (libomp) in one Linux process, see "Multiple OpenMP runtimes" in the
-    documentation of threadpoolctl.
+    These are Intel's OpenMP (libiomp) and LLVM's (libomp); see "Multiple OpenMP runtimes" in threadpoolctl's
+    documentation.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # threadpoolctl warns of the same
@@ -106,22 +102,22 @@ def clashing_libraries() -> str | None:
 
 
 class RemoteTrainer(Trainer):
-    """A trainer in a process of its own, which starts with it and ends with it.
+    """Trainer in a process of its own, which starts and ends with it.
 
     Raises:
-        MnistbenchError: the process ended before its time; or what the backend raised there.
+        MnistbenchError: If the process ended unexpectedly. Errors of the backend are raised here too.
     """
 
     def __init__(
         self, backend: str, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None
     ) -> None:
         super().__init__(workload)
-        context = multiprocessing.get_context("spawn")  # a fork would share the thread pools that are to be apart
+        context = multiprocessing.get_context("spawn")  # a fork would share thread pools
         self._backend = backend
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, backend, workload, threads), daemon=True)
         try:
-            with theirs, _ignoring_interrupts():  # which the new process inherits: this one handles Ctrl-C
+            with theirs, _ignoring_interrupts():  # inherited by the new process: only this one handles Ctrl-C
                 self._process.start()
             self._call("start", dataset, parameters)
         except BaseException:
@@ -129,36 +125,30 @@ class RemoteTrainer(Trainer):
             raise
 
     def advance(self, iterations: int) -> Metrics:
-        metrics: Metrics = self._call("advance", iterations)
-        return metrics
+        return self._call("advance", iterations)  # type: ignore[no-any-return]
 
     def reset(self, parameters: Parameters) -> None:
         self._call("reset", parameters)
 
     def parameters(self) -> Parameters:
-        parameters: Parameters = self._call("parameters")
-        return parameters
+        return self._call("parameters")  # type: ignore[no-any-return]
 
     def gradients(self) -> Parameters:
-        gradients: Parameters = self._call("gradients")
-        return gradients
+        return self._call("gradients")  # type: ignore[no-any-return]
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        labels: NDArray[np.int64] = self._call("predict", images)
-        return labels
+        return self._call("predict", images)  # type: ignore[no-any-return]
 
     def describe(self) -> Description:
-        description: Description = self._call("describe")
-        return description
+        return self._call("describe")  # type: ignore[no-any-return]
 
     def timed_round(self, iterations: int) -> Round:
-        """:func:`timed_round` on the other side."""
-        found: Round = self._call("timed_round", iterations)
-        return found
+        """Call :func:`timed_round` in the trainer's process."""
+        return self._call("timed_round", iterations)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         try:
-            self._pipe.close()  # which ends the loop on the other side
+            self._pipe.close()  # ends the loop in the other process
             if self._process.pid is not None:
                 self._process.join(_ENDING)
         finally:
@@ -183,7 +173,7 @@ class RemoteTrainer(Trainer):
 @contextlib.contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals belong to the main thread
+        yield  # only the main thread may set signal handlers
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -194,7 +184,7 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Raised:
-    """An exception on its way through the pipe: the name of its class here, and what it is made from."""
+    """Exception sent through the pipe: the name and the arguments of its class in this package."""
 
     kind: str
     arguments: tuple[Any, ...]
@@ -205,7 +195,7 @@ class _Raised:
             return cls("BackendUnavailable", (backend, error.reason, error.fix))
         if isinstance(error, MnistbenchError) and "__init__" not in vars(type(error)):
             return cls(type(error).__name__, (str(error),))
-        # Others may need what their library needs.
+        # Unpickling others may need their library.
         return cls("MnistbenchError", (words.exception(error),))
 
     def rebuilt(self) -> Exception:
@@ -214,8 +204,8 @@ class _Raised:
 
 
 def _serve(pipe: Connection, backend: str, workload: Workload, threads: int | None) -> None:
-    """The other side: answers calls until the pipe is closed."""
-    os.dup2(2, 1)  # what a library prints belongs to no output of the command
+    """Answer calls until the pipe is closed; runs in the other process."""
+    os.dup2(2, 1)  # keep prints of libraries out of the command's output
     thread_limits.limit(threads)
     trainer: Trainer | None = None
     with contextlib.suppress(EOFError, OSError):

@@ -1,15 +1,12 @@
-"""The rounds, and what is checked in each of them.
+"""Rounds of a comparison, and the checks of each.
 
-The clock trusts nobody:
-
-- *fresh weights*: after a reset, the parameters are the initial ones, bit for bit. Their hidden units are in another
-  order in every round: a network's units can be permuted without changing what it computes, so the reference's end
-  is known in any order, but who kept the end of an earlier round has a wrong one. Dropout goes by the units' numbers,
-  and with it they stay where they are;
-- *all the work*: as many iterations as asked for, with the reference's loss and accuracy in the last and the
-  reference's parameters after it;
-- *inside of the clock*: neither does ``reset`` take as long as a round, nor do the parameters come late after one;
-- *possible*: no rate above the machine's limits.
+- *Fresh weights*: after a reset the parameters are the initial ones, bit for bit. The hidden units have another order
+  in every round: permuting them does not change what the network computes, so the reference's final parameters are
+  known in any order, but those kept from an earlier round are wrong. With dropout, which depends on the units'
+  numbers, the order stays.
+- *All the work*: the last iteration has the reference's loss and accuracy, and leaves the reference's parameters.
+- *Inside the clock*: ``reset`` is much faster than a round, and the parameters are ready at its end.
+- *Possible*: no rate is above the machine's limits.
 """
 
 from __future__ import annotations
@@ -27,8 +24,7 @@ from numpy.typing import NDArray
 from mnistbench import words
 from mnistbench.agreement import Check, Trajectory, check_metrics, check_round, check_trainer
 from mnistbench.backends import Trainer
-from mnistbench.comparison import Comparison, Contender, Progress
-from mnistbench.comparison import processes as ways
+from mnistbench.comparison import Comparison, Contender, Progress, processes
 from mnistbench.machine.bounds import beside_limits
 from mnistbench.results.row import speed_of
 from mnistbench.task.workload import Workload
@@ -39,24 +35,24 @@ from mnistbench.training.scores import final_scores
 Racing = Sequence[tuple[Contender, Trainer]]
 
 SETTLE = 0.1
-"""Seconds of rest before each run: threads of the one before stop spinning within that."""
+"""Seconds of rest before each run, in which threads of the previous one stop spinning."""
 
 EARLY = 0.05
-"""A trainer whose parameters come later than this fraction of a round, in the median round, returned early."""
+"""Fraction of a round; a trainer whose parameters come later than that, in the median round, returned early."""
 
 EARLY_FLOOR = 5e-4
-"""Seconds by which they may be late whatever a round takes: a first copy from a device, a cold cache."""
+"""Seconds by which they may always be late: a first copy from a device, a cold cache."""
 
 PREPARING = 0.5
-"""A trainer whose reset takes longer than this fraction of a round, in the median round, works ahead in it."""
+"""Fraction of a round; a trainer whose reset takes longer than that, in the median round, works ahead in it."""
 
 PREPARING_FLOOR = 5e-3
-"""Seconds that a reset may take whatever a round takes: copies to a device, or through a pipe."""
+"""Seconds that a reset may always take: copies to a device, or through a pipe."""
 
 
 @dataclass
 class _Asides:
-    """Seconds outside of the clock, one of each a round: of the reset, and by which the parameters were late."""
+    """Seconds outside the clock in each round: of the reset, and by which the parameters were late."""
 
     reset: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
@@ -77,7 +73,7 @@ def check_all(comparison: Comparison, racing: Racing, progress: Progress) -> Non
 
 
 def run(comparison: Comparison, racing: Racing, watch: noise.Watch, progress: Progress) -> None:
-    """All rounds. Nothing is drawn while a clock runs: on few cores, drawing would be in the time."""
+    """Run all rounds. Progress is reported between rounds only, since drawing would slow a round on few cores."""
     order = random.Random(comparison.workload.seed)
     units = np.random.default_rng(comparison.workload.seed)
     asides = {contender.label: _Asides() for contender, _ in racing}
@@ -97,7 +93,7 @@ def run(comparison: Comparison, racing: Racing, watch: noise.Watch, progress: Pr
 
 
 def finish(comparison: Comparison, racing: Racing) -> None:
-    """What a row says of the trained network. It takes one iteration more, of which the forward pass counts."""
+    """Score the trained networks, which takes the forward pass of one iteration more."""
     for contender, trainer in racing:
         if contender.problem is None:
             _guarded(_finish, contender, trainer, comparison)
@@ -105,7 +101,7 @@ def finish(comparison: Comparison, racing: Racing) -> None:
 
 
 def _guarded(action: Callable[..., None], contender: Contender, *arguments: Any) -> None:
-    """Do something with a contender; one that fails leaves the race to the others."""
+    """Call a function of a contender; an exception takes it out of the race."""
     try:
         action(contender, *arguments)
     except Exception as error:
@@ -124,7 +120,7 @@ def _trajectory(comparison: Comparison) -> Trajectory:
 def _run(
     contender: Contender, trainer: Trainer, comparison: Comparison, orders: list[NDArray[np.int64]], asides: _Asides
 ) -> None:
-    """One round of one contender."""
+    """Run one round of one contender."""
     trajectory, iterations = _trajectory(comparison), comparison.workload.iterations
     initial = trajectory.fresh().reordered(orders)
     _, seconds = timed(lambda: trainer.reset(initial))
@@ -134,7 +130,7 @@ def _run(
         contender.problem = "reset did not give the initial parameters"
         return
     time.sleep(SETTLE)
-    found = ways.timed_round(trainer, iterations)
+    found = processes.timed_round(trainer, iterations)
     if found.seconds <= 0:
         contender.problem = "a round took no time"
         return
@@ -146,7 +142,7 @@ def _run(
 
 
 def _orders(workload: Workload, random: np.random.Generator) -> list[NDArray[np.int64]]:
-    """The order of the pixels, which stays, and of each hidden layer's units in a round."""
+    """Draw the order of each hidden layer's units in a round; the pixels keep theirs."""
     stay = any(workload.recipe.dropout)
     hidden = [np.arange(units) if stay else random.permutation(units) for units in workload.network.hidden]
     return [np.arange(workload.network.inputs), *hidden]
@@ -159,14 +155,14 @@ def _require(contender: Contender, what: str, checks: list[Check]) -> None:
 
 
 def _outside_of_the_clock(samples: Sequence[float], asides: _Asides) -> str | None:
-    """Whether work was done where no clock ran, in words."""
+    """Say which work was done where no clock ran, or return None."""
     middle, late, reset = (statistics.median(seconds) for seconds in (samples, asides.late, asides.reset))
     if late > max(EARLY_FLOOR, EARLY * middle):
         more = words.seconds(late)
         return f"advance returned before its work was done: reading the parameters then took {more} more"
     if reset > max(PREPARING_FLOOR, PREPARING * middle):
         took, a_round = words.seconds(reset), words.seconds(middle)
-        return f"reset took {took}, and a round {a_round}: work was done outside of the clock"
+        return f"reset took {took}, and a round {a_round}: work was done outside the clock"
     return None
 
 
@@ -176,7 +172,7 @@ def _finish(contender: Contender, trainer: Trainer, comparison: Comparison) -> N
     contender.accuracy = contender.final.train_accuracy
     checks = check_metrics(last, trajectory.states[-1], contender.dtype, trajectory)
     _require(contender, "the iteration after the last round", checks)
-    # What a GPU's clocks did meanwhile; the rest is as it was before other contenders loaded their libraries.
+    # Update the GPU's clocks only: other contenders' libraries may have changed the rest.
     assert contender.description is not None, "it was described before it ran"
     contender.description = replace(contender.description, gpu=trainer.describe().gpu)
     if contender.problem is None:

@@ -1,4 +1,4 @@
-"""A finished comparison as JSON values, and as rows stored like any others."""
+"""Finished comparisons as JSON values, and as stored rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mnistbench.training import cold
 
 
 def record(comparison: Comparison) -> dict[str, Any]:
-    """The outcome as JSON values: all raw timings, ratios and warnings."""
+    """Return the outcome as JSON values: all raw timings, ratios and warnings."""
     return {
         "machine": machine.describe(),
         "versions": machine.versions(),
@@ -35,7 +35,7 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
         "dtype": contender.dtype,
         "seconds": contender.samples,
         "baseline": comparison.baseline_of(contender).label,
-        # JSON has no infinity: an interval that is not known is null.
+        # JSON has no infinity: an unknown interval is null.
         "ratio": ratio and {"value": ratio.value, "interval": [ratio.low, ratio.high] if ratio.known else None},
         "significant": comparison.significant(contender),
         "final": final_record(contender.final),
@@ -46,23 +46,23 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
 
 
 def require_writable(folder: Path) -> None:
-    """Find out before the race whether its rows can be stored.
+    """Check before the race that its rows can be stored.
 
     Raises:
-        MnistbenchError: they cannot.
+        MnistbenchError: If they cannot.
     """
     storage.require_benchmark()
     files.require_writable(folder / machine.folder_name() / "measurements.json")
 
 
 def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Path]:
-    """Store the rows of everybody who ran, draw the folder's charts anew, and return the files written.
+    """Store the rows of all contenders that ran, draw the folder's charts anew, and return the files written.
 
-    What a cold process pays is measured here, one process after the other. A backend that took part twice has one
-    row: its first.
+    The cold starts are measured here, one process after the other. A backend that took part twice has one row: its
+    first.
 
     Raises:
-        MnistbenchError: something cannot be written; or a cold process failed, which leaves out that row only.
+        MnistbenchError: If something cannot be written, or a cold process failed, which leaves out that row only.
     """
     rows: list[Row] = []
     failures: list[MnistbenchError] = []

@@ -1,4 +1,4 @@
-"""What a comparison shows on a terminal, while it runs and at its end."""
+"""Table of a comparison for a terminal, during the run and at its end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ _HEADINGS = ("", "time", "", "times as fast", "", "accuracy", "agreement")
 
 
 def table(comparison: Comparison, running: bool) -> RenderableType:
-    """A line for each contender, in the order they were named; ratios are over the baseline.
-
-    Args:
-        comparison: at any point of its run.
-        running: show what everybody is doing, and how far it all is.
-    """
+    """Draw a line for each contender, in the order they were named; while ``running``, with states and progress."""
     task = comparison.workload
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold")
     grid.title = (
@@ -45,7 +40,7 @@ def table(comparison: Comparison, running: bool) -> RenderableType:
 
 
 def _phase(comparison: Comparison) -> str:
-    """How far the run is."""
+    """Describe the progress of the run."""
     states = {contender.state for contender in comparison.contenders}
     if states & {"waits", "loads"}:
         return "loading"
@@ -74,7 +69,7 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
 
 
 def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple[str, str]:
-    """The ratio to the baseline, and its interval or what to think of it; only the first while others still run."""
+    """Return the ratio to the baseline, and its interval or a remark, which is left out during the run."""
     pairs = comparison.pairs(contender)
     if contender is (baseline := comparison.baseline_of(contender)):
         return "1", "baseline"
@@ -93,7 +88,7 @@ def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """How to read the numbers."""
+    """Explain the numbers."""
     first = comparison.baseline
     level = median([1.0] * comparison.rounds).level
     return [

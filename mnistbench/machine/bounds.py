@@ -1,4 +1,4 @@
-"""How fast a workload was computed, beside what the machine can do at best."""
+"""Rates reached on a workload, compared with the machine's limits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mnistbench.task.workload import Workload
 
 @dataclass(frozen=True)
 class Speed:
-    """The rates that a trainer reached.
+    """Rates that a trainer reached.
 
     Attributes:
-        workload: what it computed.
-        seconds: how long the workload's iterations took; 0, as a coarse clock reads, counts as a nanosecond.
-        device: what it ran on: "CPU", or a GPU's name.
-        threads: threads of the CPU.
-        bytes_read: bytes of image data that an iteration reads.
-        skips: which work it leaves out because the result is known, in words, or None.
+        workload: Workload that was computed.
+        seconds: Seconds of the workload's iterations; 0, from a coarse clock, counts as a nanosecond.
+        device: "CPU", or a GPU's name.
+        threads: Number of CPU threads.
+        bytes_read: Bytes of image data that an iteration reads.
+        skips: Work skipped because its result is known, in words, or None.
     """
 
     workload: Workload
@@ -40,24 +40,24 @@ class Speed:
         return self._a_second(self.bytes_read)
 
     def fraction_of_peak(self, limits: Limits | None) -> float | None:
-        """Fraction of the device's multiply-add peak; above 1 where work is skipped, None where the peak is unknown."""
+        """Compute the fraction of the multiply-add peak; above 1 if work is skipped, None if the peak is unknown."""
         peak = self._peak(limits)
         return None if peak is None else self.flops_per_second / peak
 
     def fraction_of_bandwidth(self, limits: Limits | None) -> float | None:
-        """Fraction of the bandwidth of the place that holds ``bytes_read``; None where that is unknown.
+        """Compute the fraction of the bandwidth of the level that holds ``bytes_read``; None if that is unknown.
 
-        It is above 1 where data is read twice and a nearer cache keeps it.
+        It is above 1 if data is read twice and a nearer cache keeps it.
         """
         rates = self.rates(limits)
         return None if rates is None else self.bytes_per_second / rates.bandwidth_for(self.bytes_read)
 
     def above(self, limits: Limits) -> str | None:
-        """Name the limit of the CPU that these rates are above, a measuring error unless work is skipped; else None.
+        """Describe the CPU's limit that these rates exceed, which is a measuring error; None if there is none.
 
-        An iteration passes over the images twice and may find in a near cache what it has just read, so only half of
-        ``bytes_read`` must have come from where it lies. Nothing else is allowed for. A GPU's limits reject nothing:
-        its matrix units are faster than its multiply-adds, and a kernel may keep images in memory of its own.
+        An iteration reads the images twice and may find in a near cache what it has just read, so only half of
+        ``bytes_read`` must have come from its level. Trainers that skip work may exceed the limits. So may a GPU's: its
+        matrix units are faster than its multiply-adds, and a kernel may keep images in registers.
         """
         if self.device != "CPU" or self.skips is not None:
             return None
@@ -72,7 +72,7 @@ class Speed:
         return None
 
     def rates(self, limits: Limits | None) -> Rates | None:
-        """The limits of the device; None of one that was not measured."""
+        """Return the limits of the device; None if they were not measured."""
         if limits is None or self.device == "CPU":
             return limits
         return limits.gpu if limits.gpu is not None and limits.gpu.name == self.device else None
@@ -86,11 +86,11 @@ class Speed:
 
 
 def beside_limits(speed: Speed) -> tuple[Limits, str | None]:
-    """The machine's limits, and which of them the speed is above, in words, or None.
+    """Return the machine's limits, and the one that the speed exceeds, in words, or None.
 
-    Before a speed is found too fast, the limits are measured again: they may have been measured in a bad moment.
+    A speed that exceeds the stored limits is compared with newly measured ones: other work may have lowered the former.
     """
-    from mnistbench.machine import limits  # which loads Numba; reading rows needs none
+    from mnistbench.machine import limits  # loads Numba, which reading rows does not need
 
     found = limits.limits(speed.threads, False)
     if speed.above(found) is not None:

@@ -1,6 +1,6 @@
-"""What people read of the results: charts and README files, all generated from stored rows.
+"""Charts and README files generated from the stored rows.
 
-``write`` makes them anew, ``stale`` names those that no longer match the rows.
+``write`` generates them, ``stale`` lists those that no longer match the rows.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OPENING = "classic"
-"""The workload whose table and chart open the project's README."""
+"""Workload whose table and chart open the project's README."""
 
 _BEGIN, _END = "<!-- {}: begin, written by 'mnistbench charts' -->", "<!-- {}: end -->"
-"""Between two such lines, README's sections "results" and "errors" are written."""
+"""Markers around the generated sections "results" and "errors"."""
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A chart: its file name without the suffix, what draws it, and what it shows."""
+    """Chart: its file name without the suffix, the function that draws it, and its data."""
 
     stem: str
     draw: Callable[[Any], Figure]
@@ -41,19 +41,19 @@ class _Picture:
 
     @property
     def digest(self) -> str:
-        """The digest of what it shows."""
+        """Digest of its data."""
         return charts.digest(json.dumps([asdict(one) for one in self.shown], sort_keys=True))
 
 
 @dataclass(frozen=True)
 class _Machine:
-    """What is stored of one machine.
+    """Stored results of one machine.
 
     Attributes:
-        folder: where it is stored.
-        workloads: the latest rows of each workload, presets first.
-        scaling: the rows of the scaling benchmark.
-        errors: the presets' test errors.
+        folder: Folder of the machine.
+        workloads: Latest rows of each workload, presets first.
+        scaling: Rows of the scaling benchmark.
+        errors: Test errors of the presets.
     """
 
     folder: Path
@@ -72,19 +72,19 @@ class _Machine:
 
     @property
     def name(self) -> str:
-        """The machine's name."""
+        """Name of the machine."""
         measured: list[Row | Run] = [row for rows in self.workloads.values() for row in rows]
         measured += [*self.scaling, *self.errors]
         return measured[0].origin.machine if measured else self.folder.name
 
     def of_workload(self, workload: str) -> list[_Picture]:
-        """The charts of a workload; only presets have some, the others have their tables."""
+        """List the charts of a workload, if it is a preset."""
         valid = _validated(self.workloads[workload])
         drawable = charts.drawable(valid) if workload in PRESETS else {}
         return [_Picture(f"{workload}-{name}", draw, valid) for name, draw in drawable.items()]
 
     def of_all(self) -> list[_Picture]:
-        """The charts of more than one workload: the speedups, and the scaling along each axis."""
+        """List the charts of all workloads: the speedups, and the scaling along each axis."""
         every = [row for rows in self.workloads.values() for row in _validated(rows)]
         found = [_Picture("speedups", charts.speedups, every)] if charts.has_speedups(every) else []
         sized = _validated(self.scaling)
@@ -92,26 +92,23 @@ class _Machine:
         return found + [_Picture(f"scaling-{axis}", partial(charts.scaling, axis=axis), sized) for axis in axes]
 
     def of_errors(self) -> list[_Picture]:
-        """The chart of the presets' test errors, where some are stored."""
+        """List the chart of the presets' test errors, if any are stored."""
         return [_Picture("test-errors", charts.errors_over_time, self.errors)] if self.errors else []
 
     def pictures(self) -> Iterator[tuple[Path, _Picture]]:
-        """Every chart, and its file."""
+        """Yield every chart with its file."""
         found = [picture for workload in self.workloads for picture in self.of_workload(workload)]
         for picture in (*found, *self.of_all(), *self.of_errors()):
             yield self.folder / f"{picture.stem}.svg", picture
 
 
 def write(folder: Path) -> list[Path]:
-    """Draw every machine's charts, and write the folder's README.md and the sections of results in the one beside it.
+    """Draw every machine's charts, write the folder's README.md and the project's sections; return the files written.
 
-    A README.md beside the folder that has no such sections, between their two markers, is left alone.
-
-    Returns:
-        the files written.
+    README.md and docs/errors.md beside the folder are written between their two markers, if they have them.
 
     Raises:
-        MnistbenchError: there are no results, a file of them is damaged, or something cannot be written.
+        MnistbenchError: If there are no results, a file is damaged, or something cannot be written.
     """
     machines, written = _machines(folder), []
     for path, picture in (found for machine in machines for found in machine.pictures()):
@@ -124,10 +121,10 @@ def write(folder: Path) -> list[Path]:
 
 
 def stale(folder: Path) -> list[Path]:
-    """The files that :func:`write` would change.
+    """List the files that :func:`write` would change.
 
     Raises:
-        MnistbenchError: there are no results, or a file of them is damaged.
+        MnistbenchError: If there are no results, or a file is damaged.
     """
     machines = _machines(folder)
     pictures = [found for machine in machines for found in machine.pictures()]
@@ -137,10 +134,10 @@ def stale(folder: Path) -> list[Path]:
 
 
 def history(folder: Path, backend: str, workload: str) -> list[Row]:
-    """The validated rows of a backend on a workload, from all runs on all machines, for :func:`charts.history`.
+    """Read the validated rows of a backend on a workload, from all runs on all machines, for :func:`charts.history`.
 
     Raises:
-        MnistbenchError: there are none, the workload has rows of many sizes, or a file is damaged.
+        MnistbenchError: If there are none, the workload has rows of many sizes, or a file is damaged.
     """
     if workload == storage.SCALING:
         raise MnistbenchError(f"workload {workload}: its rows are of many sizes, and have no history in one line")
@@ -154,13 +151,13 @@ def history(folder: Path, backend: str, workload: str) -> list[Row]:
 
 
 def spread(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """The least and the greatest :attr:`spread` of the rows with several rounds; None where every row has one."""
+    """Return the smallest and the largest spread of the rows with several rounds; None if there are none."""
     found = [row.timing.spread for row in rows if len(row.samples) > 1]
     return (min(found), max(found)) if found else None
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders of machines with stored results."""
+    """Find the folders of machines with stored results."""
     timed = {path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")}
     found = sorted(timed | reproduction.machines(folder))
     if not found:
@@ -177,7 +174,7 @@ def _validated(rows: Sequence[Row]) -> list[Row]:
 
 
 def _texts(folder: Path, machines: Sequence[_Machine]) -> Iterator[tuple[Path, str]]:
-    """The README files and what they should say."""
+    """Yield the generated pages and their texts."""
     lines = [
         "# Results",
         "",
@@ -204,7 +201,7 @@ def _image(name: str, machine: _Machine, picture: _Picture, folder: str = "") ->
 
 
 def _beyond(machine: _Machine) -> Iterator[str]:
-    """What the results' README.md shows of the charts of more than one workload."""
+    """Yield the results' section on the charts of all workloads."""
     shown = machine.of_all()
     if shown:
         yield from ("", f"## {machine.name}: all workloads")
@@ -216,14 +213,14 @@ def _beyond(machine: _Machine) -> Iterator[str]:
 
 
 def _errors(machine: _Machine) -> Iterator[str]:
-    """What the results' README.md says of the presets' test errors."""
+    """Yield the results' section on the presets' test errors."""
     for picture in machine.of_errors():
         yield from ("", f"## {machine.name}: test errors", "", *tables.errors_as_markdown(machine.errors))
         yield from ("", _image("test-errors", machine, picture))
 
 
 def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
-    """The table and the chart that open the project's README: of the machine that was measured last."""
+    """Return the table and the chart that open the project's README, from the machine measured last."""
     found = [machine for machine in machines if OPENING in machine.workloads]
     if not found:
         return []
@@ -233,7 +230,7 @@ def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
 
 
 def _latest_errors(folder: Path, machines: Sequence[_Machine]) -> list[str]:
-    """The test errors that docs/errors.md shows: of the machine that was measured last."""
+    """Return the test errors that docs/errors.md shows, from the machine measured last."""
     found = [machine for machine in machines if machine.errors]
     if not found:
         return []
@@ -248,7 +245,7 @@ def _date(measured: Sequence[Row] | Sequence[Run]) -> str:
 
 
 def _section(page: Path, name: str, lines: list[str]) -> Iterator[tuple[Path, str]]:
-    """``page`` with a section's lines between its two markers, where it has them."""
+    """Yield ``page`` with a section's lines between its two markers, if it has them."""
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     before, begin, rest = text.partition(_BEGIN.format(name))
     _, end, after = rest.partition(_END.format(name))

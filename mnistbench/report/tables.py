@@ -1,4 +1,4 @@
-"""Rows and test errors as text: tables for a terminal and in Markdown, with the notes that a reader needs."""
+"""Rows and test errors as tables with notes, for a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
 
 
 def _cells(rows: Sequence[Row]) -> list[list[str]]:
-    """The headings, and a line of cells for each row."""
+    """Return the headings, and a line of cells for each row."""
     return [[*_COLUMNS], *([make(row) for make in _COLUMNS.values()] for row in rows)]
 
 
 def as_text(rows: Sequence[Row]) -> Iterator[str]:
-    """The table for a terminal, and a line for each thing to know about it."""
+    """Yield the table for a terminal, and its notes."""
     cells = _cells(rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
@@ -72,7 +72,7 @@ def as_text(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def as_markdown(rows: Sequence[Row]) -> Iterator[str]:
-    """The table in Markdown, its notes, and where the rows come from."""
+    """Yield the table in Markdown, its notes, and the origin of the rows."""
     yield from _markdown(_cells(rows))
     yield ""
     for note in _notes(rows):
@@ -81,7 +81,7 @@ def as_markdown(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the small table that opens the project's README: a line for each backend, and what to know about it."""
+    """Yield the small table that opens the project's README, a line for each backend, and its notes."""
     valid = {(row.backend, row.dtype): row for row in rows if row.validated}
     lines = [
         [backend, *(_time(valid.get((backend, dtype))) for dtype in DTYPES), ", ".join(_speedups(backend, valid))]
@@ -103,7 +103,7 @@ def _time(row: Row | None) -> str:
 
 
 def _speedups(backend: str, valid: Mapping[tuple[str, DType], Row]) -> Iterator[str]:
-    """Yield the speedup over numpy in each dtype, within rounds where they ran in the same ones."""
+    """Yield the speedup over numpy in each dtype, within rounds if both ran in the same ones."""
     for dtype in DTYPES:
         row, baseline = valid.get((backend, dtype)), valid.get(("numpy", dtype))
         ratio = storage.speedup(row, [baseline]) if row and baseline else None
@@ -129,7 +129,7 @@ def _how_compared(rows: Sequence[Row]) -> str:
 
 
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
-    """What a reader needs to judge the numbers."""
+    """Yield explanations of the numbers, and reasons to doubt them."""
     counts = sorted({len(row.samples) for row in rows})
     rounds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     level = words.percent(min(row.timing.level for row in rows), 0)
@@ -151,7 +151,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def provenance(measured: Sequence[Row | Run]) -> str:
-    """When, from which commits and with which versions rows or runs were measured."""
+    """Describe the dates, commits and versions of rows or runs."""
     versions: dict[str, str] = {}
     for one in measured:
         versions |= one.versions
@@ -168,7 +168,7 @@ _ERRORS = (
 
 
 def errors_as_markdown(runs: Sequence[Run]) -> Iterator[str]:
-    """The table of the test errors, a line for each preset, backend and dtype; what to know; where they are from."""
+    """Yield the table of the test errors, a line for each preset, backend and dtype, with notes and origin."""
     cases: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         cases.setdefault((run.workload.name, run.backend, run.workload.dtype), []).append(run)
@@ -184,7 +184,7 @@ def errors_as_markdown(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _case(runs: Sequence[Run]) -> list[str]:
-    """The cells of one preset, backend and dtype."""
+    """Return the cells of one preset, backend and dtype."""
     first = runs[0]
     return [
         first.workload.name,

@@ -1,1 +1,1 @@
-"""What was measured: a row, the files that rows are stored in, and the presets' test errors."""
+"""Measurements: rows, the files that store them, and the presets' test errors."""

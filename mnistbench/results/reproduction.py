@@ -1,8 +1,8 @@
-"""Presets trained to their end: the errors on MNIST's test images that they reach, beside the published ones.
+"""Test errors of fully trained presets, stored beside the published ones.
 
-Files are ``results/<machine>/errors_<workload>.json``, one for each preset, with a run for each seed. The test images
-take no part in training: what counts is the error of the last parameters. That of every epoch is kept for the chart,
-computed while the clock of the training stands still.
+There is one file ``results/<machine>/errors_<workload>.json`` for each preset, with a run for each seed. The test
+images take no part in training, and the error of the final parameters counts. The error after every epoch is kept for
+the chart and computed while the training's clock stands still.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mnistbench.training.result import Progress
 
 SCHEMA = 1
-"""Raised when a file's fields change their meaning."""
+"""Version of the files; incremented when a field changes its meaning."""
 
 _PREFIX = "errors_"
 
@@ -36,13 +36,13 @@ Callback = Callable[[int, "Progress", float], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A preset trained from one seed.
+    """Training of a preset from one seed.
 
     Attributes:
-        test_error: of the last parameters, as a fraction.
-        epochs: how many were trained.
-        seconds: of training.
-        curve: seconds of training and the test error, after each epoch.
+        test_error: Fraction of the test images misclassified by the final parameters.
+        epochs: Number of epochs trained.
+        seconds: Seconds of training.
+        curve: Seconds of training and the test error after each epoch.
     """
 
     workload: Workload
@@ -59,7 +59,7 @@ class Run:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], document: Mapping[str, Any], file: str) -> Run:
-        """Read a run of a file."""
+        """Read a run from a file's document."""
         published, machine = document["published"], document["machine"]["name"]
         return cls(
             workload=_workload(document, fields),
@@ -74,10 +74,10 @@ _AS_STORED = ("backend", "device", "threads", "versions", "test_error", "epochs"
 
 
 def require(name: str) -> None:
-    """Refuse a workload of which no error is published.
+    """Refuse a workload without a published error.
 
     Raises:
-        OptionError: naming those of which there is one.
+        OptionError: If there is none; the message lists the workloads that have one.
     """
     if name not in PUBLISHED:
         raise OptionError(f"workload {name!r}: no error is published of it; choose from {', '.join(PUBLISHED)}")
@@ -92,17 +92,14 @@ def measure(
     threads: int | None = None,
     callback: Callback | None = None,
 ) -> Path:
-    """Train a preset from every seed and store its test errors, each run as soon as it is finished.
+    """Train a preset from every seed, store its test errors after each run, and return the file.
 
-    Runs of a stored file stay where the preset has not changed since, but for those of the same seed, backend and
-    dtype; those of a preset that was other are dropped.
-
-    Returns:
-        the file.
+    A run replaces a stored one of the same seed, backend and dtype. Other stored runs are kept, unless the preset has
+    changed since.
 
     Raises:
-        OptionError: no error of it is published.
-        MnistbenchError: the backend cannot do it, or the file cannot be read or written.
+        OptionError: If the preset has no published error.
+        MnistbenchError: If the backend cannot train it, or the file cannot be read or written.
     """
     from mnistbench import machine
 
@@ -116,7 +113,7 @@ def measure(
 
 
 def _train(workload: Workload, backend: str, threads: int | None, callback: Callback | None) -> dict[str, Any]:
-    """A run of one seed, as JSON values."""
+    """Train from one seed and return the run as JSON values."""
     from mnistbench import machine
     from mnistbench.datasets import load_images
     from mnistbench.reference.evaluation import score
@@ -159,17 +156,17 @@ def _train(workload: Workload, backend: str, threads: int | None, callback: Call
 
 
 def _task(workload: Workload) -> dict[str, Any]:
-    """What the runs of a file have in common."""
+    """Describe what the runs of a file have in common."""
     return {key: value for key, value in workload.describe().items() if key not in ("seed", "dtype")}
 
 
 def _workload(document: Mapping[str, Any], run: Mapping[str, Any]) -> Workload:
-    """The workload of a run in a file, also of one that an earlier version wrote."""
+    """Read the workload of a run, also from files of earlier versions."""
     return Workload.from_description({**document["workload"], "seed": run["seed"], "dtype": run["dtype"]})
 
 
 def _store(path: Path, name: str, run: dict[str, Any]) -> None:
-    """Write a run to the file, in the place of an older one."""
+    """Add a run to the file, or replace an older one."""
     from mnistbench import machine
 
     published, task = PUBLISHED[name], _task(preset(name))
@@ -190,7 +187,7 @@ def _store(path: Path, name: str, run: dict[str, Any]) -> None:
 
 
 def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """The mean test error of each backend and dtype."""
+    """Compute the mean test error of each backend and dtype."""
     errors: dict[str, list[float]] = {}
     for run in runs:
         errors.setdefault(f"{run['backend']} {run['dtype']}", []).append(run["test_error"])
@@ -198,15 +195,15 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file's document, every run of which can be read.
+    """Read a file and check that every run can be read.
 
     Raises:
-        MnistbenchError: it is damaged.
+        MnistbenchError: If the file is damaged.
     """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or not document["runs"]:
-            raise ValueError("of another schema, or without a run")
+            raise ValueError("another schema, or no run")
         _runs(document, path)
     except (OSError, ValueError, KeyError, TypeError, MnistbenchError) as error:
         reason = words.exception(error)
@@ -219,15 +216,15 @@ def _runs(document: Mapping[str, Any], path: Path) -> list[Run]:
 
 
 def machines(folder: Path) -> set[Path]:
-    """The folders of machines with stored test errors."""
+    """Find the folders of machines with stored test errors."""
     return {path.parent for path in folder.glob(f"*/{_PREFIX}*.json")}
 
 
 def load(folder: Path) -> list[Run]:
-    """Every run stored in a machine's folder, in the order of the presets, then of backends, dtypes and seeds.
+    """Read every run in a machine's folder, ordered by preset, backend, dtype and seed.
 
     Raises:
-        MnistbenchError: a file is not what :func:`measure` wrote.
+        MnistbenchError: If a file is damaged.
     """
     order = {name: place for place, name in enumerate(PUBLISHED)}
     paths = sorted(folder.glob(f"{_PREFIX}*.json"))

@@ -1,7 +1,7 @@
-"""A row: one measurement, with all that is needed to believe it and to repeat it.
+"""Rows: measurements with everything needed to trust and repeat them.
 
-Its JSON is the ``extra_info`` of a pytest-benchmark entry. The entry holds the timings, and the document around it
-what the rows of one run have in common.
+A row's JSON is the ``extra_info`` of a pytest-benchmark entry, which holds the timings. The document around the entries
+holds what the rows of one run have in common.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from mnistbench.training.cold import ColdStart
 
 SCHEMA = 1
-"""Raised when a field of the JSON changes its meaning."""
+"""Version of the JSON; incremented when a field changes its meaning."""
 
 Point = tuple[int, float]
-"""An iteration, and a finite value after it."""
+"""Iteration and a finite value after it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The agreement with the float64 reference.
+    """Agreement with the float64 reference.
 
     Attributes:
-        passed: whether every comparison is within its tolerance.
-        summary: the comparison nearest to its tolerance, in words.
-        tolerance: the relative error of a parameter that is tolerated at the end.
-        trajectory: the largest relative error of a parameter on the way.
+        passed: Whether every comparison is within its tolerance.
+        summary: The comparison nearest to its tolerance, in words.
+        tolerance: Tolerated relative error of a parameter after the last iteration.
+        trajectory: Largest relative error of a parameter at each checkpoint.
     """
 
     passed: bool
@@ -48,7 +48,7 @@ class Verdict:
 
     @classmethod
     def of(cls, agreement: Agreement, trajectory: Trajectory) -> Verdict:
-        """What a comparison with a trajectory found."""
+        """Sum up a comparison with a trajectory."""
         dtype: DType = agreement.dtype  # type: ignore[assignment]
         tolerance = trajectory.drift(trajectory.workload.iterations, dtype)
         return cls(agreement.passed, agreement.summary(), tolerance, _points(agreement.trajectory()))
@@ -56,13 +56,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Size:
-    """The place of a row in the scaling benchmark.
+    """Place of a row in the scaling benchmark.
 
     Attributes:
-        axes: the charts' axes that it lies on: "images", "hidden", "threads".
-        hidden: hidden units.
-        allowed_threads: threads that the backend may use.
-        compared: what agrees with the reference, in words.
+        axes: Axes of the charts that show it: "images", "hidden", "threads".
+        hidden: Number of hidden units.
+        allowed_threads: Number of threads that the backend may use.
+        compared: Quantities compared with the reference, in words.
     """
 
     axes: tuple[str, ...]
@@ -73,15 +73,15 @@ class Size:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where, when and with which code something was measured.
+    """Machine, date and code of a measurement.
 
     Attributes:
-        machine: its name.
-        commit: the code's.
-        dirty: whether the code differed from the commit.
-        commit_date: ISO 8601, or None.
-        date: of the measurement, ISO 8601.
-        file: the name of the file that holds it.
+        machine: Name of the machine.
+        commit: Git commit of the code.
+        dirty: Whether the code differed from the commit.
+        commit_date: Date of the commit (ISO 8601), or None.
+        date: Date of the measurement (ISO 8601).
+        file: Name of the file that stores it.
     """
 
     machine: str
@@ -93,7 +93,7 @@ class Origin:
 
     @classmethod
     def of(cls, document: Mapping[str, Any], file: str) -> Origin:
-        """The origin of all rows of a pytest-benchmark document."""
+        """Read the origin of all rows of a pytest-benchmark document."""
         commit = document["commit_info"]
         return cls(
             document["machine_info"]["name"],
@@ -106,33 +106,33 @@ class Origin:
 
 
 NOWHERE = Origin("", "", False, None, "", "")
-"""The origin of a row that is not stored yet."""
+"""Origin of a row that is not stored yet."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement of a backend on a workload.
+    """Measurement of a backend on a workload.
 
     Attributes:
-        samples: seconds of every timed round.
+        samples: Seconds of every timed round.
         device: "CPU", or a GPU's name.
-        threads: threads of the CPU that took effect.
-        kernel: how the backend computed, in words.
-        skips: which work it left out because the result is known, in words, or None.
-        bytes_read: bytes of image data that an iteration reads; None in rows of earlier versions.
-        versions: of the libraries that computed.
-        gpu: what the GPU's driver told, or None.
-        costs: seconds of import, load, compile and train; import and compile only where a cold process was measured.
-        compile_cached: seconds of compiling in a later process; None where compiling costs nothing or is not known.
-        peak_memory_bytes: the largest resident memory of a cold process, or None.
-        final: loss and accuracies after the last iteration; None where the loss is not finite or not known.
-        limits: what the machine can do at best; None in rows of earlier versions.
-        errors: fractions of the test images predicted wrongly on the way.
-        data_sha256: digest of the data set.
-        problem: why it is no result, or None.
-        interleaved: whether all rows of the file ran in the same rounds, in turn.
-        size: its place in the scaling benchmark, or None.
-        speedup: over numpy in float64, where :func:`mnistbench.results.storage.latest` found that; not stored.
+        threads: Number of CPU threads in effect.
+        kernel: Method of the computation, in words.
+        skips: Work skipped because its result is known, in words, or None.
+        bytes_read: Bytes of image data that an iteration reads; None in rows of earlier versions.
+        versions: Versions of the libraries that computed.
+        gpu: Report of the GPU's driver, or None.
+        costs: Seconds of import, load, compile and train; import and compile only if a cold process was measured.
+        compile_cached: Seconds of compiling in a later process; None if compiling costs nothing or is unknown.
+        peak_memory_bytes: Peak resident memory of a cold process, or None.
+        final: Loss and accuracies after the last iteration; None if the loss is not finite or unknown.
+        limits: Limits of the machine; None in rows of earlier versions.
+        errors: Fractions of the test images misclassified at the checkpoints.
+        data_sha256: Digest of the data set.
+        problem: Reason why the row is no result, or None.
+        interleaved: Whether all rows of the file ran in the same rounds, in turn.
+        size: Place in the scaling benchmark, or None.
+        speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
     """
 
     backend: str
@@ -174,18 +174,15 @@ class Row:
         interleaved: bool = False,
         size: Size | None = None,
     ) -> Row:
-        """Make a row of what was measured.
+        """Make a row from a measurement.
 
         Args:
-            workload: what was computed.
-            description: what the trainer said of itself.
-            start: what a cold process paid; of a row with a ``size``, only its load counts.
-            samples: seconds of each timed round.
-            agreement: of the same trainer with the reference.
-            trajectory: the reference's.
-            final: loss and accuracies after the last iteration.
-            problem: why it is no result, if that is known already.
-            interleaved, size: as the attributes.
+            description: The trainer's description of itself.
+            start: Costs of a cold process; only its load counts in a row with a ``size``.
+            samples: Seconds of each timed round.
+            agreement: Agreement of the same trainer with the reference's ``trajectory``.
+            final: Loss and accuracies after the last iteration.
+            problem: Reason why the row is no result, if known already.
         """
         speed = speed_of(workload, description, median(samples).value)
         limits, too_fast = beside_limits(speed)
@@ -218,7 +215,7 @@ class Row:
 
     @property
     def dtype(self) -> DType:
-        """The workload's."""
+        """Dtype of the workload."""
         return self.workload.dtype
 
     @property
@@ -228,22 +225,22 @@ class Row:
 
     @cached_property
     def timing(self) -> Median:
-        """The median of the rounds, with its interval."""
+        """Median of the rounds, with its interval."""
         return median(self.samples)
 
     @cached_property
     def speed(self) -> Speed:
-        """The rates reached; of an earlier version's row as if it had read each pixel once."""
+        """Rates reached; rows of earlier versions count as having read each pixel once."""
         read = self.workload.image_bytes if self.bytes_read is None else self.bytes_read
         return Speed(self.workload, self.timing.value, self.device, self.threads, read, self.skips)
 
     @property
     def throttled(self) -> str | None:
-        """Why the GPU's clocks were held down, in words, or None."""
+        """Reason why the GPU's clocks were throttled, or None."""
         return (self.gpu or {}).get("throttled")
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as JSON values, with its rates for who reads the file; timings and origin stand beside it there."""
+        """Return the row as JSON values, with its rates for readers of the file, without timings and origin."""
         verdict = asdict(self.agreement) | {"trajectory": _records(self.agreement.trajectory)}
         return {
             "schema": SCHEMA,
@@ -278,10 +275,10 @@ class Row:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], samples: Sequence[float], origin: Origin = NOWHERE) -> Row:
-        """Read what :meth:`as_dict` gave, in this version or an earlier one of the same schema.
+        """Read the result of :meth:`as_dict`, of this version or an earlier one with the same schema.
 
         Raises:
-            KeyError, TypeError, ValueError: it did not give that.
+            KeyError, TypeError, ValueError: If the record is damaged.
         """
         verdict, limits, problem = record["agreement"], record.get("limits"), record["problem"]
         if record["validated"] is not (problem is None):
@@ -316,11 +313,11 @@ _AS_STORED = (
     *("backend", "device", "threads", "kernel", "skips", "versions", "costs"),
     *("compile_cached", "peak_memory_bytes", "data_sha256", "problem"),
 )
-"""Attributes of a row that its JSON holds unchanged, and always has."""
+"""Attributes that the JSON of every version holds unchanged."""
 
 
 def speed_of(workload: Workload, description: Description, seconds: float) -> Speed:
-    """The rates of a trainer that takes ``seconds`` for a workload, from what it said of itself."""
+    """Compute the rates of a trainer that takes ``seconds`` for a workload, from its description."""
     told = description.bytes_read
     bytes_read = workload.image_bytes if told is None else told
     return Speed(workload, seconds, description.device, description.threads, bytes_read, description.skips)
@@ -335,5 +332,5 @@ def _records(points: Iterable[Point]) -> list[dict[str, float]]:
 
 
 def final_record(final: FinalScores | None) -> dict[str, float | None]:
-    """Loss and accuracies as JSON values, None where they are not known."""
+    """Return loss and accuracies as JSON values, None if unknown."""
     return dict.fromkeys(field.name for field in fields(FinalScores)) if final is None else asdict(final)

@@ -1,8 +1,8 @@
-"""Rows on disk, and which of them count.
+"""Storing and reading rows, and choosing those that count.
 
-Files are ``results/<machine>/NNNN_<workload>_<commit>.json``, one for each run, never written again. They are
-pytest-benchmark's documents, so that its own commands work on them. Where several runs measured the same backend and
-dtype on the same workload, the latest counts.
+There is one file ``results/<machine>/NNNN_<workload>_<commit>.json`` for each run, which is never written again. It is
+a document of pytest-benchmark, whose commands can read it. If several runs measured the same backend and dtype on the
+same workload, the latest counts.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mnistbench.task.workload import Workload
 from mnistbench.timing.statistics import Ratio, paired_ratio
 
 SCALING = "scaling"
-"""The name of the workloads of the scaling benchmark, which differ in more than the backend."""
+"""Name of the workloads of the scaling benchmark, which differ in more than the backend."""
 
 
 def case_name(workload: Workload, backend: str, threads: int) -> str:
-    """What pytest-benchmark knows a row by: the same for the same measurement, whoever makes it."""
+    """Return pytest-benchmark's name of a row, which is the same for every measurement of a case."""
     return f"{workload.name}-{backend}-{workload.dtype}-{threads}-threads"
 
 
 def full_name(case: str) -> str:
-    """The same with the place of the benchmark in front of it."""
+    """Return a case's name with the path of the benchmark."""
     return f"benchmarks/test_training.py::{case}"
 
 
@@ -40,7 +40,7 @@ def store(folder: Path, name: str, document: dict[str, Any]) -> Path:
     """Write a pytest-benchmark document under the next free number in ``folder``; return its path.
 
     Raises:
-        MnistbenchError: it cannot be written.
+        MnistbenchError: If it cannot be written.
     """
     taken = [int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]_*.json")]
     path = folder / f"{max(taken, default=0) + 1:04}_{name}.json"
@@ -49,10 +49,10 @@ def store(folder: Path, name: str, document: dict[str, Any]) -> Path:
 
 
 def require_benchmark() -> None:
-    """Check that :func:`document` can be called.
+    """Check that pytest-benchmark is installed, which :func:`document` needs.
 
     Raises:
-        MnistbenchError: pytest-benchmark is not installed.
+        MnistbenchError: If it is not.
     """
     try:
         import pytest_benchmark.stats  # noqa: F401
@@ -61,10 +61,10 @@ def require_benchmark() -> None:
 
 
 def document(rows: Sequence[Row]) -> dict[str, Any]:
-    """Rows of one run as pytest-benchmark would store them.
+    """Return the rows of one run as pytest-benchmark would store them.
 
     Raises:
-        MnistbenchError: pytest-benchmark is not installed.
+        MnistbenchError: If pytest-benchmark is not installed.
     """
     require_benchmark()
     import pytest_benchmark
@@ -101,7 +101,7 @@ def load(folder: Path) -> list[Row]:
     """Read every row of every run stored in a machine's folder, oldest first.
 
     Raises:
-        MnistbenchError: a file is not what :func:`store` wrote.
+        MnistbenchError: If a file is damaged.
     """
     rows: list[Row] = []
     for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.json")):
@@ -116,13 +116,13 @@ def load(folder: Path) -> list[Row]:
 def _read(path: Path) -> list[Row]:
     found = json.loads(path.read_text(encoding="utf-8"))
     origin = Origin.of(found, path.name)
-    # Others are not rows of ours, such as a user's own benchmark.
+    # A user's own benchmarks are no rows.
     ours = [entry for entry in found["benchmarks"] if entry["extra_info"].get("schema") == SCHEMA]
     return [Row.from_dict(entry["extra_info"], entry["stats"]["data"], origin) for entry in ours]
 
 
 def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each workload but the scaling's, in the order in which the workloads were first measured."""
+    """Group the rows by workload, without those of the scaling benchmark, in the order first measured."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         if row.workload.name != SCALING:
@@ -131,11 +131,11 @@ def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
-    """Of one workload's rows the last of each backend, dtype, device and number of threads, in the registry's order.
+    """Choose one workload's last row of each backend, dtype, device and number of threads, in the registry's order.
 
-    They have their ``speedup`` over the ``numpy`` backend in float64. Where both ran in the same rounds, it is their
-    ratio within rounds; else the ratio of medians, without an interval, on as many threads, or for another device on
-    the most. It is None where no such row is validated.
+    Each row has its ``speedup`` over the ``numpy`` backend in float64. If both ran in the same rounds, it is their
+    ratio within rounds; else it is the ratio of medians, without an interval, at the same number of threads, or for
+    another device at the largest. It is None without such a validated row.
     """
     rank = {name: place for place, name in enumerate(registry.list_backends())}
     chosen = _last(rows, lambda row: (row.backend, row.dtype, row.device, row.threads))
@@ -145,7 +145,7 @@ def latest(rows: Sequence[Row]) -> list[Row]:
 
 
 def _last(rows: Sequence[Row], identity: Callable[[Row], Any]) -> list[Row]:
-    """The last row of each identity, in the order of the rows."""
+    """Choose the last row of each identity, in the order of the rows."""
     found: dict[Any, Row] = {}
     for row in rows:
         found.pop(identity(row), None)
@@ -165,7 +165,7 @@ def speedup(row: Row, baselines: Sequence[Row]) -> Ratio | None:
 
 
 def scaling(rows: Sequence[Row]) -> list[Row]:
-    """The last row of each backend, dtype and device at each size of the scaling benchmark, in the order stored."""
+    """Choose the last row of each backend, dtype and device at each size of the scaling benchmark."""
 
     def place(row: Row) -> tuple[Any, ...]:
         assert row.size is not None, "as chosen below"

@@ -11,18 +11,18 @@ from functools import cache
 import numpy as np
 
 NOISY_SPREAD = 0.10
-"""A spread of the rounds beyond this fraction of their median is called noisy."""
+"""Spread of the rounds, as a fraction of their median, above which they are noisy."""
 
 
 @dataclass(frozen=True)
 class Median:
-    """The median of some timings and how far it can be trusted.
+    """Median of timings and its confidence interval.
 
     Attributes:
-        value: the median, in seconds.
-        low, high: an interval that covers the true median with probability ``level``.
-        level: that probability; below 0.95 where there are fewer than six timings.
-        spread: the largest minus the smallest timing, as a fraction of the median.
+        value: Median in seconds.
+        low, high: Interval that covers the true median with probability ``level``.
+        level: Confidence level; below 0.95 with fewer than six timings.
+        spread: Largest minus smallest timing, as a fraction of the median.
     """
 
     value: float
@@ -38,7 +38,7 @@ class Median:
 
 
 def median(samples: Sequence[float], level: float = 0.95) -> Median:
-    """The median with an interval between two of the timings, which assumes nothing of their distribution.
+    """Compute the median with an interval between two of the timings, which assumes nothing about their distribution.
 
     Each timing lies below the true median with probability 1/2, so the number of those that do is binomial, and the
     interval from the k-th smallest to the k-th largest misses the median with probability 2 P(B < k). The largest k
@@ -46,7 +46,7 @@ def median(samples: Sequence[float], level: float = 0.95) -> Median:
     section 7.1).
 
     Raises:
-        ValueError: there are no samples.
+        ValueError: If there are no samples.
     """
     ordered = sorted(samples)
     n = len(ordered)
@@ -63,23 +63,22 @@ def median(samples: Sequence[float], level: float = 0.95) -> Median:
 
 
 SIGNIFICANCE = 0.01
-"""How often two equal backends may seem to differ."""
+"""Significance level of the test whether timings differ."""
 
 FEWEST = 6
-"""Rounds below which nothing is said beyond a ratio itself: 5 ratios all lie on one side of the true one in 2 of 32
-cases, so no interval between them is 95 % certain."""
+"""Least number of rounds for an interval or a test: 5 ratios all lie on one side of the true one in 2 of 32 cases, so
+no interval between them has a level of 0.95."""
 
-_EXACT = 40  # timings up to which the ranks' distribution is computed and not approximated
+_EXACT = 40  # largest number of timings for which the ranks' distribution is computed exactly
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as another one something is.
+    """Speedup of one contender over another.
 
     Attributes:
-        value: the estimate.
-        low, high: an interval that covers the true ratio with a probability of at least 0.95; 0 and infinity where
-            there is none.
+        value: Estimate.
+        low, high: Interval that covers the true ratio with a probability of at least 0.95; 0 and infinity if unknown.
     """
 
     value: float
@@ -88,21 +87,21 @@ class Ratio:
 
     @property
     def known(self) -> bool:
-        """Whether it has an interval."""
+        """Whether the interval is known."""
         return math.isfinite(self.high)
 
 
 def paired_ratio(baseline: Sequence[float], other: Sequence[float], level: float = 0.95) -> Ratio:
-    """Estimate the ratio of the baseline's seconds to the other's, which ran in the same rounds.
+    """Estimate the ratio of the baseline's seconds to the other's, from the same rounds.
 
     The estimate is the median of the Walsh averages, the means of all pairs of logarithms of ratios (Hodges and
-    Lehmann, "Estimates of location based on rank tests", 1963): nearly as exact as a mean where the noise is normal,
-    and hardly moved by an outlier. The interval lies between two Walsh averages and is exact for every symmetric
+    Lehmann, "Estimates of location based on rank tests", 1963). It is nearly as precise as the mean for normal noise,
+    and robust against outliers. The interval lies between two Walsh averages and is exact for every symmetric
     distribution of the logarithms: it holds the values that Wilcoxon's signed-rank test does not reject (Hollander,
     Wolfe and Chicken, "Nonparametric Statistical Methods", 2014, section 3.3).
 
     Raises:
-        ValueError: the numbers of timings differ, or are 0, or a timing is not above 0.
+        ValueError: If the numbers of timings differ or are 0, or a timing is not positive.
     """
     if len(baseline) != len(other) or not baseline:
         raise ValueError(f"{len(baseline)} and {len(other)} timings are no pairs")
@@ -121,22 +120,18 @@ def paired_ratio(baseline: Sequence[float], other: Sequence[float], level: float
 
 @cache
 def _outside(n: int, tail: float) -> int:
-    """The largest k that the signed-rank statistic of ``n`` values falls below with probability ``tail`` at most."""
+    """Compute the largest k such that the signed-rank statistic of ``n`` values is below k with probability <= tail."""
     if n > _EXACT:
         deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         return int(n * (n + 1) / 4 + statistics.NormalDist().inv_cdf(tail) * deviation)
-    sets = np.ones(1)  # how many sets of the ranks have each sum
+    sets = np.ones(1)  # number of subsets of the ranks with each sum
     for rank in range(1, n + 1):
         sets = np.pad(sets, (0, rank)) + np.pad(sets, (rank, 0))
     return int(np.searchsorted(np.cumsum(sets) / 2.0**n, tail, side="right"))
 
 
 def different(first: Sequence[float], second: Sequence[float]) -> bool | None:
-    """Whether timings differ by more than chance: Mann and Whitney's test of their ranks, at :data:`SIGNIFICANCE`.
-
-    Returns:
-        None where there are fewer than :data:`FEWEST` timings of either.
-    """
+    """Whether timings differ by the Mann-Whitney U test at :data:`SIGNIFICANCE`; None if fewer than :data:`FEWEST`."""
     from scipy.stats import mannwhitneyu
 
     if min(len(first), len(second)) < FEWEST:

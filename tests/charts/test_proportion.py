@@ -24,7 +24,7 @@ from mnistbench.machine.rates import Limits
 from mnistbench.results.row import Row
 from mnistbench.task.workload import Network
 from mnistbench.timing.statistics import Ratio
-from tests.charts.test_charts import assert_legible, said
+from tests.support.figures import assert_legible, said
 from tests.support.rows import LIMITS, MACHINE, row, sized
 
 FLOPS = 41_000 * 31_960
@@ -115,13 +115,11 @@ def commits(count: int) -> list[str]:
 
 def machines() -> list[Row]:
     return [
-        *(
-            at_commit(commit, day, dtype, size * (1 + day / 99), machine=f"{'A long name ' * 4}{size}", threads=threads)
-            for day, commit in enumerate(commits(28), 1)
-            for dtype in ("float32", "float64")
-            for size in range(1, 7)
-            for threads in (1, 2)
-        )
+        at_commit(commit, day, dtype, size * (1 + day / 99), machine=f"{'A long name ' * 4}{size}", threads=threads)
+        for day, commit in enumerate(commits(28), 1)
+        for dtype in ("float32", "float64")
+        for size in range(1, 7)
+        for threads in (1, 2)
     ]
 
 
@@ -153,9 +151,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_charts_are_legible(name: str) -> None:
-    figure = DRAWN[name]()
-    assert_legible(figure)
-    assert 8 <= figure.get_figwidth() <= 9
+    assert_legible(DRAWN[name]())
 
 
 # The roofline
@@ -465,11 +461,3 @@ def test_wanted_ticks_are_dropped_from_the_smallest_down_where_they_do_not_fit()
     assert wide.ticks == sizes
     narrow = scales.Logarithmic.of(sizes, 2.0, "{:,.0f}".format, at=sizes)
     assert narrow.ticks == [1_000.0, 10_000.0, 100_000.0]
-
-
-@pytest.mark.parametrize(
-    "chart", [charts.roofline, charts.speedups, charts.history, lambda rows: charts.scaling(rows, "images")]
-)
-def test_no_rows_are_refused(chart: Callable[[list[Row]], Figure]) -> None:
-    with pytest.raises(DataError, match="no validated results"):
-        chart([])

@@ -167,15 +167,15 @@ class WorksAhead(Honest):
 
 
 class Boasts(Honest):
+    boasting = (TASK.iterations,)
+
     def advance(self, iterations: int) -> Metrics:
         found = super().advance(iterations)
-        return replace(found, accuracy=0.999) if self.racing else found
+        return replace(found, accuracy=0.999) if self.racing and iterations in self.boasting else found
 
 
-class BoastsAtTheEnd(Honest):
-    def advance(self, iterations: int) -> Metrics:
-        found = super().advance(iterations)
-        return replace(found, accuracy=0.999) if self.racing and iterations == 1 else found
+class BoastsAtTheEnd(Boasts):
+    boasting = (1,)
 
 
 class Fails(Honest):
@@ -231,7 +231,7 @@ CHEATS = {
     SkipsAllButTheLast: "a timed round disagrees with the reference",
     StaysWarm: "reset did not give the initial parameters",
     Remembers: "a timed round disagrees with the reference: W1 after 20 updates",
-    WorksAhead: "work was done outside of the clock",
+    WorksAhead: "work was done outside the clock",
     Boasts: "a timed round disagrees with the reference: accuracy",
     BoastsAtTheEnd: "the iteration after the last round disagrees with the reference: accuracy",
     Fails: "RuntimeError: out of luck",
@@ -573,9 +573,7 @@ def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:
     ],
 )
 def test_usage_errors(arguments: list[str], message: str) -> None:
-    found = (
-        run(*arguments, "--workload", "smoke", status=2) if "--workload" not in arguments else run(*arguments, status=2)
-    )
+    found = run(arguments[0], "--workload", "smoke", *arguments[1:], status=2)  # the last of several counts
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
 

@@ -254,7 +254,7 @@ def test_what_is_read_lies_where_it_should(caches: list[machine.Cache], threads:
         nearer = place.holds
 
 
-def test_a_product_is_on_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_uses_the_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     blas = ThreadpoolController().select(user_api="blas")
     if not blas.info():
         pytest.skip("a library that does not tell its threads")
@@ -398,11 +398,6 @@ def test_the_bandwidth_is_that_of_the_nearest_place_that_holds_it(levels: tuple[
     assert all(level.bytes is not None and level.bytes < size for level in levels[:place])
 
 
-def test_the_bandwidth_at_the_edges() -> None:
-    for size, rate in ((1, 400e9), (2 << 20, 400e9), ((2 << 20) + 1, 100e9), (32 << 20, 100e9), (1 << 30, 40e9)):
-        assert SOME.bandwidth_for(size) == rate
-
-
 @given(some_levels(), st.floats(1, 1e12), st.floats(1, 1e12))
 def test_no_caches_make_reading_faster_than_the_nearest(levels: tuple[Level, ...], size: float, more: float) -> None:
     found = replace(SOME, levels=levels)
@@ -455,15 +450,11 @@ def test_limits_are_measured_once(measured: list[int]) -> None:
     assert limits.limits(2) == first
     assert measured == [2]
     assert limits.limits(1).threads == 1
+    assert limits.file_for(None) == limits.file_for(usable_cpus())
     assert measured == [2, 1]
     forget()
     assert (limits.limits(2), limits.limits(1).threads) == (first, 1)
     assert measured == [2, 1]
-
-
-def test_all_cpus_unless_told(measured: list[int]) -> None:
-    assert limits.limits().threads == usable_cpus()
-    assert limits.file_for(None) == limits.file_for(usable_cpus())
 
 
 def test_again_means_now_and_from_now_on(measured: list[int]) -> None:
@@ -476,42 +467,39 @@ def test_again_means_now_and_from_now_on(measured: list[int]) -> None:
     assert limits.limits(2) == second
 
 
+def changed(*path: Any, value: Any) -> Callable[[bytes], bytes]:
+    """Return a change of one value in a stored file."""
+
+    def change(content: bytes) -> bytes:
+        document = holder = json.loads(content)
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = value
+        return json.dumps(document).encode()
+
+    return change
+
+
+DAMAGED = [b"", b"{", b"\xff\xfe", b"null", b"[]", b"{}", b'{"key": 1, "limits": 2}', b"[" * 100_000]
+
+
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"\xff\xfe", b"null", b"[]", b"{}", b'{"key": 1, "limits": 2}', b"[" * 100_000]
-)  # fmt: skip
-def test_a_damaged_file_is_measured_anew_and_replaced(measured: list[int], content: bytes) -> None:
+    "damage",
+    [
+        *(lambda _, content=content: content for content in DAMAGED),
+        changed("limits", "levels", 0, "bytes_per_second", value=math.nan),
+        changed("key", "cpu", value="Some other CPU"),
+    ],
+    ids=range(len(DAMAGED) + 2),
+)
+def test_a_damaged_file_is_measured_anew_and_replaced(measured: list[int], damage: Callable[[bytes], bytes]) -> None:
     limits.limits(2)
     path = limits.file_for(2)
-    path.write_bytes(content)
-    forget()
-    second = limits.limits(2)
-    assert measured == [2, 2]
-    forget()
-    assert limits.limits(2) == second
-    assert measured == [2, 2]
-
-
-def test_a_file_of_other_numbers_is_damaged_too(measured: list[int]) -> None:
-    limits.limits(2)
-    path = limits.file_for(2)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    document["limits"]["levels"][0]["bytes_per_second"] = math.nan
-    path.write_text(json.dumps(document))
-    forget()
-    limits.limits(2)
-    assert measured == [2, 2]
-
-
-def test_a_file_of_another_machine_under_this_name_is_not_believed(measured: list[int]) -> None:
-    limits.limits(2)
-    path = limits.file_for(2)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    document["key"]["cpu"] = "Some other CPU"
-    path.write_text(json.dumps(document))
-    forget()
-    limits.limits(2)
-    assert measured == [2, 2]
+    path.write_bytes(damage(path.read_bytes()))
+    for _ in range(2):
+        forget()
+        limits.limits(2)
+        assert measured == [2, 2]
 
 
 @pytest.mark.parametrize("blocked", ["folder", "file"])
@@ -530,6 +518,9 @@ def test_disturbed_limits_are_not_kept(measured: list[int], monkeypatch: pytest.
         patch.setattr(limits, "measure", lambda threads: disturbed)
         assert limits.limits(2) == limits.limits(2) == disturbed
         assert not limits.file_for(2).exists()
+    warning, *others = overview.notes(disturbed)
+    assert "other processes left 89% of the CPU" in warning
+    assert not any("kept" in line for line in others)
     forget()
     calm = limits.limits(2)
     for forgetting in (False, True):
@@ -540,12 +531,6 @@ def test_disturbed_limits_are_not_kept(measured: list[int], monkeypatch: pytest.
             assert limits.limits(2, again=True) == disturbed
             assert limits.limits(2) == calm
     assert measured == [2]
-
-
-def test_a_disturbance_is_told(measured: list[int]) -> None:
-    warning, *others = overview.notes(replace(limits.limits(2), cpu_share=0.89))
-    assert "other processes left 89% of the CPU" in warning
-    assert not any("kept" in line for line in others)
 
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

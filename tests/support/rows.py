@@ -97,7 +97,7 @@ def sized(axes: Sequence[str], hidden: int = 10, allowed_threads: int = 2) -> Si
 
 
 def document(*rows: Row, day: int = 1, dirty: bool = False) -> dict[str, Any]:
-    """What pytest-benchmark writes of rows, as far as they are read."""
+    """The part of pytest-benchmark's document of some rows that is read."""
     entries = [
         {"name": f"test_training[{row.backend}]", "extra_info": row.as_dict(), "stats": {"data": [*row.samples]}}
         for row in rows

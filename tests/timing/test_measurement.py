@@ -102,9 +102,6 @@ def test_noise_is_said() -> None:
     assert median([0.89, 1.0, 1.0]).noisy
     assert median([2.0, 2.0, 3.0]).spread == 0.5
     assert not median([7.0]).noisy
-
-
-def test_no_samples_no_median() -> None:
     with pytest.raises(ValueError, match="no timings"):
         median([])
 
@@ -211,6 +208,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_caches_are_those_for_data(cache_folder: Path) -> None:
+    assert machine.caches() == [], "a system that tells nothing"
     describe_cache(cache_folder / "index3", "Unified", "3", "32M", "0-3,8-11")
     describe_cache(cache_folder / "index0", "Data", "1", "48K", "3")
     describe_cache(cache_folder / "index1", "Instruction", "1", "32K", "3")
@@ -228,10 +226,6 @@ def test_a_cache_that_is_not_described_is_left_out(cache_folder: Path, wrong: tu
     describe_cache(cache_folder / "index1", "Data", "1", "48K", "3")
     (cache_folder / "index2").mkdir()
     assert machine.caches() == [machine.Cache(1, 48 << 10, 1)]
-
-
-def test_a_system_that_tells_nothing_has_no_caches(cache_folder: Path) -> None:
-    assert machine.caches() == []
 
 
 @pytest.mark.parametrize(
