@@ -37,10 +37,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Check in advance that a file can be written to ``path``, without leaving anything behind.
+    """Check in advance that a file can be written to ``path``, and leave nothing behind.
 
     Raises:
-        MnistbenchError: If it cannot.
+        MnistbenchError: If the file cannot be written.
     """
     try:
         if path.is_dir():

@@ -23,7 +23,7 @@ def quantity(value: float, unit: str, digits: int = 3) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
     rounded = abs(_rounded(value, digits))
-    prefix, size = next((found for found in _PREFIXES if rounded >= found[1]), ("n", 1e-9))
+    prefix, size = next((pair for pair in _PREFIXES if rounded >= pair[1]), ("n", 1e-9))
     return f"{significant(value / size, digits)} {prefix}{unit}"
 
 
@@ -33,13 +33,13 @@ def seconds(value: float, digits: int = 3) -> str:
 
 
 def times(ratio: float, digits: int = 3) -> str:
-    """Write a ratio: 24.1×, 1.00×, 1,020×; one that fits into no column as 2.1×10⁹×."""
+    """Write a ratio: 24.1×, 1.00×, 1,020×; a very large or small one as 2.1×10⁹×."""
     text = significant(ratio, digits) if ratio == 0 or 1e-3 <= ratio < 1e5 or math.isinf(ratio) else scientific(ratio)
     return f"{text.replace('inf', '∞')}{TIMES}"
 
 
 def scientific(value: float, digits: int = 2) -> str:
-    """Write a mantissa and a power of ten: 3.1×10⁻⁷; a power of ten alone as 10⁻⁷."""
+    """Write a mantissa and a power of ten: 3.1×10⁻⁷; without a mantissa of 1: 10⁻⁷."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
@@ -49,18 +49,18 @@ def scientific(value: float, digits: int = 2) -> str:
 
 def abbreviated(value: float) -> str:
     """Write a large number with a suffix: 41k for 41,000."""
-    suffix, unit = next((found for found in (("M", 1e6), ("k", 1e3)) if value >= found[1]), ("", 1.0))
+    suffix, unit = next((pair for pair in (("M", 1e6), ("k", 1e3)) if value >= pair[1]), ("", 1.0))
     return f"{value / unit:.4g}{suffix}"
 
 
 def percent(share: float, decimals: int | None = 1) -> str:
-    """Write a share: 85.7%; with ``decimals=None`` as many digits as it has, as a published error: 0.7%."""
+    """Write a fraction as a percentage: 85.7%; with ``decimals=None`` with all its digits: 0.7%."""
     return f"{100 * share:g}%" if decimals is None else f"{share:.{decimals}%}"
 
 
 def size(count: float) -> str:
     """Write a number of bytes: 48 KiB, 1.5 GiB."""
-    unit, factor = next((found for found in _BINARY if count >= found[1]), ("bytes", 1))
+    unit, factor = next((pair for pair in _BINARY if count >= pair[1]), ("bytes", 1))
     return f"{count / factor:.4g} {unit}"
 
 
@@ -70,14 +70,13 @@ def counted(number: float, what: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """Put a text, or what an exception says, on one line."""
+    """Put a text, or the message of an exception, on one line."""
     return " ".join(str(text).split())
 
 
 def exception(error: BaseException) -> str:
-    """Say what an exception says, on one line, after its type's name unless the text is known to explain itself.
-
-    It is known of this package's exceptions, and of failed imports.
+    """Write an exception on one line: its message alone if it is one of this package's or a failed import, otherwise
+    after the name of its type.
     """
     ours = any(kind.__module__ == "mnistbench.exceptions" for kind in type(error).__mro__)
     text = one_line(error)

@@ -104,7 +104,7 @@ def verify(
     workload: str = "classic",
     seed: int = 0,
     threads: int | None = None,
-    progress: Callable[[Agreement], None] | None = None,
+    callback: Callable[[Agreement], None] | None = None,
 ) -> list[Agreement]:
     """Compare backends with the reference on a preset workload and the embedded MNIST.
 
@@ -114,7 +114,7 @@ def verify(
         workload: Name of a preset.
         seed: Seed for the initial parameters and the order of the images.
         threads: Number of host threads; None for all usable CPUs.
-        progress: Called with each outcome when it is known.
+        callback: Called with each outcome when it is known.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend named in ``backends`` cannot be compared.
@@ -134,8 +134,8 @@ def verify(
     for backend in chosen:
         for dtype in dtypes:
             outcomes.append(check(backend, task.with_dtype(dtype), dataset, trajectory, threads))
-            if progress:
-                progress(outcomes[-1])
+            if callback:
+                callback(outcomes[-1])
     return outcomes
 
 

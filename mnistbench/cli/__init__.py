@@ -1,7 +1,7 @@
-"""The commands: parse, call, print.
+"""Command line.
 
-Nothing here loads an array library before a command has set the thread limits and knows which backend it needs, so
-that both the limits and the cost of the import are real.
+A command sets the thread limits and chooses the backend before anything loads an array library, so that the limits
+take effect and the backend's import is measured.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mnistbench.exceptions import MnistbenchError
 
 
 class _Command(TyperCommand):
-    """A command whose flags are shown without a type, since they take no value."""
+    """A command whose help shows flags without a type, since they take no value."""
 
     def get_params(self, ctx: Any) -> Any:
         return _without_type_of_flags(super().get_params(ctx))
 
 
 class _Commands(TyperGroup):
-    """All commands: an error that a user caused is one line on standard error and exit status 2; Ctrl-C one and 130."""
+    """All commands; an error that a user caused prints one line to stderr and exits with 2, Ctrl-C with 130."""
 
     def get_params(self, ctx: Any) -> Any:
         return _without_type_of_flags(super().get_params(ctx))
@@ -75,18 +75,8 @@ def _options(
     pass
 
 
-for _command in (
-    train.train,
-    predict.predict,
-    crossval.crossval,
-    verify.verify,
-    compare.compare,
-    errors.errors,
-    backends.backends,
-    machine.machine,
-    charts.charts,
-):
-    app.command(cls=_Command)(_command)
+for _module in (train, predict, crossval, verify, compare, errors, backends, machine, charts):
+    app.command(cls=_Command)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``backends``: which ways to compute there are."""
+"""The command ``backends``."""
 
 from __future__ import annotations
 

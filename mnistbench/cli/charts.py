@@ -1,4 +1,4 @@
-"""``charts``: what was measured, drawn."""
+"""The command ``charts``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mnistbench.words import percent
 
 def charts(
     results: Results = Path("results"),
-    check: Annotated[bool, typer.Option(help="Write nothing, and exit with 1 if anything is stale.")] = False,
+    check: Annotated[bool, typer.Option(help="Write nothing; exit with 1 if a chart or table is stale.")] = False,
     history: Annotated[
-        bool, typer.Option("--history", help="Draw instead the time that one backend took at every commit.")
+        bool, typer.Option("--history", help="Draw one backend's training time by commit instead.")
     ] = False,
     backend: Annotated[str | None, typer.Option(help="Backend of the history (default: numba).")] = None,
     workload: Annotated[str | None, typer.Option(help="Workload of the history (default: classic).")] = None,
@@ -24,7 +24,7 @@ def charts(
         Path | None, typer.Option(help="File of the history, .svg or .png (default: history.svg).")
     ] = None,
 ) -> None:
-    """Redraw the charts and tables of the stored measurements, also those in a README.md beside their folder."""
+    """Redraw the charts and tables of the stored measurements, and the table in the README.md beside their folder."""
     from mnistbench import report
 
     if history:

@@ -1,4 +1,4 @@
-"""What the commands share: options that several have, the console, and how an error is printed."""
+"""Options that several commands have, the console, and how an error is printed."""
 
 from __future__ import annotations
 
@@ -39,26 +39,18 @@ def complain(message: str) -> None:
 
 
 def dtype_named(name: str) -> DType:
-    """The dtype of that name.
-
-    Raises:
-        OptionError: there is none.
-    """
+    """Return the dtype called ``name``; raise an OptionError if there is none."""
     if name not in DTYPES:
         raise OptionError(f"--dtype {name}: choose from {', '.join(DTYPES)}")
     return name
 
 
 def require_picture(path: Path, option: str = "--plot") -> None:
-    """Refuse a file name that is not a picture's.
-
-    Raises:
-        OptionError: it does not end in .png or .svg.
-    """
+    """Raise an OptionError unless ``path`` ends in .png or .svg."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise OptionError(f"{option} {path}: give a name that ends in .png or .svg")
 
 
 def plain_table(show_header: bool = True) -> Table:
-    """A table without lines."""
+    """Return an empty table without rules."""
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=show_header)

@@ -1,4 +1,4 @@
-"""``compare``: who is faster, by how much, and how sure is that?"""
+"""The command ``compare``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 def compare(
     backend: Annotated[list[str] | None, typer.Argument(help="Backends to compare (default: all available).")] = None,
     rounds: Annotated[
-        int, typer.Option(help="Number of timed rounds per backend; 6 or more are needed to test differences.")
+        int, typer.Option(help="Number of timed rounds per backend; testing differences takes 6 or more.")
     ] = 7,
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Backend that speedups are over, such as numpy or 'numpy float64' (default: numpy, else the first)."
+            help="Baseline of the speedups, such as numpy or 'numpy float64' (default: numpy, else the first backend)."
         ),
     ] = None,
     dtype: Annotated[
@@ -40,21 +40,23 @@ def compare(
     workload: WorkloadName = "classic",
     images: Annotated[
         int | None,
-        typer.Option(help="Number of training images (default: the workload's); beyond 60,000, shifted copies."),
+        typer.Option(
+            help="Number of training images (default: the workload's); above 60,000, shifted copies are added."
+        ),
     ] = None,
     hidden: Annotated[int | None, typer.Option(help="Number of hidden units (default: the workload's).")] = None,
     iterations: Annotated[int | None, typer.Option(help="Number of iterations (default: the workload's).")] = None,
     threads_: Threads = None,
     seed: Seed = 0,
     isolate: Annotated[
-        bool, typer.Option(help="Run each backend in a process of its own, as is always done where libraries clash.")
+        bool, typer.Option(help="Run each backend in its own process; always done where libraries clash.")
     ] = False,
     results: Annotated[
         Path | None, typer.Option("--results", help="Store the rows in this folder and redraw its charts.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Race backends in interleaved rounds; print paired speedups, their intervals, and which backends differ."""
+    """Time backends in interleaved rounds; print speedups with intervals, and which backends differ significantly."""
     threads.limit(threads_)
     dtypes = [dtype_named(name) for name in dtype or ["float32"]]
     from mnistbench import comparison
@@ -77,7 +79,7 @@ def compare(
             baseline=baseline,
             threads=threads_,
             isolate=isolate,
-            progress=show,
+            callback=show,
         )
     if as_json:
         print(json.dumps(storing.record(found), allow_nan=False), flush=True)
@@ -93,11 +95,11 @@ def compare(
 
 @contextmanager
 def _live(render: Callable[[Comparison], RenderableType], quiet: bool) -> Iterator[Callable[[Comparison], None]]:
-    """Show a comparison while it runs: a table that is redrawn, or a line for each round when piped."""
+    """Show a running comparison: on a terminal as a table that is redrawn, otherwise as a line for each round."""
     if quiet:
         yield lambda comparison: None
     elif out.is_terminal:
-        # No thread that draws by itself: it would take CPU time from whoever is being timed.
+        # A thread that refreshes the table would take CPU time from the backend being timed.
         with Live(Text("computing the reference"), console=out, auto_refresh=False, transient=True) as live:
             yield lambda comparison: live.update(render(comparison), refresh=True)
     else:
@@ -105,7 +107,7 @@ def _live(render: Callable[[Comparison], RenderableType], quiet: bool) -> Iterat
 
 
 def _print_new_rounds() -> Callable[[Comparison], None]:
-    """Print each timed round once."""
+    """Return a callback that prints each timed round once."""
     printed: Counter[str] = Counter()
 
     def show(comparison: Comparison) -> None:

@@ -1,4 +1,4 @@
-"""``crossval``: how well a network does on images it was not trained on."""
+"""The command ``crossval``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def crossval(
         raise OptionError("--dev-size: has no effect without --patience; each fold is held out once")
     dataset = options.load_labelled()
     workload = options.task(dataset)
-    # Full batches would print a line for every tenth iteration.
+    # Full-batch training would print a line for every tenth iteration.
     with following(quiet=as_json or (workload.recipe.batch_size is None and not out.is_terminal)) as follow:
         found = cross_validate(
             dataset,
@@ -60,7 +60,6 @@ def crossval(
 
 
 def _print(found: CrossValidation) -> None:
-    """Print the accuracy of each fold, their mean and its interval."""
     first = found.results[0]
     task, facts = first.workload, first.description
     out.print(
@@ -80,7 +79,6 @@ def _print(found: CrossValidation) -> None:
 
 
 def _record(found: CrossValidation) -> dict[str, Any]:
-    """The same as JSON values."""
     first = found.results[0]
     return {
         "backend": first.backend,

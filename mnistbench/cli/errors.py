@@ -1,4 +1,4 @@
-"""``errors``: the test errors that presets reach, beside the published ones."""
+"""The command ``errors``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def errors(
     results: Results = Path("results"),
     threads_: Threads = None,
 ) -> None:
-    """Train presets to their end, store their test errors beside the published ones, and redraw the charts."""
+    """Train presets, store their test errors beside the published ones, and redraw the charts."""
     threads.limit(threads_)
     registry.get_backend(backend)
 
@@ -47,7 +47,7 @@ def errors(
 
 
 def _measure(name: str, seeds: int, backend: str, dtype: DType, threads_: int | None, results: Path) -> Path:
-    """Train one preset from every seed and return the file that stores the errors."""
+    """Train one preset from every seed, and return the file with the errors."""
     from mnistbench.results import reproduction
 
     with following(quiet=False) as follow:

@@ -1,4 +1,4 @@
-"""``machine``: what this machine is, and how fast it can be."""
+"""The command ``machine``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mnistbench.cli.common import Json, Threads, out, plain_table
 
 def machine(
     threads_: Threads = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure anew and keep that.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure again, and replace the stored rates.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show this machine and its peak rates, which are measured once and then kept."""
+    """Show this machine and its peak rates, which are measured once and then stored."""
     threads.limit(threads_)
     from mnistbench.machine import limits, overview
 

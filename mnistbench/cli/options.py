@@ -1,7 +1,7 @@
-"""The options of training, which ``train`` and ``crossval`` have in common, and what workload they ask for.
+"""Options of training, shared by ``train`` and ``crossval``, and the workload they describe.
 
-None is what was not given: it is the preset's, or the classic's where no preset is named. An option that could change
-nothing, given the others, is refused.
+An option that is not given (None) has the preset's value, or without a preset the classic's. An option that has no
+effect together with the others is refused.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _one_of(names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What was given on the command line."""
+    """Options as given on the command line. Methods raise an OptionError if one is out of range or has no effect."""
 
     backend: Annotated[str, typer.Option(help="Backend to train with; 'mnistbench backends' lists them.")] = "numba"
     workload: Annotated[Text, _option(_NETWORK, f"Preset in place of the defaults: {', '.join(PRESETS)}.")] = None
@@ -73,42 +73,39 @@ class TrainingOptions:
     epsilon: Annotated[Number, _option(_TRAINING, "Added to divisors (rmsprop, adam, adamw; default: 1e-8).")] = None
     weight_decay: Annotated[Number, _option(_TRAINING, "Decoupled weight decay (adamw; default: 0.01).")] = None
     schedule: Annotated[Text, _option(_TRAINING, f"Learning rate schedule: {_one_of(SCHEDULES)}")] = None
-    schedule_every: Annotated[Whole, _option(_TRAINING, "Epochs from one step to the next (step; default: 10).")] = None
-    schedule_factor: Annotated[Number, _option(_TRAINING, "Factor of each step (step; default: 0.1).")] = None
+    schedule_every: Annotated[Whole, _option(_TRAINING, "Epochs between steps (step; default: 10).")] = None
+    schedule_factor: Annotated[
+        Number, _option(_TRAINING, "Factor of the learning rate at each step (step; default: 0.1).")
+    ] = None
     l2: Annotated[Number, _option(_TRAINING, "L2 penalty coefficient lambda (default: 0).")] = None
     dropout: Annotated[Text, _option(_TRAINING, "Dropout rate, or one per hidden layer: 0.2,0.5 (default: 0).")] = None
     augment: Annotated[
-        Text,
-        _option(_TRAINING, f"Random distortions, separated by commas: {', '.join(DISTORTIONS)}; none by default."),
+        Text, _option(_TRAINING, f"Distortions, separated by commas: {', '.join(DISTORTIONS)} (default: none).")
     ] = None
     shift: Annotated[Whole, _option(_TRAINING, "Largest shift in pixels (shift; default: 2).")] = None
     rotate: Annotated[Number, _option(_TRAINING, "Largest rotation in degrees (rotate; default: 15).")] = None
-    elastic_alpha: Annotated[Number, _option(_TRAINING, "Displacement factor (elastic; default: 34).")] = None
-    elastic_sigma: Annotated[Number, _option(_TRAINING, "Smoothing in pixels (elastic; default: 4).")] = None
+    elastic_alpha: Annotated[Number, _option(_TRAINING, "Displacement factor alpha (elastic; default: 34).")] = None
+    elastic_sigma: Annotated[Number, _option(_TRAINING, "Smoothing sigma in pixels (elastic; default: 4).")] = None
     patience: Annotated[
-        Whole, _option(_TRAINING, "Stop after N epochs without a lower dev loss, and keep the best parameters.")
+        Whole, _option(_TRAINING, "Stop after N epochs without a lower dev loss; keep the best parameters.")
     ] = None
     data: Data = None
     train_size: Annotated[
         Whole, _option(_IMAGES, "Number of training images (default: 41,000, the preset's, or all of --data).")
     ] = None
     dev_size: Annotated[
-        Whole, _option(_IMAGES, "Number of images held out (default: 1,000, or what a preset leaves of 60,000).")
+        Whole, _option(_IMAGES, "Number of dev images (default: 1,000, or what a preset leaves of 60,000).")
     ] = None
     seed: Seed = 0
     threads: Threads = None
 
     @property
     def preset(self) -> Workload:
-        """The preset, or the classic with whatever was not given."""
+        """Preset, by default the classic, that supplies what was not given."""
         return preset(self.workload or "classic", seed=self.seed)
 
     def recipe(self) -> Recipe:
-        """Every option of training that is not a field of the workload itself.
-
-        Raises:
-            OptionError: a value out of its range, or one that changes nothing.
-        """
+        """Return the preset's recipe, changed by the options given."""
         own = self.preset.recipe
         return replace(
             own,
@@ -122,28 +119,24 @@ class TrainingOptions:
         )
 
     def check(self) -> None:
-        """Refuse what is wrong whatever the images are, before they are loaded.
-
-        Raises:
-            OptionError: a value out of its range, or one that changes nothing.
-        """
+        """Check everything that does not depend on the images, before they are loaded."""
         own = self.preset
         hidden = own.network.hidden if self.hidden is None else _layers(self.hidden)
         self._task(Network((own.network.inputs, *hidden, own.network.outputs)), own.images)
 
     def _chosen(self, name: str, values: tuple[Choice, ...]) -> Choice | None:
-        """The value of an option that is one of those, or None."""
+        """Return the value given for an option, which must be one of ``values``, or None."""
         given = getattr(self, name)
         if given not in (None, *values):
             raise OptionError(f"{_flag(name)} {given}: choose from {', '.join(values)}")
         return next((value for value in values if value == given), None)
 
     def _given(self, *names: str) -> dict[str, Any]:
-        """Those of the options that were given, by name."""
+        """Return the values of the named options that were given."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _optimizer(self, own: Optimizer) -> Optimizer:
-        # The constants of another optimizer are not those of the preset's.
+        # Another optimizer does not take over the constants of the preset's.
         chosen = self._chosen("optimizer", OPTIMIZERS) or own.name
         start = own if chosen == own.name else Optimizer(chosen)
         given = self._given("momentum", "rho", "beta1", "beta2", "epsilon", "weight_decay")
@@ -177,11 +170,7 @@ class TrainingOptions:
         return replace(start, **given)
 
     def task(self, dataset: Dataset) -> Workload:
-        """The workload on a data set's training images, with the preset's name if it is the preset.
-
-        Raises:
-            OptionError: a value out of its range, or one that changes nothing.
-        """
+        """Return the workload on a data set's training images, named after the preset if it equals it."""
         own = self.preset
         hidden = own.network.hidden if self.hidden is None else _layers(self.hidden)
         found = self._task(dataset.network(*hidden), len(dataset.train))
@@ -208,11 +197,7 @@ class TrainingOptions:
         return found if epochs is None else found.for_epochs(epochs)
 
     def load(self) -> Dataset:
-        """The images that were asked for; by default as many as the preset trains on, dev what is left of 1,000.
-
-        Raises:
-            DataError: they cannot be had.
-        """
+        """Load the images: by default as many as the preset trains on, and as dev up to 1,000 of the rest."""
         from mnistbench.datasets import DEV_SIZE, LABELLED, load_data
 
         train_size, dev_size = self.train_size, self.dev_size
@@ -223,18 +208,14 @@ class TrainingOptions:
         return load_data(self.data, self.seed, train_size, dev_size)
 
     def load_labelled(self) -> Dataset:
-        """All labelled images that were asked for, none of them held out.
-
-        Raises:
-            DataError: they cannot be had.
-        """
+        """Load ``train_size`` labelled images, by default all, and hold none out."""
         from mnistbench.datasets import LABELLED, load_data
 
         train_size = LABELLED if self.data is None and self.train_size is None else self.train_size
         return load_data(self.data, self.seed, train_size, dev_size=0)
 
     def published(self, task: Workload) -> Published | None:
-        """What was published of the preset's network, if that was trained on MNIST."""
+        """Return the published error of the preset, if ``task`` has its layer sizes and trains on MNIST."""
         same = self.data is None and task.network.sizes == self.preset.network.sizes
         return PUBLISHED.get(self.workload or "") if same else None
 
@@ -248,7 +229,7 @@ _OPTIMIZERS_WITH = {
     "weight_decay": ("adamw",),
 }
 
-# The field that turns a distortion on, and its value where none is given.
+# The field that turns a distortion on, and its default value.
 _DISTORTED: dict[str, tuple[str, Any]] = {
     "shift": ("shift", 2),
     "rotate": ("rotate", 15.0),
@@ -261,7 +242,7 @@ def _flag(name: str) -> str:
 
 
 def _layers(text: str) -> tuple[int, ...]:
-    """Units of the hidden layers: "10", or "500,150"."""
+    """Parse --hidden: "10", or "500,150"."""
     parts = text.split(",")
     if not all(part.strip().isascii() and part.strip().isdigit() and int(part) > 0 for part in parts):
         raise OptionError(f"--hidden {text}: give whole numbers above 0, such as 10, or 500,150")
@@ -269,7 +250,7 @@ def _layers(text: str) -> tuple[int, ...]:
 
 
 def _fractions(text: str) -> tuple[float, ...]:
-    """Rates of the hidden layers: "0.5", or "0.2,0.5"."""
+    """Parse --dropout: "0.5", or "0.2,0.5"."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -277,6 +258,7 @@ def _fractions(text: str) -> tuple[float, ...]:
 
 
 def _require_a_step(task: Workload) -> None:
+    """Refuse a step schedule that ends before its first step."""
     schedule, epochs = task.recipe.schedule, -(-task.iterations // task.iterations_per_epoch)
     if schedule.name == "step" and schedule.every >= epochs:
         raise OptionError(
@@ -286,7 +268,7 @@ def _require_a_step(task: Workload) -> None:
 
 
 def taking_training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the fields of :class:`TrainingOptions` as options of its own, in place of its first argument."""
+    """Replace a command's first argument, the :class:`TrainingOptions`, by one option for each of its fields."""
     hints = typing.get_type_hints(TrainingOptions, include_extras=True)
     own = typing.get_type_hints(command, include_extras=True)
     _, *others = inspect.signature(command).parameters.values()

@@ -1,4 +1,4 @@
-"""``predict``: what a saved model says about digits."""
+"""The command ``predict``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def predict(
     model: Annotated[Path, typer.Argument(help="File that 'train --save' wrote.")],
     data: Data = None,
     count: Annotated[int, typer.Option(min=1, help="Number of digits to show.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that the digits are drawn from.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing the digits.")] = 0,
     plot: Annotated[Path, typer.Option(help="Picture to write, .png or .svg.")] = Path("predictions.png"),
 ) -> None:
     """Show digits with the model's prediction and their label, as text and as a picture.
 
-    The digits are test images; a CSV file has none, so that those of it may be among the model's training images.
+    The digits are test images. A CSV file has none: its digits may be among those the model was trained on.
     """
     import numpy as np
 
@@ -53,7 +53,7 @@ def predict(
 
 
 def _digits_as_text(images: Any, predicted: Any, labels: Any) -> Iterator[str]:
-    """Draw images (k, height, width) in characters, side by side across the screen, two rows of pixels a line."""
+    """Draw images (k, height, width) in characters, side by side; each line shows two rows of pixels."""
     shades = " .:-=+*#%@"
     captions = [
         f"prediction {guess}, label {label}" + ("" if guess == label else "  WRONG")

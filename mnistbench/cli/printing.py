@@ -1,4 +1,4 @@
-"""What several commands say of training, while it goes on and after it."""
+"""Progress and summaries of training, as several commands print them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from mnistbench.training.result import Progress
 
 Follower = Callable[[str, "Progress", float | None], None]
-"""Called with what is being trained, its progress, and its test error if that is followed."""
+"""Called with a title, the progress, and the test error if that is computed."""
 
 
 @contextmanager
 def following(quiet: bool) -> Iterator[Follower | None]:
-    """Report the progress of several trainings: in a line that changes on a terminal, and in lines when piped."""
+    """Report the progress of several runs: on a terminal in one changing line, otherwise line by line."""
     if quiet:
         yield None
     elif out.is_terminal:
@@ -36,13 +36,13 @@ def _followed(title: str, progress: Progress, error: float | None) -> str:
 
 
 def state(progress: Progress) -> str:
-    """Loss and accuracies of an iteration."""
+    """Format the loss and accuracies of an iteration."""
     dev = "" if progress.dev_accuracy is None else f"  dev {percent(progress.dev_accuracy, 2)}"
     return f"loss {progress.loss:.3f}  accuracy {percent(progress.accuracy)}{dev}"
 
 
 def duration(workload: Workload, iterations: int) -> str:
-    """A number of a workload's iterations, in epochs where it has batches: "20 epochs of 469 iterations"."""
+    """Format a number of iterations; with mini-batches in epochs: "20 epochs of 469 iterations"."""
     length = workload.iterations_per_epoch
     if workload.recipe.batch_size is None or iterations % length:
         return counted(iterations, "iteration")
@@ -50,6 +50,6 @@ def duration(workload: Workload, iterations: int) -> str:
 
 
 def print_training(workload: Workload) -> None:
-    """Print the options of training; of the classic, whose options are known, nothing."""
+    """Print the options of training, except for the classic."""
     if not workload.is_classic:
         out.print(f"training   {training_summary(workload)}")

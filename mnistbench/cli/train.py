@@ -1,4 +1,4 @@
-"""``train``: from options to a trained network, its picture and its file."""
+"""The command ``train``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train(
     options: TrainingOptions,
     every: Annotated[
         int | None,
-        typer.Option(help="Number of iterations from one report to the next (default: 10; with batches an epoch)."),
+        typer.Option(help="Iterations between reports (default: 10, or an epoch with --batch-size)."),
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the trained model to this .npz file.")] = None,
     plot: Annotated[
@@ -41,7 +41,7 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a network, and report its accuracies and what each step cost."""
+    """Train a network; print its accuracies and the seconds of import, load, compile and train."""
     threads.limit(options.threads)
     registry.get_backend(options.backend)
 
@@ -76,14 +76,14 @@ def train(
 
 @contextmanager
 def _reporting(workload: Workload, quiet: bool) -> Iterator[Callable[[Progress, Parameters], None] | None]:
-    """Report progress: as a bar on a terminal, and as the tutorial's lines when piped."""
+    """Report progress: on a terminal as a bar, otherwise in the tutorial's lines."""
     if quiet:
         yield None
     elif not out.is_terminal:
         yield lambda progress, parameters: print(_line(progress, workload), flush=True)
     else:
-        said = bars.TextColumn("{task.fields[state]}")
-        columns = (bars.TextColumn("training"), bars.BarColumn(), bars.MofNCompleteColumn(), said)
+        metrics = bars.TextColumn("{task.fields[state]}")
+        columns = (bars.TextColumn("training"), bars.BarColumn(), bars.MofNCompleteColumn(), metrics)
         length = workload.iterations_per_epoch
         with bars.Progress(*columns, bars.TimeElapsedColumn(), console=out, transient=True) as bar:
             task = bar.add_task("", total=-(-workload.iterations // length), state="")
@@ -102,7 +102,7 @@ def _line(progress: Progress, workload: Workload) -> str:
 
 
 def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Path | None) -> list[Path]:
-    """Write the files that were asked for, and return their paths."""
+    """Write the requested files and return their paths."""
     workload = result.workload
     if save:
         from mnistbench.reference.parameters import save_model
@@ -124,12 +124,11 @@ def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Pa
 
 
 def _snapshot_iterations(iterations: int) -> list[int]:
-    """When to draw the weights: at the start and the end, and in between ever more rarely, as learning slows."""
+    """Return the numbers of updates after which the weights are drawn, ever rarer as learning slows."""
     return sorted({0, *(round(iterations * fraction) for fraction in (0.02, 0.1, 0.2, 0.4)), iterations})
 
 
 def _print(result: TrainingResult, published: Published | None, written: list[Path]) -> None:
-    """Print the summary of a run."""
     workload, facts = result.workload, result.description
     out.print(
         f"{result.backend}, {workload.dtype}: {workload.network} network, {counted(workload.images, 'image')}, "
@@ -151,7 +150,6 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
 
 
 def _record(result: TrainingResult, published: Published | None) -> dict[str, Any]:
-    """The run as JSON values."""
     from mnistbench import machine
 
     return {

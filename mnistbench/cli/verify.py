@@ -1,4 +1,4 @@
-"""``verify``: are the numbers the same?"""
+"""The command ``verify``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def verify(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Compare backends with the float64 reference; exit with 1 if any disagrees."""
+    """Compare backends with the float64 reference; exit with 1 if one disagrees."""
     threads.limit(threads_)
     from mnistbench import agreement
 

@@ -119,7 +119,7 @@ def compare(
     baseline: str | None = None,
     threads: int | None = None,
     isolate: bool = False,
-    progress: Progress = lambda comparison: None,
+    callback: Progress = lambda comparison: None,
 ) -> Comparison:
     """Run a comparison.
 
@@ -133,7 +133,7 @@ def compare(
         threads: Number of host threads; None for all usable CPUs.
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
             process. A script must then compare below ``if __name__ == "__main__":``, since new processes import it.
-        progress: Called on every change while no clock runs.
+        callback: Called on every change while no clock runs.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend cannot run the workload.
@@ -149,12 +149,12 @@ def compare(
             registry.get_backend(name)
     with ExitStack() as stack:
         wanted = isolate or processes.clashing_libraries() is not None
-        racing = _start(comparison, stack, dataset, initial, threads, wanted, progress)
+        racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
         comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
-        race.check_all(comparison, racing, progress)
+        race.check_all(comparison, racing, callback)
         comparison.trajectory.free_images()
         with noise.Watch() as watch:
-            race.run(comparison, racing, watch, progress)
+            race.run(comparison, racing, watch, callback)
         race.finish(comparison, racing)
     comparison.warnings = [*_warnings(comparison.contenders), *watch.warnings()]
     return comparison

@@ -1,4 +1,4 @@
-"""Where images come from: the embedded MNIST, a folder of IDX files, a Kaggle CSV file."""
+"""Sources of images: the embedded MNIST, a folder of IDX files, a Kaggle CSV file."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ EMBEDDED = "MNIST (embedded)"
 LABELLED = 60_000
 """Number of images of the embedded MNIST outside its test set."""
 
-# Of the 42,000 labelled images that the tutorial has, it holds out 1,000.
+# The tutorial has 42,000 labelled images and holds out 1,000 of them.
 DEV_SIZE = 1_000
 EMBEDDED_TRAIN_SIZE = 41_000
 
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """All that a source holds: images (m, pixels) and labels (m,) before the split, and the test set."""
+    """Content of a source: images (m, pixels) and labels (m,) before the split, and the test set."""
 
     image_shape: tuple[int, int]
     images: NDArray[np.uint8]
@@ -65,17 +65,17 @@ def load_data(
     become dev, the next ``train_size`` train. The test set keeps its order.
 
     Args:
-        source: None for the embedded MNIST (60,000 labelled and 10,000 test images); a folder with the four
-            IDX files of a data set like it, gzip or not, of any image size; or a CSV file from Kaggle's
-            digit-recognizer, gzip or not, which has no test set.
-        seed: 0 or a positive whole number.
-        train_size: at least 1; by default all that is left after dev, of the embedded MNIST at most 41,000.
-        dev_size: by default 1,000; with 0, dev has no images.
+        source: None for the embedded MNIST (60,000 labelled and 10,000 test images); a folder with the four IDX files
+            of a similar data set, of any image size; or a CSV file from Kaggle's digit-recognizer, which has no test
+            set. Files may be compressed by gzip.
+        seed: Seed for the order of the labelled images, 0 or a positive whole number.
+        train_size: Number of training images; by default all that dev leaves, but at most 41,000 of the embedded MNIST.
+        dev_size: Number of dev images, by default 1,000.
 
     Raises:
-        DataError: the source cannot be read, is not as it should be, or is too small for the sizes; the
-            message is one line and names the file and the place in it.
-        OptionError: the seed is not 0 or a positive whole number.
+        DataError: If the source cannot be read, is malformed, or is too small for the sizes; the message names the
+            file and the place in it.
+        OptionError: If the seed is not 0 or a positive whole number.
     """
     name = EMBEDDED if source is None else printable(source)
     dev_size = DEV_SIZE if dev_size is None else dev_size
@@ -109,12 +109,12 @@ def load_data(
 def load_images(count: int, seed: int = 0) -> Dataset:
     """Load the embedded MNIST with exactly ``count`` training images, such as a preset's.
 
-    Up to 60,000 they are MNIST's own; dev has 1,000 images, or what is left of 60,000 where that is less. Beyond,
+    Up to 60,000 they are MNIST's own, and dev has 1,000 of the others, or all if there are fewer. Above 60,000,
     :func:`mnistbench.datasets.copies.enlarged` adds shifted copies to 59,000 of them.
 
     Raises:
-        DataError: ``count`` is below 1.
-        OptionError: the seed is not 0 or a positive whole number.
+        DataError: If ``count`` is less than 1.
+        OptionError: If the seed is not 0 or a positive whole number.
     """
     if count <= LABELLED:
         return load_data(seed=seed, train_size=count, dev_size=min(DEV_SIZE, LABELLED - count))
@@ -122,7 +122,6 @@ def load_images(count: int, seed: int = 0) -> Dataset:
 
 
 def _read(path: Path) -> _Source:
-    """Read a folder or a file, whichever is there."""
     if path.is_dir():
         return _read_idx_folder(path)
     if path.is_file():
@@ -146,11 +145,9 @@ def _read_idx_folder(folder: Traversable) -> _Source:
 
 
 def _split(name: str, data: _Source, seed: int, train_size: int, dev_size: int) -> Dataset:
-    """Shuffle and cut; indexing by rows makes copies, so that nothing refers to the whole source any more."""
+    """Shuffle and split. Indexing by rows copies, so nothing keeps the whole source in memory."""
     order = np.random.default_rng(seed).permutation(len(data.labels))
-    largest = int(data.labels.max())
-    if data.test is not None:
-        largest = max(largest, int(data.test.labels.max()))
+    largest = max(int(labels.max()) for labels in (data.labels, *([data.test.labels] if data.test else [])))
 
     def take(rows: NDArray[np.int64]) -> Split:
         return Split(data.images[rows], data.labels[rows].astype(np.int64, copy=False))

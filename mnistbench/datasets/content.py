@@ -1,4 +1,4 @@
-"""The content of a data file: its bytes, decompressed where they are gzip, and its name in a message."""
+"""Content of a data file, decompressed if it is gzip, and its name in messages."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ GZIP_FORMAT = 31  # zlib's wbits for a gzip header and trailer, whose checksum a
 
 
 def decompressed(content: bytes, file: str, limit: int) -> bytes:
-    """The first ``limit`` bytes of a file, after gzip if ``content`` starts with its magic bytes.
+    """Return the first ``limit`` bytes of a file, decompressed if ``content`` starts with gzip's magic bytes.
 
-    Memory follows the bytes that are there, and never exceeds ``limit`` by much: a small file that would
-    decompress to more is not decompressed further. What is decompressed to its end is verified to its end.
+    Memory never exceeds ``limit`` by much: a small file that would decompress to more is not decompressed further.
+    Checksums are verified for all members that are decompressed to their end.
 
     Args:
-        content: the file as it is stored, gzip (of any number of members) or plain.
-        file: its name, for the message.
-        limit: at least 1.
+        content: Content of the file, plain or gzip with any number of members.
+        file: Name of the file, for the message.
+        limit: Number of bytes, at least 1.
 
     Raises:
-        DataError: the gzip data is damaged, ends early, or is followed by something else.
+        DataError: If the gzip data is damaged, ends early, or is followed by something else.
     """
     if not content.startswith(GZIP_MAGIC):
         return content[:limit]
@@ -50,6 +50,6 @@ def decompressed(content: bytes, file: str, limit: int) -> bytes:
 
 
 def printable(name: object) -> str:
-    """A file name, or a piece of a file, as one line of a message: quoted and escaped if it has to be."""
+    """Return a file name for a message, on one line: quoted and escaped if it is not printable."""
     text = str(name)
     return text if text.isprintable() else repr(text)

@@ -1,8 +1,7 @@
-"""More images than a data set has: its own, and copies of them shifted by a pixel or two.
+"""More images than a data set has: its own, and copies of them shifted by up to two pixels.
 
-For measuring with many images: repeating the same ones would let a backend that looks for equal or similar images
-find more of them than there are among as many real ones. A moved digit keeps its ink and its zero pixels, all but
-what leaves the picture.
+For measuring with many images: with plain repetitions, a backend that looks for equal images would find more of them
+than in real data. A shifted digit keeps its numbers of zero and other pixels, except those that leave the picture.
 """
 
 from __future__ import annotations
@@ -25,16 +24,11 @@ def enlarged(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
 
     Each pass over the training images takes them in another random order and shifts all of them by the same number of
     rows and columns, up to :data:`REACH` each. It draws one of the 24 shifts other than (0, 0), and none again before
-    all had their turn. What a shift moves over the border is lost; the pixels it leaves behind are 0. Dev and test
-    stay unchanged.
-
-    Args:
-        dataset: the data set to enlarge.
-        count: number of training images, at least as many as it has.
-        seed: seed of the shifts and the orders.
+    all have been drawn. Pixels shifted over the border are lost, and the pixels left behind are 0. Dev and test stay
+    unchanged.
 
     Raises:
-        OptionError: ``count`` is too small, or the seed is negative.
+        OptionError: If ``count`` is less than the number of training images, or the seed is negative.
     """
     own = len(dataset.train)
     if count < own:
@@ -72,7 +66,7 @@ def moved(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]
     _, height, width = images.shape
 
     def overlap(by: int, size: int) -> tuple[slice, slice]:
-        """Where the values go, and where they come from, along one direction."""
+        """Return the slices of the destination and of the source along one axis."""
         by = max(-size, min(size, by))
         return slice(max(0, by), size + min(0, by)), slice(max(0, -by), size - max(0, by))
 

@@ -1,8 +1,8 @@
-"""The CSV file of Kaggle's digit-recognizer competition: a label and 784 pixels a row.
+"""The CSV file of Kaggle's digit-recognizer competition: a label and 784 pixels per row.
 
-The cells are parsed by pandas, from lines that were counted here: pandas skips blank lines, makes an index of
-extra fields and renames repeated columns without a word, so that its own line and column numbers cannot be
-relied upon. It is imported on first use; importing it takes longer than loading the embedded data set.
+Lines are counted here and their cells parsed by pandas, whose own line and column numbers are unreliable: it skips
+blank lines, makes extra fields an index and renames repeated columns silently. It is imported on first use, since that
+takes longer than loading the embedded data set.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["COLUMNS", "IMAGE_SHAPE", "LARGEST_LABEL", "read_csv"]
 IMAGE_SHAPE = (28, 28)
 COLUMNS = ("label", *(f"pixel{pixel}" for pixel in range(math.prod(IMAGE_SHAPE))))
 
-# The network gets an output for each class: a typing error in one label must not ask for a billion of them.
+# The network has an output for each class: a typing error in one label must not ask for a billion of them.
 LARGEST_LABEL = 65_535
 LARGEST = np.array([LARGEST_LABEL] + [255] * (len(COLUMNS) - 1), np.float64)
 
-# Lines parsed at a time: as float64 they take 13 MB, where a whole train.csv takes 264 MB.
+# Lines parsed at a time; as float64 they take 13 MB, while a whole train.csv takes 264 MB.
 CHUNK_LINES = 2_048
 
 OTHER_FORMATS = {
@@ -44,15 +44,15 @@ Line = tuple[int, bytes]
 def read_csv(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read a file whose header is exactly ``label,pixel0,...,pixel783``, plain or gzip.
 
-    Cells are whole numbers, which may be written as floats (``5.0``): labels from 0 to 65,535, pixels from 0
-    to 255. Lines may end in any of the usual ways; blank lines are skipped.
+    Cells are whole numbers, which may be written as floats (``5.0``): labels from 0 to 65,535, pixels from 0 to 255.
+    Lines may end in LF, CRLF or CR; blank lines are skipped.
 
     Returns:
-        images (m, 784) and labels (m,), in the order of the file; m is at least 1.
+        Images (m, 784) and labels (m,), in the order of the file; m is at least 1.
 
     Raises:
-        DataError: the file is not exactly that; the message names the line (the header is line 1) and column.
-        OSError: it cannot be read.
+        DataError: If the file is malformed; the message names the line (the header is line 1) and column.
+        OSError: If the file cannot be read.
     """
     name = printable(path)
     (header_line, header), *rows = text_lines(decompressed(path.read_bytes(), name, sys.maxsize), name)
@@ -75,14 +75,10 @@ def read_csv(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def text_lines(content: bytes, name: str) -> list[Line]:
-    """The lines that are not blank, each with its number, without their ends.
-
-    Raises:
-        DataError: there is none, or the content is not UTF-8 text. ``name`` is the file's, for the message.
-    """
-    for magic, found in OTHER_FORMATS.items():
+    """Split into lines; return those that are not blank, each with its number."""
+    for magic, kind in OTHER_FORMATS.items():
         if content.startswith(magic):
-            raise DataError(f"{name}: not a CSV file but {found}")
+            raise DataError(f"{name}: not a CSV file but {kind}")
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         content.decode()
@@ -99,11 +95,7 @@ def text_lines(content: bytes, name: str) -> list[Line]:
 
 
 def check_header(header: bytes, where: str) -> None:
-    """Accept the names of ``COLUMNS``, in that order, and nothing else.
-
-    Raises:
-        DataError: naming the first column that is missing, extra or out of place.
-    """
+    """Raise a DataError that names the first column that is missing, extra or out of place."""
     names = header.decode().split(",")
     if names == list(COLUMNS):
         return
@@ -120,24 +112,18 @@ def check_header(header: bytes, where: str) -> None:
 
 
 def parse_rows(rows: list[bytes]) -> NDArray[np.float64]:
-    """The numbers in rows of ``len(COLUMNS)`` fields, as (rows, fields); NaN for what is not a number."""
+    """Parse rows of ``len(COLUMNS)`` fields into an array (rows, fields), with NaN for cells that are not numbers."""
     import pandas as pd
 
     try:
-        frame = pd.read_csv(
-            io.BytesIO(b"\n".join(rows)),
-            header=None,
-            dtype=np.float64,
-            quoting=csv.QUOTE_NONE,
-            na_filter=False,
-        )
-        return frame.to_numpy()
+        text = io.BytesIO(b"\n".join(rows))
+        return pd.read_csv(text, header=None, dtype=np.float64, quoting=csv.QUOTE_NONE, na_filter=False).to_numpy()
     except ValueError:  # some cell is not a number; pandas does not say which
         return np.array([[parse_cell(cell) for cell in row.split(b",")] for row in rows])
 
 
 def parse_cell(cell: bytes) -> float:
-    """The number in a cell, NaN if there is none. Underscores, which Python allows, are refused."""
+    """Parse a cell; NaN if it is not a number. Underscores, which Python allows, are refused."""
     try:
         return math.nan if b"_" in cell else float(cell)
     except ValueError:
@@ -145,11 +131,7 @@ def parse_cell(cell: bytes) -> float:
 
 
 def check_values(values: NDArray[np.float64], lines: list[Line], name: str) -> None:
-    """Accept whole numbers from 0 to the largest of their column.
-
-    Raises:
-        DataError: naming the first cell that holds something else.
-    """
+    """Raise a DataError that names the first cell that is not a whole number from 0 to the largest allowed."""
     good = (values >= 0) & (values <= LARGEST) & (values == np.floor(values))
     if good.all():
         return
@@ -163,5 +145,5 @@ def check_values(values: NDArray[np.float64], lines: list[Line], name: str) -> N
 
 
 def shown(text: str) -> str:
-    """A cell as a message quotes it: a long one by its beginning."""
+    """Quote a cell for a message; of a long one, the beginning."""
     return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,6 +1,6 @@
-"""IDX files, the format in which MNIST was published, and a folder of the usual four.
+"""IDX files, the format in which MNIST was published, and folders of four such files.
 
-An IDX file is a header and the elements, row-major. All numbers of the header are big-endian::
+An IDX file has a header and then the elements, row-major. Numbers in the header are big-endian::
 
     byte 0, 1   zero
     byte 2      type of an element; 0x08 is an unsigned byte
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FILE_NAMES", "IdxFolder", "read_folder", "read_idx"]
 
-# The usual names, in the order of IdxFolder's fields, and the dimensions of what each holds.
+# The usual names, in the order of IdxFolder's fields, and the number of dimensions of each array.
 FILE_NAMES = {
     "train-images-idx3-ubyte": 3,
     "train-labels-idx1-ubyte": 1,
@@ -50,7 +50,7 @@ UNSIGNED_BYTE = 0x08
 
 @dataclass(frozen=True, eq=False)
 class IdxFolder:
-    """What the four files hold: images (m, height, width) and labels (m,), all uint8, read-only views."""
+    """Content of the four files: images (m, height, width) and labels (m,), all uint8, read-only views."""
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.uint8]
@@ -59,14 +59,14 @@ class IdxFolder:
 
 
 def read_folder(folder: Traversable) -> IdxFolder:
-    """Read the four files of a folder, each plain or gzip whatever its name ends in.
+    """Read the four files of a folder, each plain or gzip, whatever its name ends in.
 
-    A file may be called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with or without ``.gz``;
-    where several are there, the first in the order plain, plain ``.gz``, dotted, dotted ``.gz`` is read.
+    A file may be called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with or without ``.gz``. If there
+    are several, the first in the order plain, plain ``.gz``, dotted, dotted ``.gz`` is read.
 
     Raises:
-        DataError: a file is missing or not as it should be, or two of them do not belong together.
-        OSError: a file cannot be read.
+        DataError: If a file is missing or malformed, or two of them do not belong together.
+        OSError: If a file cannot be read.
     """
     files = [find_file(folder, name) for name in FILE_NAMES]
     train_images, train_labels, test_images, test_labels = map(read_idx, files, FILE_NAMES.values())
@@ -85,11 +85,7 @@ def read_folder(folder: Traversable) -> IdxFolder:
 
 
 def find_file(folder: Traversable, name: str) -> Traversable:
-    """The file of a folder that has one of the spellings of a usual name.
-
-    Raises:
-        DataError: there is none, or only something that is not a file.
-    """
+    """Return the file of a folder whose name is one of the spellings of ``name``."""
     dotted = name.replace("-idx", ".idx")
     spellings = [folder.joinpath(spelling) for spelling in (name, f"{name}.gz", dotted, f"{dotted}.gz")]
     for file in spellings:
@@ -108,22 +104,22 @@ def read_idx(file: Traversable, dimensions: int) -> NDArray[np.uint8]:
     """Read one IDX file of unsigned bytes, plain or gzip.
 
     Args:
-        file: a path, or a resource of a package.
+        file: Path, or resource of a package.
         dimensions: 3 for images (m, height, width), 1 for labels (m,).
 
     Returns:
-        a read-only array of the shape in the header, which has no zero in it.
+        Read-only array of the shape in the header, in which no size is 0.
 
     Raises:
-        DataError: the file is not exactly such a file; the message names the byte, counted after gzip.
-        OSError: it cannot be read.
+        DataError: If the file is malformed; the message names the byte, counted after decompression.
+        OSError: If the file cannot be read.
     """
     name = printable(file)
     stored = file.read_bytes()
     header_bytes = 4 + 4 * dimensions
     header = decompressed(stored, name, header_bytes)
     shape = parse_header(header, name, dimensions)
-    # The sizes are only believed when that many elements are there: nothing is allocated from the header.
+    # Nothing is allocated from the header's sizes until that many elements are found.
     end = header_bytes + math.prod(shape)
     content = decompressed(stored, name, min(end + 1, sys.maxsize))
     if len(content) < end:
@@ -134,11 +130,7 @@ def read_idx(file: Traversable, dimensions: int) -> NDArray[np.uint8]:
 
 
 def parse_header(header: bytes, name: str, dimensions: int) -> tuple[int, ...]:
-    """The sizes in an IDX header, checked; ``name`` is the file's, for the message.
-
-    Raises:
-        DataError: it is not that of unsigned bytes in this many dimensions, or a size is 0.
-    """
+    """Return the sizes in an IDX header of unsigned bytes with this number of dimensions."""
     if not header:
         raise DataError(f"{name}: the file is empty")
     expected = bytes([0, 0, UNSIGNED_BYTE, dimensions])
@@ -147,8 +139,8 @@ def parse_header(header: bytes, name: str, dimensions: int) -> tuple[int, ...]:
             f"{name}: byte 0: not an IDX file: it starts with {header[:4].hex(' ')}, not {expected.hex(' ')}"
         )
     if header[2] != UNSIGNED_BYTE:
-        found = ELEMENT_TYPES.get(header[2], "an unknown type")
-        raise DataError(f"{name}: byte 2: elements of type 0x{header[2]:02x} ({found}), not 0x08 (unsigned bytes)")
+        kind = ELEMENT_TYPES.get(header[2], "an unknown type")
+        raise DataError(f"{name}: byte 2: elements of type 0x{header[2]:02x} ({kind}), not 0x08 (unsigned bytes)")
     if header[3] != dimensions:
         meant = {1: "labels have 1", 3: "images have 3"}[dimensions]
         raise DataError(f"{name}: byte 3: {header[3]} dimensions, but {meant}")
@@ -161,7 +153,6 @@ def parse_header(header: bytes, name: str, dimensions: int) -> tuple[int, ...]:
 
 
 def _elements(shape: tuple[int, ...]) -> str:
-    """What a file of this shape holds, in words."""
     return f"{shape[0]} labels" if len(shape) == 1 else f"{shape[0]} images of {shape[1]} x {shape[2]} pixels"
 
 

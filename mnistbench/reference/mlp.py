@@ -1,20 +1,18 @@
-"""What :mod:`mnistbench.reference` computes for one hidden layer, for any number of them and with every option.
+"""Any multilayer perceptron with every option, in NumPy. On the classic, every bit is that of the tutorial's module.
 
-The same equations in the same order, layer by layer: on the classic, every bit is the same. One column is one image.
-For layers l = 1, ..., L, with A0 = X the batch's images and m of them::
+Each column is one image. For layers l = 1, ..., L, with A_0 = X the m images of a batch::
 
     Z_l = W_l A_{l-1} + b_l      A_l = f(Z_l) * M_l for l < L      A_L = softmax(Z_L)
     dZ_L = A_L - Y               dZ_l = W_{l+1}ᵀ dZ_{l+1} * M_l * f'(Z_l)
     dW_l = dZ_l A_{l-1}ᵀ / m + lambda / n W_l                      db_l = sum over images of dZ_l / m
 
-f is the activation; M_l is dropout's mask, 0 or 1 / (1 - rate), or 1 where there is none; n is the number of all
-training images, so that lambda means the same with every batch size: the objective is the mean cross-entropy over all
-images plus lambda / 2n times the sum of the squared weights.
+f is the activation. M_l is the dropout mask, 0 or 1 / (1 - rate), or 1 without dropout. n is the number of all training
+images, so lambda means the same with every batch size: the objective is the mean cross-entropy over all images plus
+lambda / 2n times the sum of the squared weights.
 
-An iteration takes the next batch of the epoch's order, its images as that epoch's augmentation has them, computes its
-gradients, and lets the optimizer move the parameters. For every backend, :func:`epoch_order` draws the order on the
-host. Dropout's masks and the distortions are counter-based, by Threefry: functions of the seed, the epoch, the image
-and the unit, which each backend computes where it needs them (:mod:`mnistbench.reference.counter`).
+An iteration takes the next batch in the epoch's order, augments its images, computes the gradients and updates the
+parameters. :func:`epoch_order` draws the order on the host, for every backend. Dropout masks and distortions are
+counter-based: functions of the seed, the epoch, the image and the unit (:mod:`mnistbench.reference.counter`).
 """
 
 from __future__ import annotations
@@ -33,11 +31,11 @@ from mnistbench.task.recipe import Activation, Optimizer
 from mnistbench.task.workload import Workload
 
 LEAK = 0.01
-"""The slope of leaky ReLU below 0 (Maas, Hannun and Ng 2013)."""
+"""Slope of leaky ReLU below 0 (Maas, Hannun and Ng 2013)."""
 
 
 def activate(Z: Array, activation: Activation) -> Array:
-    """f(Z), elementwise."""
+    """Compute f(Z) elementwise."""
     if activation == "relu":
         return reference.ReLU(Z)
     if activation == "leaky-relu":
@@ -49,7 +47,7 @@ def activate(Z: Array, activation: Activation) -> Array:
 
 
 def derivative(Z: Array, activation: Activation) -> Array | NDArray[np.bool_]:
-    """f'(Z), elementwise; at the kink of ReLU and leaky ReLU, that of the side below."""
+    """Compute f'(Z) elementwise; at 0, ReLU and leaky ReLU have the slope of the negative side."""
     if activation == "relu":
         return reference.ReLU_deriv(Z)
     if activation == "leaky-relu":
@@ -61,18 +59,14 @@ def derivative(Z: Array, activation: Activation) -> Array | NDArray[np.bool_]:
 def forward(
     parameters: Parameters, X: Array, activation: Activation, masks: list[Array] | None = None
 ) -> tuple[list[Array], list[Array]]:
-    """Z_1, ..., Z_L and A_0, ..., A_L for X (n, m), with a mask (units, m) for each hidden layer or none at all."""
+    """Compute Z_1, ..., Z_L and A_0, ..., A_L for X (n, m), with a mask (units, m) for each hidden layer or none."""
     Zs: list[Array] = []
     As: list[Array] = [X]
-    layers = len(parameters.weights)
+    last = len(parameters.weights) - 1
     for layer, (W, b) in enumerate(parameters.layers()):
         Zs.append(W @ As[-1] + b)
-        if layer == layers - 1:
-            As.append(reference.softmax(Zs[-1]))
-        elif masks:
-            As.append(activate(Zs[-1], activation) * masks[layer])
-        else:
-            As.append(activate(Zs[-1], activation))
+        A = activate(Zs[-1], activation) if layer < last else reference.softmax(Zs[-1])
+        As.append(A * masks[layer] if masks and layer < last else A)
     return Zs, As
 
 
@@ -84,7 +78,7 @@ def backward(
     activation: Activation,
     masks: list[Array] | None = None,
 ) -> Parameters:
-    """The gradients of the mean cross-entropy of labels Y (m,), from what :func:`forward` returned."""
+    """Compute the gradients of the mean cross-entropy for labels Y (m,) from the arrays of :func:`forward`."""
     m = Y.size
     dZ = As[-1] - reference.one_hot(Y, As[-1].shape[0]).astype(As[-1].dtype)
     weights: list[Array] = []
@@ -101,7 +95,7 @@ def backward(
 
 
 def with_penalty(gradients: Parameters, parameters: Parameters, l2: float, images: int) -> Parameters:
-    """The gradients plus lambda / n times the weights; biases' gradients stay."""
+    """Add lambda / n times the weights to the weights' gradients."""
     if not l2:
         return gradients
     pairs = zip(gradients.weights, parameters.weights, strict=True)
@@ -115,12 +109,12 @@ def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Batch:
-    """What an iteration computes with.
+    """Inputs of an iteration.
 
     Attributes:
         X: (n, m) in the workload's dtype.
         Y: (m,).
-        masks: for each hidden layer a (units, m) array of 0 and 1 / (1 - rate), or None without dropout.
+        masks: Dropout mask (units, m) of each hidden layer, with values 0 and 1 / (1 - rate); None without dropout.
     """
 
     X: Array
@@ -129,13 +123,7 @@ class Batch:
 
 
 class Batches:
-    """The batches of a workload, for any iteration.
-
-    Args:
-        images: (m, n) uint8, all of them.
-        labels: (m,).
-        image_shape: (height, width).
-    """
+    """Batches of a workload by iteration, from all its images (m, n), uint8, and labels (m,)."""
 
     def __init__(
         self, workload: Workload, images: NDArray[np.uint8], labels: Labels, image_shape: tuple[int, int]
@@ -145,7 +133,7 @@ class Batches:
         self._all: Array | None = None
 
     def places(self, iteration: int) -> NDArray[np.int64]:
-        """Which images an iteration takes, in the epoch's order."""
+        """Return the indices of an iteration's images in the training set, in the epoch's order."""
         workload = self._workload
         epoch, batch = divmod(iteration, workload.iterations_per_epoch)
         if workload.recipe.batch_size is not None and self._order[0] != epoch:
@@ -153,7 +141,7 @@ class Batches:
         return self._order[1][batch * workload.batch_size : (batch + 1) * workload.batch_size]
 
     def __call__(self, iteration: int) -> Batch:
-        """The batch of an iteration."""
+        """Return the batch of an iteration."""
         places = self.places(iteration)
         return Batch(self._inputs(places, iteration), self._labels[places], self._masks(places, iteration))
 
@@ -184,12 +172,12 @@ class Batches:
 
 @dataclass(frozen=True)
 class State:
-    """Where training is.
+    """State of training.
 
     Attributes:
-        iteration: how many are done.
-        parameters: after them.
-        moments: what the optimizer remembers: none, one or two values for each parameter.
+        iteration: Number of iterations done.
+        parameters: Parameters after them.
+        moments: Moments of the optimizer: none, one or two values for each parameter.
     """
 
     iteration: int
@@ -198,20 +186,18 @@ class State:
 
     @classmethod
     def start(cls, parameters: Parameters, optimizer: Optimizer) -> State:
-        """Before the first iteration: moments of 0."""
-        zeros = Parameters(
-            [np.zeros_like(W) for W in parameters.weights], [np.zeros_like(b) for b in parameters.biases]
-        )
+        """Return the state before the first iteration, with moments of 0."""
+        zeros = Parameters.from_arrays(np.zeros_like(array) for array in parameters.arrays())
         return cls(0, parameters, [zeros] * optimizer.moments)
 
 
 def gradients(
     workload: Workload, parameters: Parameters, batch: Batch, found: tuple[list[Array], list[Array]] | None = None
 ) -> Parameters:
-    """What the optimizer is given in an iteration: the batch's gradients with the penalty's.
+    """Compute the gradients of an iteration, L2 penalty included.
 
     Args:
-        found: what :func:`forward` returned for the batch, if that is known.
+        found: Arrays that :func:`forward` returned for the batch, if it has been called.
     """
     activation = workload.network.activation
     Zs, As = found or forward(parameters, batch.X, activation, batch.masks)
@@ -220,7 +206,7 @@ def gradients(
 
 
 def update(workload: Workload, state: State, gradient: Parameters) -> State:
-    """The state after an iteration's update. For a parameter p with gradient g, learning rate a, step t from 1::
+    """Update the state. For a parameter p with gradient g, learning rate a and step t, counted from 1::
 
     gd         p := p - a g
     momentum   v := mu v + g                p := p - a v
@@ -230,19 +216,19 @@ def update(workload: Workload, state: State, gradient: Parameters) -> State:
                p := p - a v / (1 - beta1^t) / (sqrt(s) / sqrt(1 - beta2^t) + epsilon)
     adamw      p := p (1 - a decay) if it is a weight, then as adam
     """
-    before = [[array for _, array in values.named()] for values in (state.parameters, gradient, *state.moments)]
+    before = [values.arrays() for values in (state.parameters, gradient, *state.moments)]
     after = [
         _moved(workload, state.iteration, place % 2 == 0, p, g, moments)
         for place, (p, g, *moments) in enumerate(zip(*before, strict=True))
     ]
-    moved, *moments = (Parameters(list(arrays[::2]), list(arrays[1::2])) for arrays in zip(*after, strict=True))
+    moved, *moments = (Parameters.from_arrays(arrays) for arrays in zip(*after, strict=True))
     return State(state.iteration + 1, moved, moments)
 
 
 def _moved(
     workload: Workload, iteration: int, is_weight: bool, p: Array, g: Array, moments: list[Array]
 ) -> tuple[Array, ...]:
-    """One array after its update, and its moments."""
+    """Return one array after its update, and its moments."""
     optimizer, rate = workload.recipe.optimizer, workload.rate(iteration)
     if optimizer.name == "gd":
         return (p - rate * g,)
@@ -270,12 +256,12 @@ class Step:
 
 
 def iterate(workload: Workload, batches: Callable[[int], Batch], state: State) -> Step:
-    """The iteration that starts from a state."""
+    """Run one iteration from a state."""
     batch = batches(state.iteration)
     found = forward(state.parameters, batch.X, workload.network.activation, batch.masks)
     return Step(batch, found[0], update(workload, state, gradients(workload, state.parameters, batch, found)))
 
 
 def predict(parameters: Parameters, X: Array, activation: Activation) -> NDArray[np.int64]:
-    """The predicted class of each column of X (n, m), as (m,) integers."""
+    """Return the predicted class of each column of X (n, m), as (m,) integers."""
     return reference.get_predictions(forward(parameters, X, activation)[1][-1])

@@ -1,4 +1,4 @@
-"""The network: layer sizes, parameters, their initial values, and the file they are kept in."""
+"""Parameters of a network, their initial values, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mnistbench.task.workload import Network
 
 @dataclass(frozen=True)
 class Parameters:
-    """The weights and biases of a network, or anything with one value for each: its gradients, its errors.
+    """Weights and biases of a network, or anything with one value for each, such as gradients.
 
     Attributes:
-        weights: for each layer an (outputs, inputs) array.
-        biases: for each layer an (outputs, 1) array.
+        weights: Array (outputs, inputs) of each layer.
+        biases: Array (outputs, 1) of each layer.
 
     Raises:
-        ModelError: the shapes do not chain to a network.
+        ModelError: If the shapes are not those of consecutive layers.
     """
 
     weights: list[Array]
@@ -53,11 +53,11 @@ class Parameters:
 
     @classmethod
     def initial(cls, network: Network, seed: int, initializer: Initializer = "uniform") -> Parameters:
-        """Initial values, float64, drawn layer by layer, weights before biases.
+        """Draw initial values, float64, layer by layer, weights before biases.
 
-        uniform: all from [-0.5, 0.5), for one hidden layer those of :func:`reference.init_params`; xavier: weights
-        from ±sqrt(6 / (inputs + outputs)), biases 0; he: weights from a normal distribution of variance 2 / inputs,
-        biases 0. They have float32 resolution, so that both dtypes start from the same numbers.
+        uniform: all from [-0.5, 0.5), with one hidden layer the values of :func:`reference.init_params`; xavier:
+        weights from ±sqrt(6 / (inputs + outputs)), biases 0; he: weights from a normal distribution with variance
+        2 / inputs, biases 0. Values have float32 resolution, so both dtypes start from the same numbers.
         """
         rng = np.random.default_rng(seed)
         weights, biases = [], []
@@ -75,32 +75,32 @@ class Parameters:
 
     @property
     def network(self) -> Network:
-        """The sizes that these arrays describe."""
+        """Network with the layer sizes of these arrays."""
         return Network((self.weights[0].shape[1], *(weight.shape[0] for weight in self.weights)))
 
     def layers(self) -> Iterator[tuple[Array, Array]]:
-        """Weights and biases of each layer, first to last."""
+        """Iterate over the weights and biases of each layer, first to last."""
         return zip(self.weights, self.biases, strict=True)
 
     def named(self) -> Iterator[tuple[str, Array]]:
-        """Every array under its name in the equations: W1, b1, W2, b2, ..."""
+        """Iterate over the arrays and their names in the equations: W1, b1, W2, b2, ..."""
         for layer, (weight, bias) in enumerate(self.layers(), 1):
             yield f"W{layer}", weight
             yield f"b{layer}", bias
 
     def arrays(self) -> list[Array]:
-        """W1, b1, W2, b2, ...: what :meth:`from_arrays` takes."""
+        """Return W1, b1, W2, b2, ..., the inverse of :meth:`from_arrays`."""
         return [array for _, array in self.named()]
 
     def astype(self, dtype: DTypeLike) -> Parameters:
-        """A copy in ``dtype``."""
+        """Return a copy in ``dtype``."""
         return Parameters([w.astype(dtype) for w in self.weights], [b.astype(dtype) for b in self.biases])
 
     def reordered(self, orders: Sequence[NDArray[np.int64]]) -> Parameters:
-        """The same network with its inputs, and then the units of each hidden layer, in another order.
+        """Permute the inputs and the units of each hidden layer; the network computes the same function.
 
         Args:
-            orders: for the inputs and each hidden layer, which comes first, second, ...
+            orders: Permutation of the inputs, and one of the units of each hidden layer.
         """
         rows = [*orders[1:], np.arange(self.weights[-1].shape[0])]
         weights = [W[np.ix_(*order)] for W, order in zip(self.weights, zip(rows, orders, strict=True), strict=True)]
@@ -108,11 +108,11 @@ class Parameters:
 
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""
-        return all(bool(np.isfinite(array).all()) for _, array in self.named())
+        return all(bool(np.isfinite(array).all()) for array in self.arrays())
 
 
 def _drawn(rng: np.random.Generator, outputs: int, inputs: int, initializer: Initializer) -> Array:
-    """Weights (outputs, inputs), or the uniform initializer's biases (outputs, 1)."""
+    """Draw weights (outputs, inputs), or the uniform initializer's biases (outputs, 1)."""
     if initializer == "he":
         values = rng.standard_normal((outputs, inputs), np.float32) * np.float32(math.sqrt(2 / inputs))
     else:
@@ -123,13 +123,7 @@ def _drawn(rng: np.random.Generator, outputs: int, inputs: int, initializer: Ini
 
 
 class Model(NamedTuple):
-    """All that a prediction needs.
-
-    Attributes:
-        parameters: weights and biases.
-        image_shape: (height, width) of the images.
-        activation: activation of the hidden layers.
-    """
+    """Trained parameters, the shape (height, width) of the images, and the activation of the hidden layers."""
 
     parameters: Parameters
     image_shape: tuple[int, int]
@@ -141,16 +135,11 @@ def save_model(
 ) -> None:
     """Write a model to an ``.npz`` file: arrays W1, b1, W2, b2, ..., image_shape and activation.
 
-    The file is replaced whole or not at all; ``save_model(path, *model)`` writes what :func:`load_model` read.
-
-    Args:
-        path: where to write; missing folders are made.
-        parameters: weights and biases.
-        image_shape: (height, width) of the images.
-        activation: activation of the hidden layers.
+    Missing folders are created, and an old file is replaced whole or not at all. ``save_model(path, *model)`` writes
+    what :func:`load_model` returned.
 
     Raises:
-        MnistbenchError: the file cannot be written.
+        MnistbenchError: If the file cannot be written.
     """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(parameters.named())
@@ -159,10 +148,10 @@ def save_model(
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a file that :func:`save_model` wrote; where it names no activation, the network is one of ReLU.
+    """Read a file that :func:`save_model` wrote; without a named activation, it is ReLU.
 
     Raises:
-        ModelError: the file is missing, is no such file, or holds something else. Pickled data is refused.
+        ModelError: If the file is missing or is not a model file. Pickled data is refused.
     """
     path = Path(path)
     arrays = _read_arrays(path)
@@ -176,12 +165,8 @@ def load_model(path: str | Path) -> Model:
     parameters = _checked_parameters(path, arrays, layers)
     sides = arrays["image_shape"]
     inputs = parameters.network.inputs
-    if (
-        sides.shape != (2,)
-        or sides.dtype.kind not in "iu"
-        or sides.min() < 1
-        or int(sides[0]) * int(sides[1]) != inputs
-    ):
+    whole = sides.shape == (2,) and sides.dtype.kind in "iu" and sides.min() >= 1
+    if not whole or int(sides[0]) * int(sides[1]) != inputs:
         raise ModelError(f"{path}: images of shape {sides.tolist()} do not fit {inputs} inputs")
     known = next(name for name in ACTIVATIONS if name == str(activation))
     return Model(parameters, (int(sides[0]), int(sides[1])), known)
@@ -194,20 +179,17 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; write one with 'mnistbench train --save {path}'") from None
-    except Exception as error:  # a damaged file can fail in zip, zlib, the array's header, or by asking for memory
+    except Exception as error:  # a damaged file can fail in zip, zlib or the array's header, or exhaust the memory
         raise ModelError(f"{path}: not a model file written by 'mnistbench train --save'") from error
 
 
 def _checked_parameters(path: Path, arrays: dict[str, NDArray[Any]], layers: int) -> Parameters:
-    """The arrays as parameters, or a ModelError that names the file."""
+    """Convert the arrays to parameters; raise a ModelError that names the file if they are not."""
     for name, array in arrays.items():
         if name != "image_shape" and array.dtype not in (np.float32, np.float64):
             raise ModelError(f"{path}: {name} is {array.dtype}, not float32 or float64")
     try:
-        parameters = Parameters(
-            [arrays[f"W{layer}"] for layer in range(1, layers + 1)],
-            [arrays[f"b{layer}"] for layer in range(1, layers + 1)],
-        )
+        parameters = Parameters.from_arrays(arrays[f"{kind}{n}"] for n in range(1, layers + 1) for kind in "Wb")
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     if not parameters.is_finite():

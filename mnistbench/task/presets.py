@@ -1,11 +1,9 @@
-"""Tasks by name: the classic, networks of a size that is used, and those whose test error is published.
-
-Like :mod:`mnistbench.task.workload` this loads no array library.
-"""
+"""Presets: the classic, networks of practical sizes, and networks whose test error is published."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mnistbench.exceptions import OptionError
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
@@ -17,7 +15,7 @@ def _preset(name: str, hidden: tuple[int, ...], images: int, epochs: int, rate: 
 
 
 def _adam(augmentation: Augmentation | None = None, dropout: float = 0.0) -> Recipe:
-    """What the presets of larger networks share: ReLU units drawn as suits them, Adam, batches of 128, cosine."""
+    """Return the recipe of the larger presets: He initialization, Adam, mini-batches of 128, cosine schedule."""
     return Recipe(
         initializer="he",
         dropout=(dropout,) if dropout else (),
@@ -29,7 +27,7 @@ def _adam(augmentation: Augmentation | None = None, dropout: float = 0.0) -> Rec
 
 
 _DISTORTED = Augmentation(shift=2, rotate=10)
-# Of 34/4 (theirs), 40/5, 38/6 and 50/6, alpha over sigma, this had the least error on 10,000 images held out.
+# Among alpha/sigma of 34/4 (Simard et al.), 40/5, 38/6 and 50/6, the lowest error on 10,000 images held out.
 _ELASTIC = Augmentation(shift=1, rotate=10, elastic_alpha=38, elastic_sigma=6)
 
 PRESETS: dict[str, Workload] = {
@@ -39,7 +37,7 @@ PRESETS: dict[str, Workload] = {
         Workload(Network((784, 10, 10)), images=41_000, name="classic"),
         # The same network, small enough to try every backend in seconds.
         Workload(Network((784, 10, 10)), images=2_000, iterations=50, name="smoke"),
-        # With several options at once: what goes beyond the classic, as small.
+        # As small, with several options at once.
         Workload(
             Network((784, 40, 20, 10), "tanh"),
             images=2_000,
@@ -47,7 +45,7 @@ PRESETS: dict[str, Workload] = {
             name="smoke-deep",
             recipe=Recipe("xavier", 1e-2, (0.1,), Optimizer("nesterov"), 128, Schedule("cosine"), Augmentation(1, 5)),
         ).for_epochs(2),
-        # Networks of a size that is used, for measuring: one epoch.
+        # Networks of practical sizes, for one epoch: for measuring.
         _preset("wide", (800,), 59_000, 1, 1e-3, _adam()),
         _preset("deep", (500, 150), 59_000, 1, 1e-3, _adam()),
         # Networks with a published test error: name, hidden units, images, epochs, learning rate, recipe.
@@ -59,19 +57,19 @@ PRESETS: dict[str, Workload] = {
         _preset("simard-elastic", (800,), 60_000, 200, 1e-3, _adam(_ELASTIC)),
     )
 }
-"""Tasks by name. Each is what it says here; what a source is named for is its network, not how it was trained."""
+"""Presets by name. Those named after a paper have its layer sizes; how they are trained is ours."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The error on MNIST's 10,000 test images that somebody reached with a network of the preset's layer sizes.
+    """A published error on MNIST's 10,000 test images of a network with the preset's layer sizes.
 
-    Their training was their own: another activation or optimizer, another way to distort images.
+    The authors trained differently: with another activation or optimizer, or other distortions.
 
     Attributes:
-        error: a fraction.
-        source: as it is cited in a line.
-        method: what they trained, in words.
+        error: Fraction of the test images.
+        source: Citation on one line.
+        method: Network and training, in words.
     """
 
     error: float
@@ -100,10 +98,10 @@ ICDAR 2003, table 1: 1.6 % and, with elastic distortions, 0.7 % of 784-800-10.
 
 
 def preset(name: str, dtype: DType = "float32", seed: int = 0) -> Workload:
-    """The named workload in a dtype, from a seed.
+    """Return a preset in the given dtype and with the given seed.
 
     Raises:
-        OptionError: there is no such preset.
+        OptionError: If there is no such preset.
     """
     if name not in PRESETS:
         raise OptionError(f"workload {name!r}: choose from {', '.join(PRESETS)}")
@@ -113,28 +111,21 @@ def preset(name: str, dtype: DType = "float32", seed: int = 0) -> Workload:
 def variant(
     name: str, seed: int = 0, images: int | None = None, hidden: int | None = None, iterations: int | None = None
 ) -> Workload:
-    """A preset with other sizes or another seed where they are given, and then named by them:
-    "784-32-10x41000x500", "784-10-10x41000x500-seed7".
+    """Return a preset with the given sizes and seed, named after them: "784-32-10x41000x500", "...-seed7".
 
     Raises:
-        OptionError: there is no such preset, or a size is below 1.
+        OptionError: If there is no such preset, or a size is below 1.
     """
     task = preset(name)
-    network = (
-        task.network
-        if hidden is None
-        else replace(task.network, sizes=(task.network.inputs, hidden, task.network.outputs))
-    )
-    other = replace(
-        task,
-        network=network,
-        images=task.images if images is None else images,
-        iterations=task.iterations if iterations is None else iterations,
-        seed=seed,
-    )
+    network = task.network
+    if hidden is not None:
+        network = replace(network, sizes=(network.inputs, hidden, network.outputs))
+    sizes = {"images": images, "iterations": iterations}
+    given: dict[str, Any] = {field: size for field, size in sizes.items() if size is not None}
+    other = replace(task, network=network, seed=seed, **given)
     if other == task:
         return task
-    # Sizes do not tell a recipe.
+    # Sizes do not say which recipe it is.
     prefix = f"{name}-" if "recipe" in task.describe() else ""
     suffix = "" if seed == task.seed else f"-seed{seed}"
     return replace(other, name=f"{prefix}{network}x{other.images}x{other.iterations}{suffix}")

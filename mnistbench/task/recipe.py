@@ -1,7 +1,6 @@
-"""How a network is trained, beyond its sizes: every option, its values, and its default, which is the classic's.
+"""Options of training, their values and defaults; the defaults are the classic's.
 
-Like :mod:`mnistbench.task.workload` this loads no array library. What the options compute is in
-:mod:`mnistbench.reference.mlp`, line by line in NumPy.
+:mod:`mnistbench.reference.mlp` has what the options compute.
 """
 
 from __future__ import annotations
@@ -40,19 +39,19 @@ def _require(fine: bool, what: str, value: float, must: str) -> None:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How gradients move the parameters; :func:`mnistbench.reference.mlp.update` has the formulas.
+    """An optimizer and its constants; :func:`mnistbench.reference.mlp.update` has the formulas.
 
     Attributes:
         name: gd (plain gradient descent), momentum (Polyak 1964), nesterov (as in Sutskever et al. 2013), rmsprop
             (Tieleman and Hinton 2012), adam (Kingma and Ba 2015), adamw (Loshchilov and Hutter 2019).
-        momentum: how much of the last step's direction momentum and nesterov keep.
-        rho: how much of its mean square rmsprop keeps.
-        beta1, beta2: how much of its mean and its mean square adam and adamw keep.
-        epsilon: what rmsprop, adam and adamw add to a divisor.
-        weight_decay: the fraction of the learning rate by which adamw shrinks the weights; biases stay.
+        momentum: Momentum coefficient of momentum and nesterov.
+        rho: Decay of the mean squared gradient in rmsprop.
+        beta1, beta2: Decay of the first and the second moment in adam and adamw.
+        epsilon: Term added to the divisor in rmsprop, adam and adamw.
+        weight_decay: Decoupled weight decay of adamw, relative to the learning rate; biases are not decayed.
 
     Raises:
-        OptionError: a name that is none, or a constant out of its range.
+        OptionError: If the name is unknown or a constant is out of range.
     """
 
     name: OptimizerName = "gd"
@@ -73,25 +72,24 @@ class Optimizer:
 
     @property
     def moments(self) -> int:
-        """How many values the optimizer remembers for each parameter."""
+        """Number of values that the optimizer keeps for each parameter."""
         return {"gd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2}[self.name]
 
     def bias_corrections(self, step: int) -> tuple[float, float]:
-        """1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) for the t-th step from 1: Adam's means start from 0, and are
-        that much too small."""
+        """Return 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) for step t, counted from 1."""
         return 1 / (1 - self.beta1**step), 1 / math.sqrt(1 - self.beta2**step)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate changes.
+    """A learning-rate schedule.
 
     Attributes:
         name: constant; cosine, from the learning rate to 0 over all iterations (Loshchilov and Hutter 2017, without
             restarts); step, multiplied by ``factor`` after every ``every`` epochs.
 
     Raises:
-        OptionError: a name that is none, or a constant out of its range.
+        OptionError: If the name is unknown or a constant is out of range.
     """
 
     name: ScheduleName = "constant"
@@ -104,7 +102,7 @@ class Schedule:
         _require(0 < self.factor <= 1, "schedule factor", self.factor, "above 0 and at most 1")
 
     def scale(self, iteration: int, iterations: int, epoch: int) -> float:
-        """The factor of the learning rate in an iteration, of so many, in that epoch; after the last one as in it."""
+        """Return the factor of the learning rate in an iteration, counted from 0, which is in that epoch."""
         if self.name == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(iteration, iterations) / iterations))
         if self.name == "step":
@@ -118,13 +116,13 @@ class Augmentation:
     :mod:`mnistbench.reference.augmentation`.
 
     Attributes:
-        shift: largest shift to each side, in whole pixels.
-        rotate: largest rotation either way, in degrees.
-        elastic_alpha: factor of a smoothed field of random displacements; 34 in Simard et al. 2003.
-        elastic_sigma: standard deviation, in pixels, of the Gaussian that smooths the field; 4 there.
+        shift: Largest shift in each direction, in whole pixels.
+        rotate: Largest rotation in either direction, in degrees.
+        elastic_alpha: Factor of the smoothed random displacement field; 34 in Simard et al. 2003.
+        elastic_sigma: Standard deviation in pixels of the Gaussian that smooths the field; 4 there.
 
     Raises:
-        OptionError: a value out of its range, beyond which the arithmetic in whole numbers would overflow.
+        OptionError: If a value is out of range; beyond it the integer arithmetic would overflow.
     """
 
     shift: int = 0
@@ -139,29 +137,29 @@ class Augmentation:
         _require(0.5 <= self.elastic_sigma <= 16, "elastic sigma", self.elastic_sigma, "from 0.5 to 16 pixels")
 
     def __bool__(self) -> bool:
-        """Whether anything is changed."""
+        """Whether images are changed."""
         return bool(self.shift or self.rotate or self.elastic_alpha)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every option of training; the defaults are the classic's.
+    """Options of training; the defaults are the classic's.
 
     Attributes:
-        initializer: of the initial parameters: uniform (the classic's), xavier (Glorot and Bengio 2010) or he (He et
-            al. 2015).
-        l2: lambda; lambda / m times a weight is added to its gradient, for m training images. Biases are left alone.
-        dropout: for each hidden layer the fraction of its units that is left out (Srivastava et al. 2014), or one for
-            all of them; none by default. What stays is divided by what fraction stays ("inverted"), so that nothing
-            changes in a prediction.
-        optimizer: how gradients move the parameters.
-        batch_size: images of an iteration. None takes all of them; else they are shuffled in every epoch, and its
-            last batch has those that are left.
-        schedule: how the learning rate changes.
-        augmentation: what images go through.
+        initializer: Distribution of the initial weights: uniform (the classic's), xavier (Glorot and Bengio 2010) or
+            he (He et al. 2015).
+        l2: L2 penalty lambda: lambda / n times a weight is added to its gradient, for n training images. Biases have
+            no penalty.
+        dropout: Fraction of units dropped in each hidden layer (Srivastava et al. 2014), or one fraction for all. The
+            units kept are divided by the fraction kept ("inverted dropout"), so predictions need no correction.
+        optimizer: Optimizer and its constants.
+        batch_size: Number of images per iteration; None for all. Mini-batches are shuffled in every epoch, whose last
+            batch may be smaller.
+        schedule: Learning-rate schedule.
+        augmentation: Random distortions of the training images.
 
     Raises:
-        OptionError: a value out of its range.
+        OptionError: If a value is out of range.
     """
 
     initializer: Initializer = "uniform"
@@ -182,10 +180,10 @@ class Recipe:
             _require(self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
 
     def dropout_rates(self, hidden_layers: int) -> tuple[float, ...]:
-        """The rate of each hidden layer.
+        """Return the rate of each hidden layer.
 
         Raises:
-            OptionError: there are neither one nor as many rates as layers.
+            OptionError: If there are several rates, but not one for each layer.
         """
         if len(self.dropout) == hidden_layers:
             return self.dropout
@@ -194,16 +192,16 @@ class Recipe:
         raise OptionError(f"{len(self.dropout)} dropout rates for {hidden_layers} hidden layers: give one, or one each")
 
     def describe(self) -> dict[str, Any]:
-        """The fields as JSON values."""
+        """Return the fields as JSON values."""
         return {**asdict(self), "dropout": list(self.dropout)}
 
     @classmethod
     def from_description(cls, fields: dict[str, Any]) -> Recipe:
-        """The recipe that :meth:`describe` described, in this version or an earlier one."""
+        """Return the recipe that :meth:`describe` described, in this version or an earlier one."""
         parts = {"optimizer": Optimizer, "schedule": Schedule, "augmentation": Augmentation}
-        found = {name: part(**{_RENAMED.get(n, n): v for n, v in fields[name].items()}) for name, part in parts.items()}
-        return cls(**fields | {"dropout": tuple(fields["dropout"])} | found)
+        read = {name: part(**{_RENAMED.get(n, n): v for n, v in fields[name].items()}) for name, part in parts.items()}
+        return cls(**fields | {"dropout": tuple(fields["dropout"])} | read)
 
 
-# Fields of descriptions that were stored under another name.
+# Fields that earlier versions stored under another name.
 _RENAMED = {"elastic": "elastic_alpha", "sigma": "elastic_sigma"}

@@ -1,4 +1,4 @@
-"""How a workload is trained, in words for tables, pictures and the terminal."""
+"""Options of training in words, for tables, charts and the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mnistbench.task.workload import Workload
 
 
 def training_summary(workload: Workload) -> str:
-    """The options of training on one line: "adam, learning rate 0.001 (cosine), relu, he, dropout 0.5"."""
+    """Write the options of training on one line: "adam, learning rate 0.001 (cosine), relu, he, dropout 0.5"."""
     recipe, change = workload.recipe, workload.recipe.augmentation
     schedule = {
         "constant": "",

@@ -1,7 +1,4 @@
-"""What is timed: a network, a number of images and iterations, a learning rate, a dtype, a seed.
-
-This module loads no array library, so that the costs of importing one can be measured by who imports it.
-"""
+"""Networks and workloads."""
 
 from __future__ import annotations
 
@@ -19,11 +16,10 @@ DTYPES: tuple[DType, ...] = get_args(DType)
 
 @dataclass(frozen=True)
 class Network:
-    """Layer sizes, inputs first: ``Network((784, 10, 10))``, and the activation after every layer but the last, which
-    softmax follows.
+    """Layer sizes, inputs first, such as ``Network((784, 10, 10))``, and the activation of the hidden layers.
 
     Raises:
-        OptionError: fewer than two sizes, one that is not a positive whole number, or an unknown activation.
+        OptionError: If there are fewer than two positive whole numbers, or the activation is unknown.
     """
 
     sizes: tuple[int, ...]
@@ -41,17 +37,17 @@ class Network:
 
     @property
     def inputs(self) -> int:
-        """Pixels of an image."""
+        """Number of pixels of an image."""
         return self.sizes[0]
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """Units of each hidden layer."""
+        """Number of units of each hidden layer."""
         return self.sizes[1:-1]
 
     @property
     def outputs(self) -> int:
-        """Classes."""
+        """Number of classes."""
         return self.sizes[-1]
 
     def __str__(self) -> str:
@@ -60,21 +56,20 @@ class Network:
 
 @dataclass(frozen=True)
 class Workload:
-    """One training task, the same for every backend.
+    """A training task, the same for every backend.
 
     Attributes:
-        name: the preset it comes from, or "custom".
-        network: layer sizes and activation.
-        images: training images; an iteration uses all of them, unless the recipe has a batch size.
-        iterations: gradient steps.
-        learning_rate: alpha, the factor of the gradient in an update, before any schedule.
-        dtype: what parameters, activations and gradients are stored in.
-        seed: what the initial parameters, the order of the data set, and all that is random in training are drawn
-            from.
-        recipe: the other options of training; by default the classic's.
+        network: Layer sizes and activation.
+        images: Number of training images.
+        iterations: Number of gradient steps.
+        learning_rate: Learning rate before any schedule.
+        dtype: Dtype of parameters, activations and gradients.
+        seed: Seed for everything random: initial parameters, order of the images, dropout, augmentation.
+        name: Name of the preset, or "custom".
+        recipe: Other options of training; by default the classic's.
 
     Raises:
-        OptionError: a value out of its range.
+        OptionError: If a value is out of range.
     """
 
     network: Network
@@ -102,14 +97,14 @@ class Workload:
         self.recipe.dropout_rates(len(self.network.hidden))
 
     def with_dtype(self, dtype: DType) -> Workload:
-        """The same task in another dtype."""
+        """Return the task in another dtype."""
         return replace(self, dtype=dtype)
 
     def for_epochs(self, epochs: int) -> Workload:
-        """The same task for so many epochs.
+        """Return the task for ``epochs`` epochs.
 
         Raises:
-            OptionError: fewer than 1.
+            OptionError: If ``epochs`` is less than 1.
         """
         if epochs < 1:
             raise OptionError(f"{epochs} epochs: at least 1 is needed")
@@ -117,14 +112,14 @@ class Workload:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a value of ``dtype``."""
+        """Number of bytes of a value of ``dtype``."""
         return {"float32": 4, "float64": 8}[self.dtype]
 
     @property
     def is_classic(self) -> bool:
-        """Whether it is the classic in any size: one hidden layer of ReLU, full-batch gradient descent.
+        """Whether this is the classic in any size: one hidden layer of ReLU, full-batch gradient descent.
 
-        The initializer does not count: trainers are given the initial parameters.
+        The initializer does not matter: trainers are given the initial parameters.
         """
         network, recipe = self.network, self.recipe
         return (
@@ -136,26 +131,26 @@ class Workload:
 
     @property
     def batch_size(self) -> int:
-        """Images of an iteration; the last one of an epoch may have fewer."""
+        """Number of images per iteration; the last batch of an epoch may be smaller."""
         return min(self.images, self.recipe.batch_size or self.images)
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Iterations after which every image was used once."""
+        """Number of iterations in which every image is used once."""
         return -(-self.images // self.batch_size)
 
     def rate(self, iteration: int) -> float:
-        """The learning rate of an iteration, counted from 0."""
+        """Return the learning rate of an iteration, counted from 0."""
         epoch = iteration // self.iterations_per_epoch
         return self.learning_rate * self.recipe.schedule.scale(iteration, self.iterations, epoch)
 
     @property
     def dense_flops(self) -> int:
-        """Floating-point operations of the matrix products of one iteration, nothing skipped; the mean of an epoch.
+        """Number of floating-point operations of an iteration's matrix products, averaged over an epoch.
 
-        A layer with i inputs and o outputs costs 2·i·o operations an image in each of: the forward pass, its
-        weights' gradient, and (all layers but the first) the error passed back. What is elementwise is not
-        counted: it is below 1 % for the classic.
+        A layer with i inputs and o outputs takes 2·i·o operations per image for the forward pass, for the weights'
+        gradient and, except in the first layer, for the backpropagated error. Elementwise operations are not counted;
+        they are less than 1% in the classic.
         """
         layers = list(zip(self.network.sizes, self.network.sizes[1:], strict=False))
         forward = sum(2 * i * o for i, o in layers)
@@ -164,11 +159,11 @@ class Workload:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of the images as they are stored, one uint8 a pixel: the least that an iteration can read."""
+        """Number of bytes of an iteration's images as uint8, the least that it can read, averaged over an epoch."""
         return self.images * self.network.inputs // self.iterations_per_epoch
 
     def describe(self) -> dict[str, Any]:
-        """The fields as JSON values; activation and recipe only where they are not the classic's."""
+        """Return the fields as JSON values; activation and recipe only if they are not the classic's."""
         fields: dict[str, Any] = {
             "name": self.name,
             "network": list(self.network.sizes),
@@ -184,7 +179,7 @@ class Workload:
 
     @classmethod
     def from_description(cls, fields: dict[str, Any]) -> Workload:
-        """What :meth:`describe` gave, as a workload again."""
+        """Return the workload that :meth:`describe` described."""
         others = {name: fields[name] for name in ("name", "images", "iterations", "learning_rate", "dtype", "seed")}
         network = Network(tuple(fields["network"]), fields.get("activation", "relu"))
         recipe = Recipe.from_description(fields["recipe"]) if "recipe" in fields else Recipe()

@@ -9,14 +9,16 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets import DEV_SIZE, Dataset, Split
 from mnistbench.exceptions import OptionError
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
-from mnistbench.training.loop import Callback, train
+from mnistbench.training.loop import train
 from mnistbench.training.result import Progress, TrainingResult
 
 
@@ -25,35 +27,35 @@ class CrossValidation:
     """Results of a cross-validation.
 
     Attributes:
-        results: the result of each fold; its ``test_accuracy`` is that of the fold's images, which were held out.
+        results: Result of each fold; its ``test_accuracy`` is the accuracy on the fold's images, which were held out.
     """
 
     results: list[TrainingResult]
 
     @property
     def accuracies(self) -> list[float]:
-        """The accuracy of each fold."""
+        """Accuracy on each fold."""
         return [result.test_accuracy or 0.0 for result in self.results]
 
     @property
     def mean(self) -> float:
-        """The mean of the folds' accuracies."""
+        """Mean of the folds' accuracies."""
         return statistics.fmean(self.accuracies)
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of the folds' accuracies."""
+        """Standard deviation of the folds' accuracies."""
         return statistics.stdev(self.accuracies)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% confidence interval of the mean accuracy, by Student's t with corrected variance.
+        """95% confidence interval of the mean accuracy, by Student's t with corrected variance.
 
-        Any two trainings share most of their images, so that 1 / k times the folds' variance would be too small; the
+        Any two runs share most of their training images, so 1 / k times the folds' variance would be too small; the
         factor is 1 / k + 1 / (k - 1) (Nadeau and Bengio, "Inference for the generalization error", Machine Learning
         52, 2003).
         """
-        from scipy.stats import t  # which takes a quarter of a second to load
+        from scipy.stats import t  # takes a quarter of a second
 
         k = len(self.results)
         reach = float(t.ppf(0.975, k - 1)) * self.deviation * math.sqrt(1 / k + 1 / (k - 1))
@@ -61,20 +63,20 @@ class CrossValidation:
 
 
 def fold_of_each(labels: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """The fold, from 0, of every image: each class, shuffled by the seed, is dealt to the folds in turn.
+    """Assign each image to a fold, counted from 0; each class, shuffled by the seed, is dealt to the folds in turn.
 
-    The next class goes on where the last one ended, so that neither the folds nor the images of a class in them differ
-    by more than one.
+    The next class continues where the last one ended, so fold sizes differ by at most one, and so do the numbers of
+    images of a class in each fold.
 
     Raises:
-        OptionError: fewer than 2 folds, or more than images.
+        OptionError: If ``folds`` is less than 2 or more than the number of images.
     """
     if not 2 <= folds <= len(labels):
         raise OptionError(f"folds {folds}: give from 2 to as many as there are images, {len(labels)}")
     shuffled = np.random.default_rng(seed).permutation(len(labels))
-    found = np.empty(len(labels), np.int64)
-    found[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(labels)) % folds
-    return found
+    fold = np.empty(len(labels), np.int64)
+    fold[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(labels)) % folds
+    return fold
 
 
 def cross_validate(
@@ -88,22 +90,21 @@ def cross_validate(
     dev_size: int = DEV_SIZE,
     callback: Callable[[int, Progress], None] | None = None,
 ) -> CrossValidation:
-    """Train ``folds`` times, each time on all folds but one, which then tests the result.
+    """Train ``folds`` times, each time on all folds but one, and test on that one.
 
     Args:
-        dataset: data set whose labelled images, train and dev, are put into folds. Its test images are not used.
-        workload: what to compute, for as many epochs as it has; its number of images is replaced by that of the folds
-            trained on.
-        backend: a name that :func:`mnistbench.list_backends` lists.
-        folds: number of folds, at least 2.
-        threads: number of CPU threads; all that the process may use by default.
-        patience: stop after this many epochs without a lower dev loss, as in :func:`mnistbench.train`.
-        dev_size: with patience, number of the images trained on that are held out for it; the fold that tests is no
-            judge of when to stop.
-        callback: called with the fold, from 0, and each progress.
+        dataset: Data set whose train and dev images are split into folds. Its test images are not used.
+        workload: Workload to train for its number of epochs, on as many images as the folds have.
+        backend: Name that :func:`mnistbench.list_backends` lists.
+        folds: Number of folds, at least 2.
+        threads: Number of CPU threads; by default all that the process may use.
+        patience: Stop after this many epochs without a lower dev loss, as in :func:`mnistbench.train`.
+        dev_size: With ``patience``, number of images that are held out of those trained on; the fold that tests does
+            not decide when to stop.
+        callback: Called with the fold, counted from 0, and its progress.
 
     Raises:
-        as :func:`mnistbench.train`.
+        MnistbenchError: As :func:`mnistbench.train`.
     """
     labelled = _joined(dataset.train, dataset.dev)
     which = fold_of_each(labelled.labels, folds, workload.seed)
@@ -124,14 +125,14 @@ def cross_validate(
                 backend=backend,
                 threads=threads,
                 patience=patience,
-                callback=_reporting(callback, fold),
+                callback=callback and partial(_report, callback, fold),
             )
         )
     return CrossValidation(results)
 
 
-def _reporting(callback: Callable[[int, Progress], None] | None, fold: int) -> Callback | None:
-    return callback and (lambda progress, parameters: callback(fold, progress))
+def _report(callback: Callable[[int, Progress], None], fold: int, progress: Progress, parameters: Parameters) -> None:
+    callback(fold, progress)
 
 
 def _joined(first: Split, second: Split) -> Split:
@@ -139,7 +140,7 @@ def _joined(first: Split, second: Split) -> Split:
 
 
 def _on(workload: Workload, images: int) -> Workload:
-    """The workload on ``images`` images, for as many epochs."""
+    """Return the workload on ``images`` images, for the same number of epochs."""
     epochs = workload.iterations / workload.iterations_per_epoch
-    found = replace(workload, images=images)
-    return replace(found, iterations=max(1, round(epochs * found.iterations_per_epoch)))
+    resized = replace(workload, images=images)
+    return replace(resized, iterations=max(1, round(epochs * resized.iterations_per_epoch)))

@@ -1,4 +1,4 @@
-"""Training from start to end: drives a trainer, reports progress, measures the costs, returns what was learned."""
+"""Training from start to end: runs a trainer, reports progress, measures the costs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mnistbench.training.result import Progress, TrainingResult
 from mnistbench.training.scores import final_scores
 
 EVERY = 10
-"""Full-batch training reports every tenth iteration by default."""
+"""Default number of iterations between reports of full-batch training."""
 
 
 class ParametersLike(Protocol):
@@ -59,34 +59,34 @@ def train(
     patience: int | None = None,
     callback: Callback | None = None,
 ) -> TrainingResult:
-    """Train a network on the training images of a data set, by default the classic's network by its recipe.
+    """Train a network on the training images of a data set; by default the classic's network with its recipe.
 
-    A ``workload``, such as a preset, says all from ``iterations`` to ``recipe``; these can only be given without one.
+    The options from ``iterations`` to ``recipe`` describe a workload; with ``workload`` they cannot be given.
 
     Args:
-        dataset: images from :func:`mnistbench.load_data` or, for a preset, :func:`mnistbench.load_images`.
-        workload: what to compute, on as many training images as the data set has.
-        backend: a name that :func:`mnistbench.list_backends` lists.
-        iterations: number of gradient steps, 500 by default.
-        epochs: number of passes over all training images, in place of ``iterations``.
-        learning_rate: learning rate before any schedule, 0.1 by default.
-        dtype: "float32", the default, or "float64".
-        seed: seed for the initial parameters and everything random in training, 0 by default.
-        hidden: units of the hidden layer, or of each of them; 10 by default, or those of ``parameters``.
-        activation: activation of the hidden layers, "relu" by default.
-        recipe: every other option of training.
-        parameters: parameters to start from; drawn from the seed by default.
-        every: number of iterations from one report to the next. By default 10, and with mini-batches an epoch.
-        threads: number of CPU threads; all that the process may use by default.
-        snapshots: numbers of updates after which to keep a copy of the parameters.
-        patience: stop after this many epochs without a lower dev loss, and keep the parameters that had the lowest.
-        callback: called with each :class:`Progress` and the parameters after it, while no clock runs.
+        dataset: Images from :func:`mnistbench.load_data` or, for a preset, :func:`mnistbench.load_images`.
+        workload: Workload, such as a preset, for the number of training images that the data set has.
+        backend: Name that :func:`mnistbench.list_backends` lists.
+        iterations: Number of gradient steps, by default 500.
+        epochs: Number of passes over all training images, in place of ``iterations``.
+        learning_rate: Learning rate before any schedule, by default 0.1.
+        dtype: "float32" (the default) or "float64".
+        seed: Seed for the initial parameters and everything random in training, by default 0.
+        hidden: Number of units of the hidden layer, or of each hidden layer; by default 10, or that of ``parameters``.
+        activation: Activation of the hidden layers, by default "relu".
+        recipe: Other options of training.
+        parameters: Initial parameters; by default drawn from the seed.
+        every: Number of iterations between reports; by default 10, with mini-batches an epoch.
+        threads: Number of CPU threads; by default all that the process may use.
+        snapshots: Numbers of updates after which to keep a copy of the parameters.
+        patience: Stop after this many epochs without a lower dev loss; keep the parameters with the lowest.
+        callback: Called with each :class:`Progress` and the parameters after it, while no clock runs.
 
     Raises:
-        UnknownBackend, BackendUnavailable, UnsupportedWorkload: the backend cannot do it.
-        OptionError: a value is out of range, or two options contradict each other.
-        ModelError: ``parameters`` do not fit the data set or the workload.
-        Diverged: the loss or the parameters are no longer finite; the error names the iteration.
+        UnknownBackend, BackendUnavailable, UnsupportedWorkload: If the backend cannot train the workload.
+        OptionError: If a value is out of range, or two options contradict each other.
+        ModelError: If ``parameters`` do not fit the data set or the workload.
+        Diverged: If the loss or the parameters become infinite or NaN; the error names the iteration.
     """
     initial = None if parameters is None else _given(parameters)
     given: dict[str, Any] = {"iterations": iterations, "epochs": epochs, "learning_rate": learning_rate}
@@ -118,7 +118,7 @@ def _workload(
     epochs: int | None = None,
     **options: Any,
 ) -> Workload:
-    """The workload that the options of :func:`train` describe."""
+    """Return the workload that the options of :func:`train` describe."""
     if epochs is not None and "iterations" in options:
         raise OptionError(f"{options['iterations']} iterations and {epochs} epochs: give one of them")
     if parameters is None or hidden is not None:
@@ -162,7 +162,7 @@ class _Run:
     def to_the_end(
         self, reported: Collection[int], snapshots: Collection[int], callback: Callback | None
     ) -> list[tuple[int, Parameters]]:
-        """Run until the iterations or the patience end; the parameters after each of the ``snapshots``."""
+        """Run until the iterations or the patience end; return the parameters after each of the ``snapshots``."""
         last = self._workload.iterations
         kept = [(0, self.current)] if 0 in snapshots else []
         for stop in sorted({i + 1 for i in reported} | {k for k in snapshots if 0 < k < last} | {last}):
@@ -179,7 +179,7 @@ class _Run:
         return kept
 
     def report(self, metrics: Metrics) -> Progress:
-        """Keep and return the progress after the iteration of these metrics."""
+        """Record and return the progress after the iteration with these metrics."""
         follow = self._patience is not None or self._workload.recipe.batch_size is not None
         dev = self._dev(self.current) if follow else None
         self._reports.append(self._progress(self._done - 1, Score(metrics.loss, metrics.accuracy), self._done, dev))
@@ -196,7 +196,7 @@ class _Run:
         return score(parameters, self._dataset.dev, self._workload.network.activation)
 
     def exhausted(self, progress: Progress) -> bool:
-        """Whether patience ends here."""
+        """Return whether patience ends here, and remember the parameters with the lowest dev loss."""
         if self._patience is None or progress.dev_loss is None:
             return False
         if self._best is None or progress.dev_loss < (self._best[0].dev_loss or 0):
@@ -204,7 +204,7 @@ class _Run:
         return progress.epoch - self._best[0].epoch >= self._patience
 
     def result(self, backend: str, snapshots: list[tuple[int, Parameters]]) -> TrainingResult:
-        """The result: with patience that of the best parameters, else of the last."""
+        """Return the result, with patience that of the parameters with the lowest dev loss."""
         parameters, updates = self.current, self._done
         if self._best is not None:
             updates, parameters = self._best[0].iteration + 1, self._best[1]
@@ -231,10 +231,10 @@ class _Run:
         )
 
     def _first_infinite(self, previous: Parameters, stop: int) -> int:
-        """Run one by one the iterations before ``stop`` to find the first whose loss or update is not finite.
+        """Repeat the iterations before ``stop`` one by one; return the first whose loss or update is not finite.
 
-        A trainer can start from any parameters, but neither in the middle of an epoch nor with an optimizer's moments:
-        only the classic can go on from ``previous``, every other workload starts again.
+        A trainer cannot start in the middle of an epoch or with an optimizer's moments. So only the classic resumes
+        from ``previous``; every other workload starts again.
         """
         if self._workload.is_classic:
             self._trainer.reset(previous)
@@ -250,7 +250,7 @@ class _Run:
 
 
 def _reported(workload: Workload, every: int | None) -> Collection[int]:
-    """The iterations after which progress is reported."""
+    """Return the iterations after which progress is reported."""
     if every is not None or workload.recipe.batch_size is None:
         return range(0, workload.iterations, every or EVERY)
     epoch = workload.iterations_per_epoch
@@ -260,7 +260,7 @@ def _reported(workload: Workload, every: int | None) -> Collection[int]:
 def _check(
     workload: Workload, dataset: Dataset, given: Parameters | None, every: int | None, patience: int | None
 ) -> None:
-    """Refuse options that contradict the data, before anything is loaded."""
+    """Check the options against the data, before anything is loaded."""
     if every is not None and every < 1:
         raise OptionError(f"every {every}: at least 1 iteration is needed")
     if patience is not None and patience < 1:
@@ -285,10 +285,10 @@ def _check(
 def load(
     backend: Backend, workload: Workload, dataset: Dataset, initial: Parameters, threads: int | None
 ) -> tuple[Trainer, Costs]:
-    """Start a trainer at iteration 0 with everything compiled, and return what loading and compiling cost.
+    """Start a trainer at iteration 0 with everything compiled, and return the costs of loading and compiling.
 
-    The extra time of the first iteration counts as compiling if it exceeds the time of a later one; less than that
-    also happens by chance, and when memory is first touched.
+    The extra time of the first iteration counts as compiling if it exceeds the time of a later one; smaller
+    differences also occur by chance, and when memory is first touched.
     """
     costs = Costs()
     _, costs.compile = timed(lambda: backend.warm_up(workload, threads))
@@ -301,8 +301,8 @@ def load(
 
 
 def _given(parameters: ParametersLike) -> Parameters:
-    """Check the parameters that a caller gave."""
-    own = Parameters([np.asarray(w) for w in parameters.weights], [np.asarray(b) for b in parameters.biases])
-    if not own.is_finite():
+    """Convert and check the parameters that a caller gave."""
+    given = Parameters([np.asarray(w) for w in parameters.weights], [np.asarray(b) for b in parameters.biases])
+    if not given.is_finite():
         raise ModelError("parameters: hold values that are NaN or infinite")
-    return own
+    return given

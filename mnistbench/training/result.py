@@ -1,4 +1,4 @@
-"""What training tells: its progress on the way, and its result at the end."""
+"""Progress and result of a training run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Metrics of one iteration, and how the dev images fare after it.
+    """Metrics of one iteration, and scores of the dev images after it.
 
     Attributes:
-        iteration: counted from 0.
-        loss, accuracy: of the iteration's own images before its update. With mini-batches these are the images of one
-            batch, so that the values are noisy; dropout and augmentation take part.
-        epoch: complete epochs after the iteration.
-        dev_loss, dev_accuracy: under the parameters after the update. They are computed with mini-batches or patience
-            where there are dev images, and else None.
-        seconds: training time so far.
+        iteration: Number of the iteration, counted from 0.
+        loss, accuracy: Metrics of the iteration's own images before its update, with dropout and augmentation. With
+            mini-batches they are those of one batch, and noisy.
+        epoch: Number of epochs completed after the iteration.
+        dev_loss, dev_accuracy: Scores of the dev images after the update. None without dev images, and in full-batch
+            training without patience.
+        seconds: Training time so far.
     """
 
     iteration: int
@@ -43,18 +43,17 @@ class TrainingResult:
     """The result of a training run.
 
     Attributes:
-        backend: name of the backend.
-        workload: what was computed.
-        parameters: parameters after the last update; with patience, those with the lowest reported dev loss.
-        metrics: progress at every reported iteration; the last entry has the ``loss`` and ``accuracy`` below.
-        accuracy, dev_accuracy, test_accuracy: accuracies of ``parameters``; None where the data set has no such
-            images.
-        loss: mean cross-entropy of the training images under ``parameters``, without dropout and augmentation.
-        updates: number of updates that made ``parameters``.
-        iterations: number of iterations that ran: the workload's, or fewer where patience ended.
-        costs: import, load, compile and train, in seconds.
-        description: what the trainer says of itself.
-        snapshots: (updates done, parameters then), where asked for.
+        backend: Name of the backend.
+        workload: Workload that was computed.
+        parameters: Parameters after the last update; with patience, those with the lowest reported dev loss.
+        metrics: Progress at every reported iteration; the last entry has ``loss`` and ``accuracy``.
+        accuracy, dev_accuracy, test_accuracy: Accuracies of ``parameters``; None if the data set has no such images.
+        loss: Mean cross-entropy of the training images, without dropout and augmentation.
+        updates: Number of updates behind ``parameters``.
+        iterations: Number of iterations that ran; with patience, perhaps fewer than the workload's.
+        costs: Seconds of import, load, compile and train.
+        description: Description of the trainer.
+        snapshots: Pairs of a number of updates and the parameters after them.
     """
 
     backend: str
@@ -73,19 +72,19 @@ class TrainingResult:
 
     @property
     def epoch(self) -> int:
-        """Complete epochs behind ``parameters``."""
+        """Number of complete epochs behind ``parameters``."""
         return self.updates // self.workload.iterations_per_epoch
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """The metrics as a table with columns ``iteration``, ``loss`` and ``accuracy``; with mini-batches or patience
+        """Metrics as a table with columns ``iteration``, ``loss`` and ``accuracy``; with mini-batches or patience
         also ``epoch``, ``dev_loss`` and ``dev_accuracy``."""
-        import pandas as pd  # a third of a second that a run without a table does not pay
+        import pandas as pd  # takes a third of a second
 
         return pd.DataFrame(self.history_records())
 
     def history_records(self) -> list[dict[str, Any]]:
-        """The rows of :attr:`history` as JSON values."""
+        """Return the rows of :attr:`history` as JSON values."""
         columns = ["iteration", "loss", "accuracy"]
         if self.workload.recipe.batch_size is not None or any(m.dev_loss is not None for m in self.metrics):
             columns = ["epoch", *columns, "dev_loss", "dev_accuracy"]

@@ -1,4 +1,4 @@
-"""How good a trainer's parameters are at the end of a run."""
+"""Scores of a trainer's parameters at the end of a run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class FinalScores:
     """Scores of the same parameters on every split, without dropout and augmentation.
 
     Attributes:
-        loss: mean cross-entropy of the training images.
-        train_accuracy: fraction of the training images that are classified as their label says.
-        dev_accuracy, test_accuracy: the same of the other splits; None where there are no such images.
+        loss: Mean cross-entropy of the training images.
+        train_accuracy, dev_accuracy, test_accuracy: Fraction of a split's images that are classified correctly; None
+            if it has no images.
     """
 
     loss: float
@@ -29,9 +29,9 @@ class FinalScores:
 
 
 def final_scores(trainer: Trainer, workload: Workload, dataset: Dataset) -> tuple[FinalScores, Metrics]:
-    """Score the trainer's current parameters, and run one more iteration, whose metrics are returned too.
+    """Score the trainer's current parameters; run one more iteration, and return its metrics too.
 
-    Where an iteration sees all training images unchanged, its own forward pass scores them; else the host does.
+    If an iteration takes all training images unchanged, its own forward pass scores them, otherwise the host does.
     """
     dev, test = (_accuracy(trainer, split) for split in (dataset.dev, dataset.test))
     parameters, recipe = trainer.parameters(), workload.recipe

@@ -334,7 +334,7 @@ def test_an_error_is_reported_in_one_line(task: Trajectory) -> None:
 def test_verify_compares_all_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Agreement] = []
     monkeypatch.setattr(agreement, "check", lambda backend, workload, *_: Agreement(backend.name, workload.dtype))
-    outcomes = verify(workload="smoke", progress=seen.append)
+    outcomes = verify(workload="smoke", callback=seen.append)
     assert seen == outcomes
     assert [(o.backend, o.dtype) for o in outcomes] == [
         (b, d) for b in registry.list_backends(usable=True) for d in DTYPES

@@ -309,7 +309,7 @@ def test_everybody_runs_in_every_round_in_shuffled_order() -> None:
     def watch(state: Comparison) -> None:
         order.extend(c.label for c in state.contenders if c.state == "runs")
 
-    found = compare("numpy", "numba", "numpy", rounds=8, progress=watch)
+    found = compare("numpy", "numba", "numpy", rounds=8, callback=watch)
     labels = [contender.label for contender in found.contenders]
     assert labels == ["numpy float64", "numba float64", "numpy float64 (2)"]
     rounds = [tuple(order[i : i + 3]) for i in range(0, len(order), 3)]
@@ -371,7 +371,7 @@ def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch:
             trainers[0]._process.join()
 
     monkeypatch.setattr(processes, "start", remember)
-    found = compare("numpy", "numba", isolate=True, progress=kill)
+    found = compare("numpy", "numba", isolate=True, callback=kill)
     assert found.contenders[0].problem is not None
     assert found.contenders[0].problem.startswith("the process of backend numpy ended unexpectedly")
     assert found.contenders[1].problem is None
@@ -437,7 +437,7 @@ def test_the_table_can_be_drawn_at_any_time(seed: int) -> None:
     task = replace(TASK, seed=seed)
     names = ["numpy", "numba"]
     found = comparison.compare(
-        names, ["float64"], task, DATA, rounds=2, progress=lambda state: texts.append(drawn(state, running=True))
+        names, ["float64"], task, DATA, rounds=2, callback=lambda state: texts.append(drawn(state, running=True))
     )
     assert "loading" in texts[0]
     assert any("comparing with the reference" in text for text in texts)
