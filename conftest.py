@@ -1,4 +1,4 @@
-"""What tests and benchmarks share: options that choose backends, dtypes and threads; and the workers of the tests."""
+"""Options of tests and benchmarks that choose backends, dtypes and threads, and the number of test workers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ _TESTS = Path(__file__).parent / "tests"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mnistbench")
-    group.addoption("--backend", action="append", metavar="NAME", help="only this backend; may be given again")
-    group.addoption("--dtype", action="append", choices=DTYPES, help="only this dtype; may be given again")
-    group.addoption("--threads", type=int, metavar="N", help="threads of the CPU (default: all)")
-    group.addoption(
-        "--all-options", action="store_true", help="every option of training alone, and more combinations, everywhere"
-    )
+    group.addoption("--backend", action="append", metavar="NAME", help="only this backend; repeat for more")
+    group.addoption("--dtype", action="append", choices=DTYPES, help="only this dtype; repeat for both")
+    group.addoption("--threads", type=int, metavar="N", help="number of CPU threads (default: all)")
+    group.addoption("--all-options", action="store_true", help="test every option of training and more combinations")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Share the tests among as many workers as there are CPUs, unless ``-n`` or ``-s`` says otherwise.
+    """Run the tests in one worker per CPU, unless ``-n`` or ``-s`` says otherwise.
 
-    Whatever is not below ``tests`` measures times, for which one process has the machine to itself.
+    Benchmarks run in one process, since they measure times.
     """
     option = config.option
     if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
@@ -42,7 +40,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Before anything imports NumPy: thread pools have their size from when they are loaded.
+    # Before anything imports NumPy: thread pools take their size when they are loaded.
     try:
         threads.limit(config.getoption("--threads"))
         for name in config.getoption("--backend") or []:
@@ -52,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    # A test that chooses its own is left alone.
+    # A test that parametrizes its own backends or dtypes is left alone.
     chosen = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
     if "backend_name" in set(metafunc.fixturenames) - chosen:
         named = metafunc.config.getoption("--backend")
@@ -62,12 +60,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _names(argument: str | Sequence[str]) -> list[str]:
-    """The names in the first argument of ``parametrize``."""
+    """Return the names in the first argument of ``parametrize``."""
     return [name.strip() for name in argument.split(",")] if isinstance(argument, str) else list(argument)
 
 
 def _backend(name: str) -> object:
-    """The name as a parameter, skipped with the reason where the backend cannot run here."""
+    """Return the name as a parameter, skipped with the reason if the backend cannot run here."""
     found = registry.availability(name)
     if found.usable:
         return pytest.param(name, id=name)

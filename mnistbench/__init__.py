@@ -43,31 +43,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Augmentation": "task.recipe",
-    "Dataset": "datasets",
-    "MnistbenchError": "exceptions",
-    "Network": "task.workload",
-    "Optimizer": "task.recipe",
-    "Parameters": "reference.parameters",
-    "Progress": "training.result",
-    "Recipe": "task.recipe",
-    "Schedule": "task.recipe",
-    "Split": "datasets",
-    "TrainingResult": "training.result",
-    "Workload": "task.workload",
-    "compare": "comparison",
-    "cross_validate": "training.crossval",
-    "get_backend": "backends",
-    "list_backends": "backends",
-    "load_data": "datasets",
-    "load_images": "datasets",
-    "load_model": "reference.parameters",
-    "preset": "task.presets",
-    "save_model": "reference.parameters",
-    "train": "training.loop",
-    "verify": "agreement",
+_MODULES = {
+    "agreement": "verify",
+    "backends": "get_backend list_backends",
+    "comparison": "compare",
+    "datasets": "Dataset Split load_data load_images",
+    "exceptions": "MnistbenchError",
+    "reference.parameters": "Parameters load_model save_model",
+    "task.presets": "preset",
+    "task.recipe": "Augmentation Optimizer Recipe Schedule",
+    "task.workload": "Network Workload",
+    "training.crossval": "cross_validate",
+    "training.loop": "train",
+    "training.result": "Progress TrainingResult",
 }
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

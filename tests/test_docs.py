@@ -1,4 +1,4 @@
-"""The pages: every command parses, every Python block runs (on few images), every link leads somewhere."""
+"""The pages: every command parses, every Python block runs (on few images), every link has a target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [*GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "mnistbench").rglob("README.md"))]
 
-# Programs of others, whose options are theirs.
+# Programs whose options are not checked.
 FOREIGN = {"ruff", "mypy", "lint-imports", "pytest-benchmark"}
 
 
@@ -32,7 +32,7 @@ def name(page: Path) -> str:
 
 
 def blocks(language: str) -> Iterator[Any]:
-    """The text of every fenced block of a language, its page and line being the test's name."""
+    """Yield the text of every fenced block of a language, named by its page and line."""
     for page in GUIDES:
         text = page.read_text(encoding="utf-8")
         for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
@@ -40,7 +40,7 @@ def blocks(language: str) -> Iterator[Any]:
 
 
 def commands(block: str) -> Iterator[list[str]]:
-    """The words of every command, without comments and without the folder of the environment."""
+    """Yield the words of every command, without comments and without the environment's folder."""
     for line in block.replace("&&", "\n").splitlines():
         if words := shlex.split(line, comments=True):
             yield [words[0].removeprefix(".venv/bin/"), *words[1:]]
@@ -53,7 +53,7 @@ def options_of_pytest() -> str:
 
 
 def check(program: str, *arguments: str) -> None:
-    """Parse a command as its program would, or look up what it names."""
+    """Parse a command as its program would, or look up the files and options it names."""
     if program == "mnistbench":
         group: Any = typer.main.get_command(app)
         group.commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))
@@ -63,9 +63,8 @@ def check(program: str, *arguments: str) -> None:
         for path in (word for word in arguments if "/" in word):
             assert (ROOT / path).exists(), path
     elif program == "pip":
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-            "optional-dependencies"
-        ]
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        extras = project["optional-dependencies"]
         named = re.findall(r"\[(.*)\]", arguments[-1])
         assert all(extra in extras for part in named for extra in part.split(",")), arguments
         assert named or (ROOT / arguments[-1] / "pyproject.toml").is_file(), arguments
@@ -103,7 +102,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that a page's headings get."""
+    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""The command line: what each command prints and writes, and one line and a status where it cannot."""
+"""The command line: what each command prints and writes, and one line and a status for an error."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
 import mnistbench
 import mnistbench.backends as registry
-from mnistbench import agreement
+from mnistbench import agreement, threads
 from mnistbench.agreement import Agreement, Check
 from mnistbench.cli import app
 from mnistbench.datasets.csv import COLUMNS
@@ -35,34 +32,21 @@ from mnistbench.results import storage
 from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import Network
 from mnistbench.threads import usable_cpus
+from tests.support.builders import identical, idx
 from tests.support.rows import document, row
-
-_LIMITS = [
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "GOMP_SPINCOUNT",
-    "OMP_WAIT_POLICY",
-]
 
 
 @pytest.fixture(autouse=True)
 def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands write into the current folder and change the environment; both are the test's own."""
+    """Give each test its own current folder and environment, since commands write to both."""
     monkeypatch.chdir(tmp_path)
-    for name in _LIMITS:
+    for name in (*threads._VARIABLES, "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
         monkeypatch.delenv(name)
 
 
-def idx(array: NDArray[Any]) -> bytes:
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-
-
 def write_idx(folder: Path, shape: tuple[int, int] = (4, 5), classes: int = 3) -> Path:
-    """A data set like MNIST, with just more images than are held out by default: noise, brighter with the label."""
+    """Write a data set of noise, brighter with the label, with a few more images than are held out by default."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     train_images, train_labels, test_images, test_labels = FILE_NAMES
@@ -83,7 +67,7 @@ SMALL = ["--backend", "numpy", "--train-size", "60"]
 
 
 def run(*arguments: object, status: int = 0) -> str:
-    """What a command prints."""
+    """Run a command and return what it prints."""
     outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert outcome.exit_code == status, outcome.output
     assert outcome.stderr == ""
@@ -91,7 +75,7 @@ def run(*arguments: object, status: int = 0) -> str:
 
 
 def complaint(*arguments: object, status: int = 2) -> str:
-    """The one line with which a command refuses; nothing is written."""
+    """Run a command that writes nothing and prints one line to stderr; return that line."""
     before = listing()
     outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert outcome.exit_code == status, outcome.output
@@ -104,7 +88,7 @@ def complaint(*arguments: object, status: int = 2) -> str:
 
 
 def listing() -> dict[str, bytes]:
-    """Every file below the current folder, and its content."""
+    """Return the content of every file below the current folder."""
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in Path().rglob("*")}
 
 
@@ -140,23 +124,8 @@ def test_train_as_json(data: Path) -> None:
     printed = run("train", *SMALL, "--data", data, "--iterations", 25, "--every", 10, "--dtype", "float64", "--json")
     record = json.loads(printed)
     assert len(printed.splitlines()) == 1
-    assert [*record] == [
-        "backend",
-        "dtype",
-        "iterations",
-        "train_accuracy",
-        "dev_accuracy",
-        "test_accuracy",
-        "loss",
-        "costs",
-        "history",
-        "peak_memory_bytes",
-        "description",
-        "workload",
-        "updates",
-        "test_error",
-        "published",
-    ]
+    names = "backend dtype iterations train_accuracy dev_accuracy test_accuracy loss costs history peak_memory_bytes"
+    assert [*record] == [*names.split(), "description", "workload", "updates", "test_error", "published"]
     assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
     assert [*record["costs"]] == ["import", "load", "compile", "train"]
     assert [[*entry] for entry in record["history"]] == [["iteration", "loss", "accuracy"]] * 4
@@ -164,20 +133,6 @@ def test_train_as_json(data: Path) -> None:
     assert record["history"][-1]["loss"] == record["loss"]
     assert record["history"][-1]["accuracy"] == record["train_accuracy"]
     assert {"device", "threads", "versions", "kernel", "skips"} <= record["description"].keys()
-
-
-def test_every_option_of_train_takes_effect(data: Path) -> None:
-    def record(*options: object) -> Any:
-        found = json.loads(run("train", *SMALL, "--data", data, "--iterations", 20, "--json", *options))
-        return {key: found[key] for key in ("train_accuracy", "loss", "history", "dtype")}
-
-    usual = record()
-    assert record() == usual
-    assert record("--seed", 0, "--hidden", "10", "--learning-rate", 0.1, "--every", 10) == usual
-    options = [("--seed", 1), ("--hidden", "7"), ("--learning-rate", 0.2), ("--every", 3), ("--train-size", 30)]
-    options += [("--dtype", "float64"), ("--dev-size", 12), ("--iterations", 21)]
-    for option in options:
-        assert record(*option) != usual, option
 
 
 def test_train_without_a_test_set(tmp_path: Path) -> None:
@@ -197,8 +152,7 @@ def test_saved_parameters_are_those_trained(data: Path) -> None:
         mnistbench.load_data(data, train_size=60), backend="numpy", iterations=20, dtype="float64"
     )
     assert image_shape == (4, 5)
-    for (_, saved), (_, trained) in zip(parameters.named(), result.parameters.named(), strict=True):
-        np.testing.assert_array_equal(saved, trained)
+    assert identical(parameters, result.parameters)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -241,11 +195,8 @@ print("the command line is loaded")
 app(sys.argv[1:])
 """
     options = ["train", *SMALL, "--data", str(data), "--iterations", "2", "--threads", "1"]
-    found = subprocess.run(
-        [sys.executable, "-c", code, *options], capture_output=True, text=True, check=True, env={**os.environ}
-    )
-    lines = found.stdout.splitlines()
-    assert lines[:2] == ["the command line is loaded", "numpy 1 1"]
+    found = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[:2] == ["the command line is loaded", "numpy 1 1"]
 
 
 BY_EPOCHS = [*SMALL, "--threads", 1, "--hidden", "7,5", "--batch-size", 20, "--optimizer", "adam", "--init", "he"]
@@ -311,35 +262,14 @@ def test_crossval_of_full_batches(data: Path) -> None:
     assert lines[0].startswith("numpy, float32: 20-10-3 network, 5 folds of 48 images to train on, 3 iterations each")
 
 
-def test_crossval_refuses_in_one_line(data: Path) -> None:
-    options = ["crossval", *SMALL, "--data", data, "--iterations", 2]
-    assert "folds 1: give from 2" in complaint(*options, "--folds", 1)
-    assert "--dev-size: has no effect without --patience" in complaint(*options, "--dev-size", 5)
-    assert "dev size 1000: leaves none of the 48 images" in complaint(*options, "--patience", 5)
-    assert "--beta1: has no effect with gd" in complaint(*options, "--beta1", 0.5)
-
-
 def test_errors_are_measured_stored_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "simard", replace(PRESETS["simard"], images=300).for_epochs(2))
     options = ["--workload", "simard", "--seeds", 2, "--backend", "numpy", "--threads", 1, "--results", "stored"]
-    printed = run("errors", *options)
-    assert (
-        len(
-            re.findall(
-                r"^simard, seed [01]: epoch [12] .* test error \d+\.\d\d%  [\d.]+ [mµ]?s$", printed, re.MULTILINE
-            )
-        )
-        == 4
-    )
+    line = re.compile(r"^simard, seed [01]: epoch [12] .* test error \d+\.\d\d%  [\d.]+ [mµ]?s$", re.MULTILINE)
+    assert len(line.findall(run("errors", *options))) == 4
     names = sorted(path.name for path in Path("stored").rglob("*") if path.is_file())
     assert names == ["README.md", "errors_simard.json", "test-errors.svg"]
     assert run("charts", "--results", "stored", "--check") == ""
-
-
-def test_errors_refuses_in_one_line() -> None:
-    assert "no error is published" in complaint("errors", "--workload", "wide", "--backend", "numpy")
-    assert "--seeds 0" in complaint("errors", "--seeds", 0, "--backend", "numpy")
-    assert "--dtype half" in complaint("errors", "--dtype", "half", "--backend", "numpy")
 
 
 # predict
@@ -360,19 +290,11 @@ def test_predict_shows_digits_with_prediction_and_label(data: Path, model: Path)
     check_picture(Path("five.png"))
 
 
-def test_predict_reports_the_accuracy_of_the_test_set(data: Path, model: Path) -> None:
-    trained = json.loads(run("train", *SMALL, "--data", data, "--iterations", 20, "--json"))["test_accuracy"]
-    assert f"{trained:.1%} of all 20 test images are right" in run("predict", model, "--data", data)
-    check_picture(Path("predictions.png"))
-
-
-def test_predict_draws_from_the_seed(data: Path, model: Path) -> None:
+def test_predict_draws_from_the_seed_as_many_digits_as_there_are(data: Path, model: Path) -> None:
     first, again = (run("predict", model, "--data", data, "--seed", 1) for _ in range(2))
     assert first == again
     assert first != run("predict", model, "--data", data, "--seed", 2)
-
-
-def test_predict_with_more_digits_than_there_are(data: Path, model: Path) -> None:
+    check_picture(Path("predictions.png"))
     assert run("predict", model, "--data", data, "--count", 999).count("prediction ") == 20
 
 
@@ -390,7 +312,7 @@ def test_predict_on_the_embedded_digits() -> None:
 
 @pytest.fixture
 def smoke(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset that is quicker still."""
+    """Make the preset ``smoke`` smaller still."""
     monkeypatch.setitem(PRESETS, "smoke", replace(PRESETS["smoke"], images=300, iterations=20))
 
 
@@ -444,12 +366,13 @@ def test_verify_names_what_was_not_compared(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def no_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a machine without the library, also where there is one."""
+    """Hide CuPy if it is installed."""
     monkeypatch.setitem(registry._BUILT_IN, "cupy", "cupy_is_not_here:CupyBackend")
-    for cached in (registry._registered, registry._imported):
+    caches = registry._registered, registry._imported
+    for cached in caches:
         cached.cache_clear()
     yield
-    for cached in (registry._registered, registry._imported):
+    for cached in caches:
         cached.cache_clear()
 
 
@@ -474,13 +397,8 @@ def test_backends_without_a_known_fix(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_backends_as_json(no_cupy: None) -> None:
     record = json.loads(run("backends", "--json"))
     assert [*record] == registry.list_backends()
-    assert record["numpy"] == {
-        "usable": True,
-        "version": np.__version__,
-        "device": "CPU",
-        "reason": None,
-        "fix": None,
-    }
+    usable = {"usable": True, "version": np.__version__, "device": "CPU", "reason": None, "fix": None}
+    assert record["numpy"] == usable
     assert record["cupy"]["usable"] is False
     assert record["cupy"]["reason"]
     assert "mnistbench[cuda12]" in record["cupy"]["fix"]
@@ -491,7 +409,7 @@ def test_backends_as_json(no_cupy: None) -> None:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of threads that are measured, which takes no time; nothing is kept from before."""
+    """Replace measuring; return the numbers of threads that are measured. Nothing is stored before."""
     calls: list[int] = []
 
     def measure(threads: int) -> Limits:
@@ -542,16 +460,7 @@ def test_machine_where_nothing_can_be_kept(measured: list[int]) -> None:
     assert run("machine").endswith("The limits could not be kept.\n")
 
 
-def test_machine_refuses_in_one_line(measured: list[int]) -> None:
-    assert "0 threads" in complaint("machine", "--threads", 0)
-
-
 # charts, version, help
-
-
-def test_charts_without_results() -> None:
-    assert "results: holds no results" in complaint("charts")
-    assert "holds no results" in complaint("charts", "--check", "--results", "elsewhere")
 
 
 def test_the_version() -> None:
@@ -559,7 +468,7 @@ def test_the_version() -> None:
 
 
 def stored_results(folder: Path) -> Path:
-    """A folder of results with one classic row, of numba in float32."""
+    """Store one row of the classic, numba in float32."""
     measured = row("numba", "float32", 1.0, samples=(1.0, 1.25, 1.5))
     storage.store(folder / "machine", "classic_0123456", document(measured))
     return folder
@@ -673,11 +582,8 @@ def test_divergence_in_a_process_is_one_line_too(data: Path) -> None:
 
 
 def test_an_unwritable_file_is_known_before_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trained(*arguments: object, **options: object) -> None:
-        raise AssertionError("trained for nothing")
-
-    monkeypatch.setattr("mnistbench.training.loop.train", trained)
-    monkeypatch.setattr("mnistbench.datasets.load_data", trained)
+    monkeypatch.delattr("mnistbench.training.loop.train")
+    monkeypatch.delattr("mnistbench.datasets.load_data")
     Path("file").write_text("no folder")
     for options in (["--save", "file/model.npz"], ["--plot", "file/run.png"], ["--plot", "run.pdf"]):
         complaint("train", *SMALL, "--data", data, *options)
@@ -700,12 +606,28 @@ def test_an_unavailable_backend_is_refused_with_its_fix(no_cupy: None) -> None:
         assert "mnistbench[cuda12]" in line
 
 
-def test_verify_refuses_in_one_line() -> None:
-    assert "'abacus' does not exist" in complaint("verify", "--backend", "abacus")
-    assert "--dtype half" in complaint("verify", "--backend", "numpy", "--dtype", "half")
-    assert "workload 'huge'" in complaint("verify", "--backend", "numpy", "--workload", "huge")
-    assert "0 threads" in complaint("verify", "--backend", "numpy", "--threads", 0)
-    assert "seed -1" in complaint("verify", "--backend", "numpy", "--workload", "smoke", "--seed", "-1")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("crossval --backend numpy --data digits --train-size 60 --folds 1", "folds 1: give from 2"),
+        ("crossval --backend numpy --dev-size 5", "--dev-size: has no effect without --patience"),
+        ("crossval --backend numpy --data digits --train-size 60 --patience 5", "dev size 1000: leaves none of the 48"),
+        ("crossval --backend numpy --beta1 0.5", "--beta1: has no effect with gd"),
+        ("errors --workload wide --backend numpy", "no error is published"),
+        ("errors --seeds 0 --backend numpy", "--seeds 0"),
+        ("errors --dtype half --backend numpy", "--dtype half"),
+        ("machine --threads 0", "0 threads"),
+        ("charts", "results: holds no results"),
+        ("charts --check --results elsewhere", "holds no results"),
+        ("verify --backend abacus", "'abacus' does not exist"),
+        ("verify --backend numpy --dtype half", "--dtype half"),
+        ("verify --backend numpy --workload huge", "workload 'huge'"),
+        ("verify --backend numpy --threads 0", "0 threads"),
+        ("verify --backend numpy --workload smoke --seed -1", "seed -1"),
+    ],
+)
+def test_the_other_commands_refuse_in_one_line(command: str, said: str, data: Path) -> None:
+    assert said in complaint(*command.split())
 
 
 def test_predict_refuses_in_one_line(data: Path, model: Path) -> None:
@@ -733,25 +655,17 @@ def test_predict_of_a_deeper_network_of_another_activation(data: Path) -> None:
     assert f"{trained:.1%} of all 20 test images are right" in run("predict", "deep.npz", "--data", data)
 
 
-def test_predict_of_a_model_with_fewer_classes(data: Path) -> None:
-    """Not an error: it never predicts the others."""
+def test_predict_of_a_model_with_fewer_classes_never_predicts_the_others(data: Path) -> None:
     save_model(Path("two.npz"), Parameters.initial(Network((20, 4, 2)), 0), (4, 5))
     assert "of all 20 test images are right" in run("predict", "two.npz", "--data", data)
 
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["nope"],
-        ["train", "--nope"],
-        ["train", "--iterations", "ten"],
-        ["predict"],
-        ["predict", "m.npz", "--count", "0"],
-    ],
+    "command", ["nope", "train --nope", "train --iterations ten", "predict", "predict m.npz --count 0"]
 )
-def test_usage_errors(arguments: list[str]) -> None:
-    found = in_a_process(*arguments)
+def test_usage_errors(command: str) -> None:
+    found = in_a_process(*command.split())
     assert (found.returncode, found.stdout) == (2, "")
     assert "Traceback" not in found.stderr
     assert listing() == {}

@@ -1,4 +1,4 @@
-"""Options of training: each reaches the workload, and one that could change nothing is refused."""
+"""Options of training: each reaches the workload, and one without effect is refused."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def test_without_options_it_is_the_classic_in_other_sizes() -> None:
         ({"hidden": "500,150"}, {"network": Network((20, 500, 150, 3))}),
         ({"activation": "tanh"}, {"network": Network((20, 10, 3), "tanh")}),
         ({"dtype": "float64"}, {"dtype": "float64"}),
-        ({"iterations": 7}, {"iterations": 7}),
-        ({"epochs": 7}, {"iterations": 7}),
+        *(({option: 7}, {"iterations": 7}) for option in ("iterations", "epochs")),
         ({"epochs": 7, "batch_size": 25}, {"iterations": 21, "recipe": Recipe(batch_size=25)}),
         ({"learning_rate": 0.5}, {"learning_rate": 0.5}),
         ({"seed": 4}, {"seed": 4}),
@@ -57,7 +56,7 @@ def test_an_option_changes_what_it_says(given: dict[str, Any], expected: dict[st
     assert task(**given) == replace(task(), **expected)
 
 
-def test_constants_reach_what_they_are_of() -> None:
+def test_constants_reach_their_option() -> None:
     of_adam = {"beta1": 0.5, "beta2": 0.6, "epsilon": 1e-3}
     assert recipe(optimizer="adam", **of_adam).optimizer == Optimizer("adam", **of_adam)
     assert recipe(optimizer="adamw", weight_decay=0.1).optimizer == Optimizer("adamw", weight_decay=0.1)
@@ -102,7 +101,7 @@ def test_constants_reach_what_they_are_of() -> None:
     ],
     ids=str,
 )
-def test_what_has_no_effect_or_no_meaning_is_refused(given: dict[str, Any], said: str) -> None:
+def test_options_without_effect_or_meaning_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(OptionError, match=said) as caught:
         task(**given)
     assert str(caught.value).isprintable()
@@ -125,7 +124,7 @@ def test_a_preset_is_taken_whole_and_changed_by_what_is_given() -> None:
     assert task(workload="simard", augment="none", dropout="0").recipe.dropout == (0.0,)
 
 
-def test_a_preset_keeps_its_name_only_as_it_is() -> None:
+def test_only_an_unchanged_preset_keeps_its_name() -> None:
     data = builders.dataset(2_000, 784, 10)
     assert TrainingOptions(workload="smoke", seed=3, dtype="float64").task(data) == preset("smoke", "float64", 3)
     assert TrainingOptions(workload="smoke", iterations=7).task(data).name == "custom"

@@ -1,4 +1,4 @@
-"""More images than there are: the own ones first, then copies that are moved, and never the same picture twice."""
+"""Enlarged data sets: their own images first, then shifted copies, and never the same picture twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import builders
 
 
 def spots(count: int) -> Dataset:
-    """Pictures of 9 by 9 pixels whose ink is in the middle 3 by 3, no two alike, with their number as the label."""
+    """Return different pictures of 9 x 9 pixels with ink in the middle 3 x 3, labelled by their number."""
     pictures = np.zeros((count, 9, 9), np.uint8)
     pictures[:, 3:6, 3:6] = np.random.default_rng(0).integers(1, 256, (count, 3, 3))
     train = Split(pictures.reshape(count, 81), np.arange(count))
@@ -27,6 +27,8 @@ def test_the_own_images_come_first_and_the_rest_are_moved_copies(count: int) -> 
     found = enlarged(data, count)
     assert len(found.train) == len(found.train.images) == count
     assert np.array_equal(found.train.images[:7], data.train.images)
+    assert (str(found.train.images.dtype), str(found.train.labels.dtype)) == ("uint8", "int64")
+    assert found.train.images.flags.c_contiguous
     pictures = found.train.images.reshape(-1, 9, 9)
     for picture, label in zip(pictures, found.train.labels, strict=True):
         rows, columns = np.nonzero(picture)
@@ -43,21 +45,11 @@ def test_every_pass_has_every_image_once() -> None:
     assert len({tuple(part) for part in labels.tolist()}) > 20
 
 
-def test_arrays_are_as_a_split_promises() -> None:
-    train = enlarged(spots(7), 20).train
-    assert (str(train.images.dtype), str(train.labels.dtype)) == ("uint8", "int64")
-    assert train.images.flags.c_contiguous
-
-
 def test_the_seed_decides() -> None:
     data = spots(7)
     one, same, other = (enlarged(data, 60, seed).train.images for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
-
-
-def test_enough_images_stay_as_they_are() -> None:
-    data = spots(7)
     assert enlarged(data, 7) is data
 
 

@@ -1,4 +1,4 @@
-"""Data sets: what is read is what the files hold, and anything else is refused in one line."""
+"""Data sets: files are read as they were written, and anything malformed is refused in one line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -29,24 +30,25 @@ from mnistbench.datasets import DEV_SIZE, EMBEDDED, EMBEDDED_TRAIN_SIZE, Dataset
 from mnistbench.datasets.csv import CHUNK_LINES, COLUMNS, read_csv
 from mnistbench.datasets.idx import FILE_NAMES, read_folder, read_idx
 from mnistbench.exceptions import DataError, OptionError
+from tests.support.builders import idx
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILE_NAMES
 EMBEDDED_FOLDER = files("mnistbench.datasets").joinpath("mnist")
 HEADER = ",".join(COLUMNS)
 
 compressed_bytes = partial(gzip.compress, mtime=0)
-"""Without the time of day, which would be part of a test's name."""
+"""Compress without the time of day, which would be part of a test's name."""
 
 
 def one_line(error: DataError) -> str:
-    """The message of an error, which must be a single line."""
+    """Return the message of an error, which must be one line."""
     message = str(error)
     assert message.isprintable()
     return message
 
 
 def refusal(source: str | Path | None, **options: Any) -> str:
-    """The message with which a source is refused: one line that names it."""
+    """Return the message with which a source is refused, one line that names it."""
     with pytest.raises(DataError) as caught:
         load_data(source, **options)
     message = one_line(caught.value)
@@ -54,14 +56,8 @@ def refusal(source: str | Path | None, **options: Any) -> str:
     return message
 
 
-def idx(array: NDArray[Any]) -> bytes:
-    """An array as an IDX file of unsigned bytes."""
-    header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
 def arrays(train: int = 12, test: int = 4, shape: tuple[int, int] = (2, 3)) -> dict[str, NDArray[np.uint8]]:
-    """Four small arrays under the usual names; labels 0 to 2. No two images are equal."""
+    """Return four small arrays under the usual names, with different images and labels 0 to 2."""
     rng = np.random.default_rng(7)
     images = rng.integers(0, 256, (train + test, *shape), dtype=np.uint8)
     images[:, 0, 0] = np.arange(train + test)
@@ -71,7 +67,7 @@ def arrays(train: int = 12, test: int = 4, shape: tuple[int, int] = (2, 3)) -> d
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small data set of IDX files: 12 labelled images and 4 test images of 2 x 3 pixels."""
+    """Write a small data set of IDX files: 12 labelled and 4 test images of 2 x 3 pixels."""
     path = tmp_path / "small"
     path.mkdir()
     for name, array in arrays().items():
@@ -80,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def csv_row(label: object = 0, **cells: object) -> str:
-    """A row of the CSV file, black but for the given cells."""
+    """Return a row of the CSV file, 0 except for the given cells."""
     return ",".join(str({"label": label, **cells}.get(column, 0)) for column in COLUMNS)
 
 
@@ -140,12 +136,7 @@ def test_pandas_is_imported_for_csv_only() -> None:
 # Splits and the hash
 
 
-@given(
-    seed=st.integers(0, 2**64),
-    images=st.integers(3, 40),
-    dev=st.integers(0, 39),
-    train=st.integers(1, 39) | st.none(),
-)
+@given(st.integers(0, 2**64), st.integers(3, 40), st.integers(0, 39), st.integers(1, 39) | st.none())
 def test_splits_are_disjoint_cover_and_follow_the_seed(
     tmp_path_factory: pytest.TempPathFactory, seed: int, images: int, dev: int, train: int | None
 ) -> None:
@@ -176,11 +167,7 @@ def test_sha256_is_of_what_it_says(folder: Path) -> None:
     data = load_data(folder, dev_size=2)
     assert data.test is not None
     expected = hashlib.sha256()
-    for head, split in (
-        (b"train 10 2 3\n", data.train),
-        (b"dev 2 2 3\n", data.dev),
-        (b"test 4 2 3\n", data.test),
-    ):
+    for head, split in ((b"train 10 2 3\n", data.train), (b"dev 2 2 3\n", data.dev), (b"test 4 2 3\n", data.test)):
         expected.update(head + split.images.tobytes() + b"".join(struct.pack("<q", y) for y in split.labels))
     assert data.sha256 == expected.hexdigest()
 
@@ -196,11 +183,8 @@ def test_sha256_sees_every_part(folder: Path) -> None:
     assert data.test is not None
     variants: list[Dataset] = [data, replace(data, image_shape=(3, 2)), replace(data, test=None)]
     for flips in ((1, 0), (0, 1)):
-        variants += [
-            replace(data, train=changed(data.train, *flips)),
-            replace(data, dev=changed(data.dev, *flips)),
-            replace(data, test=changed(data.test, *flips)),
-        ]
+        splits = {"train": data.train, "dev": data.dev, "test": data.test}
+        variants += [replace(data, **{name: changed(split, *flips)}) for name, split in splits.items()]  # type: ignore[arg-type]
     assert len({variant.sha256 for variant in variants}) == len(variants)
     columns_first = Split(np.asfortranarray(data.train.images), data.train.labels.astype(">i8"))
     assert replace(data, train=columns_first, source="elsewhere").sha256 == data.sha256
@@ -311,10 +295,7 @@ SMALL = idx(arrays()[TRAIN_IMAGES])
             compressed_bytes(SMALL) + b"\0\0more",
             f"byte {len(compressed_bytes(SMALL)) + 2}: what follows the gzip data",
         ),
-        (
-            compressed_bytes(SMALL)[:-3],
-            f"ends at byte {len(compressed_bytes(SMALL)) - 3}, before its gzip data does",
-        ),
+        (compressed_bytes(SMALL)[:-3], f"ends at byte {len(compressed_bytes(SMALL)) - 3}, before its gzip data does"),
         (compressed_bytes(SMALL)[:-8] + bytes(8), "damaged gzip data from byte 0 on"),
         (compressed_bytes(SMALL)[:10] + b"\xff" * 40, "damaged gzip data from byte 0 on"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "asks for 4294967295 images of 4294967295 x 4294967295 pixels"),
@@ -352,7 +333,7 @@ def test_one_class_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_nothing_is_allocated_from_a_header(tmp_path: Path, compressed: bool) -> None:
-    """Not for one that asks for much, nor for gzip data that unpacks to more than its header asks for."""
+    """Neither if the header asks for much, nor if gzip data unpacks to more than its header asks for."""
     asks = b"\0\0\x08\x03" + struct.pack(">3I", 2**20, 2**10, 2**10) + bytes(9)
     holds = b"\0\0\x08\x03" + struct.pack(">3I", 1, 3, 3) + bytes(2**25)
     for content in (asks, holds):
@@ -372,7 +353,7 @@ LABELS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=1, max_side=
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file for tests that write one many times."""
+    """Return a path for tests that write one file many times."""
     return tmp_path_factory.mktemp("scratch") / "file"
 
 
@@ -394,7 +375,7 @@ def test_idx_truncated_anywhere(scratch: Path, array: NDArray[np.uint8], compres
 def test_idx_with_a_changed_byte(
     scratch: Path, array: NDArray[np.uint8], compressed: bool, data: st.DataObject
 ) -> None:
-    """A header never lies and gzip never passes damage on; only a plain element has nothing to check it."""
+    """Damage is noticed, or the array is unchanged; only elements of an uncompressed file have no checksum."""
     content = bytearray(compressed_bytes(idx(array)) if compressed else idx(array))
     header = 4 + 4 * array.ndim
     position = data.draw(st.integers(0, (len(content) if compressed else header) - 1))
@@ -407,11 +388,8 @@ def test_idx_with_a_changed_byte(
         one_line(error)
 
 
-@given(
-    content=st.binary(max_size=60),
-    start=st.sampled_from([b"", b"\0\0\x08\x03", b"\0\0\x08\x01", b"\x1f\x8b\x08"]),
-)
-def test_any_bytes_raise_nothing_else(scratch: Path, content: bytes, start: bytes) -> None:
+@given(st.sampled_from([b"", b"\0\0\x08\x03", b"\0\0\x08\x01", b"\x1f\x8b\x08"]), st.binary(max_size=60))
+def test_any_bytes_raise_nothing_else(scratch: Path, start: bytes, content: bytes) -> None:
     scratch.write_bytes(start + content)
     for dimensions in (1, 3):
         try:
@@ -469,7 +447,7 @@ def test_csv_variants(tmp_path: Path, content: bytes) -> None:
 
 
 def test_csv_of_many_lines(tmp_path: Path) -> None:
-    """Read in pieces, whole, and with the right line numbers in the last piece."""
+    """Files are read in pieces, with the right line numbers in the last piece."""
     count = 2 * CHUNK_LINES + 3
     tail = ",0" * 782
     rows = [f"{i % 10},{i % 256},{i // 256}{tail}" for i in range(count)]
@@ -512,25 +490,10 @@ def test_csv_header(tmp_path: Path, header: str, expected: str) -> None:
     [
         ("", "an empty cell"),
         (" ", "an empty cell"),
-        ("-1", "'-1'"),
-        ("1.5", "'1.5'"),
-        ("65536", "'65536'"),
-        ("9" * 30, f"'{'9' * 30}'"),
-        ("9" * 400, f"'{'9' * 37}...'"),
-        ("1e400", "'1e400'"),
-        ("inf", "'inf'"),
-        ("-Infinity", "'-Infinity'"),
-        ("nan", "'nan'"),
-        ("NaN", "'NaN'"),
-        ("NA", "'NA'"),
-        ("five", "'five'"),
-        ("True", "'True'"),
-        ("1_0", "'1_0'"),
-        ("0x10", "'0x10'"),
-        ('"5"', "'\"5\"'"),
-        ("5 6", "'5 6'"),
-        ("٣", "'٣'"),
         ("\u2028", "an empty cell"),
+        ("9" * 400, f"'{'9' * 37}...'"),
+        *((cell, repr(cell)) for cell in ("-1", "1.5", "65536", "9" * 30, "1e400", "inf", "-Infinity", "nan", "NaN")),
+        *((cell, repr(cell)) for cell in ("NA", "five", "True", "1_0", "0x10", '"5"', "5 6", "٣")),
     ],
 )
 def test_csv_cell(tmp_path: Path, column: str, cell: str, found: str) -> None:
@@ -545,14 +508,13 @@ def test_csv_bounds(tmp_path: Path) -> None:
     data = load_data(csv_file(tmp_path / "train.csv", *rows), dev_size=1)
     assert data.classes == 65_536
     assert max(data.train.images.max(), data.dev.images.max()) == 255
-    assert "'256', not a whole number from 0 to 255" in refusal(
-        csv_file(tmp_path / "train.csv", csv_row(pixel9=256), rows[1])
-    )
+    bad = csv_file(tmp_path / "train.csv", csv_row(pixel9=256), rows[1])
+    assert "'256', not a whole number from 0 to 255" in refusal(bad)
 
 
 @given(cell=st.text(st.characters(codec="utf-8", exclude_characters=",\r\n"), max_size=6) | st.floats().map(repr))
 def test_csv_cell_is_a_number_or_refused(scratch: Path, cell: str) -> None:
-    """Whatever a cell holds, in a row of its own piece: its value as Python reads it, or a refusal."""
+    """A cell is read as Python reads it, or refused."""
     csv_file(scratch, csv_row(1), csv_row(pixel3=cell))
     try:
         value = int(read_csv(scratch)[0][1, 3])
@@ -637,17 +599,11 @@ def test_unprintable_name_is_escaped(tmp_path: Path, name: str) -> None:
 def test_unreadable_file(folder: Path, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
     file = folder / TEST_LABELS
 
-    def denied(path: Path) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    message = refusal(folder if inside else file)
-    assert message == f"{folder / TRAIN_IMAGES if inside else file}: cannot be read: Permission denied"
+    denied = PermissionError(errno.EACCES, "Permission denied", str(folder / TRAIN_IMAGES if inside else file))
+    monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=denied))
+    assert refusal(folder if inside else file) == f"{denied.filename}: cannot be read: Permission denied"
 
 
 def test_out_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(path: Path) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr(Path, "read_bytes", exhausted)
+    monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=MemoryError))
     assert "does not fit into the memory" in refusal(folder)

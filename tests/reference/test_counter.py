@@ -1,4 +1,4 @@
-"""Random numbers by place: Threefry as published, and the masks that are made of it."""
+"""Counter-based random numbers: Threefry as published, and dropout masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnistbench.reference import counter
 ONES = 0xFFFFFFFF
 seeds = st.integers(0, 2**64 - 1)
 
-# Of Random123's kat_vectors, "threefry2x32 20": key, counter, words.
+# From Random123's kat_vectors, "threefry2x32 20": key, counter, words.
 KNOWN = [
     ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
     ((ONES, ONES), (ONES, ONES), (0x1CB996FC, 0xBB002BE7)),
@@ -31,9 +31,8 @@ def test_arrays_of_counters_are_that_many_single_ones() -> None:
     rows, columns = np.arange(5)[:, None], np.arange(2**32 - 3, 2**32)
     first, second = counter.threefry((7, 9), (rows, columns))
     assert first.shape == second.shape == (5, 3)
-    for i in range(5):
-        for j in range(3):
-            assert (first[i, j], second[i, j]) == counter.threefry((7, 9), (i, int(columns[j])))
+    for i, j in np.ndindex(5, 3):
+        assert (first[i, j], second[i, j]) == counter.threefry((7, 9), (i, int(columns[j])))
 
 
 @given(seeds, st.integers(0, 50), st.integers(0, 2**32 - 1))
@@ -53,7 +52,7 @@ def test_the_fraction_that_dropout_keeps(rate: float, units: int) -> None:
     assert kept.dtype == np.bool_
     deviation = np.sqrt(rate * (1 - rate) / kept.size)
     assert abs(kept.mean() - (1 - rate)) <= 5 * deviation + 1e-9
-    # Of every unit, and of every image.
+    # For every unit, and for every image.
     for axis, others in ((0, units), (1, 400)):
         assert np.abs(kept.mean(axis=axis) - (1 - rate)).max() <= 5 * np.sqrt(rate * (1 - rate) / others) + 1e-9
 

@@ -1,4 +1,4 @@
-"""Scores on the host are those of the equations, in whatever parts the images come."""
+"""Scores on the host are those of the equations, in parts of any size."""
 
 from __future__ import annotations
 

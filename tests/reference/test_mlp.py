@@ -1,4 +1,4 @@
-"""Networks of any depth with every option: the equations against other ways of computing them."""
+"""Multilayer perceptrons with every option: the equations against other ways of computing them."""
 
 from __future__ import annotations
 
@@ -33,18 +33,10 @@ def batches(task: Workload) -> Batches:
 # The classic
 
 
-@given(
-    st.integers(1, 40),
-    st.integers(1, 20),
-    st.integers(1, 12),
-    st.integers(1, 6),
-    st.sampled_from(DTYPES),
-    st.integers(0, 99),
-)
-def test_the_classic_has_the_reference_s_bits(
-    images: int, pixels: int, hidden: int, classes: int, dtype: DType, seed: int
-) -> None:
-    data = builders.dataset(images, pixels, classes, seed=seed)
+@given(st.tuples(*(st.integers(1, most) for most in (40, 20, 6, 12))), st.sampled_from(DTYPES), st.integers(0, 99))
+def test_the_classic_has_the_reference_s_bits(sizes: tuple[int, int, int, int], dtype: DType, seed: int) -> None:
+    *of_data, hidden = sizes
+    data = builders.dataset(*of_data, seed=seed)
     task = builders.workload(data, hidden, dtype=dtype)
     own = builders.initial(task)
     (W1, W2), (b1, b2) = own.weights, own.biases
@@ -89,11 +81,11 @@ def test_activations_at_any_value_and_in_their_dtype(activation: Activation, pre
     np.testing.assert_allclose(
         slopes[0, 2:7][checked].astype(float), np.array(beside)[checked], rtol=1e-6, atol=1e-9 + eps
     )
-    if kink:  # at 0 the side below
+    if kink:  # at 0, the slope of the negative side
         assert slopes[0, 4] == slopes[0, 3]
 
 
-# Sizes with which finite differences of every parameter are quick.
+# Small enough for finite differences of every parameter.
 SMALL = builders.dataset(9, 6, 3, ink=0.8, rows=2)
 
 
@@ -118,7 +110,7 @@ GRADIENTS: dict[str, Workload] = {
 @pytest.mark.parametrize("case", GRADIENTS)
 @pytest.mark.parametrize("iteration", [0, 5])
 def test_gradients_are_finite_differences_of_the_objective(case: str, iteration: int) -> None:
-    """Iteration 5 is of the last batch of the second epoch, which has one image."""
+    """Iteration 5 takes the last batch of the second epoch, which has one image."""
     task = GRADIENTS[case]
     every = Batches(task, SMALL.train.images, SMALL.train.labels, SMALL.image_shape)
     batch = every(iteration)
@@ -254,7 +246,7 @@ def test_a_mask_is_the_same_in_whatever_batch_its_image_comes() -> None:
 def test_dropout_is_not_in_predictions() -> None:
     task = options.task(dropout=(0.5,))
     own, X = builders.initial(task), reference.scale_images(options.DATA.dev.images)
-    W1, b1, W2, b2 = (array for _, array in own.named())
+    W1, b1, W2, b2 = own.arrays()
     assert np.array_equal(mlp.predict(own, X, "relu"), reference.make_predictions(X, W1, b1, W2, b2))
 
 
@@ -264,14 +256,14 @@ STEPS = 7
 
 
 def gradients_of(step: int) -> Parameters:
-    """Of one layer of 3 units with 2 inputs, in that step: of different sizes, and some of them 0."""
+    """Return gradients of very different sizes, some of them 0, for one layer of 3 units with 2 inputs."""
     rng = np.random.default_rng(step)
     sizes = 10.0 ** np.array([[0, -9], [-4, 2], [-8, -30]])
     return Parameters([rng.standard_normal((3, 2)) * sizes], [rng.standard_normal((3, 1)) * (step % 3 > 0)])
 
 
 def optimized(optimizer: Optimizer, **more: Any) -> Parameters:
-    """The parameters after all steps from ones."""
+    """Return the parameters after all steps, starting from ones."""
     task = Workload(Network((2, 3)), 10, STEPS, 0.3, "float64", recipe=Recipe(optimizer=optimizer, **more))
     state = State.start(Parameters([np.ones((3, 2))], [np.ones((3, 1))]), optimizer)
     assert len(state.moments) == optimizer.moments
@@ -282,7 +274,7 @@ def optimized(optimizer: Optimizer, **more: Any) -> Parameters:
 
 
 def one_value(optimizer: Optimizer, gradients: list[float], rates: list[float], is_weight: bool) -> float:
-    """The same of one parameter, as the papers have it."""
+    """Return one parameter after all steps by the formulas of the papers."""
     p, o = 1.0, optimizer
     mean = square = 0.0
     for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), 1):
@@ -292,7 +284,7 @@ def one_value(optimizer: Optimizer, gradients: list[float], rates: list[float], 
             mean = o.momentum * mean + g
             p -= rate * mean
         elif o.name == "nesterov":
-            # Sutskever et al. have the gradient at p + mu v; p here is theirs after that look ahead.
+            # Sutskever et al. take the gradient at p + mu v; p here is their look-ahead position.
             before, mean = mean, o.momentum * mean + g
             p += rate * o.momentum * before - rate * (1 + o.momentum) * mean
         elif o.name == "rmsprop":
@@ -322,7 +314,7 @@ def test_an_optimizer_s_formula_value_by_value(name: Any, constants: dict[str, f
         for place in np.ndindex(array.shape):
             own = [float(getattr(gradient, kind)[0][place]) for gradient in every]
             expected = one_value(optimizer, own, rates, kind == "weights")
-            # Nesterov's other form takes away what it has added.
+            # The other form of Nesterov's method cancels digits.
             assert array[place] == pytest.approx(expected, rel=1e-12, abs=1e-12), (kind, place)
 
 
@@ -362,15 +354,15 @@ def test_everything_stays_in_the_dtype_and_what_it_came_from_as_it_was(name: Any
         step = mlp.iterate(task, every, state)
         state = step.after
     for values in (state.parameters, *state.moments):
-        assert {array.dtype for _, array in values.named()} == {np.dtype(np.float32)}
+        assert {array.dtype for array in values.arrays()} == {np.dtype(np.float32)}
     assert {Z.dtype for Z in step.Zs} == {np.dtype(np.float32)}
     assert identical(before.parameters, builders.initial(task))
-    assert all(not array.any() for values in before.moments for _, array in values.named())
+    assert all(not array.any() for values in before.moments for array in values.arrays())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_with_everything_learns(name: Any) -> None:
-    """Labels that the mean of the pixels decides."""
+    """Learn labels that depend on the mean of the pixels."""
     train = options.DATA.train
     labels = (train.images.mean(axis=1) > np.median(train.images.mean(axis=1))).astype(np.int64)
     rates = {"gd": 0.5, "momentum": 0.1, "nesterov": 0.1, "rmsprop": 0.005, "adam": 0.01, "adamw": 0.01}

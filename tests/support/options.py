@@ -1,4 +1,4 @@
-"""The catalogue of options: small tasks with each value alone, and in random combinations."""
+"""Catalogue of options: small tasks with each value alone, and in random combinations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "all": Augmentation(shift=1, rotate=180.0, elastic_alpha=12.0, elastic_sigma=0.7),
     },
 }
-"""For each option its values, under a name."""
+"""Named values of each option."""
 
 EVERYTHING: dict[str, Any] = {
     "learning_rate": 0.01,
@@ -51,29 +51,29 @@ EVERYTHING: dict[str, Any] = {
     "schedule": Schedule("step", every=1, factor=0.5),
     "augmentation": Augmentation(shift=2, rotate=20.0, elastic_alpha=20.0, elastic_sigma=1.5),
 }
-"""A task with every option."""
+"""Options of a task that has all of them."""
 
 
 def task(dtype: DType = "float64", seed: int = 0, *, learning_rate: float = 0.05, **options: Any) -> Workload:
-    """Nine iterations of one hidden layer of 7, unless the options say otherwise."""
+    """Return a task of nine iterations, by default with one hidden layer of 7 units."""
     hidden, activation = options.pop("hidden", (7,)), options.pop("activation", "relu")
     network = Network((DATA.pixels, *hidden, DATA.classes), activation)
     return Workload(network, len(DATA.train), 9, learning_rate, dtype, seed, recipe=Recipe(**options))
 
 
 def alone() -> dict[str, Workload]:
-    """A task for each value of each option, all others being the classic's."""
+    """Return a task for each value of each option; the other options are the classic's."""
     tasks = {
         f"{option} {name}": task(**{option: value})
         for option, values in VALUES.items()
         for name, value in values.items()
     }
-    # Which layers drop units is said for a network of as many.
+    # Rates for single layers need a network with that number of layers.
     return {**tasks, "dropout of one layer": task(hidden=(7, 6), dropout=(0.0, 0.5))}
 
 
 def combined(rounds: int, seed: int = 0) -> list[Workload]:
-    """Tasks in which every option has some value, drawn so that in each round every value occurs."""
+    """Return random tasks with a value for every option; in each round every value occurs."""
     rng = np.random.default_rng(seed)
     tasks = []
     for _ in range(rounds):
@@ -89,18 +89,18 @@ def combined(rounds: int, seed: int = 0) -> list[Workload]:
 
 
 def catalogue() -> dict[str, Workload]:
-    """Each value of each option alone, and one round of combinations."""
+    """Return a task for each value of each option, and one round of combinations."""
     return {**alone(), **{f"combination {number}": task for number, task in enumerate(combined(rounds=1))}}
 
 
 @cache
 def trajectory(workload: Workload) -> Trajectory:
-    """The reference's way on :data:`DATA`, computed once for all backends and dtypes."""
+    """Compute the reference's trajectory on :data:`DATA`, once for all backends and dtypes."""
     return Trajectory(workload, DATA)
 
 
 def assert_agrees(backend: Backend, workload: Workload, dataset: Dataset = DATA, threads: int | None = None) -> None:
-    """Metrics, gradients, parameters and predictions are the reference's along the whole training."""
+    """Compare metrics, gradients, parameters and predictions with the reference along the whole training."""
     task = workload.with_dtype("float64")
     expected = trajectory(task) if dataset is DATA else Trajectory(task, dataset)
     found = check(backend, workload, dataset, expected, threads)

@@ -1,4 +1,4 @@
-"""Presets: the classic is the tutorial's task, and what carries a published error trains on all images."""
+"""Presets: the classic is the tutorial's task, and presets with a published error train on all images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_classic_is_the_tutorials_task() -> None:
     assert classic.network == Network((784, 10, 10))
     assert (classic.images, classic.iterations, classic.learning_rate) == (41_000, 500, 0.10)
     assert (classic.dtype, classic.seed, classic.name) == ("float32", 0, "classic")
-    # Two products with W1's shape (forward, gradient) and three with W2's, 2 operations a weight and image.
+    # Two products with W1's shape (forward, gradient) and three with W2's, 2 operations per weight and image.
     assert classic.dense_flops == 41_000 * 2 * (2 * 7840 + 3 * 100)
     assert classic.image_bytes == 41_000 * 784
 

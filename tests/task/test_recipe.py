@@ -1,4 +1,4 @@
-"""The options of training: their ranges, their descriptions, and the learning rates that they come to."""
+"""Options of training: their ranges, their descriptions, and the learning rates of schedules."""
 
 from __future__ import annotations
 
@@ -50,10 +50,8 @@ INFINITE = (math.nan, math.inf, -math.inf)
     ("kind", "option", "values", "message"),
     [
         (Optimizer, "name", ["sgd", "", "Adam"], "choose from gd, momentum, nesterov, rmsprop, adam, adamw"),
-        (Optimizer, "momentum", [-0.1, 1.0, *INFINITE], "momentum {}: must be at least 0 and below 1"),
-        (Optimizer, "rho", [-0.1, 1.0, *INFINITE], "rho {}: must be at least 0 and below 1"),
-        (Optimizer, "beta1", [-0.1, 1.0, *INFINITE], "beta1 {}: must be at least 0 and below 1"),
-        (Optimizer, "beta2", [-0.1, 1.0, *INFINITE], "beta2 {}: must be at least 0 and below 1"),
+        *((Optimizer, option, [-0.1, 1.0, *INFINITE], option + " {}: must be at least 0 and below 1")
+          for option in ("momentum", "rho", "beta1", "beta2")),
         (Optimizer, "epsilon", [0.0, -1e-8, *INFINITE], "epsilon {}: must be above 0"),
         (Optimizer, "weight_decay", [-0.1, *INFINITE], "weight decay {}: must be at least 0"),
         (Schedule, "name", ["linear"], "schedule 'linear': choose from constant, cosine, step"),
@@ -94,14 +92,8 @@ def test_the_classic_s_description_does_not_speak_of_recipes() -> None:
 
 @pytest.mark.parametrize(
     ("dropout", "layers", "rates"),
-    [
-        ((), 0, ()),
-        ((), 2, (0.0, 0.0)),
-        ((0.5,), 0, ()),
-        ((0.5,), 3, (0.5, 0.5, 0.5)),
-        ((0.2, 0.5), 2, (0.2, 0.5)),
-    ],
-)  # fmt: skip
+    [((), 0, ()), ((), 2, (0.0, 0.0)), ((0.5,), 0, ()), ((0.5,), 3, (0.5, 0.5, 0.5)), ((0.2, 0.5), 2, (0.2, 0.5))],
+)
 def test_dropout_is_one_rate_for_all_layers_or_one_each(dropout: Any, layers: int, rates: Any) -> None:
     assert Recipe(dropout=dropout).dropout_rates(layers) == rates
 
@@ -116,11 +108,8 @@ def test_dropout_rates_that_fit_no_network_are_refused_with_the_workload(hidden:
 TASK = Workload(Network((6, 4, 3)), 10, 12, 0.5, recipe=Recipe(batch_size=4))
 
 
-def test_a_constant_rate() -> None:
-    assert [TASK.rate(iteration) for iteration in (0, 5, 12, 99)] == [0.5] * 4
-
-
 def test_a_cosine_reaches_0_after_the_last_iteration() -> None:
+    assert [TASK.rate(iteration) for iteration in (0, 5, 12, 99)] == [0.5] * 4, "without a schedule it is constant"
     task = replace(TASK, recipe=Recipe(batch_size=4, schedule=Schedule("cosine")))
     assert task.rate(0) == 0.5
     assert task.rate(3) == pytest.approx(0.25 * (1 + math.sqrt(0.5)))
@@ -131,7 +120,7 @@ def test_a_cosine_reaches_0_after_the_last_iteration() -> None:
 
 
 def test_steps_are_of_epochs() -> None:
-    """Three iterations are an epoch here."""
+    """With 10 images in batches of 4, an epoch has three iterations."""
     task = replace(TASK, recipe=Recipe(batch_size=4, schedule=Schedule("step", every=2, factor=0.1)))
     assert [task.rate(i) for i in (0, 5)] == [0.5, 0.5]
     assert [task.rate(i) for i in (6, 11, 12)] == pytest.approx([0.05, 0.05, 0.005])

@@ -1,4 +1,4 @@
-"""Workloads: presets, what is refused, and the counts of operations and bytes."""
+"""Workloads and networks: descriptions, refusals, and the counts of operations and bytes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from mnistbench.exceptions import OptionError
 from mnistbench.task.recipe import Recipe
 from mnistbench.task.workload import DType, Network, Workload
 
+BAD_RATES = (0.0, -0.1, float("nan"), float("inf"))
 sizes = st.integers(1, 12)
 
 
 class Counting(np.ndarray[Any, Any]):
-    """An array that adds up the operations of the matrix products it takes part in."""
+    """Array that counts the operations of its matrix products."""
 
     operations = 0
 
@@ -46,12 +47,8 @@ def test_dense_flops_are_those_of_the_reference(n: int, h: int, c: int, m: int) 
     [
         ({"dtype": "float16"}, r"^dtype 'float16': choose from float32, float64$"),
         ({"images": 0}, r"^0 images: at least 1"),
-        ({"iterations": 0}, r"^0 iterations: at least 1"),
-        ({"iterations": -5}, r"^-5 iterations: at least 1"),
-        ({"learning_rate": 0.0}, r"^learning rate 0\.0: must be a finite number above 0$"),
-        ({"learning_rate": -0.1}, r"^learning rate -0\.1"),
-        ({"learning_rate": float("nan")}, r"^learning rate nan"),
-        ({"learning_rate": float("inf")}, r"^learning rate inf"),
+        *(({"iterations": number}, rf"^{number} iterations: at least 1") for number in (0, -5)),
+        *(({"learning_rate": rate}, rf"^learning rate {rate}: must be a finite number above 0$") for rate in BAD_RATES),
         ({"seed": -1}, r"^seed -1: must be 0 or"),
     ],
     ids=str,
@@ -76,15 +73,8 @@ def test_network_names_its_layers() -> None:
 
 def test_a_workload_describes_itself_in_json(dtype: DType) -> None:
     task = Workload(Network((4, 3, 2)), 10, 20, 0.25, dtype, 7)
-    assert json.loads(json.dumps(task.describe())) == {
-        "name": "custom",
-        "network": [4, 3, 2],
-        "images": 10,
-        "iterations": 20,
-        "learning_rate": 0.25,
-        "dtype": dtype,
-        "seed": 7,
-    }
+    expected = {"name": "custom", "network": [4, 3, 2], "images": 10, "iterations": 20, "learning_rate": 0.25}
+    assert json.loads(json.dumps(task.describe())) == {**expected, "dtype": dtype, "seed": 7}
 
 
 def test_numbers_of_numpys_are_taken_as_pythons() -> None:

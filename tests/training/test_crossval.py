@@ -1,4 +1,4 @@
-"""Cross-validation: the folds are a partition, each is predicted by who was not trained on it, and nothing leaks."""
+"""Cross-validation: folds are a stratified partition, and no network is tested on images it was trained on."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_impossible_numbers_of_folds_are_refused(folds: int) -> None:
         cross_validate(DATA, workload=TASK, backend="numpy", folds=folds, threads=1)
 
 
-def test_each_fold_is_judged_by_who_was_not_trained_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_fold_is_tested_by_a_network_trained_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def spied(dataset: Dataset, **options: Any) -> TrainingResult:
@@ -76,7 +76,7 @@ def test_each_fold_is_judged_by_who_was_not_trained_on_it(monkeypatch: pytest.Mo
         assert (result.workload.images, result.workload.iterations) == (len(own), 15)
 
 
-def test_patience_holds_out_images_that_are_not_of_the_fold() -> None:
+def test_patience_holds_out_images_of_the_other_folds() -> None:
     reports: list[tuple[int, Progress]] = []
     found = cross_validate(
         DATA,
