@@ -24,7 +24,7 @@ def charts(
         Path | None, typer.Option(help="File of the history, .svg or .png (default: history.svg).")
     ] = None,
 ) -> None:
-    """Redraw the charts and tables of the stored measurements, and the table in the README.md beside their folder."""
+    """Redraw the charts and tables of the stored measurements, and the tables in README.md and docs beside them."""
     from mnistbench import report
 
     if history:

@@ -54,10 +54,7 @@ class _Source:
 
 
 def load_data(
-    source: str | Path | None = None,
-    seed: int = 0,
-    train_size: int | None = None,
-    dev_size: int | None = None,
+    source: str | Path | None = None, seed: int = 0, train_size: int | None = None, dev_size: int | None = None
 ) -> Dataset:
     """Load a data set and split it.
 

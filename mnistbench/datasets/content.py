@@ -6,8 +6,6 @@ import zlib
 
 from mnistbench.exceptions import DataError
 
-__all__ = ["decompressed", "printable"]
-
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_FORMAT = 31  # zlib's wbits for a gzip header and trailer, whose checksum and size it verifies
 

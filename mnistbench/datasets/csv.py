@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from mnistbench.datasets.content import decompressed, printable
 from mnistbench.exceptions import DataError
 
-__all__ = ["COLUMNS", "IMAGE_SHAPE", "LARGEST_LABEL", "read_csv"]
-
 IMAGE_SHAPE = (28, 28)
 COLUMNS = ("label", *(f"pixel{pixel}" for pixel in range(math.prod(IMAGE_SHAPE))))
 

@@ -27,8 +27,6 @@ from mnistbench.exceptions import DataError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["FILE_NAMES", "IdxFolder", "read_folder", "read_idx"]
-
 # The usual names, in the order of IdxFolder's fields, and the number of dimensions of each array.
 FILE_NAMES = {
     "train-images-idx3-ubyte": 3,

@@ -139,15 +139,7 @@ def backward_prop(
 
 
 def update_params(
-    W1: Array,
-    b1: Array,
-    W2: Array,
-    b2: Array,
-    dW1: Array,
-    db1: Array,
-    dW2: Array,
-    db2: Array,
-    alpha: float,
+    W1: Array, b1: Array, W2: Array, b2: Array, dW1: Array, db1: Array, dW2: Array, db2: Array, alpha: float
 ) -> tuple[Array, Array, Array, Array]:
     """Take one gradient descent step, W := W - alpha dW and b := b - alpha db; return new arrays."""
     W1 = W1 - alpha * dW1
@@ -169,13 +161,7 @@ def get_accuracy(predictions: Labels, Y: Labels) -> float:
 
 
 def gradient_descent(
-    X: Array,
-    Y: Labels,
-    alpha: float,
-    iterations: int,
-    hidden: int = 10,
-    outputs: int = 10,
-    seed: int | None = None,
+    X: Array, Y: Labels, alpha: float, iterations: int, hidden: int = 10, outputs: int = 10, seed: int | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """Train on all images at every iteration and return W1, b1, W2, b2.
 
