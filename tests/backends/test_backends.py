@@ -511,7 +511,7 @@ def test_leaving_a_trainer_lets_an_error_through(start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["numba-plain", "cupy-plain"])
 def test_the_plain_backends_do_the_classic_only(name: str, task: Workload) -> None:
-    """They show the computation as it is written down, and nothing else."""
+    """Their purpose is to show the computation in plain form."""
     found = registry.availability(name)
     if not found.usable:
         pytest.skip(f"{name} is unavailable: {found.reason}")
@@ -571,7 +571,7 @@ def test_unavailable_backends_say_why() -> None:
 
 # The classic workload
 
-# Lowest and highest of 20 seeds, with a margin: training accuracy after so many updates.
+# Lowest and highest of 20 seeds, with a margin: training accuracy after each number of updates.
 LEARNING_CURVE = {0: (0.05, 0.15), 50: (0.36, 0.60), 100: (0.54, 0.71), 200: (0.69, 0.79), 500: (0.82, 0.86)}
 
 
