@@ -68,7 +68,10 @@ def _define_arithmetic(operation: Any, instruction: str) -> None:
 
     @extending.overload(operation)  # type: ignore[untyped-decorator]
     def of_vectors(x: Any, y: Any) -> Any:
-        return (lambda x, y: emitted(x, y)) if isinstance(x, Vector) and x == y else None
+        def implementation(x: Any, y: Any) -> Any:
+            return emitted(x, y)
+
+        return implementation if isinstance(x, Vector) and x == y else None
 
 
 for _operation, _instruction in (
