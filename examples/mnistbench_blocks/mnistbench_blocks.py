@@ -1,4 +1,4 @@
-"""NumPy on 1,000 images at a time, which are still in the cache when the backward pass reads them again."""
+"""NumPy on 1,000 images at a time, which stay in the cache between the forward and the backward pass."""
 
 from threadpoolctl import threadpool_limits
 

@@ -1,4 +1,4 @@
-"""Every backend that can run here, in every dtype, through the interface only: the same numbers as the reference."""
+"""Every backend that can run here, in every dtype, by its interface alone: the numbers are the reference's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support import builders
 from tests.support.builders import identical
 from tests.support.paths import ROOT
 
-# Training images, pixels, hidden units, classes; and what is special about the data.
+# Training images, pixels, hidden units, classes, and options of the data.
 SHAPES: dict[str, tuple[int, int, int, int, dict[str, Any]]] = {
     "odd sizes": (37, 13, 7, 5, {}),
     "one image": (1, 13, 7, 5, {"ink": 1.0}),
@@ -52,7 +52,7 @@ SHAPES: dict[str, tuple[int, int, int, int, dict[str, Any]]] = {
 
 @cache
 def trajectory(shape: str) -> Trajectory:
-    """The reference's way through 12 iterations on these sizes, computed once for all backends."""
+    """Compute the reference's trajectory of 12 iterations on these sizes, once for all backends."""
     images, pixels, hidden, classes, kind = SHAPES[shape]
     data = builders.dataset(images, pixels, classes, **kind)
     return Trajectory(builders.workload(data, hidden), data)
@@ -65,7 +65,6 @@ def backend(backend_name: str) -> Backend:
 
 @pytest.fixture
 def data() -> Dataset:
-    """37 images of 13 pixels in 5 classes."""
     return builders.dataset(37, 13, 5)
 
 
@@ -79,7 +78,7 @@ Start = Callable[..., Trainer]
 
 @pytest.fixture
 def start(backend: Backend, data: Dataset, task: Workload) -> Start:
-    """Starts a trainer on ``data``, from the initial parameters unless others are given."""
+    """Return a function that starts a trainer on ``data``, by default from the initial parameters."""
 
     def started(parameters: Parameters | None = None, threads: int | None = None) -> Trainer:
         return backend.start(task, data, parameters or builders.initial(task), threads)
@@ -88,7 +87,7 @@ def start(backend: Backend, data: Dataset, task: Workload) -> Start:
 
 
 def after(trainer: Trainer, *chunks: int) -> Parameters:
-    """The parameters after advancing by each of these numbers of iterations."""
+    """Advance by each number of iterations; return the parameters."""
     with trainer:
         for iterations in chunks:
             trainer.advance(iterations)
@@ -96,13 +95,13 @@ def after(trainer: Trainer, *chunks: int) -> Parameters:
 
 
 def arrays(parameters: Parameters) -> tuple[Array, Array, Array, Array]:
-    """W1, b1, W2, b2 in float64."""
+    """Return W1, b1, W2, b2 in float64."""
     W1, b1, W2, b2 = (array.astype(np.float64) for _, array in parameters.named())
     return W1, b1, W2, b2
 
 
 def reference_loss(parameters: Parameters, split: Split) -> float:
-    """The mean cross-entropy in float64."""
+    """Compute the mean cross-entropy in float64."""
     Z2 = reference.forward_prop(*arrays(parameters), reference.scale_images(split.images))[2]
     return reference.cross_entropy(Z2, split.labels)
 
@@ -130,7 +129,7 @@ def test_agrees_on_any_number_of_threads(backend: Backend, dtype: DType, shape: 
 
 
 def test_three_iterations_equal_the_equations(start: Start, data: Dataset, task: Workload) -> None:
-    """The comparison once more without the agreement module, which could be wrong itself."""
+    """Compare without the agreement module, which could be wrong itself."""
     tolerance = 50 * float(np.finfo(task.dtype).eps)
     X, Y = reference.scale_images(data.train.images), data.train.labels
     W1, b1, W2, b2 = arrays(builders.initial(task))
@@ -217,7 +216,7 @@ def test_logits_beyond_the_range_of_exp_give_the_references_numbers(
 
 @pytest.mark.parametrize("name", ["W1", "b1", "W2", "b2"])
 def test_nan_is_not_hidden(backend: Backend, dtype: DType, name: str) -> None:
-    """A ReLU that takes NaN for a negative number would turn it into a plausible loss."""
+    """A ReLU that takes NaN for a negative number would yield a plausible loss."""
     data = builders.dataset(37, 13, 5, ink=1.0)
     task = builders.workload(data, dtype=dtype)
     parameters = builders.initial(task)
@@ -226,7 +225,7 @@ def test_nan_is_not_hidden(backend: Backend, dtype: DType, name: str) -> None:
         assert math.isnan(trainer.advance(1).loss)
 
 
-def test_a_diverging_run_leaves_the_finite_numbers(backend: Backend, data: Dataset, dtype: DType) -> None:
+def test_a_diverging_run_has_a_loss_that_is_not_finite(backend: Backend, data: Dataset, dtype: DType) -> None:
     learning_rate = {"float32": 1e20, "float64": 1e160}[dtype]
     task = builders.workload(data, dtype=dtype, learning_rate=learning_rate)
     with backend.start(task, data, builders.initial(task)) as trainer:
@@ -235,7 +234,7 @@ def test_a_diverging_run_leaves_the_finite_numbers(backend: Backend, data: Datas
     assert not finite[-1]
 
 
-# Reproducible, and in control of its state
+# Reproducibility and state
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, None])
@@ -251,7 +250,7 @@ def test_advancing_in_parts_is_identical(start: Start, task: Workload) -> None:
         assert identical(parts.parameters(), whole.parameters())
 
 
-def test_reset_starts_anew(start: Start, task: Workload) -> None:
+def test_reset_starts_again_from_any_parameters(start: Start, task: Workload) -> None:
     initial = builders.initial(task)
     with start() as trainer:
         first = [trainer.advance(1), trainer.advance(4)]
@@ -261,18 +260,13 @@ def test_reset_starts_anew(start: Start, task: Workload) -> None:
         assert [trainer.advance(1), trainer.advance(4)] == first
         assert identical(trainer.gradients(), gradients)
         assert identical(trainer.parameters(), parameters)
-
-
-def test_reset_takes_other_parameters(start: Start, task: Workload) -> None:
-    other = Parameters.initial(task.network, seed=99).astype(task.dtype)
-    with start() as trainer:
-        trainer.advance(3)
+        other = Parameters.initial(task.network, seed=99).astype(task.dtype)
         trainer.reset(other)
         trainer.advance(3)
         assert identical(trainer.parameters(), after(start(other), 3))
 
 
-def test_what_is_handed_out_is_a_copy(start: Start, task: Workload) -> None:
+def test_parameters_and_gradients_are_copies(start: Start, task: Workload) -> None:
     with start() as trainer:
         trainer.advance(3)
         for hand_out in (trainer.parameters, trainer.gradients):
@@ -303,7 +297,7 @@ def test_gradients_and_predictions_do_not_train(start: Start, data: Dataset) -> 
         assert trainer.advance(1) == plain.advance(1)
 
 
-def test_what_the_caller_holds_stays_as_it_is(start: Start, data: Dataset, task: Workload) -> None:
+def test_the_callers_parameters_and_data_do_not_change(start: Start, data: Dataset, task: Workload) -> None:
     given = builders.initial(task)
     kept = given.astype(task.dtype)
     digest = data.sha256
@@ -353,14 +347,14 @@ def test_parameters_come_in_any_float_dtype_and_layout(start: Start, task: Workl
 def test_a_learning_rate_of_numpys_changes_nothing(
     start: Start, backend: Backend, data: Dataset, task: Workload
 ) -> None:
-    """Such as one from np.linspace, whose float64 must not make float32 arrays float64."""
+    """A float64 scalar, such as from np.linspace, must not make float32 arrays float64."""
     given = replace(task, learning_rate=np.float64(task.learning_rate))
     found = after(backend.start(given, data, builders.initial(task)), 3)
     assert identical(found, after(start(), 3))
 
 
 def test_a_read_only_data_set_can_be_trained_on(backend: Backend, data: Dataset) -> None:
-    """Such as one from a memory map or a pandas table. In one dtype only: compiled backends compile for it anew."""
+    """Such as from a memory map or a pandas table; in one dtype, as some backends compile for it anew."""
     for split in (data.train, data.dev):
         split.images.flags.writeable = False
         split.labels.flags.writeable = False
@@ -371,11 +365,10 @@ def test_a_read_only_data_set_can_be_trained_on(backend: Backend, data: Dataset)
         assert trainer.predict(data.dev.images).shape == (23,)
 
 
-# Several at once
+# Several trainers at once
 
 
 def history(trainer: Trainer) -> list[Metrics]:
-    """The metrics of 20 iterations."""
     return [trainer.advance(1) for _ in range(20)]
 
 
@@ -426,22 +419,21 @@ print(first == second)
 @pytest.mark.process
 @pytest.mark.compiles
 @pytest.mark.parametrize("name", ["numba", "numba-plain"])
-def test_two_threads_may_use_the_threading_layer_that_every_numba_has(name: str) -> None:
-    """It ends the process when two threads enter it at once."""
-    root = str(ROOT)
-    environment = os.environ | {"NUMBA_THREADING_LAYER": "workqueue", "PYTHONPATH": root}
+def test_two_threads_may_use_numbas_workqueue_layer(name: str) -> None:
+    """Numba ends the process when two threads enter it at once."""
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "workqueue", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", TWO_THREADS, name]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.stdout == "True\n", run.stderr
 
 
 def blas_threads() -> dict[str, int]:
-    """The sizes of the thread pools of the BLAS libraries that this process has loaded."""
+    """Return the thread pool sizes of the BLAS libraries that this process has loaded."""
     return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
 @pytest.mark.parametrize("backend_name", ["numpy", "numba", "numba-plain"])
-def test_a_limit_of_threads_ends_with_the_work(backend: Backend, dtype: DType) -> None:
+def test_a_limit_of_threads_is_restored(backend: Backend, dtype: DType) -> None:
     data = builders.dataset(1009, 97, 5)
     task = builders.workload(data, dtype=dtype)
     before = blas_threads()
@@ -460,32 +452,32 @@ def test_a_limit_of_threads_ends_with_the_work(backend: Backend, dtype: DType) -
             trainer.describe()
 
     run(1)
-    assert blas_threads() | before == blas_threads()  # running may have loaded another
+    assert blas_threads() | before == blas_threads()  # another library may have been loaded
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(run_together, [1, 3]))
     assert blas_threads() | before == blas_threads()
 
 
-# What it says of itself, and what it refuses
+# Descriptions and refusals
 
 
 @pytest.mark.parametrize("threads", [1, 2, None])
-def test_describe_says_what_runs_in_json(start: Start, threads: int | None) -> None:
+def test_descriptions_can_be_written_as_json(start: Start, threads: int | None) -> None:
     with start(threads=threads) as trainer:
         trainer.advance(1)
-        said = trainer.describe()
-    assert Description(**json.loads(json.dumps(asdict(said), allow_nan=False))) == said
-    assert said.device
-    assert said.kernel
-    assert said.versions
-    assert all(isinstance(word, str) for pair in said.versions.items() for word in pair)
-    assert said.skips is None or isinstance(said.skips, str)
-    assert type(said.threads) is int
-    assert 1 <= said.threads <= (threads or 4096)
+        found = trainer.describe()
+    assert Description(**json.loads(json.dumps(asdict(found), allow_nan=False))) == found
+    assert found.device
+    assert found.kernel
+    assert found.versions
+    assert all(isinstance(word, str) for pair in found.versions.items() for word in pair)
+    assert found.skips is None or isinstance(found.skips, str)
+    assert type(found.threads) is int
+    assert 1 <= found.threads <= (threads or 4096)
 
 
 def test_the_bytes_of_images_that_an_iteration_reads_are_counted(backend: Backend, dtype: DType) -> None:
-    """Between one bit a pixel and what four passes over all pixels in float64 read; in proportion to the images."""
+    """At least one bit per pixel, at most four passes over all pixels in float64; proportional to the images."""
     counts = []
     for images in (640, 1280):
         data = builders.dataset(images, 97, 5, ink=1.0)
@@ -511,7 +503,6 @@ def test_leaving_a_trainer_lets_an_error_through(start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["numba-plain", "cupy-plain"])
 def test_the_plain_backends_do_the_classic_only(name: str, task: Workload) -> None:
-    """Their purpose is to show the computation in plain form."""
     found = registry.availability(name)
     if not found.usable:
         pytest.skip(f"{name} is unavailable: {found.reason}")
@@ -521,7 +512,7 @@ def test_the_plain_backends_do_the_classic_only(name: str, task: Workload) -> No
     assert plain.unsupported(replace(task, network=replace(task.network, activation="tanh"))) == "the activation tanh"
 
 
-def test_available_backends_say_on_what_they_run(backend: Backend) -> None:
+def test_available_backends_name_their_device(backend: Backend) -> None:
     found = backend.availability()
     assert found.usable
     assert found.version
@@ -561,7 +552,7 @@ def test_an_unknown_backend_is_refused_with_a_suggestion(look_up: Callable[[str]
     assert str(caught.value).startswith(f"backend {name!r} does not exist; {hint}")
 
 
-def test_unavailable_backends_say_why() -> None:
+def test_unavailable_backends_have_a_reason() -> None:
     for name in registry.list_backends():
         if not (found := registry.availability(name)).usable:
             assert found.reason
@@ -571,7 +562,7 @@ def test_unavailable_backends_say_why() -> None:
 
 # The classic workload
 
-# Lowest and highest of 20 seeds, with a margin: training accuracy after each number of updates.
+# Iteration to the lowest and highest training accuracy of 20 seeds, with a margin.
 LEARNING_CURVE = {0: (0.05, 0.15), 50: (0.36, 0.60), 100: (0.54, 0.71), 200: (0.69, 0.79), 500: (0.82, 0.86)}
 
 

@@ -1,4 +1,4 @@
-"""The package in ``examples/``, installed as a user would, and used by every command."""
+"""Backends of other packages: the one in ``examples/``, installed as by a user, and some that cannot run."""
 
 from __future__ import annotations
 
@@ -20,30 +20,56 @@ pytestmark = pytest.mark.process
 pytest.importorskip("hatchling")
 
 
+OTHERS = """
+from mnistbench.backends import Availability
+from mnistbench_blocks import BlocksBackend
+
+class AsleepBackend(BlocksBackend):
+    name = "asleep"
+
+    def availability(self):
+        return Availability(usable=False, version="1", reason="the abacus is in its box", fix="take it out")
+"""
+ENTRY_POINTS = """[mnistbench.backends]
+asleep = others:AsleepBackend
+broken = others.missing:Backend
+numpy = others:AsleepBackend
+"""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed the example, built by the backend that its pyproject.toml names."""
+    """Install the example with pip into a folder, beside backends that cannot run, are broken or take a used name."""
     target = tmp_path_factory.mktemp("site")
     source = shutil.copytree(ROOT / "examples" / "mnistbench_blocks", tmp_path_factory.mktemp("example") / "source")
     options = ["--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+    (target / "others.py").write_text(OTHERS)
+    info = target / "others-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
     return target
 
 
 def python(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter that finds the example and this package."""
+    """Run a new interpreter that finds the example and this package."""
     path = os.pathsep.join(map(str, (site, Path(mnistbench.__file__).parents[1])))
     environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_it_is_listed_after_this_packages_own(site: Path) -> None:
+def test_they_are_listed_after_this_packages_own(site: Path) -> None:
     run = python(site, "-m", "mnistbench", "backends")
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1].split() == ["blocks", "yes", "CPU"]
+    rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()}
+    assert set(list(rows)[-3:]) == {"blocks", "asleep", "broken"}
+    assert rows["blocks"] == ["yes", "CPU"]
+    assert (rows["asleep"][0], rows["broken"][0]) == ("no", "no")
+    assert rows["numpy"][-1] == "CPU"  # a name of this package cannot be taken
 
 
 def test_it_agrees_with_the_reference(site: Path) -> None:
@@ -67,19 +93,30 @@ def test_it_is_measured_and_drawn(site: Path, tmp_path: Path) -> None:
     assert list(stored.parent.glob("smoke-*.svg"))
 
 
-def test_it_works_in_blocks(site: Path) -> None:
-    """More images than one block has, the last block not full: what the commands above may not meet."""
-    program = (
-        "import mnistbench; data = mnistbench.load_data(train_size=2345, dev_size=50);"
-        "options = {'iterations': 20, 'dtype': 'float64'};"
-        "found, wanted = (mnistbench.train(data, backend=name, **options) for name in ('blocks', 'numpy'));"
-        "print(found.loss - wanted.loss, found.accuracy - wanted.accuracy, found.description.threads)"
-    )
-    run = python(site, "-c", program)
-    assert run.returncode == 0, run.stderr
-    loss, accuracy, _threads = map(float, run.stdout.split())
-    assert loss == pytest.approx(0, abs=1e-12)
-    assert accuracy == pytest.approx(0, abs=1e-12)
+def test_it_trains_in_several_blocks_the_last_of_them_not_full(site: Path) -> None:
+    options = ["--iterations", 20, "--train-size", 2345, "--dev-size", 50, "--dtype", "float64", "--json"]
+    runs = [python(site, "-m", "mnistbench", "train", "--backend", name, *options) for name in ("blocks", "numpy")]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+    blocks, numpy = (json.loads(run.stdout) for run in runs)
+    assert (blocks["backend"], blocks["description"]["kernel"]) == ("blocks", "BLAS, 1,000 images at a time")
+    assert blocks["loss"] == pytest.approx(numpy["loss"], abs=1e-12)
+    assert blocks["train_accuracy"] == pytest.approx(numpy["train_accuracy"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["asleep"], "backend asleep is unavailable: the abacus is in its box; take it out\n"),
+        (["broken"], "backend broken is unavailable: No module named 'others.missing'"),
+        (["blocks", "--hidden", "4,4"], "backend blocks does not implement 2 hidden layers; use --backend numpy or "),
+    ],
+)
+def test_a_backend_that_cannot_do_it_is_one_line(site: Path, options: list[str], message: str) -> None:
+    run = python(site, "-m", "mnistbench", "train", "--backend", *options)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"mnistbench: {message}")
+    assert len(run.stderr.splitlines()) == 1
+    assert run.stdout == ""
 
 
 def test_it_is_short() -> None:

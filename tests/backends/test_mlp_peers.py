@@ -1,4 +1,4 @@
-"""Multilayer perceptrons in JAX and in PyTorch: their random bits are the reference's, and they forget on a reset."""
+"""JAX and PyTorch alike: random bits are the reference's, pixels are exact, and a reset restores the initial state."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 import mnistbench.backends as registry
 from mnistbench.reference import augmentation, counter
 from mnistbench.task.recipe import Augmentation
-from mnistbench.task.workload import Workload
+from mnistbench.task.workload import DType, Workload
 from tests.support import builders, options
 from tests.support.builders import identical
 
 TASKS = [options.task(**options.EVERYTHING), options.task(dropout=(0.3,))]
-"""Every option, in batches; and all images with masks."""
+"""Every option, in mini-batches; and a full batch with masks."""
 
 
 @pytest.fixture(params=["jax", "torch"])
@@ -25,7 +25,7 @@ def peer(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("task", TASKS, ids=["everything", "no batches"])
-def test_a_reset_forgets_and_calls_of_any_length_are_the_same(peer: str, task: Workload) -> None:
+def test_a_reset_restarts_and_calls_of_any_length_are_the_same(peer: str, task: Workload) -> None:
     initial = builders.initial(task)
     with registry.get_backend(peer).start(task, options.DATA, initial) as trainer:
         whole = trainer.advance(15), trainer.parameters()
@@ -35,12 +35,23 @@ def test_a_reset_forgets_and_calls_of_any_length_are_the_same(peer: str, task: W
         parts = [trainer.advance(iterations) for iterations in (1, 4, 3, 7)]
         assert parts[-1] == whole[0]
         assert identical(trainer.parameters(), whole[1])
-        said = trainer.describe()
-    assert (said.bytes_read or 0) >= 2 * task.image_bytes * task.itemsize
-    assert f"{task.batch_size} images at a time" in said.kernel
+        description = trainer.describe()
+    assert (description.bytes_read or 0) >= 2 * task.image_bytes * task.itemsize
+    assert f"{task.batch_size} images at a time" in description.kernel
 
 
-def test_what_is_handed_out_and_in_are_copies(peer: str) -> None:
+def test_pixels_are_divided_exactly(peer: str, dtype: DType) -> None:
+    """A product with a rounded 1/255 would have the same error in every image."""
+    data = builders.dataset(256, 1, 2)
+    data.train.images[:, 0] = np.arange(256)
+    task = builders.workload(data, dtype=dtype)
+    with registry.get_backend(peer).start(task, data, builders.initial(task)) as trainer:
+        X: Any = trainer._blocks if peer == "jax" else trainer._X.cpu()  # type: ignore[attr-defined]
+    expected = np.arange(256, dtype=dtype) / np.asarray(255, dtype)
+    assert np.asarray(X).ravel().tolist() == expected.tolist()
+
+
+def test_parameters_and_gradients_are_copies(peer: str) -> None:
     task = TASKS[0]
     given = builders.initial(task)
     with registry.get_backend(peer).start(task, options.DATA, given) as trainer:
@@ -49,10 +60,8 @@ def test_what_is_handed_out_and_in_are_copies(peer: str) -> None:
         kept = [values.astype("float64") for values in before]
         trainer.advance(3)
         assert all(identical(values, copy) for values, copy in zip(before, kept, strict=True))
-        for _, values in trainer.gradients().named():
-            values[:] = np.nan
-        for _, values in trainer.parameters().named():
-            values[:] = np.nan
+        for array in (*trainer.gradients().arrays(), *trainer.parameters().arrays()):
+            array[:] = np.nan
         assert trainer.parameters().is_finite()
     assert identical(given, builders.initial(task))
 
@@ -94,7 +103,7 @@ def test_augmented_images_are_the_reference_s_bit_for_bit(
 
 
 class JaxDraws:
-    """The random bits of one epoch, as compiled programs compute them."""
+    """An epoch's random bits by compiled programs."""
 
     def __init__(self, seed: int, epoch: int) -> None:
         import jax
@@ -106,7 +115,7 @@ class JaxDraws:
         self._epoch = np.int32(epoch)
 
     def _computed(self, function: Any, *arrays: Any) -> Any:
-        """In both modes of JAX, which must agree."""
+        """Compute in both modes of JAX, which must agree."""
         with self._jax.enable_x64(True):
             wide = np.asarray(self._jax.jit(function)(self._seed, self._epoch, *arrays))
         with self._jax.enable_x64(False):
@@ -128,7 +137,7 @@ class JaxDraws:
 
 
 class TorchDraws:
-    """The same, operation by operation."""
+    """An epoch's random bits by eager operations."""
 
     def __init__(self, seed: int, epoch: int) -> None:
         import torch

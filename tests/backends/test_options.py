@@ -1,4 +1,4 @@
-"""Every backend with every option of training: it agrees with the reference, or says who does."""
+"""Every backend with every option: it agrees with the reference, or names the backends that implement the option."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from mnistbench.task.workload import DType, Workload
 from tests.support import builders, options
 
 COMPILE_EACH = ("jax",)
-"""Backends that compile every workload anew, which takes seconds: unless all options are asked for, they get
-combinations only, and each in one dtype."""
+"""Backends that compile each workload for seconds: without --all-options they run combinations only, in one dtype."""
 
 ALONE = options.alone()
 COMBINED = options.combined(rounds=1)
@@ -41,7 +40,7 @@ def test_each_value_of_each_option_alone(
 
 
 @pytest.mark.parametrize("place", range(len(COMBINED)))
-def test_combinations_that_have_every_value(
+def test_combinations_with_every_value(
     backend_name: str, dtype: DType, place: int, request: pytest.FixtureRequest
 ) -> None:
     everything = request.config.getoption("--all-options")

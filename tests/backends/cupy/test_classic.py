@@ -1,11 +1,10 @@
-"""The persistent trainer, with a stand-in for CuPy that runs its kernel on the CPU (see ``cuda/host.py``)."""
+"""CuPy's trainers of the classic, on a stand-in that runs the kernel on the CPU (tests/support/cuda/host.py)."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,14 @@ import numpy as np
 import pytest
 
 from mnistbench.agreement import Trajectory, check
-from mnistbench.backends import Backend
+from mnistbench.backends import Backend, Trainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
 from tests.support import builders
 from tests.support.builders import identical
-from tests.support.cuda.host import StandIn, needs_compiler
+from tests.support.cuda.host import ATTRIBUTES, StandIn, needs_compiler
 
 
 def backend(name: str = "backend") -> Backend:
@@ -30,7 +29,7 @@ def backend(name: str = "backend") -> Backend:
 
 
 def task(dtype: DType, classes: int = 5) -> tuple[Workload, Dataset]:
-    """37 images of 13 pixels, of which two are zero in all of them."""
+    """Return a task of 37 images of 13 pixels, two of which are zero in every image."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 13), dtype=np.uint8)
     images[rng.random(images.shape) < 0.4] = 0
@@ -40,30 +39,34 @@ def task(dtype: DType, classes: int = 5) -> tuple[Workload, Dataset]:
     return Workload(Network((13, 6, classes)), 37, 3, dtype=dtype), Dataset("random", (1, 13), classes, *splits)
 
 
+def started(dtype: DType = "float32", name: str = "backend") -> Trainer:
+    workload, dataset = task(dtype)
+    return backend(name).start(workload, dataset, Parameters.initial(workload.network, 0))
+
+
+# The last has labels beyond a byte, and is computed by array operations.
 @needs_compiler
 @pytest.mark.usefixtures("cupy")
-def test_agrees_with_the_reference_in_every_respect(dtype: DType) -> None:
-    workload, dataset = task(dtype)
+@pytest.mark.parametrize("classes", [5, 300])
+def test_the_trajectory_agrees_with_the_reference(dtype: DType, classes: int) -> None:
+    workload, dataset = task(dtype, classes)
     found = check(backend(), workload, dataset, Trajectory(workload, dataset))
     assert found.passed, found.summary()
 
 
 @needs_compiler
 @pytest.mark.usefixtures("cupy")
-def test_it_describes_the_gpu_and_what_it_did(dtype: DType) -> None:
-    workload, dataset = task(dtype)
-    chosen = backend()
-    chosen.warm_up(workload)
-    with chosen.start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
-        trainer.advance(1)
-        trainer.advance(2)
-        trainer.advance(1)
-        said = trainer.describe()
-    assert said.device == "stand-in"
-    assert said.kernel.startswith("one persistent launch, ")
-    assert said.skips == "2 of 13 pixels, which are zero in every image"
-    assert {"cupy", "cuda", "cuda driver"} <= set(said.versions)
-    gpu = said.gpu or {}
+def test_the_description_has_the_gpu_and_its_times(dtype: DType) -> None:
+    backend().warm_up(task(dtype)[0])
+    with started(dtype) as trainer:
+        for iterations in (1, 2, 1):
+            trainer.advance(iterations)
+        description = trainer.describe()
+    assert description.device == "stand-in"
+    assert description.kernel.startswith("one persistent launch, ")
+    assert description.skips == "2 of 13 pixels, which are zero in every image"
+    assert {"cupy", "cuda", "cuda driver"} <= set(description.versions)
+    gpu = description.gpu or {}
     assert (gpu["device_seconds"], gpu["device_iterations"]) == (0.002, 2)
     assert {"memory_bytes", "peak_memory_bytes", "compute_capability", "registers", "shared_bytes"} <= set(gpu)
 
@@ -80,19 +83,10 @@ def test_another_trainer_of_the_same_kernel_takes_no_shared_memory_away(dtype: D
         assert trainer.describe().kernel.startswith("one persistent launch, ")
 
 
-def test_what_does_not_suit_the_kernel_is_computed_by_arrays(cupy: StandIn, dtype: DType) -> None:
-    cupy.attributes["CooperativeLaunch"] = 0
-    workload, dataset = task(dtype)
-    with backend().start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
-        trainer.advance(2)
-        said = trainer.describe()
-    assert said.kernel.endswith("not persistent: the device has no cooperative launch")
-    assert said.skips is None
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        ({"attributes": ATTRIBUTES | {"CooperativeLaunch": 0}}, "the device has no cooperative launch"),
         ({"blocks_at_once": 0}, "of its 2 blocks 0 can run at once"),
         ({"compute_capability": "61"}, "compute capability 6.1 is below 7.0"),
     ],
@@ -104,34 +98,27 @@ def test_a_device_that_cannot_run_the_kernel_computes_by_arrays(
     workload, dataset = task(dtype)
     found = check(backend(), workload, dataset, Trajectory(workload, dataset))
     assert found.passed, found.summary()
-    with backend().start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
-        assert trainer.describe().kernel.endswith(f"not persistent: {reason}")
-
-
-@pytest.mark.usefixtures("cupy")
-def test_labels_beyond_a_byte_are_computed_by_arrays(dtype: DType) -> None:
-    workload, dataset = task(dtype, classes=300)
-    found = check(backend(), workload, dataset, Trajectory(workload, dataset))
-    assert found.passed, found.summary()
+    with started(dtype) as trainer:
+        description = trainer.describe()
+    assert description.kernel.endswith(f"not persistent: {reason}")
+    assert description.skips is None
 
 
 @pytest.mark.usefixtures("cupy")
 def test_the_plain_backend_is_measured_by_the_same_clock(dtype: DType) -> None:
-    workload, dataset = task(dtype)
-    with backend("plain").start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+    with started(dtype, "plain") as trainer:
         trainer.advance(3)
-        said = trainer.describe()
-    assert said.kernel == "CuPy array operations, cuBLAS products"
-    assert said.gpu is not None
-    assert (said.gpu["device_seconds"], said.gpu["device_iterations"]) == (0.002, 3)
+        description = trainer.describe()
+    assert description.kernel == "CuPy array operations, cuBLAS products"
+    assert description.gpu is not None
+    assert (description.gpu["device_seconds"], description.gpu["device_iterations"]) == (0.002, 3)
 
 
 @pytest.mark.parametrize("name", ["backend", "plain"])
-def test_what_does_not_fit_is_refused_in_one_line(cupy: StandIn, dtype: DType, name: str) -> None:
+def test_too_many_images_are_refused_in_one_line(cupy: StandIn, dtype: DType, name: str) -> None:
     cupy.limit = 500 if name == "backend" else 100  # bytes: the first there has room for some arrays
-    workload, dataset = task(dtype)
     with pytest.raises(BackendUnavailable) as caught:
-        backend(name).start(workload, dataset, Parameters.initial(workload.network, 0))
+        started(dtype, name)
     assert caught.value.reason == f"37 images in {dtype} do not fit into the GPU's memory: 1.0 of 2.0 GiB are free"
     assert caught.value.fix == "use fewer images (--train-size)"
     assert (len(cupy._arrays) > 1) == (name == "backend")
@@ -141,30 +128,23 @@ def test_what_does_not_fit_is_refused_in_one_line(cupy: StandIn, dtype: DType, n
 @needs_compiler
 @pytest.mark.parametrize("method", ["advance", "gradients"])
 @pytest.mark.parametrize("name", ["backend", "plain"])
-def test_memory_that_runs_out_later_is_said_in_the_same_line(
+def test_memory_that_runs_out_later_is_the_same_line(
     cupy: StandIn, monkeypatch: pytest.MonkeyPatch, name: str, method: str
 ) -> None:
-    workload, dataset = task("float32")
-
     def full(*arguments: Any, **names: Any) -> Any:
         raise cupy.cuda.memory.OutOfMemoryError
 
-    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
-        if method == "advance" and name == "backend":  # which allocates nothing; the launch may still
+    with started(name=name) as trainer:
+        if method == "advance" and name == "backend":  # it allocates nothing, but the launch may
             monkeypatch.setattr(trainer, "_kernel", full)
         else:
             for function in ("maximum", "empty", "empty_like"):
                 monkeypatch.setattr(cupy, function, full)
-        calls: dict[str, Callable[[], object]] = {
-            "advance": lambda: trainer.advance(1),
-            "gradients": trainer.gradients,
-        }
         with pytest.raises(BackendUnavailable, match="37 images in float32 do not fit into the GPU's memory"):
-            calls[method]()
+            trainer.advance(1) if method == "advance" else trainer.gradients()
 
 
-def test_what_cupy_needs_and_does_not_find_is_said_in_one_line(cupy: StandIn, dtype: DType) -> None:
-    workload, dataset = task(dtype)
+def test_missing_parts_of_cuda_are_one_line(cupy: StandIn, dtype: DType) -> None:
     causes = [
         RuntimeError("Failed to find CUDA headers.\nPlease install"),  # CuPy before it compiles
         ImportError("libnvrtc.so.13: cannot open"),
@@ -177,11 +157,11 @@ def test_what_cupy_needs_and_does_not_find_is_said_in_one_line(cupy: StandIn, dt
 
         cupy.RawModule = refuse  # type: ignore[method-assign]
         with pytest.raises(BackendUnavailable) as caught:
-            backend().start(workload, dataset, Parameters.initial(workload.network, 0))
+            started(dtype)
         assert caught.value.reason == " ".join(str(cause).split())
         assert caught.value.fix is not None
         assert "pip install 'mnistbench[cuda12]'" in caught.value.fix
-        for kept in ("backend", "classic.trainer"):  # which keep compiled modules
+        for kept in ("backend", "classic.trainer"):  # they cache compiled modules
             sys.modules.pop(f"mnistbench.backends.cupy.{kept}")
 
 
@@ -206,7 +186,7 @@ def test_a_driver_that_is_too_old_is_named(cupy: StandIn) -> None:
         ("580.65.06, 1200, 1980, 3201, 0x0000000000000064\n", "power cap, temperature"),
     ],
 )
-def test_clocks_that_were_held_down_are_noticed(answer: str, throttled: str | None) -> None:
+def test_reduced_clocks_are_reported(answer: str, throttled: str | None) -> None:
     device: Any = importlib.import_module("mnistbench.backends.cupy.device")
     found = device.read_nvidia_smi(answer)
     assert found["driver_version"] == "580.65.06"
@@ -230,8 +210,7 @@ def test_clocks_are_read_while_the_gpu_works_whatever_the_driver_calls_them(
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    workload, dataset = task("float32")
-    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+    with started(name=name) as trainer:
         trainer.advance(2)
         counts: list[int] = []
 
@@ -250,8 +229,7 @@ def test_clocks_are_read_while_the_gpu_works_whatever_the_driver_calls_them(
 @pytest.mark.usefixtures("cupy")
 @pytest.mark.parametrize("name", ["backend", "plain"])
 def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DType) -> None:
-    workload, dataset = task(dtype)
-    with backend(name).start(workload, dataset, Parameters.initial(workload.network, 0)) as trainer:
+    with started(dtype, name) as trainer:
         trainer.advance(1)
         before = trainer.parameters()
         trainer._repeat(2)  # type: ignore[attr-defined]
@@ -264,7 +242,7 @@ def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DTyp
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("matrix_units", [False, True])
-def test_both_ways_of_multiplying_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multiply_adds_and_matrix_units_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
     plan = persistent.layout.plan
 

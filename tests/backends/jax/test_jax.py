@@ -1,4 +1,4 @@
-"""What only the JAX backend has: blocks of images, a pool of threads, 64-bit types for one trainer."""
+"""JAX only: blocks of images, the thread pool, and 64-bit types for single trainers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ def test_agrees_in_blocks_of_any_size(trajectory: Trajectory, dtype: DType, bloc
         found = check_trainer(trainer, Agreement("jax", dtype), trajectory)
         assert found.passed, found.summary()
         assert f"{block} images at a time" in trainer.describe().kernel or block >= 67
-        # The images that fill the last block up are stored and read too.
+        # The last block's padding is stored and read too.
         assert trainer.describe().bytes_read == 2 * -(-67 // block) * block * 13 * task.itemsize
 
 
-def test_images_that_fill_a_block_up_count_for_nothing(dtype: DType) -> None:
-    """One image in a block of many: with parameters that give them NaN, were they counted."""
+def test_padding_of_a_block_is_not_counted(dtype: DType) -> None:
     data = builders.dataset(1, 13, 5, ink=1.0)
     task = builders.workload(data, dtype=dtype)
     ways = [
@@ -56,7 +55,7 @@ def test_images_that_fill_a_block_up_count_for_nothing(dtype: DType) -> None:
         assert b.loss == pytest.approx(a.loss, rel=tolerance)
 
 
-def test_the_size_of_a_block_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
+def test_the_size_of_a_block_is_found_once(monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
     seen = []
     initialise = backend.JaxTrainer.__init__
 
@@ -71,15 +70,15 @@ def test_the_size_of_a_block_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, 
     try:
         chosen = registry.get_backend("jax")
         chosen.warm_up(trajectory.workload)
-        assert seen == [67, 23]  # all at once, and three blocks with two images too many
+        assert seen == [67, 23]  # all at once, and three blocks with two images of padding
         with chosen.start(trajectory.workload, trajectory.dataset, trajectory.initial):
             assert seen[2:] in ([67], [23])
     finally:
         backend.fastest_block.cache_clear()
 
 
-def test_a_float64_trainer_leaves_the_process_as_it_was(trajectory: Trajectory) -> None:
-    """It computes in float64 whatever the process has chosen, beside one in float32, and changes nothing for others."""
+def test_a_float64_trainer_does_not_change_the_process(trajectory: Trajectory) -> None:
+    """Trainers of both dtypes compute the same in either mode of the process, and leave the mode unchanged."""
     chosen, data, initial = registry.get_backend("jax"), trajectory.dataset, trajectory.initial
     task32, task64 = (trajectory.workload.with_dtype(dtype) for dtype in ("float32", "float64"))
     alone = []
@@ -96,32 +95,33 @@ def test_a_float64_trainer_leaves_the_process_as_it_was(trajectory: Trajectory) 
         assert identical(parameters, wanted)
 
 
-def test_too_many_images_are_one_line(monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
-    def full(*arguments: Any) -> None:
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nMore lines.")
+@pytest.mark.parametrize(
+    ("message", "kind", "shown"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nMore lines.",
+            BackendUnavailable,
+            "^backend jax is unavailable: 67 images in float64 do not fit into the memory of the CPU; "
+            r"use fewer images \(--train-size\)$",
+        ),
+        ("INTERNAL: broken", jax.errors.JaxRuntimeError, "INTERNAL"),
+    ],
+)
+def test_too_many_images_are_one_line_and_other_errors_are_raised(
+    monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory, message: str, kind: type[Exception], shown: str
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise jax.errors.JaxRuntimeError(message)
 
     with registry.get_backend("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
-        monkeypatch.setattr(trainer, "_programs", backend._Programs(full, full, full))
+        monkeypatch.setattr(trainer, "_programs", backend._Programs(fail, fail, fail))
         for use in (lambda: trainer.advance(1), trainer.gradients):
-            with pytest.raises(
-                BackendUnavailable, match=r"^backend jax is unavailable: 67 images in float64 "
-            ) as caught:
+            with pytest.raises(kind, match=shown):
                 use()
-            assert str(caught.value).endswith("do not fit into the memory of the CPU; use fewer images (--train-size)")
-
-
-def test_other_errors_of_jax_are_let_through(monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
-    def broken(*arguments: Any) -> None:
-        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
-
-    with registry.get_backend("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
-        monkeypatch.setattr(trainer, "_programs", backend._Programs(broken, broken, broken))
-        with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-            trainer.advance(1)
 
 
 def python(program: str, **environment: str) -> str:
-    """What a fresh interpreter prints."""
+    """Run a program in a new interpreter; return its output."""
     variables = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment
     run = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
@@ -134,15 +134,15 @@ from mnistbench.exceptions import OptionError
 from tests.support import builders
 data = builders.dataset(37, 13, 5)
 task = builders.workload(data)
-said = []
+counts = []
 for threads in (None, 1, 2, 3, 4):
     try:
         with registry.get_backend("jax").start(task, data, builders.initial(task), threads) as trainer:
             trainer.advance(1)
-            said.append(trainer.describe().threads)
+            counts.append(trainer.describe().threads)
     except OptionError as error:
-        said.append("refused")
-print(*said)
+        counts.append("refused")
+print(*counts)
 comms = [open(f"/proc/self/task/{task}/comm").read().strip() for task in __import__("os").listdir("/proc/self/task")]
 print(sum("XLAEigen" in name for name in comms))
 """
@@ -150,11 +150,11 @@ print(sum("XLAEigen" in name for name in comms))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads as Linux shows them")
 @pytest.mark.parametrize(
-    ("pool", "said"), [("1", "1 1 1 1 1"), ("3", "3 1 refused 3 3"), ("4", "4 1 refused refused 4")]
+    ("pool", "counts"), [("1", "1 1 1 1 1"), ("3", "3 1 refused 3 3"), ("4", "4 1 refused refused 4")]
 )
-def test_threads_in_effect_are_those_of_the_pool_or_one(pool: str, said: str) -> None:
-    """The pool really has that many, so that what the trainer says of itself is true."""
-    assert python(THREADS, PJRT_NPROC=pool).splitlines() == [said, pool]
+def test_threads_in_effect_are_those_of_the_pool_or_one(pool: str, counts: str) -> None:
+    """The process has as many threads of XLA's pool as the trainer reports."""
+    assert python(THREADS, PJRT_NPROC=pool).splitlines() == [counts, pool]
 
 
 def test_the_number_of_threads_of_the_command_line_takes_effect() -> None:
@@ -187,7 +187,7 @@ def test_a_gpus_memory_is_not_taken_in_advance() -> None:
         "print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])"
     )
     assert python(program) == "false\n"
-    assert python(program, XLA_PYTHON_CLIENT_PREALLOCATE="true") == "true\n"  # its user's own choice stays
+    assert python(program, XLA_PYTHON_CLIENT_PREALLOCATE="true") == "true\n"  # the user's choice is kept
 
 
 def test_any_number_of_iterations_uses_one_compilation(trajectory: Trajectory, dtype: DType) -> None:
@@ -199,13 +199,3 @@ def test_any_number_of_iterations_uses_one_compilation(trajectory: Trajectory, d
         for iterations in (2, 7, 30):
             trainer.advance(iterations)
         assert trainer._programs.train._cache_size() == before  # type: ignore[attr-defined]
-
-
-def test_pixels_are_divided_exactly(dtype: DType) -> None:
-    """Not multiplied by a rounded 1/255, whose error would be the same in every image."""
-    data = builders.dataset(256, 1, 2)
-    data.train.images[:, 0] = np.arange(256)
-    task = builders.workload(data, dtype=dtype)
-    with registry.get_backend("jax").start(task, data, builders.initial(task)) as trainer:
-        pixels = np.asarray(trainer._blocks).ravel()  # type: ignore[attr-defined]
-    assert pixels.tolist() == (np.arange(256, dtype=dtype) / np.asarray(255, dtype)).tolist()

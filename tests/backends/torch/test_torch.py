@@ -1,4 +1,4 @@
-"""What only the PyTorch backend has: ways to compute that are tried out, and settings of the process that come back."""
+"""PyTorch only: trials of ways to compute, restored settings of the process, and gradients compared with autograd."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.builders import identical
 
 torch: Any = pytest.importorskip("torch")
 backend: Any = pytest.importorskip("mnistbench.backends.torch.classic")
-general: Any = pytest.importorskip("mnistbench.backends.torch.mlp")
+mlp: Any = pytest.importorskip("mnistbench.backends.torch.mlp")
 torch_random: Any = pytest.importorskip("mnistbench.backends.torch.random")
 
 Way = backend.Way
@@ -39,7 +39,7 @@ def trajectory() -> Trajectory:
 
 @pytest.fixture
 def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every workload is large enough for a trial, and none has had one."""
+    """Make every workload large enough for a trial, and forget earlier trials."""
     monkeypatch.setattr(backend, "_SMALL", 0)
     backend.fastest.cache_clear()
     yield
@@ -48,7 +48,7 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @cache
 def can_compile() -> bool:
-    """Whether torch.compile works here: it needs a C++ compiler."""
+    """Whether torch.compile works here; it needs a C++ compiler."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -58,9 +58,9 @@ def can_compile() -> bool:
     return True
 
 
+# The first way is that of small workloads, which the tests of all backends have.
 @pytest.mark.parametrize(("way", "dtype"), [(WAYS[1], "float32"), (WAYS[2], "float32"), (WAYS[3], "float64")], ids=str)
 def test_every_way_agrees(trajectory: Trajectory, way: Any, dtype: DType) -> None:
-    """The way that small workloads go is that of the tests of all backends."""
     if way.compiled and not can_compile():
         pytest.skip("torch.compile does not work here")
     task = trajectory.workload.with_dtype(dtype)
@@ -104,7 +104,7 @@ def test_the_fastest_way_is_found_once(anew: None, monkeypatch: pytest.MonkeyPat
     assert sorted(tried) == sorted(WAYS)
 
 
-def test_what_cannot_be_compiled_runs_all_the_same(
+def test_without_a_compiler_operations_run_in_place(
     anew: None, monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory
 ) -> None:
     def no_compiler(*arguments: Any) -> Any:
@@ -113,12 +113,12 @@ def test_what_cannot_be_compiled_runs_all_the_same(
     monkeypatch.setattr(backend, "_compiled", no_compiler)
     with registry.get_backend("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
         trainer.advance(1)
-        said = trainer.describe().kernel
-    assert "operations in place" in said
-    assert said.endswith("(torch.compile failed: RuntimeError)")
+        kernel = trainer.describe().kernel
+    assert "operations in place" in kernel
+    assert kernel.endswith("(torch.compile failed: RuntimeError)")
 
 
-def test_what_works_in_no_way_is_an_error(anew: None, monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
+def test_an_error_of_every_way_is_raised(anew: None, monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
     def broken(*arguments: Any) -> Any:
         raise ZeroDivisionError("broken")
 
@@ -128,7 +128,7 @@ def test_what_works_in_no_way_is_an_error(anew: None, monkeypatch: pytest.Monkey
 
 
 def test_more_sizes_than_pytorch_would_compile_one_function_for() -> None:
-    """It keeps eight, and then quietly stops compiling: here every size is a function of its own."""
+    """PyTorch compiles one function for eight sizes at most; here every size has its own function."""
     network = builders.workload(builders.dataset(3, 2, 2)).network
     made = [backend._compiled(images, network, "float32", 1, False) for images in range(9001, 9011)]
     originals = [function._torchdynamo_orig_callable.__code__ for function in made]
@@ -180,46 +180,40 @@ def test_too_many_images_are_one_line(
     assert torch.get_num_threads() == threads
 
 
-def test_memory_that_the_cpu_has_not_is_one_line(trajectory: Trajectory) -> None:
-    with registry.get_backend("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
-        trainer._step = lambda *_: torch.empty(2**50)  # type: ignore[attr-defined]
-        with pytest.raises(BackendUnavailable, match="do not fit into the memory of the"):
-            trainer.advance(1)
-
-
-def test_pixels_are_divided_exactly(dtype: DType) -> None:
-    """Not multiplied by a rounded 1/255, whose error would be the same in every image."""
-    data = builders.dataset(256, 1, 2)
-    data.train.images[:, 0] = np.arange(256)
-    task = builders.workload(data, dtype=dtype)
+@pytest.mark.parametrize("is_classic", [True, False])
+def test_too_little_memory_on_the_cpu_is_one_line(
+    trajectory: Trajectory, mlp_task: tuple[Workload, Any], is_classic: bool
+) -> None:
+    task, data = (trajectory.workload, trajectory.dataset) if is_classic else mlp_task
     with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
-        X = trainer._X.cpu().numpy()  # type: ignore[attr-defined]
-    expected = np.arange(256, dtype=dtype) / np.asarray(255, dtype)
-    assert X[0].tolist() == expected.tolist()
+        setattr(trainer, "_step" if is_classic else "_drawn", lambda *_: torch.empty(2**50))
+        what = f"{task.images} images in {task.dtype} do not fit into the memory of the"
+        with pytest.raises(BackendUnavailable, match=what):
+            trainer.advance(1)
 
 
 BENT = Augmentation(shift=2, rotate=20.0, elastic_alpha=30.0)
 
 
 @pytest.fixture
-def general_task() -> tuple[Workload, Any]:
-    """Three epochs of two batches, the second one smaller, with words to draw for masks and for images; its data."""
+def mlp_task() -> tuple[Workload, Any]:
+    """Return a task of three epochs of two batches, the second smaller, with random masks and images; and its data."""
     data = replace(builders.dataset(37, 63, 5, ink=0.5), image_shape=(7, 9))
     recipe = Recipe(dropout=(0.2, 0.5), batch_size=20, optimizer=Optimizer("adam"), augmentation=BENT, l2=1.0)
     return Workload(Network((63, 9, 6, 5), "tanh"), 37, 6, 0.01, "float32", seed=3, recipe=recipe), data
 
 
-@pytest.mark.parametrize("way", [general.Way(), general.Way(onednn=True), general.Way(compiled=True)], ids=str)
-def test_every_way_of_a_general_trainer_follows_the_reference(general_task: tuple[Workload, Any], way: Any) -> None:
-    task, data = general_task
+@pytest.mark.parametrize("way", [mlp.Way(), mlp.Way(onednn=True), mlp.Way(compiled=True)], ids=str)
+def test_every_way_of_an_mlp_agrees_with_numpy(mlp_task: tuple[Workload, Any], way: Any) -> None:
+    task, data = mlp_task
     if way.compiled and not can_compile():
         pytest.skip("torch.compile does not work here")
-    if way.onednn and not general.has_onednn(task.dtype):
+    if way.onednn and not mlp.has_onednn(task.dtype):
         pytest.skip("PyTorch is built without oneDNN's products")
     initial = builders.initial(task)
     with (
         registry.get_backend("numpy").start(task, data, initial) as reference,
-        general.TorchMlpTrainer(task, data, initial, 2, way) as trainer,
+        mlp.TorchMlpTrainer(task, data, initial, 2, way) as trainer,
     ):
         for _ in range(task.iterations):
             expected, found = reference.advance(1), trainer.advance(1)
@@ -248,34 +242,26 @@ def test_compiled_random_bits_are_the_same() -> None:
     assert all(torch.equal(mask, other) for mask, other in zip(masks, wanted, strict=True))
 
 
-def test_random_bits_that_cannot_be_compiled_are_drawn_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, general_task: tuple[Workload, Any]
+def test_without_a_compiler_random_bits_are_drawn_by_operations(
+    monkeypatch: pytest.MonkeyPatch, mlp_task: tuple[Workload, Any]
 ) -> None:
     def no_compiler(*arguments: Any) -> Any:
         raise RuntimeError("no C++ compiler")
 
-    task, data = general_task
-    monkeypatch.setattr(general, "_SMALL", 0)
+    task, data = mlp_task
+    monkeypatch.setattr(mlp, "_SMALL", 0)
     monkeypatch.setattr(torch_random, "compiled", no_compiler)
-    general._fastest_way.cache_clear()
+    mlp._fastest_way.cache_clear()
     try:
         with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
             trainer.advance(3)
             assert trainer.describe().kernel.endswith("(torch.compile failed: RuntimeError)")
     finally:
-        general._fastest_way.cache_clear()
-
-
-def test_memory_that_a_general_trainer_has_not_is_one_line(general_task: tuple[Workload, Any]) -> None:
-    task, data = general_task
-    with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
-        trainer._drawn = lambda *_: torch.empty(2**50)  # type: ignore[attr-defined]
-        with pytest.raises(BackendUnavailable, match="37 images in float32 do not fit into the memory of the"):
-            trainer.advance(1)
+        mlp._fastest_way.cache_clear()
 
 
 def objective(arrays: list[Any], batch: Batch, task: Workload) -> Any:
-    """The loss of a batch and the penalty, as one would write them in PyTorch."""
+    """Compute a batch's loss and L2 penalty by PyTorch's own functions."""
     activations = {
         "relu": torch.relu,
         "leaky-relu": lambda Z: torch.nn.functional.leaky_relu(Z, 0.01),

@@ -1,4 +1,4 @@
-"""Devices and versions that the classic's persistent kernel is built for."""
+"""Devices and versions for which the tests build the persistent kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mnistbench.task.workload import DType
 
 CLASSIC = PRESETS["classic"]
 
-# What an H200 and a T4 say of themselves.
+# Properties of an H200 and a T4.
 HOPPER = layout.Device(
     multiprocessors=132, shared_bytes=227 * 1024, l2_bytes=50 << 20, registers=65_536, compute_capability=90
 )

@@ -30,6 +30,14 @@ _CUDA = Path(__file__).parent
 # Enough registers for blocks of 64 threads (32 in float64).
 REGISTERS = 11_000
 
+ATTRIBUTES = {
+    "MultiProcessorCount": 2,
+    "MaxSharedMemoryPerBlockOptin": 65_536,
+    "L2CacheSize": 1 << 20,
+    "MaxRegistersPerBlock": REGISTERS,
+    "CooperativeLaunch": 1,
+}
+
 
 folder = Path()
 """Folder of the compiled programs, which the workers of pytest share; set when the tests begin."""
@@ -132,7 +140,7 @@ _TYPES = {
 
 
 class Function:
-    """What RawModule.get_function returns: a kernel that checks its arguments, as a GPU would not."""
+    """Kernel of RawModule.get_function, which checks its arguments; a GPU would not."""
 
     runner = "run_mlp.cpp"
     max_dynamic_shared_size_bytes = 48 * 1024
@@ -200,16 +208,9 @@ class StandIn(ModuleType):
 
     __version__ = "0"
 
-    def __init__(self, **properties: int) -> None:
+    def __init__(self) -> None:
         super().__init__("cupy")
-        self.attributes = {
-            "MultiProcessorCount": 2,
-            "MaxSharedMemoryPerBlockOptin": 65_536,
-            "L2CacheSize": 1 << 20,
-            "MaxRegistersPerBlock": REGISTERS,
-            "CooperativeLaunch": 1,
-            **properties,
-        }
+        self.attributes = {**ATTRIBUTES}
         self.limit: int | None = None  # largest array in bytes
         self.held_when_freed: list[int] = []  # bytes in use at each call of free_all_blocks
         self.copies = 0  # to the host

@@ -1,9 +1,9 @@
-// The functions that are written once in a GPU's instructions and once, plainly, for a CPU, each by itself: what they
-// make of the same operands must be the same bits. For one warp; appended to the kernel's source.
+// Calls each function that has a PTX and a C++ version, whose results must be the same bits. For one warp; appended to
+// the kernel's source.
 
 extern "C" __global__ void twins(const unsigned* words, const real* numbers, void* results) {
 #ifdef MATRIX_UNITS
-    // Of each lane: words of pixels and of digits; four sums and, of four numbers below 1, their digits.
+    // Per lane: words of pixels and digits; results are four sums, and the digits of four numbers below 1.
     const unsigned* own = words + 6 * lane();
     unsigned* result = (unsigned*)results + 8 * lane();
     int sums[4] = {-1, 0, 1, 1 << 30};
@@ -12,7 +12,7 @@ extern "C" __global__ void twins(const unsigned* words, const real* numbers, voi
     const Quad digits = as_factor(Quad{{values[0], values[1], values[2], values[3]}}, 1);
     for (int i = 0; i < 4; ++i) result[i] = sums[i], result[4 + i] = __float_as_uint(digits.at[i]);
 #else
-    // Of each lane: a word of pixels, a sum and a factor; the sum after each pixel.
+    // Per lane: a word of pixels, a sum and a factor; results are the sums after each pixel.
     real sum = numbers[2 * lane()];
     for (int byte = 0; byte < 4; ++byte) {
         multiply_add(sum, numbers[2 * lane() + 1], pixel(words[lane()], byte, real()));
