@@ -5,31 +5,10 @@ loss and the accuracy, and at some of them also the gradients at the backend's o
 compare the predictions. Finally check that copies handed out stayed copies and that a reset starts anew. A check that
 raises an error or meets a NaN fails.
 
-**How far may a backend be off?** A value x passes within ``k * eps * (size + |x|)`` of the reference. ``eps`` is the
-machine epsilon of the dtype. ``size`` is the magnitude of the terms that x was computed from, because rounding errors
-are relative to the terms of a sum and not to a sum near 0. On the preset "classic" (500 iterations, 41,000 images) a
-parameter must end within 1.2e-4 (float32) or 1.8e-13 (float64) times ``size + |x|``.
-
-- *Growth*: sums over more than 41,000 images get a larger k, 4.9 times for a million (:func:`growth`).
-- *Parameters*: ``size`` is the largest value of the array. Rounding errors accumulate over the iterations, and later
-  iterations amplify them, so k rises from 32 before the first update to at most 800 (:func:`trajectory_k`).
-- *Switching*: if a pre-activation is within rounding of 0, two computations may give it different signs. The ReLU unit
-  is then on for that image in one of them and off in the other. :func:`switching` adds room for a few such cases where
-  they are likely, which is in float32 only: 2.9e-5 of the array's largest value on "classic". They also move the loss,
-  by up to 0.11 of the parameters' relative change times the logits' size in the same runs.
-- *Twins*: for workloads that are not classic, no k holds. An optimizer that divides by the size of the gradient moves
-  a parameter by the whole learning rate, up or down, where the gradient is within rounding of 0. A small mini-batch
-  gives a switched unit more weight, and a deep network amplifies its effect. The tolerance is therefore measured: the
-  reference trains in the backend's dtype with every parameter perturbed by a few eps before each iteration
-  (:mod:`.twins`), and a backend may be four times as far off as these twins. In float64 this comes to about 1e-13, 1e-8
-  at worst. In float32 it can be loose: 0.45 of an array's largest value after the 461 updates of the preset "wide".
-- *Slack*: gradients are compared at the same parameters, so nothing accumulates. ``size`` is the mean over images of
-  the absolute contributions. Units within rounding of 0 are known and allowed for one by one (:mod:`.rounding`): on
-  "classic" in float32 after 10 updates 9 of 410,000, which add up to 1.1e-5 to the tolerance of dW1, whose values are
-  up to 0.03.
-- *Margins*: an image is a tie if its two largest logits are closer than the parameters' tolerance lets them move: 53
-  of the 41,000 images of "classic" in float32, none in float64. The accuracy may differ by the number of ties, and
-  predictions may differ for ties only.
+A value x passes within ``k * eps * (size + |x|)`` of the reference. ``eps`` is the machine epsilon of the dtype, and
+``size`` the magnitude of the terms that x was computed from. On the preset "classic" (500 iterations, 41,000 images) a
+parameter must end within 1.2e-4 (float32) or 1.8e-13 (float64) times ``size + |x|``. "How far may a backend be off?"
+in this folder's README explains k, and the words growth, switching, drift, slack and twins.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every function returns a matplotlib figure and leaves matplotlib unchanged: no pyplot, no backend chosen, the user's
 style untouched. The charts of results take validated rows (:class:`mnistbench.results.row.Row`), one for each backend,
-dtype and setting.
+dtype and setting. All raise :class:`mnistbench.exceptions.DataError` if there is nothing to draw.
 """
 
 from __future__ import annotations

@@ -157,11 +157,7 @@ def _logarithmic_iterations(axes: Axes, iterations: Sequence[float], width: floa
 
 @styled()
 def agreement(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Draw the distance of each backend's parameters from the float64 reference's, over the iterations.
-
-    Raises:
-        DataError: If there are no rows, or no row has an error to draw.
-    """
+    """Draw the distance of each backend's parameters from the float64 reference's, over the iterations."""
     measured = required(rows)
     curves = _curves(measured)
     tolerances = _tolerances(measured)

@@ -139,11 +139,7 @@ def _time_axis(axes: Axes, low: float, high: float) -> None:
 
 @styled()
 def training_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Draw the training times: the median, its confidence interval and every round, fastest first.
-
-    Raises:
-        DataError: If there are no rows.
-    """
+    """Draw the training times: the median, its confidence interval and every round, fastest first."""
     measured = required(rows)
     everywhere, small_print = provenance(measured)
     groups = _grouped(measured, [row.timing.value for row in measured])
@@ -230,11 +226,7 @@ def _bar(axes: Axes, y: float, parts: dict[str, float], hues: dict[str, str], sc
 
 @styled()
 def cold_start(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Draw the costs from a cold start to the trained model: import, load, compile and train.
-
-    Raises:
-        DataError: If there are no rows.
-    """
+    """Draw the costs from a cold start to the trained model: import, load, compile and train."""
     measured = required(rows)
     everywhere, small_print = provenance(measured)
     costs = [_parts(row) for row in measured]

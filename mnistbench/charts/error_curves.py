@@ -38,9 +38,6 @@ def errors_over_time(runs: Sequence[Run], subtitle: str = "") -> Figure:
 
     There is a line for each workload, backend and dtype: the seed with the median final error. The published error of
     such a network is dashed, in the same colour.
-
-    Raises:
-        DataError: If there are no runs.
     """
     everything = required(runs)
     shown = _medians(everything)
@@ -84,9 +81,6 @@ def error_over_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """Draw the test error along a timed workload over the seconds of training, both logarithmic.
 
     There is a line for each backend and dtype. All compute the same numbers, so a faster one's line is further left.
-
-    Raises:
-        DataError: If there are no rows.
     """
     measured = required(rows)
     shown = sorted((row for row in measured if len(_points(row)) > 1), key=lambda row: row.timing.value)

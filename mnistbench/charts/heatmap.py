@@ -115,9 +115,6 @@ def speedups(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """Draw the speedup over numpy float64 and its interval, for backends by workloads and dtypes.
 
     Colours are on a logarithmic scale. Cells without a validated measurement stay blank.
-
-    Raises:
-        DataError: If there are no rows, or none has a speedup.
     """
     measured = [row for row in required(rows) if row.speedup and row.validated]
     if not measured:

@@ -103,9 +103,6 @@ def history(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """Draw the training time over the commits in order of date, with a line for each machine, dtype and setting.
 
     All rows are of one backend and one workload, from any number of machines.
-
-    Raises:
-        DataError: If there are no rows.
     """
     measured = required(rows)
     commits = _commits(measured)

@@ -46,11 +46,7 @@ def _cell(image_shape: Sequence[int], width: float) -> tuple[float, float]:
 
 
 def _as_images(values: NDArray[Any], image_shape: Sequence[int], what: str) -> NDArray[Any]:
-    """Reshape (k, pixels) to (k, height, width).
-
-    Raises:
-        DataError: If the shapes do not match.
-    """
+    """Reshape (k, pixels) to (k, height, width); raise DataError if the shapes do not match."""
     if len(image_shape) != 2 or values.ndim != 2 or values.shape[1] != math.prod(image_shape):
         raise DataError(
             f"charts: {what} of shape {values.shape} do not make images of shape {tuple(image_shape)}; "

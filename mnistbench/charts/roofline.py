@@ -145,9 +145,6 @@ def roofline(rows: Sequence[Row], subtitle: str = "") -> Figure:
     """Draw the rate over the arithmetic intensity below the measured limits of the machine; both axes logarithmic.
 
     Rows without ``bytes_read`` or ``limits``, which earlier versions did not store, are left out.
-
-    Raises:
-        DataError: If there are no rows, or none that has both.
     """
     measured = [row for row in required(rows) if _rates(row)]
     if not measured:

@@ -15,11 +15,7 @@ T = TypeVar("T")
 
 
 def required(rows: Sequence[T]) -> Sequence[T]:
-    """Return the rows.
-
-    Raises:
-        DataError: If there are none.
-    """
+    """Return the rows; raise DataError if there are none."""
     if not rows:
         raise DataError("charts: no validated results to draw; measure a backend that agrees with the reference")
     return rows

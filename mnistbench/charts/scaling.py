@@ -148,9 +148,6 @@ def scaling(rows: Sequence[Row], axis: Axis, subtitle: str = "") -> Figure:
     """Draw seconds per iteration over the number of images, hidden units or threads, both logarithmic.
 
     Each line is labelled with the exponent of the power law fitted to its largest sizes, or to all threads.
-
-    Raises:
-        DataError: If there are no rows, or none along that axis.
     """
     everything = required(rows)
     measured = _along(everything, axis)

@@ -1,12 +1,8 @@
-"""Rounds of a comparison, and the checks of each.
+"""Rounds of a comparison, and the checks of each: fresh weights, all the work, inside the clock, a possible rate.
 
-- *Fresh weights*: after a reset the parameters are the initial ones, bit for bit. The hidden units have another order
-  in every round: permuting them does not change what the network computes, so the reference's final parameters are
-  known in any order, but those kept from an earlier round are wrong. With dropout, which depends on the units'
-  numbers, the order stays.
-- *All the work*: the last iteration has the reference's loss and accuracy, and leaves the reference's parameters.
-- *Inside the clock*: ``reset`` is much faster than a round, and the parameters are ready at its end.
-- *Possible*: no rate is above the machine's limits.
+The hidden units have another order in every round: permuting them does not change what the network computes, so the
+reference's final parameters are known in any order, but those kept from an earlier round are wrong. With dropout, which
+depends on the units' numbers, the order stays. docs/honesty.md lists the checks.
 """
 
 from __future__ import annotations

@@ -92,11 +92,7 @@ def caches() -> list[Cache]:
 
 
 def _bytes(size: str) -> int:
-    """Parse a cache size such as "48K" or "32M" into bytes.
-
-    Raises:
-        ValueError: If ``size`` is not a positive whole number, or has a unit other than K, M or G.
-    """
+    """Parse a cache size such as "48K" or "32M" into bytes; raise ValueError if it is none."""
     found = re.fullmatch(r"([1-9]\d*)([KMG]?)", size)
     if found is None:
         raise ValueError(size)

@@ -47,14 +47,7 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Machine:
-    """Stored results of one machine.
-
-    Attributes:
-        folder: Folder of the machine.
-        workloads: Latest rows of each workload, presets first.
-        scaling: Rows of the scaling benchmark.
-        errors: Test errors of the presets.
-    """
+    """Stored results of one machine; ``workloads`` has the latest rows of each workload, presets first."""
 
     folder: Path
     workloads: dict[str, list[Row]]
@@ -221,27 +214,29 @@ def _errors(machine: _Machine) -> Iterator[str]:
 
 def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
     """Return the table and the chart that open the project's README, from the machine measured last."""
-    found = [machine for machine in machines if OPENING in machine.workloads]
-    if not found:
+    machine = _newest(machines, lambda machine: machine.workloads.get(OPENING, []))
+    if machine is None:
         return []
-    machine = max(found, key=lambda machine: _date(machine.workloads[OPENING]))
     chart = f"![training time]({folder.name}/{machine.folder.name}/{OPENING}-training-time.svg)"
     return [*tables.opening_as_markdown(machine.workloads[OPENING]), "", chart]
 
 
 def _latest_errors(folder: Path, machines: Sequence[_Machine]) -> list[str]:
     """Return the test errors that docs/errors.md shows, from the machine measured last."""
-    found = [machine for machine in machines if machine.errors]
-    if not found:
+    machine = _newest(machines, lambda machine: machine.errors)
+    if machine is None:
         return []
-    machine = max(found, key=lambda machine: _date(machine.errors))
     (picture,) = machine.of_errors()
     chart = _image("test errors", machine, picture, f"../{folder.name}/")
     return [*tables.errors_as_markdown(machine.errors), "", chart]
 
 
-def _date(measured: Sequence[Row] | Sequence[Run]) -> str:
-    return max(one.origin.date for one in measured)
+def _newest(
+    machines: Sequence[_Machine], results: Callable[[_Machine], Sequence[Row] | Sequence[Run]]
+) -> _Machine | None:
+    """Return the machine with the latest of the results, or None if there are none."""
+    dates = {max(one.origin.date for one in found): machine for machine in machines if (found := results(machine))}
+    return dates[max(dates)] if dates else None
 
 
 def _section(page: Path, name: str, lines: list[str]) -> Iterator[tuple[Path, str]]:

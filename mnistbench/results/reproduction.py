@@ -74,11 +74,7 @@ _AS_STORED = ("backend", "device", "threads", "versions", "test_error", "epochs"
 
 
 def require(name: str) -> None:
-    """Refuse a workload without a published error.
-
-    Raises:
-        OptionError: If there is none; the message lists the workloads that have one.
-    """
+    """Raise OptionError if a workload has no published error, with a list of those that have one."""
     if name not in PUBLISHED:
         raise OptionError(f"workload {name!r}: no error is published of it; choose from {', '.join(PUBLISHED)}")
 
@@ -195,11 +191,7 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a file and check that every run can be read.
-
-    Raises:
-        MnistbenchError: If the file is damaged.
-    """
+    """Read a file; raise MnistbenchError unless every run in it can be read."""
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or not document["runs"]:

@@ -244,20 +244,10 @@ class Row:
         verdict = asdict(self.agreement) | {"trajectory": _records(self.agreement.trajectory)}
         return {
             "schema": SCHEMA,
-            "backend": self.backend,
+            **{name: getattr(self, name) for name in (*_AS_STORED, "gpu", "bytes_read", "validated", "interleaved")},
             "workload": self.workload.describe(),
-            "device": self.device,
-            "threads": self.threads,
-            "kernel": self.kernel,
-            "skips": self.skips,
-            "versions": dict(self.versions),
-            "gpu": self.gpu and dict(self.gpu),
-            "costs": dict(self.costs),
-            "compile_cached": self.compile_cached,
-            "peak_memory_bytes": self.peak_memory_bytes,
             "dense_flops": self.workload.dense_flops,
             "image_bytes": self.workload.image_bytes,
-            "bytes_read": self.bytes_read,
             "flops_per_second": self.speed.flops_per_second,
             "fraction_of_peak": self.speed.fraction_of_peak(self.limits),
             "bytes_per_second": self.speed.bytes_per_second,
@@ -266,10 +256,6 @@ class Row:
             "final": final_record(self.final),
             "errors": _records(self.errors),
             "agreement": verdict,
-            "data_sha256": self.data_sha256,
-            "validated": self.validated,
-            "problem": self.problem,
-            "interleaved": self.interleaved,
             **({} if self.size is None else asdict(self.size) | {"axes": list(self.size.axes)}),
         }
 

@@ -11,11 +11,10 @@ import pytest
 
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.process
-
-pytestmark = pytest.mark.skipif(
-    os.name != "posix" or shutil.which("bash") is None or shutil.which("realpath") is None, reason="needs bash"
-)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(shutil.which("bash") is None or shutil.which("realpath") is None, reason="needs bash"),
+]
 
 
 def run(folder: Path, *arguments: str, fails: str = "nothing") -> tuple[subprocess.CompletedProcess[str], list[str]]:

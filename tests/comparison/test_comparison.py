@@ -19,7 +19,7 @@ from rich.console import Console
 
 import mnistbench.backends as registry
 from mnistbench import comparison, machine, report
-from mnistbench.backends import Backend, Description, Metrics, Trainer
+from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.comparison import Comparison, processes, race, storing
 from mnistbench.comparison.table import table
@@ -178,11 +178,15 @@ class BoastsAtTheEnd(Boasts):
     boasting = (1,)
 
 
-class Fails(Honest):
-    def advance(self, iterations: int) -> Metrics:
-        if self.racing:
-            raise RuntimeError("out of\nluck")
-        return super().advance(iterations)
+def failing(name: str, method: str, message: str, always: bool = False) -> type[Honest]:
+    """Return a trainer whose ``method`` fails, unless ``always`` not before the rounds."""
+
+    def fails(self: Honest, *arguments: Any) -> Any:
+        if always or self.racing:
+            raise RuntimeError(message)
+        return getattr(Honest, method)(self, *arguments)
+
+    return type(name, (Honest,), {method: fails})
 
 
 class ChangesDtype(Honest):
@@ -201,29 +205,12 @@ class ChangesDtype(Honest):
         return found.astype("float32") if self.racing and self.advanced else found
 
 
-class FailsToDescribe(Honest):
-    def describe(self) -> Description:
-        raise RuntimeError("no words")
-
-
-class FailsToPredict(Honest):
-    def predict(self, images: Any) -> Any:
-        if self.racing:
-            raise RuntimeError("no memory")
-        return super().predict(images)
-
-
-class FailsToStart(Honest):
-    def __init__(self, *arguments: Any) -> None:
-        raise RuntimeError("no device")
-
-
 class Disagrees(Honest):
     def gradients(self) -> Parameters:
         return super().gradients().astype("float32").astype("float64")
 
 
-CHEATS = {
+CHEATS: dict[type[Honest], str] = {
     ReturnsEarly: "advance returned before its work was done",
     MostlyReturnsEarly: "advance returned before its work was done",
     NeverFinishes: "a timed round disagrees with the reference: W1 after 20 updates",
@@ -234,11 +221,11 @@ CHEATS = {
     WorksAhead: "work was done outside the clock",
     Boasts: "a timed round disagrees with the reference: accuracy",
     BoastsAtTheEnd: "the iteration after the last round disagrees with the reference: accuracy",
-    Fails: "RuntimeError: out of luck",
+    failing("Fails", "advance", "out of\nluck"): "RuntimeError: out of luck",
     ChangesDtype: "TypeError: W1 is float32, not float64",
-    FailsToDescribe: "RuntimeError: no words",
-    FailsToPredict: "RuntimeError: no memory",
-    FailsToStart: "RuntimeError: no device",
+    failing("FailsToDescribe", "describe", "no words", always=True): "RuntimeError: no words",
+    failing("FailsToPredict", "predict", "no memory"): "RuntimeError: no memory",
+    failing("FailsToStart", "__init__", "no device", always=True): "RuntimeError: no device",
     Disagrees: "disagrees with the reference: dW1",
 }
 
@@ -255,7 +242,8 @@ def fake(trainer: type[NumpyTrainer]) -> Backend:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {kind.__name__: fake(kind) for kind in (Honest, *CHEATS)}
+    kinds: list[type[Honest]] = [Honest, *CHEATS]
+    known = {kind.__name__: fake(kind) for kind in kinds}
     real = registry.get_backend
     monkeypatch.setattr(registry, "get_backend", lambda name: known.get(name) or real(name))
 

@@ -96,7 +96,7 @@ def test_a_wider_interval_for_a_higher_level() -> None:
     assert wide.level >= 0.99 > narrow.level >= 0.5
 
 
-def test_noise_is_said() -> None:
+def test_timings_that_differ_are_noisy() -> None:
     assert not median([1.0, 1.0, 1.0 + NOISY_SPREAD * 0.99]).noisy
     assert median([1.0, 1.0, 1.0 + NOISY_SPREAD * 1.01]).noisy
     assert median([0.89, 1.0, 1.0]).noisy
