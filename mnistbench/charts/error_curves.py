@@ -130,9 +130,8 @@ def _colour(workload: str) -> str:
 
 
 def _curve(run: Run) -> Curve:
-    x = [max(_LEAST_SECONDS, seconds) for seconds, _ in run.curve]
-    y = [max(_LEAST_ERROR, error) for _, error in run.curve]
-    return Curve(run.workload.name, run.workload.dtype, _colour(run.workload.name), x, y)
+    x, y = zip(*((max(_LEAST_SECONDS, seconds), max(_LEAST_ERROR, error)) for seconds, error in run.curve), strict=True)
+    return Curve(run.workload.name, run.workload.dtype, _colour(run.workload.name), [*x], [*y])
 
 
 def _small_print(runs: Sequence[Run]) -> str:

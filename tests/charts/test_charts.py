@@ -415,15 +415,12 @@ def test_the_users_style_does_not_change_a_chart(tmp_path: Path) -> None:
 # Text and numbers
 
 
-def test_long_names_are_shortened_in_the_middle() -> None:
+def test_long_names_are_shortened_in_the_middle_and_unknown_characters_replaced() -> None:
     short = page.shortened("my-accelerated-backend-version-2", 1.2)
     assert page.text_width(short) <= 1.2
     assert short.startswith("my-acc")
     assert short.endswith("on-2")
     assert page.shortened("numba", 1.2) == "numba"
-
-
-def test_what_the_font_cannot_draw_is_replaced() -> None:
     assert page.clean(" a\n 日  b\t") == "a ? b"
 
 

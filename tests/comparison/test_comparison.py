@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import subprocess
 import sys
@@ -29,7 +28,6 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.results import storage
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
-from mnistbench.timing import statistics
 from mnistbench.timing.statistics import Ratio
 from tests.support import builders
 
@@ -574,5 +572,3 @@ def test_ratio_of_unknown_interval_is_null_in_json() -> None:
     contender = storing.record(found)["contenders"][1]
     assert contender["ratio"]["interval"] is None
     json.dumps(storing.record(found), allow_nan=False)
-    assert math.isinf(statistics.paired_ratio([1.0], [2.0]).high)
-    assert np.isfinite(ratio.value)

@@ -355,8 +355,8 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, item in inner for place in places_in(item, (*path, key)))]
 
 
-def damaged(path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
-    record = holder = json.loads(json.dumps(SOME.as_dict()))
+def damaged(path: tuple[Any, ...], change: Callable[[Any, Any], None], record: Any = None) -> Any:
+    record = holder = json.loads(json.dumps(record or SOME.as_dict()))
     for key in path[:-1]:
         holder = holder[key]
     change(holder, path[-1])
@@ -469,15 +469,9 @@ def test_again_means_now_and_from_now_on(measured: list[int]) -> None:
 
 def changed(*path: Any, value: Any) -> Callable[[bytes], bytes]:
     """Return a change of one value in a stored file."""
-
-    def change(content: bytes) -> bytes:
-        document = holder = json.loads(content)
-        for key in path[:-1]:
-            holder = holder[key]
-        holder[path[-1]] = value
-        return json.dumps(document).encode()
-
-    return change
+    return lambda content: json.dumps(
+        damaged(path, lambda holder, key: holder.__setitem__(key, value), json.loads(content))
+    ).encode()
 
 
 DAMAGED = [b"", b"{", b"\xff\xfe", b"null", b"[]", b"{}", b'{"key": 1, "limits": 2}', b"[" * 100_000]

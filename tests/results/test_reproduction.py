@@ -89,6 +89,8 @@ def test_only_what_has_a_published_error_is_measured(tmp_path: Path) -> None:
         with pytest.raises(OptionError, match=f"^workload '{name}': no error is published of it; choose"):
             reproduction.measure(name, [0], tmp_path, "numpy")
     assert not [*tmp_path.iterdir()]
+    assert reproduction.load(tmp_path) == []
+    assert reproduction.machines(tmp_path) == set()
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -111,8 +113,3 @@ def test_rows_and_the_table(tmp_path: Path) -> None:
     assert "1.6%, Simard et al. 2003" in lines[2]
     assert "trained in the authors' own way" in lines[4]
     assert lines[-1].startswith("Measured until")
-
-
-def test_a_machine_without_test_errors_has_no_rows(tmp_path: Path) -> None:
-    assert reproduction.load(tmp_path) == []
-    assert reproduction.machines(tmp_path) == set()

@@ -170,11 +170,6 @@ def test_a_ratio_lies_in_its_interval_and_scales(pair: tuple[list[float], list[f
     assert scaled.value == pytest.approx(factor * found.value, rel=1e-6)
 
 
-def test_a_constant_ratio_has_no_width() -> None:
-    found = paired_ratio([2.0, 4.0, 8.0, 2.0, 4.0, 6.0], [1.0, 2.0, 4.0, 1.0, 2.0, 3.0])
-    assert (found.low, found.value, found.high) == pytest.approx((2, 2, 2))
-
-
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [([], [], "no pairs"), ([1.0], [1.0, 2.0], "no pairs"), ([1.0, 0.0], [1.0, 2.0], "not above 0")],
