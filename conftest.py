@@ -39,6 +39,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses, option.dist = "auto", "worksteal"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Count the CPUs that this process may use; xdist would count the cores of the whole machine."""
+    return threads.usable_cpus()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Before anything imports NumPy: thread pools take their size when they are loaded.
     try:

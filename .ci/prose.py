@@ -10,6 +10,8 @@ from pathlib import Path
 
 BEGINNINGS = {r"Of\b": "begin with a noun or a verb"}
 PHRASES = {
+    r"^ *(?:#|//) Of\b": "begin with a noun or a verb",
+    r"<!-- gap": "fill the gap",
     r"\bso many\b": "name the parameter",
     r"\bas (it|they) (is|are|stands?)\b": "say which state is meant: unchanged, without augmentation, ...",
 }
@@ -24,7 +26,7 @@ def complaints(path: Path) -> list[str]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found += [(node.lineno, fix) for start, fix in BEGINNINGS.items() if re.match(start, node.value)]
     for phrase, fix in PHRASES.items():
-        for match in re.finditer(phrase.replace(" ", r"\s+(?:# )?"), text):
+        for match in re.finditer(phrase if phrase.startswith("^") else phrase.replace(" ", r"\s+(?:# )?"), text, re.M):
             found.append((text.count("\n", 0, match.start()) + 1, fix))
     return [f"{path}:{line}: {fix}" for line, fix in sorted(found)]
 

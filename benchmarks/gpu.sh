@@ -37,8 +37,9 @@ print(*(name for name in ("jax", "torch") if backends.availability(name).device 
     backends+=(--backend "$name")
 done
 
-part "tests" "$python" -m pytest -q tests/backends/cupy
-((${#backends[@]} == 4)) || part "tests of the frameworks" "$python" -m pytest -q tests/backends/test_backends.py "${backends[@]:4}"
+# In one process: several would share the GPU.
+part "tests" "$python" -m pytest -q -p no:xdist tests/backends/cupy
+((${#backends[@]} == 4)) || part "tests of the frameworks" "$python" -m pytest -q -p no:xdist tests/backends/test_backends.py "${backends[@]:4}"
 part "agreement" "$python" -m mnistbench verify "${backends[@]}"
 
 # Without CuPy's memory pool, so that an access beyond an array is one beyond an allocation. CuPy asks the driver

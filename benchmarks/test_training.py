@@ -79,6 +79,7 @@ def test_training(
             samples = benchmark.stats.stats.data
             row = Row.measured(workload, trainer.describe(), start, samples, agreement, trajectory, final)
             benchmark.extra_info.update(row.as_dict())
+            assert row.validated, row.problem
     assert agreement.passed, agreement.summary()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mnistbench.exceptions import MnistbenchError
+
 TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 
 _PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6))
@@ -78,9 +80,12 @@ def exception(error: BaseException) -> str:
     """Write an exception on one line: its message alone if it is one of this package's or a failed import, otherwise
     after the name of its type.
     """
-    ours = any(kind.__module__ == "mnistbench.exceptions" for kind in type(error).__mro__)
     text = one_line(error)
-    return text if ours or isinstance(error, ImportError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    return (
+        text
+        if isinstance(error, (MnistbenchError, ImportError))
+        else f"{type(error).__name__}: {text}".removesuffix(": ")
+    )
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -150,7 +150,7 @@ class Backend(ABC):
 
         By default a backend implements only the classic.
         """
-        return mlp_option(workload)
+        return workload.mlp_option
 
     @final
     def start(
@@ -177,19 +177,3 @@ class Backend(ABC):
 
         If the trainer's constructor takes these arguments, ``load = staticmethod(ItsTrainer)`` is enough.
         """
-
-
-def mlp_option(workload: Workload) -> str | None:
-    """Name the first option that the classic, of any size, does not have; None if there is none."""
-    recipe, layers = workload.recipe, len(workload.network.hidden)
-    found = {
-        f"{layers} hidden layers": layers != 1,
-        f"the activation {workload.network.activation}": workload.network.activation != "relu",
-        f"the optimizer {recipe.optimizer.name}": recipe.optimizer.name != "gd",
-        "batches": recipe.batch_size is not None,
-        "dropout": any(recipe.dropout),
-        "L2 regularisation": recipe.l2 > 0,
-        f"the schedule {recipe.schedule.name}": recipe.schedule.name != "constant",
-        "augmentation": bool(recipe.augmentation),
-    }
-    return next((words for words, needed in found.items() if needed), None)

@@ -182,7 +182,7 @@ def _texts(folder: Path, machines: Sequence[_Machine]) -> Iterator[tuple[Path, s
             lines += ["", f"## {machine.name}: {workload}", "", *tables.as_markdown(of_workload)]
             for picture in machine.of_workload(workload):
                 lines += ["", _image(picture.stem.removeprefix(f"{workload}-"), machine, picture)]
-        lines += [*_beyond(machine), *_errors(machine)]
+        lines += [*_all_workloads(machine), *_errors(machine)]
     yield folder / "README.md", "\n".join(lines) + "\n"
     project = folder.resolve().parent
     yield from _section(project / "README.md", "results", _opening(folder, machines))
@@ -193,7 +193,7 @@ def _image(name: str, machine: _Machine, picture: _Picture, folder: str = "") ->
     return f"![{name}]({folder}{machine.folder.name}/{picture.stem}.svg)"
 
 
-def _beyond(machine: _Machine) -> Iterator[str]:
+def _all_workloads(machine: _Machine) -> Iterator[str]:
     """Yield the results' section on the charts of all workloads."""
     shown = machine.of_all()
     if shown:
@@ -214,7 +214,7 @@ def _errors(machine: _Machine) -> Iterator[str]:
 
 def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
     """Return the table and the chart that open the project's README, from the machine measured last."""
-    machine = _newest(machines, lambda machine: machine.workloads.get(OPENING, []))
+    machine = _newest(machines, lambda machine: _validated(machine.workloads.get(OPENING, [])))
     if machine is None:
         return []
     chart = f"![training time]({folder.name}/{machine.folder.name}/{OPENING}-training-time.svg)"

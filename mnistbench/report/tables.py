@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from mnistbench import words
 from mnistbench.results import storage
 from mnistbench.results.reproduction import Run
 from mnistbench.results.row import Row
 from mnistbench.task.summary import training_summary
-from mnistbench.task.workload import DTYPES, DType
+from mnistbench.task.workload import DTYPES
 from mnistbench.timing.statistics import NOISY_SPREAD
 
 
@@ -83,17 +84,30 @@ def as_markdown(rows: Sequence[Row]) -> Iterator[str]:
 def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the small table that opens the project's README, a line for each backend, and its notes."""
     valid = {(row.backend, row.dtype): row for row in rows if row.validated}
-    lines = [
-        [backend, *(_time(valid.get((backend, dtype))) for dtype in DTYPES), ", ".join(_speedups(backend, valid))]
-        for backend in dict.fromkeys(backend for backend, _ in valid)
-    ]
-    yield from _markdown([["backend", *DTYPES, "speedup"], *lines])
-    first = rows[0]
+    baselines = [row for case, row in valid.items() if case == ("numpy", "float32")]
+    single = {
+        row.backend: replace(row, speedup=storage.speedup(row, baselines))
+        for row in valid.values()
+        if row.dtype == "float32"
+    }
+    yield from _markdown(
+        [
+            ["backend", *DTYPES, "speedup"],
+            *(
+                [
+                    backend,
+                    *(_time(valid.get((backend, dtype))) for dtype in DTYPES),
+                    _speedup(single[backend]) if backend in single else "",
+                ]
+                for backend in dict.fromkeys(backend for backend, _ in valid)
+            ),
+        ]
+    )
     yield ""
     yield (
-        f"Training time: median of {len(first.samples)} rounds of {first.workload.iterations} iterations, on "
-        f"{first.origin.machine}. Speedup: over numpy in the same dtype, {' and '.join(DTYPES)}. "
-        "Intervals, noise and the other costs: [all results](results/README.md).  "
+        f"Training time: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations, on "
+        f"{rows[0].origin.machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
+        "Noise, the other costs and speedups over numpy float64: [all results](results/README.md).  "
     )
     yield provenance(rows)
 
@@ -102,13 +116,10 @@ def _time(row: Row | None) -> str:
     return "" if row is None else words.seconds(row.timing.value)
 
 
-def _speedups(backend: str, valid: Mapping[tuple[str, DType], Row]) -> Iterator[str]:
-    """Yield the speedup over numpy in each dtype, within rounds if both ran in the same ones."""
-    for dtype in DTYPES:
-        row, baseline = valid.get((backend, dtype)), valid.get(("numpy", dtype))
-        ratio = storage.speedup(row, [baseline]) if row and baseline else None
-        if ratio:
-            yield words.times(ratio.value)
+def _rounds(rows: Sequence[Row]) -> str:
+    """Say how many rounds were timed: "7", or "2 to 15"."""
+    counts = sorted({len(row.samples) for row in rows})
+    return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
 
 
 def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -130,12 +141,10 @@ def _how_compared(rows: Sequence[Row]) -> str:
 
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
     """Yield explanations of the numbers, and reasons to doubt them."""
-    counts = sorted({len(row.samples) for row in rows})
-    rounds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     level = words.percent(min(row.timing.level for row in rows), 0)
     yield (
-        f"train: median of {rounds} rounds of {rows[0].workload.iterations} iterations from fresh weights, and an "
-        f"interval that covers the true median with a probability of at least {level}; "
+        f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights, "
+        f"and an interval that covers the true median with a probability of at least {level}; "
         f"speedup: over numpy float64, {_how_compared(rows)}; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
     )

@@ -197,7 +197,7 @@ def _read(path: Path) -> dict[str, Any]:
         if document["schema"] != SCHEMA or not document["runs"]:
             raise ValueError("another schema, or no run")
         _runs(document, path)
-    except (OSError, ValueError, KeyError, TypeError, MnistbenchError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MnistbenchError) as error:
         reason = words.exception(error)
         raise MnistbenchError(f"{path}: not a file of test errors ({reason}); remove or restore it") from error
     return document

@@ -117,17 +117,27 @@ class Workload:
 
     @property
     def is_classic(self) -> bool:
-        """Whether this is the classic in any size: one hidden layer of ReLU, full-batch gradient descent.
+        """Whether this is the classic in any size: one hidden layer of ReLU, full-batch gradient descent."""
+        return self.mlp_option is None
+
+    @property
+    def mlp_option(self) -> str | None:
+        """The first option, in words, that makes this more than the classic; None for the classic in any size.
 
         The initializer does not matter: trainers are given the initial parameters.
         """
-        network, recipe = self.network, self.recipe
-        return (
-            (len(network.hidden), network.activation) == (1, "relu")
-            and (recipe.optimizer.name, recipe.schedule.name) == ("gd", "constant")
-            and recipe.batch_size is None
-            and not (any(recipe.dropout) or recipe.l2 or recipe.augmentation)
-        )
+        recipe, layers = self.recipe, len(self.network.hidden)
+        options = {
+            f"{layers} hidden layers": layers != 1,
+            f"the activation {self.network.activation}": self.network.activation != "relu",
+            f"the optimizer {recipe.optimizer.name}": recipe.optimizer.name != "gd",
+            "batches": recipe.batch_size is not None,
+            "dropout": any(recipe.dropout),
+            "L2 regularisation": recipe.l2 > 0,
+            f"the schedule {recipe.schedule.name}": recipe.schedule.name != "constant",
+            "augmentation": bool(recipe.augmentation),
+        }
+        return next((words for words, used in options.items() if used), None)
 
     @property
     def batch_size(self) -> int:

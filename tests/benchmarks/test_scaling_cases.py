@@ -66,7 +66,7 @@ def test_what_takes_too_long_is_left_out_with_the_reason() -> None:
     assert benchmark.too_long(None, workload(10**9), 5, 60) is None
     assert benchmark.too_long(pace, workload(100_000), 5, 30) is None
     assert benchmark.too_long(pace, workload(100_000), 5, 28) == (
-        "would take about 29 s, more than the 28 s of a case (--budget)"
+        "would take about 29.0 s, more than the 28 s of a case (--budget)"
     )
 
 
@@ -76,7 +76,7 @@ def test_what_does_not_fit_the_memory_is_left_out_with_the_reason() -> None:
     # The images in float64 are 5.8 GiB.
     reason = benchmark.too_large(million, 10 * GIB)
     assert reason is not None
-    assert reason.endswith("and 10.0 GiB are free")
+    assert reason.endswith("and 10 GiB are free")
     assert benchmark.too_large(workload(41_000), 2 * GIB) is None
 
 

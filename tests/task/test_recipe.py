@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench.backends.base import mlp_option
 from mnistbench.exceptions import OptionError
 from mnistbench.task.recipe import (
     ACTIVATIONS,
@@ -162,5 +161,5 @@ def test_bias_corrections_make_the_mean_of_a_constant_that_constant(beta1: float
 )  # fmt: skip
 def test_what_is_not_the_classic_is_named(change: dict[str, Any], words: str | None) -> None:
     task = replace(Workload(Network((6, 4, 3)), 50), **change)
-    assert mlp_option(task) == words
+    assert task.mlp_option == words
     assert task.is_classic == (words is None)
