@@ -55,7 +55,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MNISTBENCH_CACHE_DIR", str(shared / "cache"))
         patch.setattr(host, "folder", shared / "kernels")
-        patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark refuses to run in a worker's process
+        # A pytest that a test starts is no worker: pytest-benchmark would measure nothing.
+        patch.delenv("PYTEST_XDIST_WORKER", raising=False)
         yield
 
 

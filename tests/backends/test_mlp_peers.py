@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -103,37 +104,46 @@ def test_augmented_images_are_the_reference_s_bit_for_bit(
 
 
 class JaxDraws:
-    """An epoch's random bits by compiled programs."""
+    """An epoch's random bits by programs that are compiled once for all seeds and epochs."""
 
     def __init__(self, seed: int, epoch: int) -> None:
-        import jax
-
-        from mnistbench.backends.jax import random
-
-        self._jax, self._random = jax, random
         self._seed = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
         self._epoch = np.int32(epoch)
 
     def _computed(self, function: Any, *arrays: Any) -> Any:
         """Compute in both modes of JAX, which must agree."""
-        with self._jax.enable_x64(True):
-            wide = np.asarray(self._jax.jit(function)(self._seed, self._epoch, *arrays))
-        with self._jax.enable_x64(False):
-            found = np.asarray(self._jax.jit(function)(self._seed, self._epoch, *arrays))
+        import jax
+
+        with jax.enable_x64(True):
+            wide = np.asarray(function(self._seed, self._epoch, *arrays))
+        with jax.enable_x64(False):
+            found = np.asarray(function(self._seed, self._epoch, *arrays))
         assert np.array_equal(found, wide)
         return found
 
     def kept(self, layer: int, places: Any, units: int, rate: float) -> Any:
-        def kept(seed: Any, epoch: Any, places: Any) -> Any:
-            return self._random.kept(seed, epoch, layer, places, units, rate)
-
-        return self._computed(kept, places.astype(np.int32))
+        return self._computed(_jax_kept(layer, units, rate), places.astype(np.int32))
 
     def augmented(self, images: Any, places: Any, shape: tuple[int, int], change: Augmentation) -> Any:
-        def augmented(seed: Any, epoch: Any, images: Any, places: Any) -> Any:
-            return self._random.augmented(images, places, shape, change, seed, epoch)
+        return self._computed(_jax_augmented(shape, change), images, places.astype(np.int32))
 
-        return self._computed(augmented, images, places.astype(np.int32))
+
+@cache
+def _jax_kept(layer: int, units: int, rate: float) -> Any:
+    import jax
+
+    from mnistbench.backends.jax import random
+
+    return jax.jit(lambda seed, epoch, places: random.kept(seed, epoch, layer, places, units, rate))
+
+
+@cache
+def _jax_augmented(shape: tuple[int, int], change: Augmentation) -> Any:
+    import jax
+
+    from mnistbench.backends.jax import random
+
+    return jax.jit(lambda seed, epoch, images, places: random.augmented(images, places, shape, change, seed, epoch))
 
 
 class TorchDraws:

@@ -76,18 +76,17 @@ def test_the_loop_is_loads_of_whole_vectors() -> None:
     if kernels.vector_bytes() < 32:
         pytest.skip("SSE adds and loads in two instructions")
     kernels.read(np.ones(1000, np.uint64), 1)
-    lines = loop_of(kernels._read, str(kernels._read.signatures[0][0]))
+    code = "\n".join(loop_of(kernels._read, str(kernels._read.signatures[0][0])))
     register = "zmm" if kernels.vector_bytes() == 64 else "ymm"
-    first = next(n for n, line in enumerate(lines) if line.startswith("vpaddq"))
-    body = lines[first : next(n for n in range(first, len(lines)) if lines[n].startswith("j"))]
+    # From a label to the jump back to it: an unrolled loop's last blocks, which are none, may stand before.
+    first = next(m for m in re.finditer(r"^(\S+):\n([^:]*)\nj\w+\s+\1$", code, re.MULTILINE) if "vpaddq" in m[2])
+    body = first[2].splitlines()
     loads = [line for line in body if re.match(rf"vpaddq\s+\S*\(.*%{register}", line)]
     assert len(loads) >= kernels.SUMS
     assert len(loads) % kernels.SUMS == 0
-    # Besides them, it only counts: in general registers, and less of it than of loads.
-    others = [line for line in body if line not in loads and not line.startswith(".")]
-    assert not any(re.search(r"[xyz]mm", line) or re.search(r"\(", line) for line in others), body
-    assert len(others) < kernels.SUMS, body
-    assert "#APP" in lines, "nothing says that memory may have changed between two passes"
+    # Besides them, only counting.
+    assert len(body) - len(loads) <= 3, body
+    assert "#APP" in code[: first.start()], "nothing says that memory may have changed between two passes"
 
 
 words_read = st.integers(0, 3000).flatmap(
