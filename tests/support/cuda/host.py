@@ -78,7 +78,7 @@ def build(source: str, macros: tuple[str, ...], *options: str, runner: str = "ru
 
 def build_sanitized(source: str, macros: tuple[str, ...], sanitizer: str, runner: str = "run.cpp") -> Path:
     """Compile a program that stops at what a sanitizer finds; skip the test where no such program runs."""
-    flags = ("-O0", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    flags = ("-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
     if not _sanitizer_works(flags):
         pytest.skip(f"-fsanitize={sanitizer} does not work here")
     return build(source, macros, *flags, runner=runner)
