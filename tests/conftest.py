@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from numba.core.event import Event, Listener, register
 
 import mnistbench.backends as registry
 from mnistbench.backends import Backend
@@ -36,7 +37,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("quick")
 
 
+_breaches: list[str] = []
+"""What the test in progress did that a quick one does not do."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart() -> None:
+    """Watch for what quick tests do not do: let Numba compile, and start an interpreter."""
+
+    def notice(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "subprocess.Popen" and arguments[0] == sys.executable:
+            _breaches.append("starts a process")
+
+    class Compilation(Listener):  # type: ignore[misc]
+        def on_start(self, event: Event) -> None:
+            _breaches.append(f"compiles {event.data['dispatcher'].py_func.__name__}")
+
+        def on_end(self, event: Event) -> None:
+            """Nothing more to notice."""
+
+    sys.addaudithook(notice)
+    register("numba:compile", Compilation())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that is marked quick and is not."""
+    yield
+    if _breaches and item.get_closest_marker("quick"):
+        pytest.fail(f"is marked quick, but {_breaches[0]}: mark it with 'compiles' or 'process'")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _breaches.clear()
     if item.get_closest_marker("gpu") and not (found := registry.availability("cupy")).usable:
         pytest.skip(f"cupy is unavailable: {found.reason}")
 

@@ -26,7 +26,7 @@ from mnistbench.backends.base import Backend, Trainer
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.classic import kernels, layout, ordering, prepare, trainer
 from mnistbench.backends.numba.simd import sync, vector
-from mnistbench.backends.numba.simd.cache import SOURCES
+from mnistbench.backends.numba.simd.cache import SOURCES, entry_point, known
 from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset, Split
@@ -388,15 +388,38 @@ def test_bytes_are_unsigned(dtype: DType) -> None:
     np.testing.assert_array_equal(apply(body, dtype, values, LANES)[:8], values)
 
 
+@entry_point
+def _meet(control: NDArray[np.int64]) -> None:
+    sync.meet(control, 1, 2)
+
+
 def test_an_abandoned_barrier_opens() -> None:
     control = np.zeros(sync.CONTROL_SIZE, np.int64)
-    worker = threading.Thread(target=sync.meet, args=(control, 1, 2))
+    worker = threading.Thread(target=_meet, args=(control,))
     worker.start()
     time.sleep(0.05)
     assert worker.is_alive()
     control[sync.ABANDON] = 1
     worker.join(10)
     assert not worker.is_alive()
+
+
+# Compiling.
+
+
+def test_numba_knows_its_private_options() -> None:
+    """Kernels compile without them too, but for a multiple of the time."""
+    private = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+    assert known(private | {"no_such_option": True}) == private
+
+
+def test_a_kernel_called_from_python_is_an_error_and_no_crash() -> None:
+    control = np.zeros(sync.CONTROL_SIZE, np.int64)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="meet can be called by compiled code only"):
+            sync.meet(control, 1, 2)
+        control[sync.ABANDON] = 1
+        _meet(control)  # which compiles it for these types
 
 
 # The disk cache, in separate processes.

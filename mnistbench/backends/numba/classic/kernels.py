@@ -15,7 +15,8 @@ A block passes through all kernels while its Z1 and Z2 are in the L1 cache:
     hidden_error       dZ1, overwriting Z1, and db1
     image_gradient     dW1         reads the images, pixel by pixel
 
-:func:`run` repeats this for all blocks of a thread, and :func:`update` takes the step. Gradients here are sums over
+:func:`run` repeats this for all blocks of a thread, and :func:`update` takes the step. Both use loops in place of
+slices, which take seconds to compile. Gradients here are sums over
 images, and pixels are bytes: the step divides by m and, for W1, by 255. So does hidden_layer.
 """
 
@@ -74,9 +75,9 @@ class Tile(NamedTuple):
         classes: Classes computed together.
     """
 
-    lanes: tuple[float, ...]
-    hidden: tuple[float, ...]
-    classes: tuple[float, ...]
+    lanes: tuple[None, ...]
+    hidden: tuple[None, ...]
+    classes: tuple[None, ...]
 
 
 class Sizes(NamedTuple):
@@ -293,12 +294,20 @@ def image_gradient(block: int, tile: Tile, sizes: Sizes, packed: Packed, Z1: Arr
 
 
 @kernel
+def clear(values: Array) -> None:
+    """Set all values to 0."""
+    for i in range(len(values)):
+        values[i] = 0
+
+
+@kernel
 def update(first: int, last: int, step: Any, parameters: Array, gradients: Array) -> None:
     """W := W - alpha dW for parameters first to last. The threads' gradients are added in order of the threads."""
-    total = gradients[0, first:last]
     for thread in range(1, len(gradients)):
-        total += gradients[thread, first:last]
-    parameters[first:last] -= step * total
+        for i in range(first, last):
+            gradients[0, i] += gradients[thread, i]
+    for i in range(first, last):
+        parameters[i] -= step * gradients[0, i]
 
 
 @entry_point
@@ -333,8 +342,8 @@ def run(
     gradient = gradients[thread]
     for iteration in range(iterations):
         measure = iteration == iterations - 1
-        gradient[:] = 0
-        scores[:] = 0
+        clear(gradient)
+        clear(scores)
         for block in range(len(packed.block_pair) - 1):
             hidden_layer(block, tile, sizes, packed, parameters, Z1)
             output_layer(block, measure, tile, sizes, packed, parameters, Z1, Z2, scores)

@@ -25,7 +25,7 @@ def choose_tile(host: Host, network: Network, dtype: DType) -> Tile:
     largest = 12 if host.registers == 32 else 6
     hidden = tile_size(network.hidden[0], largest)
     classes = tile_size(network.outputs, largest)
-    return Tile((0.0,) * lanes, (0.0,) * hidden, (0.0,) * classes)
+    return Tile((None,) * lanes, (None,) * hidden, (None,) * classes)
 
 
 BLOCK_PAIRS = 24

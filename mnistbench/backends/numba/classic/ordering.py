@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba.simd import Bytes, Ints, Singles
-from mnistbench.backends.numba.simd.cache import entry_point, kernel, reassociating_kernel
+from mnistbench.backends.numba.simd.cache import (
+    allocating_entry_point,
+    allocating_kernel,
+    kernel,
+    reassociating_kernel,
+)
 from mnistbench.backends.numba.simd.vector import count_bits
 
 LEAF = 512
@@ -25,7 +30,7 @@ _CELLS = 7
 _POWER_ITERATIONS = 2
 
 
-@kernel
+@allocating_kernel
 def _ink(images: Bytes, height: int, width: int) -> Singles:
     """Compute the square root of the number of non-zero pixels in each cell of each image, (images, cells)."""
     side = (max(height, width) + _CELLS - 1) // _CELLS
@@ -76,7 +81,7 @@ def _along(row: Singles, direction: Singles) -> np.float32:
     return along
 
 
-@kernel
+@allocating_kernel
 def _project(ink: Singles, items: Ints, first: int, last: int, values: Singles) -> None:
     """Project the ink of each image items[i] on the principal direction of items[first:last], into values[i].
 
@@ -117,7 +122,7 @@ def _project(ink: Singles, items: Ints, first: int, last: int, values: Singles) 
         values[i] = _along(ink[items[i]], direction)
 
 
-@kernel
+@allocating_kernel
 def _split(ink: Singles, items: Ints) -> None:
     """Permute ``items`` so that each run of LEAF items, from the first on, is similar."""
     values = np.empty(len(items), np.float32)
@@ -136,7 +141,7 @@ def _split(ink: Singles, items: Ints) -> None:
             height += 2
 
 
-@kernel
+@allocating_kernel
 def _used_pixels(images: Bytes, items: Ints) -> NDArray[np.uint64]:
     """Return one bit for each pixel of images[items], set where it is not zero."""
     pixels = images.shape[1]
@@ -157,7 +162,7 @@ def _new_pixels(used: NDArray[np.uint64], union: NDArray[np.uint64]) -> np.uint6
     return count
 
 
-@kernel
+@allocating_kernel
 def _build_groups(images: Bytes, items: Ints, group: int) -> None:
     """Permute ``items`` so that each run of ``group`` items, from the first on, shares most of its pixels."""
     used = _used_pixels(images, items)
@@ -184,7 +189,7 @@ def _build_groups(images: Bytes, items: Ints, group: int) -> None:
         items[place] = chosen[place]
 
 
-@entry_point
+@allocating_entry_point
 def order_lot(images: Bytes, height: int, width: int, group: int, first: int, order: Ints) -> None:
     """Order images[first : first + len(order)] into groups of similar ones; write indices to ``order``."""
     items = np.arange(len(order))

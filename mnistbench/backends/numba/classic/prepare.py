@@ -63,15 +63,14 @@ def prepare(
         order = order_images(images, image_shape, lanes, threads)
     else:
         order = np.arange(len(images))
-    counts = np.empty(-(-len(images) // (2 * lanes)), np.int64)
-    pixel_indices = np.empty(0, "uint16" if images.shape[1] < 2**16 else "uint32")
+    size = 2 * lanes
 
-    def count(first: int, last: int) -> None:
-        count_chunks(images, order, lanes, first, counts[first:last])
+    def count(first: int, last: int) -> Ints:
+        return count_chunks(images, order[first * size : last * size], lanes)
 
     def pack_pairs(first: int, last: int) -> Packed:
-        own = order[first * 2 * lanes : last * 2 * lanes]
-        return pack(images, labels, own, lanes, -(-(last - first) // block_pairs), pixel_indices)
+        return pack(images, labels, order[first * size : last * size], lanes, -(-(last - first) // block_pairs))
 
-    _on_threads(threads, count, [thread * len(counts) // threads for thread in range(threads + 1)])
-    return _on_threads(threads, pack_pairs, share_out(counts, threads))
+    pairs = -(-len(images) // size)
+    counted = _on_threads(threads, count, [thread * pairs // threads for thread in range(threads + 1)])
+    return _on_threads(threads, pack_pairs, share_out(np.concatenate(counted), threads))

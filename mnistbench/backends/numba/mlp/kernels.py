@@ -9,7 +9,8 @@ thread does its share of four stages; a barrier follows stages 2, 3 and, with st
 3. :func:`other_layers` of its images, forwards and backwards.
 4. :func:`gradients` of its units of the first layer and of its rows of the other weights, and the optimizer's update.
 
-README.md beside this file says why this is fast and what was tried.
+README.md beside this file says why this is fast and what was tried. Loops stand where slices could: an assignment to
+a slice takes a second or more to compile.
 """
 
 from __future__ import annotations
@@ -147,13 +148,14 @@ def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, t
         for i in range(4 * four, 4 * four + 4):
             ink = room.inks[half, i]
             if first + i >= last:
-                ink[:] = 0
+                for p in range(pixels):
+                    ink[p] = 0
             elif data.warp.changes:
                 place = data.order[first + i]
                 warped(data.warp, data.warp_keys, data.images[place], place, room.warping[thread], ink)
             else:
                 image = data.images[data.order[first + i]]
-                for p in range(pixels):  # a slice's assignment takes two seconds longer to compile
+                for p in range(pixels):
                     ink[p] = image[p]
             if net.dense:
                 for p in range(pixels):
@@ -183,7 +185,8 @@ def list_pixels(data: Data, room: Room, half: int, four: int) -> None:
 def list_images(data: Data, room: Room, half: int, images: int, thread: int, threads: int) -> None:
     """List the images for each four of the thread's pixels, in the same way."""
     low, high = share(len(room.used), thread, threads)
-    room.used[low:high] = 0
+    for four in range(low, high):
+        room.used[four] = 0
     for i in range(images):
         ink = room.inks[half, i]
         for four in range(low, high):
@@ -422,7 +425,8 @@ def bias_gradients(
     at, errors = net.shape[layer, BIASES] + low, net.shape[layer, OUTPUTS] + low
     sums = net.gradients[at : at + high - low]
     if opens:
-        sums[:] = 0
+        for unit in range(high - low):
+            sums[unit] = 0
     for i in range(images):
         for unit in range(high - low):
             sums[unit] += room.dZ[errors + i * width + unit]
@@ -460,7 +464,8 @@ def run(
         blocks = -(-(end - begin) // room_for)
         mean = net.parameters.dtype.type(1) / net.parameters.dtype.type(end - begin)
         rates = Rates(numbers[iteration, 0], numbers[iteration, 1], numbers[iteration, 2], mean)
-        scores[:] = 0
+        for i in range(SCORES):
+            scores[i] = 0
         for block in range(blocks):
             low, high = begin + (end - begin) * block // blocks, begin + (end - begin) * (block + 1) // blocks
             images = high - low

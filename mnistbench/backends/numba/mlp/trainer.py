@@ -61,8 +61,8 @@ class NumbaMlpTrainer(Trainer):
         rates = recipe.dropout_rates(len(workload.network.hidden))
         hidden = len(rates)
         self._net = Net(
-            lanes=(0.0,) * lanes,
-            tile=(0.0,) * tile,
+            lanes=(None,) * lanes,
+            tile=(None,) * tile,
             shape=shape,
             activation=ACTIVATIONS.index(workload.network.activation),
             dense=fraction_used(images) >= DENSE_FROM,

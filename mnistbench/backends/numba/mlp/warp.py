@@ -46,7 +46,7 @@ def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
     rows = np.ascontiguousarray(np.pad(table.smooth_rows, ((0, _padding(height, 4)), (0, 0))), np.float32)
     columns = np.ascontiguousarray(np.pad(table.smooth_columns, ((0, 0), (0, _padding(width, 32)))), np.float32)
     places = table.shift, table.bend, table.cosines, table.sines
-    return Warp(bool(change), height, width, *places, rows, columns, (0.0,) * 16)
+    return Warp(bool(change), height, width, *places, rows, columns, (None,) * 16)
 
 
 def scratch(image_shape: tuple[int, int]) -> NDArray[np.float32]:

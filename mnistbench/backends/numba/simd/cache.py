@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.options import DefaultOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -58,21 +59,65 @@ class _SourceCache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
-def kernel(function: Function) -> Function:
-    """Compile a function for other kernels to call: without the GIL, division by zero as in IEEE 754."""
-    compiled: Function = numba.njit(nogil=True, error_model="numpy")(function)
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Numba's private options for a function that only compiled code calls. By default Numba also compiles a wrapper for
+Python and one for C, which takes longer than the function itself."""
+
+_NO_COUNTS = {"_nrt": False}
+"""Numba's private option for a function that allocates no array. By default compiled code counts references."""
+
+
+def known(private: dict[str, bool]) -> dict[str, bool]:
+    """Return those of Numba's private options that its version has; without them, compiling takes longer."""
+    return {name: value for name, value in private.items() if hasattr(DefaultOptions, name)}
+
+
+def _compiled(function: Function, *, fastmath: set[str] | bool = False, **private: bool) -> Function:
+    """Compile a function without the GIL, with division by zero as in IEEE 754."""
+    compiled: Function = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, **known(private))(function)
     return compiled
+
+
+def _inner(compiled: Any) -> Any:
+    """Let a call from Python raise TypeError: there is no machine code for it, and it would crash."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise TypeError(f"{compiled.py_func.__name__} can be called by compiled code only")
+
+    compiled._insert, compiled._compile_for_args = lambda *_, **__: None, refuse
+    return compiled
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function that other kernels call, and that allocates no array."""
+    return _inner(_compiled(function, **_NO_WRAPPERS, **_NO_COUNTS))  # type: ignore[no-any-return]
+
+
+def allocating_kernel(function: Function) -> Function:
+    """Compile a function that other kernels call, and that may allocate arrays."""
+    return _inner(_compiled(function, **_NO_WRAPPERS))  # type: ignore[no-any-return]
 
 
 def reassociating_kernel(function: Function) -> Function:
     """Compile a kernel whose sums LLVM may reorder, for decisions that do not depend on the last bit."""
-    compiled: Function = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(function)
-    return compiled
+    return _inner(_compiled(function, fastmath={"reassoc", "contract", "nsz"}, **_NO_WRAPPERS, **_NO_COUNTS))  # type: ignore[no-any-return]
 
 
 def entry_point(function: Function) -> Function:
-    """Compile a kernel for Python to call, and keep its machine code, callees included, on disk."""
-    compiled = kernel(function)
-    with contextlib.suppress(RuntimeError, OSError):  # no folder can be written
+    """Compile a function that Python calls, and keep its machine code, callees included, on disk.
+
+    Neither it nor its callees allocate arrays.
+    """
+    return _on_disk(_compiled(function, no_cfunc_wrapper=True, **_NO_COUNTS), function)
+
+
+def allocating_entry_point(function: Function) -> Function:
+    """Compile what :func:`entry_point` compiles, for a function that may allocate arrays."""
+    return _on_disk(_compiled(function, no_cfunc_wrapper=True), function)
+
+
+def _on_disk(compiled: Function, function: Function) -> Function:
+    """Keep the machine code of a compiled function on disk, if some folder can be written."""
+    with contextlib.suppress(RuntimeError, OSError):
         compiled._cache = _SourceCache(function)  # type: ignore[attr-defined]
     return compiled
