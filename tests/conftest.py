@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,12 @@ from hypothesis import settings
 from numba.core.event import Event, Listener, register
 
 import mnistbench.backends as registry
+from mnistbench import files
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, load_data
+from mnistbench.machine import limits
+from mnistbench.machine.rates import Level, Limits
+from mnistbench.threads import usable_cpus
 from tests.support.cuda import host
 from tests.support.cuda.host import StandIn
 
@@ -22,16 +27,17 @@ settings.register_profile("mnistbench", deadline=None)
 settings.load_profile("mnistbench")
 
 
-COMPILING = {"numba", "cupy", "jax", "torch"}
-"""Folders of tests of a backend, most of which compile something."""
+COMPILING = {"numba", "numba-plain", "cupy", "cupy-plain", "jax", "torch"}
+"""Backends that compile, as folders and parameters of tests name them."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what compiles, and as ``quick`` what no marker says is not."""
     for item in items:
-        backend = getattr(item, "callspec", None) and item.callspec.params.get("backend_name", "numpy")  # type: ignore[attr-defined]
-        if item.path.parent.name in COMPILING or backend not in (None, "numpy"):
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        named = {value for value in parameters if isinstance(value, str)}
+        if COMPILING & {item.path.parent.name, *named}:
             item.add_marker("compiles")
         if not {mark.name for mark in item.iter_markers()} & {"compiles", "process", "sanitizer", "gpu", "slow"}:
             item.add_marker("quick")
@@ -89,9 +95,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MNISTBENCH_CACHE_DIR", str(shared / "cache"))
         patch.setattr(host, "folder", shared / "kernels")
+        for threads in {1, usable_cpus()}:
+            store_limits(threads)
         # A pytest that a test starts is no worker: pytest-benchmark would measure nothing.
         patch.delenv("PYTEST_XDIST_WORKER", raising=False)
         yield
+
+
+def store_limits(threads: int) -> None:
+    """Store limits that no honest backend exceeds, since measuring them takes seconds in every process."""
+    rates = {"float32": 1e14, "float64": 1e14}
+    found = Limits(rates, (Level("memory", None, 1e14),), threads=threads, product=rates, blas=None, gpu=None)
+    path = limits.file_for(threads)
+    files.write_text(path, json.dumps({"key": limits._key(threads), "limits": found.as_dict()}))
 
 
 @pytest.fixture

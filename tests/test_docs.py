@@ -72,6 +72,7 @@ def check(program: str, *arguments: str) -> None:
         assert program in FOREIGN or (ROOT / program).is_file(), f"{program} is checked by nothing"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("block", [*blocks("sh")])
 def test_every_command_parses(block: str) -> None:
     for command in commands(block):

@@ -7,10 +7,10 @@ standard deviations, since there are few rounds.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,7 +32,7 @@ OTHERS = 0.10
 SLOWER = 0.10
 """Warn if the CPU's median speed was below its best by more than this fraction."""
 
-_STEPS = 200_000  # two dependent operations each: about 0.2 ms at 4 GHz
+_STEPS = 500  # two hashes of a block each, in a chain: about 0.2 ms
 _LOOKS = 3  # repetitions, of which the fastest counts
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -67,7 +67,6 @@ class Watch:
         self._throttled = 0
 
     def __enter__(self) -> Self:
-        _chain()(1)  # compiled before anything is timed
         self._throttled = _throttle_count()
         self._start = time.perf_counter(), *_cpu_seconds()
         return self
@@ -83,11 +82,11 @@ class Watch:
         self.stolen = max(0.0, stolen - stolen_before) / elapsed
 
     def look(self) -> None:
-        """Time a fixed chain of dependent operations, which shows the current clock of this CPU."""
+        """Time a fixed chain of hashes, each of the one before, which shows the current clock of this CPU."""
         seconds = []
         for _ in range(_LOOKS):
             start = time.perf_counter()
-            _chain()(_STEPS)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", _STEPS)
             seconds.append(time.perf_counter() - start)
         self._clocks.append(min(seconds))
 
@@ -101,22 +100,6 @@ class Watch:
             yield "the CPU throttled its clock because of heat or power"
         if self._clocks and (lost := 1 - min(self._clocks) / median(self._clocks).value) > SLOWER:
             yield f"the CPU ran {words.percent(lost, 0)} below its best clock half of the time"
-
-
-@cache
-def _chain() -> Callable[[int], int]:
-    """Compile a chain of dependent operations, whose number of cycles depends on ``steps`` only."""
-    from numba import njit  # slow to load and needed for watching only
-
-    @njit(nogil=True)  # type: ignore[untyped-decorator]
-    def chain(steps: int) -> int:
-        value = 1
-        for _ in range(steps):
-            value = value * 6364136223846793005 + 1442695040888963407
-        return value
-
-    compiled: Callable[[int], int] = chain
-    return compiled
 
 
 def _cpu_seconds() -> tuple[float, float, float]:

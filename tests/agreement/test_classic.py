@@ -107,6 +107,7 @@ def test_the_unmodified_backend_agrees(trainer: Kind, task: Trajectory, precisio
         assert {check.iteration for check in outcome.checks if check.quantity == quantity} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), [(name, dtype) for name, f in FAULTS.items() for dtype in f.dtypes])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_wrong_backend_is_rejected(name: str, precision: DType, task: Trajectory) -> None:
@@ -167,6 +168,7 @@ def test_losses_of_large_logits(images: Dataset, precision: DType, monkeypatch: 
         assert not compared(wrong, trajectory, precision).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", BOTH)
 @pytest.mark.parametrize("seed", range(12))
 def test_the_honest_backend_is_never_rejected(images: Dataset, seed: int, precision: DType) -> None:

@@ -52,6 +52,7 @@ def compared(trainer: type[NumpyMlpTrainer], task: Workload, dtype: DType) -> Ag
 EXAMPLES = options.catalogue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", BOTH)
 @pytest.mark.parametrize("trainer", [NumpyMlpTrainer, Steps, InAnotherOrder])
 @pytest.mark.parametrize("case", EXAMPLES)
@@ -60,6 +61,7 @@ def test_the_honest_trainer_agrees(trainer: type[NumpyMlpTrainer], case: str, pr
     assert outcome.passed, outcome.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), [(name, dtype) for name, f in FAULTS.items() for dtype in f.dtypes])
 def test_a_wrong_trainer_is_rejected(name: str, precision: DType) -> None:
     fault = FAULTS[name]

@@ -111,6 +111,7 @@ def snapshots(hidden: int, pixels: int, iterations: tuple[int, ...] = (0, 100, 4
 # Nothing runs into anything
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("name", list(charts.CHARTS))
 def test_result_charts_are_legible(name: str, rows: Callable[[], list[Row]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
@@ -149,6 +149,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_charts_are_legible(name: str) -> None:
     assert_legible(DRAWN[name]())
@@ -308,6 +309,7 @@ def test_threads_have_lines_of_their_own_where_they_differ() -> None:
 # Scaling
 
 
+@settings(max_examples=20)
 @given(st.floats(-3, 3), st.floats(0.01, 10), st.sampled_from(charts.AXES))
 def test_the_exponent_of_a_power_law_is_found(power: float, first: float, axis: charts.Axis) -> None:
     rows = [of_size(axis, "numba", "float32", size, first * size**power) for size in (10, 20, 50, 100)]

@@ -39,6 +39,7 @@ SOME = Limits(
 # The loops
 
 
+@pytest.mark.compiles
 def test_the_chains_are_computed() -> None:
     """x := x a + a in every chain, with a the value and the start: what is returned is the sum over chains."""
     for dtype in (np.float32, np.float64):
@@ -56,6 +57,7 @@ def loop_of(function: Any, argument: str) -> list[str]:
     return [line.strip() for line in assemblies[signature].splitlines()]
 
 
+@pytest.mark.compiles
 @pytest.mark.skipif(not X86, reason="reads the instructions of x86-64")
 @pytest.mark.parametrize(("kind", "suffix"), [(np.float32, "ps"), (np.float64, "pd")])
 def test_the_loop_is_multiply_adds_in_registers(kind: type, suffix: str) -> None:
@@ -71,6 +73,7 @@ def test_the_loop_is_multiply_adds_in_registers(kind: type, suffix: str) -> None
     assert not any("(" in line for line in run), "a chain is kept in memory"
 
 
+@pytest.mark.compiles
 @pytest.mark.skipif(not X86, reason="reads the instructions of x86-64")
 def test_the_loop_is_loads_of_whole_vectors() -> None:
     if kernels.vector_bytes() < 32:
@@ -94,6 +97,7 @@ words_read = st.integers(0, 3000).flatmap(
 )
 
 
+@pytest.mark.compiles
 @given(words_read)
 def test_every_word_is_read_once_a_pass(example: tuple[int, int, int, int]) -> None:
     count, offset, seed, passes = example
@@ -300,6 +304,7 @@ def test_the_library_is_that_of_numpy(order: int, monkeypatch: pytest.MonkeyPatc
     assert probes.blas() is None
 
 
+@pytest.mark.compiles
 def test_what_is_measured_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_SECONDS", 0.6)
     monkeypatch.setattr(limits, "_PRODUCT_SECONDS", 0.0)

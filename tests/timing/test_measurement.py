@@ -242,6 +242,7 @@ def test_the_caches_of_some_threads(
 # A process of its own
 
 
+@pytest.mark.process
 def test_a_cold_start() -> None:
     found = cold.measure("numpy", preset("smoke", "float64"), threads=1)
     assert all(math.isfinite(value) and value >= 0 for value in found.costs.as_dict().values())
@@ -317,11 +318,13 @@ def test_the_measured_process_is_that_of_the_workload(commands: list[list[str]])
     assert Workload.from_description(sent["workload"]) == workload
 
 
+@pytest.mark.process
 def test_the_measured_process_trains_more_images_than_mnist_has() -> None:
     found = cold.measure("numpy", replace(preset("smoke"), images=60_001), threads=None)
     assert found.costs.load > 0
 
 
+@pytest.mark.process
 def test_a_process_that_fails_is_an_error_in_one_line() -> None:
     with pytest.raises(MnistbenchError) as caught:
         cold.measure("abacus", preset("smoke"), threads=1)
