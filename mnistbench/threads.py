@@ -29,18 +29,26 @@ def usable_cpus() -> int:
 
 
 def resolve(threads: int | None) -> int:
-    """Return ``threads``, or the number of usable CPUs for None.
+    """Return ``threads``; for None the number in ``OMP_NUM_THREADS``, or that of the usable CPUs.
 
     Raises:
         OptionError: If ``threads`` is less than 1.
     """
-    if threads is not None and threads < 1:
+    if threads is None:
+        return _wanted() or usable_cpus()
+    if threads < 1:
         raise OptionError(f"{threads} threads: at least 1 is needed")
-    return usable_cpus() if threads is None else threads
+    return threads
 
 
-def limit(threads: int | None) -> None:
-    """Set the environment variables that limit the threads of libraries loaded later.
+def _wanted() -> int | None:
+    """Return the number in ``OMP_NUM_THREADS``, the first of a list, or None if there is none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def limit(threads: int | None) -> int:
+    """Set the environment variables that give all libraries loaded later the same number of threads; return it.
 
     Waiting OpenMP threads sleep, because spinning ones halve the speed as soon as another process needs a core. GNU's
     OpenMP lets them spin 30,000 times first, because waking up for each operation takes longer than an operation on a
@@ -48,13 +56,13 @@ def limit(threads: int | None) -> None:
     once, 0.62 s if they spin 30,000 times first, and 0.58 s if they always spin.
 
     Args:
-        threads: Number of threads; None leaves it to each library.
+        threads: Number of threads; None as for :func:`resolve`.
 
     Raises:
         OptionError: If ``threads`` is less than 1.
     """
-    resolve(threads)
+    number = resolve(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-    if threads is not None:
-        os.environ.update(dict.fromkeys(_VARIABLES, str(threads)))
+    os.environ.update(dict.fromkeys(_VARIABLES, str(number)))
+    return number

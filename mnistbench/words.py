@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 
 from mnistbench.exceptions import MnistbenchError
@@ -10,6 +11,28 @@ TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 
 _PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6))
 _BINARY = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+
+_SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
+_ASCII = str.maketrans(
+    {TIMES: "x", MINUS: "-", "∞": "inf", "µ": "u", "…": "..."} | dict(zip(_SUPERSCRIPTS, "-0123456789", strict=True))
+)
+
+
+def ascii_alike(text: str) -> str:
+    """Write a text in ASCII: x for ×, ^-7 for ⁻⁷, ? for what nothing in ASCII looks like."""
+    power = "^" if text[:1] in _SUPERSCRIPTS else ""
+    return power + text.translate(_ASCII).encode("ascii", "replace").decode()
+
+
+def _encoded_alike(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return ascii_alike(error.object[error.start : error.end]), error.end
+
+
+ALIKE = "mnistbench.alike"
+"""Error handler for streams whose encoding lacks a character: it writes :func:`ascii_alike`."""
+codecs.register_error(ALIKE, _encoded_alike)
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -45,7 +68,7 @@ def scientific(value: float, digits: int = 2) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", _SUPERSCRIPTS))
     return power if float(mantissa) == 1 else f"{mantissa}{TIMES}{power}"
 
 

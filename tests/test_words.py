@@ -91,3 +91,19 @@ def test_shares_sizes_and_counts() -> None:
 )
 def test_exceptions_on_one_line(error: Exception, said: str) -> None:
     assert words.exception(error) == said
+
+
+@given(st.text())
+def test_a_stream_of_any_encoding_takes_any_text(text: str) -> None:
+    for encoding in ("ascii", "cp1251", "latin-1"):
+        written = text.encode(encoding, words.ALIKE).decode(encoding)
+        if text.isascii():
+            assert written == text
+
+
+def test_what_cannot_be_encoded_looks_alike() -> None:
+    text = (
+        f"{words.times(16.6)}, {words.scientific(3.1e-7)}, {words.seconds(5e-6)}, {words.times(math.inf)} \N{SNOWMAN}"
+    )
+    assert text.encode("ascii", words.ALIKE) == b"16.6x, 3.1x10^-7, 5.00 us, infx ?"
+    assert text.encode("utf-8", words.ALIKE).decode() == text

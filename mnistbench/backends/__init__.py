@@ -45,9 +45,12 @@ _BUILT_IN = {
     "torch": "mnistbench.backends.torch:TorchBackend",
 }
 
-# How to install the libraries that do not come with the package.
+# How to install the libraries that are missing, or too old for the others.
 _CUPY = "on a machine with an NVIDIA GPU, pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
+_NUMBA = "pip install --upgrade numba"
 _INSTALL = {
+    "numba": _NUMBA,
+    "numba-plain": _NUMBA,
     "cupy": _CUPY,
     "cupy-plain": _CUPY,
     "jax": "pip install 'mnistbench[jax]'",

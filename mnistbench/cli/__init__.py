@@ -6,6 +6,8 @@ take effect and the backend's import is measured.
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ from mnistbench import __version__
 from mnistbench.cli import backends, charts, compare, crossval, errors, machine, predict, train, verify
 from mnistbench.cli.common import complain
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.words import ALIKE
 
 
 class _Command(TyperCommand):
@@ -80,5 +83,8 @@ for _module in (train, predict, crossval, verify, compare, errors, backends, mac
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a stream that cannot encode a character gets one that looks alike."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ALIKE)
     app(prog_name="mnistbench")

@@ -21,6 +21,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
+from mnistbench.threads import resolve
 from mnistbench.timing import noise
 from mnistbench.timing.statistics import Ratio, different, paired_ratio
 from mnistbench.training.scores import FinalScores
@@ -130,7 +131,7 @@ def compare(
         dataset: Images to train on.
         rounds: Number of rounds; with 6 or more, ratios have intervals and differences are tested.
         baseline: A backend that takes part, or a label such as "numpy float64"; numpy by default, or the first.
-        threads: Number of host threads; None for all usable CPUs.
+        threads: Number of host threads of every contender; None as for :func:`mnistbench.threads.resolve`.
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
             process. A script must then compare below ``if __name__ == "__main__":``, since new processes import it.
         callback: Called on every change while no clock runs.
@@ -142,6 +143,7 @@ def compare(
     from mnistbench.comparison import race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, baseline)
+    threads = resolve(threads)
     initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
         # An isolated backend's libraries stay out of this process; its own process finds out whether it can run.
@@ -156,7 +158,7 @@ def compare(
         with noise.Watch() as watch:
             race.run(comparison, racing, watch, callback)
         race.finish(comparison, racing)
-    comparison.warnings = [*_warnings(comparison.contenders), *watch.warnings()]
+    comparison.warnings = [*_warnings(comparison.contenders), *watch.warnings(), *noise.of_cores()]
     return comparison
 
 

@@ -13,7 +13,7 @@ from mnistbench import words
 from mnistbench.comparison import Comparison, Contender, fraction
 from mnistbench.timing.statistics import different, median, paired_ratio
 
-_HEADINGS = ("", "time", "", "times as fast", "", "accuracy", "agreement")
+_HEADINGS = ("", "threads", "time", "", "times as fast", "", "accuracy", "agreement")
 
 
 def table(comparison: Comparison, running: bool) -> RenderableType:
@@ -25,7 +25,9 @@ def table(comparison: Comparison, running: bool) -> RenderableType:
         f"{', a process for each' if comparison.isolated else ''}"
     )
     for place, heading in enumerate(_HEADINGS):
-        grid.add_column(heading, no_wrap=place < len(_HEADINGS) - 1, justify="right" if place in (1, 3, 5) else "left")
+        grid.add_column(
+            heading, no_wrap=place < len(_HEADINGS) - 1, justify="right" if place in (1, 2, 4, 6) else "left"
+        )
     for contender in comparison.contenders:
         grid.add_row(*_cells(contender, comparison, running), style="bold" if contender.state == "runs" else "")
     parts: list[RenderableType] = [grid]
@@ -52,8 +54,18 @@ def _phase(comparison: Comparison) -> str:
 
 def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[RenderableType]:
     name: RenderableType = contender.label
+    threads = str(contender.description.threads) if contender.description else ""
     if contender.problem:
-        return [name, Text("NO RESULT", style="bold red"), "", "", "", "", Text(contender.problem, style="red")]
+        return [
+            name,
+            threads,
+            Text("NO RESULT", style="bold red"),
+            "",
+            "",
+            "",
+            "",
+            Text(contender.problem, style="red"),
+        ]
     time = interval = ""
     if contender.samples:
         middle = median(contender.samples)
@@ -65,7 +77,7 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
     said = f"agrees ({words.scientific(error[0][1], 1)})" if error else ""
     if running:
         said = f"{len(contender.samples)}/{comparison.rounds} rounds, {contender.state}"
-    return [name, time, interval, ratio, by, accuracy, said]
+    return [name, threads, time, interval, ratio, by, accuracy, said]
 
 
 def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple[str, str]:

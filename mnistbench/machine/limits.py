@@ -84,6 +84,8 @@ def _path(key: dict[str, Any]) -> Path:
 def _key(threads: int) -> dict[str, Any]:
     """Return everything that the limits depend on."""
     versions = machine.versions()
+    if probes.compiled_loops() is None:
+        versions = {name: version for name, version in versions.items() if name not in ("numba", "llvmlite")}
     return {
         "method": METHOD,
         "cpu": machine.cpu_name(),

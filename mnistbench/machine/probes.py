@@ -6,18 +6,19 @@ different limits are interleaved, so only a disturbance that lasts for the whole
 
 from __future__ import annotations
 
+import importlib
 import platform
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from mnistbench import machine
-from mnistbench.machine import kernels
 from mnistbench.machine.rates import QUIET, Blas
 from mnistbench.task.workload import DTYPES, DType
 from mnistbench.threads import usable_cpus
@@ -99,18 +100,30 @@ def _round(pool: ThreadPoolExecutor, probe: Probe, threads: int, units: int) -> 
     return time.perf_counter() - start, time.process_time() - cpu
 
 
+@cache
+def compiled_loops() -> Any:
+    """Return the module :mod:`mnistbench.machine.kernels`, or None if Numba cannot compile it here."""
+    try:
+        import numba
+
+        return None if numba.config.DISABLE_JIT else importlib.import_module("mnistbench.machine.kernels")
+    except ImportError:
+        return None
+
+
 def arithmetic(threads: int) -> dict[str, Probe]:
     """Return a probe of multiply-adds in registers for each dtype.
 
-    Empty where these are not the limit: without fused multiply-adds, and on CPUs other than x86-64, which may have
-    faster matrix units.
+    Empty without Numba, and where multiply-adds are not the limit: without fused multiply-adds, and on CPUs other than
+    x86-64, which may have faster matrix units.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64") or not kernels.has_multiply_add():
+    kernels = compiled_loops()
+    if kernels is None or platform.machine().lower() not in ("x86_64", "amd64") or not kernels.has_multiply_add():
         return {}
-    return {dtype: _chains(dtype, threads) for dtype in DTYPES}
+    return {dtype: _chains(kernels, dtype, threads) for dtype in DTYPES}
 
 
-def _chains(dtype: DType, threads: int) -> Probe:
+def _chains(kernels: Any, dtype: DType, threads: int) -> Probe:
     value = np.dtype(dtype).type(0.5)
     lanes = kernels.vector_bytes() // value.itemsize
     flops = 2 * kernels.CHAINS * lanes * _STEPS
@@ -132,7 +145,9 @@ class Place(NamedTuple):
 
 
 def places(threads: int) -> list[Place]:
-    """Return the L2 and L3 caches of known size, and memory, nearest first.
+    """Return the L2 and L3 caches of known size, and memory, nearest first; without Numba only memory.
+
+    NumPy's sum reads caches more slowly than a compiled loop, so they would seem slower than what backends reach.
 
     A cache too small for a cyclically read working set has evicted each part before it is read again. The working set
     is half of L2 for L2, the mean of both sizes for L3, and four times the larger cache for memory, but at least 64
@@ -146,7 +161,7 @@ def places(threads: int) -> list[Place]:
             found.append(Place(f"L{level}", size, (nearer + size) // 2))
             nearer = size
     most = min(_LARGEST, int(machine.memory_gib() * 2**30 / 8))
-    return [*found, Place("memory", None, min(most, max(1 << 26, 4 * nearer)))]
+    return [*(found if compiled_loops() else []), Place("memory", None, min(most, max(1 << 26, 4 * nearer)))]
 
 
 def reading(size: int, threads: int) -> Probe:
@@ -156,11 +171,16 @@ def reading(size: int, threads: int) -> Probe:
     """
     words = max(1, size // threads // 8)
     parts: dict[int, NDArray[np.uint64]] = {}
+    kernels = compiled_loops()
 
     def work(thread: int, units: int) -> None:
         if thread not in parts:
             parts[thread] = _ones(words)
-        kernels.read(parts[thread], units)
+        if kernels:
+            kernels.read(parts[thread], units)
+        else:
+            for _ in range(units):
+                parts[thread].sum()
 
     return Probe(work, 8.0 * words * threads)
 

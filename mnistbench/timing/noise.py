@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,6 +52,37 @@ def of_timings(samples: Sequence[float]) -> Iterator[str]:
     if (shortest := min(samples)) < SHORTEST:
         took, least = words.seconds(shortest), words.seconds(SHORTEST, 1)
         yield f"a round took {took}, less than {least}; train for more iterations"
+
+
+def of_cores() -> Iterator[str]:
+    """Yield a warning if the usable CPUs are cores of different kinds, so that equal shares take unequal times."""
+    if _kinds_of_cores() > 1:
+        yield "the CPUs are cores of different kinds, fast and economical ones; taskset can choose those of one kind"
+
+
+def _kinds_of_cores() -> int:
+    """Count the kinds of the usable CPUs' cores; 1 if they are unknown."""
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "hw.nperflevels"]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return int(text) if text.isdecimal() else 1
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    capacities = set()
+    for cpu in usable:  # told by Linux on Arm, and on hybrid x86 since version 6.13
+        with contextlib.suppress(OSError):
+            capacities.add((_CPUS / f"cpu{cpu}" / "cpu_capacity").read_text().strip())
+    kinds = 0
+    for kind in ("cpu_core", "cpu_atom"):  # told by Linux on Intel's hybrid processors
+        with contextlib.suppress(OSError, ValueError):
+            listed = (_CPUS.parents[1] / kind / "cpus").read_text().strip()
+            kinds += bool(usable & _numbers(listed))
+    return max(1, len(capacities), kinds)
+
+
+def _numbers(listed: str) -> set[int]:
+    """Parse a list of CPUs such as "0-3,8"."""
+    ends = [[int(end) for end in part.split("-")] for part in listed.split(",")]
+    return {cpu for pair in ends for cpu in range(pair[0], pair[-1] + 1)}
 
 
 class Watch:

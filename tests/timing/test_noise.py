@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import subprocess
 import sys
 import time
@@ -106,6 +107,29 @@ def test_throttling_is_read_from_linux(tmp_path: Path, monkeypatch: pytest.Monke
     with noise.Watch() as watch:
         counter.write_text("4\n")
     assert "the CPU throttled its clock because of heat or power" in list(watch.warnings())
+
+
+@pytest.mark.parametrize(
+    ("files", "warned"),
+    [
+        ({}, False),
+        ({"system/cpu/cpu0/cpu_capacity": "1024\n", "system/cpu/cpu1/cpu_capacity": "446\n"}, True),
+        ({"system/cpu/cpu0/cpu_capacity": "1024\n", "system/cpu/cpu1/cpu_capacity": "1024\n"}, False),
+        ({"cpu_core/cpus": "0\n", "cpu_atom/cpus": "1-7\n"}, True),
+        ({"cpu_core/cpus": "0-3\n", "cpu_atom/cpus": "4-7,9\n"}, False),
+        ({"cpu_core/cpus": "\n"}, False),
+    ],
+)
+def test_cores_of_different_kinds_are_noticed(
+    files: dict[str, str], warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(noise, "_CPUS", tmp_path / "system" / "cpu")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    assert any("cores of different kinds" in text for text in noise.of_cores()) is warned
 
 
 # Ratios

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import numba
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, and Numba compiles nothing; unset it")
+
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.numba.classic.trainer import NumbaTrainer
 from mnistbench.datasets import Dataset

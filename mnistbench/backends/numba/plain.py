@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -27,6 +28,18 @@ _REORDER = {"reassoc", "contract", "nsz"}
 _POOL = threading.Lock()
 
 
+def _on_disk(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return ``njit`` with a disk cache, or without it if no folder can be written."""
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        except RuntimeError:
+            return njit(**options)(function)  # type: ignore[no-any-return]
+
+    return compiled
+
+
 class _Layers(NamedTuple):
     """The parameters, or one thread's sums of their gradients: W1 (h, n), b1 (h,), W2 (c, h), b2 (c,)."""
 
@@ -36,7 +49,7 @@ class _Layers(NamedTuple):
     b2: Any
 
 
-@njit(cache=True, fastmath=_REORDER, error_model="numpy")
+@_on_disk(fastmath=_REORDER, error_model="numpy")
 def _forward(x, params, z1, z2):  # type: ignore[no-untyped-def]
     """Compute one image's Z1 = W1 X + b1 in z1 (h,) and Z2 = W2 ReLU(Z1) + b2 in z2 (c,)."""
     for j in range(z1.size):
@@ -51,7 +64,7 @@ def _forward(x, params, z1, z2):  # type: ignore[no-untyped-def]
         z2[k] = total
 
 
-@njit(cache=True, fastmath=_REORDER, error_model="numpy")
+@_on_disk(fastmath=_REORDER, error_model="numpy")
 def _backward(x, y, params, z1, z2, dz2, sums):  # type: ignore[no-untyped-def]
     """Add one image's gradients to the sums, and return its loss."""
     largest = z2.max()
@@ -75,7 +88,7 @@ def _backward(x, y, params, z1, z2, dz2, sums):  # type: ignore[no-untyped-def]
     return math.log(exp_sum) - (z2[y] - largest)
 
 
-@njit(cache=True, error_model="numpy")
+@_on_disk(error_model="numpy")
 def _apart(size, like):  # type: ignore[no-untyped-def]
     """Return an array with padding around it, so that runs are reproducible.
 
@@ -85,7 +98,7 @@ def _apart(size, like):  # type: ignore[no-untyped-def]
     return np.empty(size + 512, like.dtype)[256:-256]
 
 
-@njit(cache=True, error_model="numpy")
+@_on_disk(error_model="numpy")
 def _sum_slice(t, threads, X, Y, params, all_sums, totals):  # type: ignore[no-untyped-def]
     """Sum the gradients of thread t's share of the images, and write their loss and hits to totals[t]."""
     sums = _Layers(all_sums.W1[t], all_sums.b1[t], all_sums.W2[t], all_sums.b2[t])
@@ -110,14 +123,14 @@ def _sum_slice(t, threads, X, Y, params, all_sums, totals):  # type: ignore[no-u
     totals[t, 1] = hits
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@_on_disk(parallel=True, error_model="numpy")
 def _sum_gradients(X, Y, params, all_sums, totals):  # type: ignore[no-untyped-def]
     threads = totals.shape[0]
     for t in prange(threads):
         _sum_slice(t, threads, X, Y, params, all_sums, totals)
 
 
-@njit(cache=True, error_model="numpy")
+@_on_disk(error_model="numpy")
 def _update(params, all_sums, step):  # type: ignore[no-untyped-def]
     """W := W - alpha dW and b := b - alpha db, with step = alpha / m, in order of the threads."""
     for t in range(all_sums.b1.shape[0]):

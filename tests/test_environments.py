@@ -1,0 +1,100 @@
+"""Machines on which something is missing, switched off, too old or limited: each works, or one line says the cure."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mnistbench
+from mnistbench.threads import usable_cpus
+
+NO_NUMBA = """raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 2.4.")"""
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mnistbench", *arguments],
+        env={**os.environ, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        encoding=environment.get("PYTHONIOENCODING"),
+        check=False,
+    )
+
+
+@pytest.fixture
+def without_numba(tmp_path: Path) -> dict[str, str]:
+    """An environment in which Numba refuses the version of NumPy, and no limits are stored."""
+    (tmp_path / "numba.py").write_text(NO_NUMBA)
+    paths = [str(tmp_path), str(Path(mnistbench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(paths), "MNISTBENCH_CACHE_DIR": str(tmp_path / "cache")}
+
+
+@pytest.mark.process
+def test_without_numba_all_others_are_measured(tmp_path: Path, without_numba: dict[str, str]) -> None:
+    listed = command("backends", **without_numba).stdout
+    assert listed.count("Numba needs NumPy 2.3 or less. Got NumPy 2.4.; pip install --upgrade numba") == 2
+    results = str(tmp_path / "results")
+    options = ["--workload", "smoke", "--iterations", "5", "--rounds", "2", "--results", results]
+    done = command("compare", "numpy", "numpy", *options, **without_numba)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "wrote" in done.stdout
+    shown = command("machine", "--json", **without_numba)
+    found = json.loads(shown.stdout)["limits"]
+    assert found["multiply_add"] == {}
+    assert [level["name"] for level in found["levels"]] == ["memory"]
+
+
+@pytest.mark.process
+def test_where_numbas_compiler_is_off_its_backends_say_so() -> None:
+    done = command("train", "--workload", "smoke", NUMBA_DISABLE_JIT="1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "backend numba is unavailable: NUMBA_DISABLE_JIT is set, and Numba compiles nothing; unset it" in done.stderr
+    done = command("compare", "numpy", "numpy", "--workload", "smoke", "--rounds", "1", NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.process
+def test_without_a_folder_for_caches_everything_runs(tmp_path: Path) -> None:
+    """No folder can be written: neither the user's cache, nor Numba's beside the source."""
+    source = Path(mnistbench.__file__).parent
+    shutil.copytree(source, tmp_path / "mnistbench", ignore=shutil.ignore_patterns("__pycache__"))
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder is wanted")
+    for folder in [tmp_path / "mnistbench", *(path for path in (tmp_path / "mnistbench").rglob("*") if path.is_dir())]:
+        (folder / "__pycache__").write_text("a file where a folder is wanted")
+    names = ("NUMBA_CACHE_DIR", "MNISTBENCH_CACHE_DIR", "HOME", "XDG_CACHE_HOME")
+    environment = {name: str(blocked / "x") for name in names} | {"PYTHONDONTWRITEBYTECODE": "1"}
+    options = ["--workload", "smoke", "--iterations", "3"]
+    done = command("train", "--backend", "numba-plain", *options, PYTHONPATH=str(tmp_path), **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("encoding", ["cp1251", "ascii"])
+def test_a_table_is_printed_in_any_encoding(encoding: str) -> None:
+    options = ["--workload", "smoke", "--iterations", "5", "--rounds", "6"]
+    done = command("compare", "numpy", "numpy", *options, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+x", done.stdout)
+
+
+# Threads
+
+
+@pytest.mark.compiles
+@pytest.mark.process
+def test_all_contenders_have_the_threads_that_openmp_is_given() -> None:
+    options = ["--workload", "smoke", "--iterations", "3", "--rounds", "1", "--json"]
+    for wanted, number in (("1", 1), ("1,2", 1), ("", usable_cpus()), ("many", usable_cpus())):
+        done = command("compare", "numpy", "numba", *options, OMP_NUM_THREADS=wanted, OPENBLAS_NUM_THREADS="1")
+        assert done.returncode == 0, done.stderr
+        contenders = json.loads(done.stdout)["contenders"]
+        assert [contender["description"]["threads"] for contender in contenders] == [number, number]
