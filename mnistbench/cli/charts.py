@@ -38,7 +38,7 @@ def charts(
         for path in stale:
             out.print(f"{path} is stale: run 'mnistbench charts'")
         raise typer.Exit(1 if stale else 0)
-    for path in report.write(results):
+    for path in report.write(results, project=True):
         out.print(str(path))
 
 

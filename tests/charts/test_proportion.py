@@ -21,11 +21,10 @@ from mnistbench import charts, words
 from mnistbench.charts import page, scales
 from mnistbench.exceptions import DataError
 from mnistbench.machine.rates import Limits
-from mnistbench.results.row import Row
+from mnistbench.results.row import Row, Speedup
 from mnistbench.task.workload import Network
-from mnistbench.timing.statistics import Ratio
 from tests.support.figures import assert_legible, said
-from tests.support.rows import LIMITS, MACHINE, row, sized
+from tests.support.rows import LIMITS, LONG_NAME, MACHINE, on, row, sized
 
 FLOPS = 41_000 * 31_960
 
@@ -41,7 +40,7 @@ def limits(threads: int = 2, factor: float = 1.0) -> Limits:
 
 def measured(backend: str, dtype: str, median: float, **changes: Any) -> Row:
     """A row with a speedup of known interval."""
-    known = Ratio(23.3 / (median or 1e-9), 22.0 / (median or 1e-9), 24.5 / (median or 1e-9))
+    known = Speedup(23.3 / (median or 1e-9), 22.0 / (median or 1e-9), 24.5 / (median or 1e-9))
     return row(backend, dtype, median, **{"bytes_read": 41_000 * 784 * 8, "speedup": known} | changes)
 
 
@@ -71,12 +70,13 @@ def crowd(**changes: Any) -> list[Row]:
 
 
 def odd() -> list[Row]:
-    return [
-        measured("$\\frac$ 日本\n", "float16", 1e-6, machine="a very long name of a machine " * 12),
+    rows = [
+        measured("$\\frac$ 日本\n", "float16", 1e-6),
         measured("w" * 200, "float64", 1e7, bytes_read=1, speedup=1e-9, skips="w " * 400),
-        measured("zero", "float32", 0.0, speedup=Ratio(1e40, 1e30, 2e50), bytes_read=10**18),
+        measured("zero", "float32", 0.0, speedup=Speedup(1e40, 1e30, 2e50), bytes_read=10**18),
         measured("gpu", "float32", 1e-3, device="NVIDIA H200"),
     ]
+    return on(LONG_NAME, rows)
 
 
 def of_size(axis: str, backend: str, dtype: str, size: int, per_iteration: float, **changes: Any) -> Row:
@@ -243,7 +243,7 @@ def cells(figure: Figure) -> dict[str, Rectangle]:
 def test_a_cell_says_the_speedup_and_its_interval() -> None:
     rows = [
         measured("numpy", "float64", 20.0, speedup=1),
-        measured("numba", "float32", 1.0, speedup=Ratio(20, 18, 24.5)),
+        measured("numba", "float32", 1.0, speedup=Speedup(20, 18, 24.5)),
     ]
     figure = charts.speedups(rows)
     assert {"1.00×", "20.0×", "18.0–24.5", "numpy", "numba"} <= set(said(figure))
