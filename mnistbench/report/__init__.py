@@ -190,9 +190,11 @@ def _machines(folder: Path) -> list[_Results]:
             errors.setdefault(run.origin.machine, []).append(run)
     for of_machine in rows.values():
         of_machine.sort(key=lambda row: row.origin.date)
+    # Equal machines may differ in name, if another LLVM named them; the last name counts.
+    named = [(rows.get(machine) or errors[machine])[-1].origin.machine for machine in dict.fromkeys([*rows, *errors])]
     return [
         _Results.of(label, folder / machine.folder, rows.get(machine, []), errors.get(machine, []))
-        for machine, label in labels([*rows, *errors]).items()
+        for machine, label in labels(named).items()
     ]
 
 

@@ -253,6 +253,30 @@ def test_a_cell_says_the_speedup_and_its_interval() -> None:
     assert not any("–" in text or "95%" in text for text in alone)
 
 
+def test_a_speedup_across_runs_is_marked() -> None:
+    """And the small print says of how many runs, commits and versions the rows are."""
+    rows = [
+        measured("numpy", "float64", 20.0, speedup=1),
+        measured("numba", "float32", 1.0, speedup=Speedup(20.0, across_runs=True), file="b", versions={"numba": "2"}),
+        measured("numba", "float64", 1.0, speedup=3, file="c", commit="fedcba9876543210", versions={"numba": "1"}),
+    ]
+    figure = charts.speedups(rows)
+    assert {"1.00×", "≈ 20.0×", "3.00×"} <= set(said(figure))
+    text = " ".join(said(figure))
+    assert "≈: over a time of another run" in text
+    assert "Rows of 3 runs, 2 commits, numba 2 or 1." in text
+    alone = " ".join(said(charts.speedups(rows[:1])))
+    assert "≈" not in alone
+    assert "runs" not in alone
+
+
+@pytest.mark.parametrize("chart", [*charts.CHARTS.values(), charts.speedups])
+def test_no_chart_mixes_machines(chart: charts.Chart) -> None:
+    rows = [measured("numpy", "float64", 20.0), *on("Another CPU", [measured("numba", "float32", 1.0)])]
+    with pytest.raises(DataError, match=f"rows of 2 machines, {MACHINE}; Another CPU: draw each apart"):
+        chart(rows)
+
+
 def test_what_is_not_validated_or_has_no_speedup_is_blank() -> None:
     rows = [
         measured("numpy", "float64", 20.0, speedup=1),
@@ -434,6 +458,9 @@ def test_machines_dtypes_and_threads_are_lines_that_say_their_last_median() -> N
     assert len(lines_of(figure)) == 4
     assert len({line.get_color() for line in lines_of(figure)}) == 2
     assert "float32, CPU, 2 threads, Other  4.00 s" in said(figure)
+    # Machines of one name are lines apart.
+    namesake = replace(rows[0].origin, machine=replace(rows[0].origin.machine, cpus=8))
+    assert len(lines_of(charts.history([rows[0], replace(rows[0], origin=namesake)]))) == 2
     alone = said(charts.history([rows[0]]))
     assert "float32  1.00 s" in alone
     assert f"on {MACHINE}" in " ".join(alone)

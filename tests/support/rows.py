@@ -107,14 +107,14 @@ def sized(axes: Sequence[str], hidden: int = 10, allowed_threads: int = 2) -> Si
     return Size(tuple(axes), hidden, allowed_threads, "5 iterations")
 
 
-def document(*rows: Row, day: int = 1, dirty: bool = False) -> dict[str, Any]:
+def document(*rows: Row, day: int = 1, dirty: bool = False, machine: str = MACHINE) -> dict[str, Any]:
     """The part of pytest-benchmark's document of some rows that is read."""
     entries = [
         {"name": f"test_training[{row.backend}]", "extra_info": row.as_dict(), "stats": {"data": [*row.samples]}}
         for row in rows
     ]
     return {
-        "machine_info": {"name": MACHINE},
+        "machine_info": {"name": machine},
         "commit_info": {"id": ORIGIN.commit, "dirty": dirty},
         "datetime": f"2025-03-{day:02}T12:00:00+00:00",
         "benchmarks": entries,
