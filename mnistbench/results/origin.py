@@ -85,4 +85,5 @@ def mixture(measured: Sequence[Measured]) -> str:
     if len(runs) == 1:
         return ""
     several = [f"{name} {version}" for name, version in versions(measured).items() if " or " in version]
-    return ", ".join([words.counted(len(runs), "run"), words.counted(len(commits), "commit"), *several])
+    *parts, last = [words.counted(len(runs), "run"), words.counted(len(commits), "commit"), *several]
+    return f"{', '.join(parts)} and {last}"

@@ -264,7 +264,7 @@ def test_a_speedup_across_runs_is_marked() -> None:
     assert {"1.00×", "≈ 20.0×", "3.00×"} <= set(said(figure))
     text = " ".join(said(figure))
     assert "≈: over a time of another run" in text
-    assert "Rows of 3 runs, 2 commits, numba 2 or 1." in text
+    assert "Rows of 3 runs, 2 commits and numba 2 or 1." in text
     alone = " ".join(said(charts.speedups(rows[:1])))
     assert "≈" not in alone
     assert "runs" not in alone

@@ -331,7 +331,7 @@ def test_the_gpu_is_part_of_name_and_folder(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("visible", ["1", ""])
 def test_the_gpu_is_the_one_that_is_computed_on(visible: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two, CUDA_VISIBLE_DEVICES chooses. The driver is a program that heeds it, as the real one does."""
+    """CUDA_VISIBLE_DEVICES chooses one of two. The driver is a library that heeds it, as the real one does."""
     driver = """
         #include <cstdlib>
         #include <cstring>

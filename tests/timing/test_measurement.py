@@ -1,4 +1,4 @@
-"""Measuring: statistics that hold what they promise, caches as they are, limits that are limits."""
+"""Measuring: statistics that hold what they promise, caches of every size, limits that are limits."""
 
 from __future__ import annotations
 
