@@ -60,11 +60,8 @@ def _control_groups(root: Path) -> Iterator[Path]:
     mounts = re.findall(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$", told[1], re.MULTILINE)
     for controllers, path in re.findall(r"^\d+:(.*?):(/.*)$", told[0], re.MULTILINE):
         for top, point, kind, options in mounts:
-            if (
-                kind == "cgroup2"
-                if not controllers
-                else "cpu" in controllers.split(",") and "cpu" in options.split(",")
-            ):
+            unified = kind == "cgroup2" and not controllers
+            if unified or (kind == "cgroup" and "cpu" in controllers.split(",") and "cpu" in options.split(",")):
                 # A container may see its own group alone, mounted as if it were the top.
                 below = Path(path.removeprefix(top).lstrip("/")) if path.startswith(top) else Path()
                 folders = [below, *below.parents] if ".." not in below.parts else [Path()]

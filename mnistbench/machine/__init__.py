@@ -167,7 +167,7 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
         "architecture": platform.machine(),
         "usable_cpus": cpus,
         "memory_gib": memory_gib(),
-        "hypervisor": processor.hypervisor(root),
+        "hypervisor": processor.hypervisor(found.virtual, root),
         "system": platform.system(),
         "kernel": platform.release(),
     }

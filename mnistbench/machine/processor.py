@@ -28,7 +28,8 @@ _VENDORS = {
 """Makers by their name in CPUID, or by their code in the main identification register of ARM."""
 
 _INSTRUCTION_SETS = ("avx2", "avx512f", "fma", "neon", "sve", "sve2")
-"""Instruction sets that decide which kernels run; every kernel of the last ten years knows their names."""
+"""Instruction sets that decide how fast a loop can be, and that Linux has named for many years: a newer one would make
+another machine of the same computer when the system is updated."""
 
 _SYNONYMS = {"asimd": "neon", "advsimd": "neon"}
 
@@ -66,18 +67,15 @@ def read(root: Path = Path("/")) -> Processor:
     """Return the processor of this machine, or of the one whose files lie below ``root``."""
     told = _told(root)
     microarchitecture = _llvm_name()
-    vendor = next((told[key] for key in ("vendor_id", "machdep.cpu.vendor", "CPU implementer") if key in told), "")
-    vendor = _VENDORS.get(vendor, vendor)
-    name = next(
-        (told[key] for key in ("model name", "Model", "cpu model", "machdep.cpu.brand_string") if key in told), ""
-    )
+    vendor = _first(told, "vendor_id", "machdep.cpu.vendor", "CPU implementer")
+    name = _first(told, "model name", "Model", "cpu model", "machdep.cpu.brand_string")
     name = " ".join(re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*| Rev .*", " ", name, flags=re.IGNORECASE).split())
-    vendor = vendor or name.partition(" ")[0] or platform.machine()
+    vendor = _VENDORS.get(vendor, vendor) or name.partition(" ")[0] or platform.machine()
     model = _model(told) or microarchitecture or name or platform.machine()
     flags = " ".join(
         told.get(key, "") for key in ("flags", "Features", "machdep.cpu.features", "machdep.cpu.leaf7_features")
     )
-    enabled = {_SYNONYMS.get(flag, flag) for flag in flags.lower().split()}
+    enabled = {_SYNONYMS.get(flag, flag) for flag in re.split(r"[\s+]+", flags.lower())}
     enabled |= {_optional(key) for key, value in told.items() if key.startswith("hw.optional.") and value == "1"}
     return Processor(
         name=name or f"{vendor} {model}",
@@ -91,15 +89,16 @@ def read(root: Path = Path("/")) -> Processor:
 
 def _told(root: Path) -> dict[str, str]:
     """Return what the system tells of its processors, by its own names; values that differ are joined by "+"."""
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, None]] = {}
     for line in _text(root).splitlines():
         key, _, value = (part.strip() for part in line.partition(":"))
-        if key in ("CPU implementer", "CPU part") and value not in found.get(key, value).split("+"):
-            value = f"{found[key]}+{value}"  # cores of different kinds
-        elif key in ("CPU implementer", "CPU part"):
-            value = found.get(key, value)
-        found[key] = value
-    return found
+        found.setdefault(key, {})[value] = None
+    return {key: "+".join(values) for key, values in found.items()}
+
+
+def _first(told: dict[str, str], *keys: str) -> str:
+    """Return the value of the first key that is told; empty if none is."""
+    return next((told[key] for key in keys if key in told), "")
 
 
 def _text(root: Path) -> str:
@@ -169,8 +168,13 @@ _HYPERVISORS = {
 """Hypervisors by what the maker and the name of the product begin with, in the tables of the firmware."""
 
 
-def hypervisor(root: Path = Path("/")) -> str | None:
-    """Return the hypervisor that this machine runs on: "WSL", "Xen", ..., "unknown"; None if it seems to be real."""
+def hypervisor(virtual: bool, root: Path = Path("/")) -> str | None:
+    """Return the hypervisor that this machine runs on: "WSL", "Xen", ..., "unknown"; None if it seems to be real.
+
+    Args:
+        virtual: Whether the processor says that it is one of a virtual machine.
+        root: Root of the file system that describes the machine.
+    """
     if "microsoft" in _line(root / "proc" / "sys" / "kernel" / "osrelease").lower():
         return "WSL"
     if "xen" in _line(root / "sys" / "hypervisor" / "type").lower():
@@ -182,7 +186,7 @@ def hypervisor(root: Path = Path("/")) -> str | None:
         for beginning, name in _HYPERVISORS.items():
             if described.startswith(beginning):
                 return name
-    return "unknown" if read(root).virtual else None
+    return "unknown" if virtual else None
 
 
 def _line(path: Path) -> str:

@@ -22,7 +22,7 @@ ONE_CASE = ["--workload", "smoke", "--backend", "numpy", "--dtype", "float64", "
 
 
 PAGE = "<!-- results: begin, written by 'mnistbench charts' -->\nKept.\n<!-- results: end -->\n"
-"""A project's README.md, which measuring leaves as it is."""
+"""A project's README.md, which no run changes."""
 
 
 def benchmarks(*options: object, cwd: Path = ROOT, what: str = "") -> subprocess.CompletedProcess[str]:

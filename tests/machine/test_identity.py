@@ -318,7 +318,7 @@ def test_hypervisors(
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     write(tmp_path, files)
-    assert processor.hypervisor(tmp_path) == expected
+    assert processor.hypervisor(processor.read(tmp_path).virtual, tmp_path) == expected
 
 
 def test_the_gpu_is_part_of_name_and_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,6 +329,7 @@ def test_the_gpu_is_part_of_name_and_folder(monkeypatch: pytest.MonkeyPatch) -> 
     assert "-cpus-some-gpu-40gb-" in found.folder
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("visible", ["1", ""])
 def test_the_gpu_is_the_one_that_is_computed_on(visible: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA_VISIBLE_DEVICES chooses one of two. The driver is a library that heeds it, as the real one does."""
@@ -349,12 +350,10 @@ def test_the_gpu_is_the_one_that_is_computed_on(visible: str, tmp_path: Path, mo
         pytest.skip("needs a C++ compiler")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(machine, "_CUDA", str(library))
-    machine.gpu_name.cache_clear()
-    assert machine.gpu_name() == ("Second GPU" if visible else None)
+    found = machine.gpu_name.__wrapped__  # without its cache
+    assert found() == ("Second GPU" if visible else None)
     monkeypatch.setattr(machine, "_CUDA", "libmissing.so")
-    machine.gpu_name.cache_clear()
-    assert machine.gpu_name() is None
-    machine.gpu_name.cache_clear()
+    assert found() is None
 
 
 def test_versions() -> None:
