@@ -6,7 +6,12 @@ This module therefore imports no array library; the command line calls :func:`li
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 from mnistbench.exceptions import OptionError
 
@@ -21,11 +26,46 @@ _VARIABLES = (
 )
 
 
-def usable_cpus() -> int:
-    """Return the number of logical CPUs that this process may run on, as limited by taskset and cpusets."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cpus(root: Path = Path("/")) -> int:
+    """Return the number of logical CPUs in effect: those that taskset and cpusets allow, within the CPU quota.
+
+    A quota of 2.5 CPUs counts as 2, one of less than 1 as 1. The threads of a backend wait for one another after every
+    step, and if they use up a quota, the system stops all of them for the rest of a period of 100 ms.
+
+    Args:
+        root: Root of the file system that describes the control groups of a container.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([allowed, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the CPUs that each control group around this process may use, if it has a quota (cgroups 1 and 2)."""
+    for folder in _control_groups(root):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or a quota of "max"
+            quota, period = (int(number) for number in (folder / "cpu.max").read_text().split())
+            yield quota / period
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+            if quota > 0:  # -1 is none
+                yield quota / period
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of the CPU control groups of this process, each followed by those of the groups around it."""
+    try:
+        told = [(root / "proc" / "self" / name).read_text("utf-8", "replace") for name in ("cgroup", "mountinfo")]
+    except OSError:
+        return
+    mounts = re.findall(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$", told[1], re.MULTILINE)
+    for controllers, path in re.findall(r"^\d+:(.*?):(/.*)$", told[0], re.MULTILINE):
+        for top, point, kind, options in mounts:
+            unified = kind == "cgroup2" and not controllers
+            if unified or (kind == "cgroup" and "cpu" in controllers.split(",") and "cpu" in options.split(",")):
+                # A container may see its own group alone, mounted as if it were the top.
+                below = Path(path.removeprefix(top).lstrip("/")) if path.startswith(top) else Path()
+                folders = [below, *below.parents] if ".." not in below.parts else [Path()]
+                yield from (root / point.lstrip("/") / folder for folder in folders)
 
 
 def resolve(threads: int | None) -> int:

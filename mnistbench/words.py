@@ -7,7 +7,7 @@ import math
 
 from mnistbench.exceptions import MnistbenchError
 
-TIMES, MINUS = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
+TIMES, MINUS, ABOUT = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}", "\N{ALMOST EQUAL TO}"
 
 _PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6))
 _BINARY = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))

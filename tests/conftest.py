@@ -13,7 +13,7 @@ from hypothesis import settings
 from numba.core.event import Event, Listener, register
 
 import mnistbench.backends as registry
-from mnistbench import files
+from mnistbench import files, machine
 from mnistbench.backends import Backend
 from mnistbench.datasets import Dataset, load_data
 from mnistbench.machine import limits
@@ -50,6 +50,8 @@ _breaches: list[str] = []
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart() -> None:
     """Watch for what quick tests do not do: let Numba compile, and start an interpreter."""
+
+    machine.gpu_name()  # where there is a GPU, the first call starts an interpreter
 
     def notice(event: str, arguments: tuple[object, ...]) -> None:
         if event == "subprocess.Popen" and arguments[0] == sys.executable:

@@ -30,8 +30,7 @@ from mnistbench.charts.rows import provenance, required, setting
 from mnistbench.exceptions import DataError
 
 if TYPE_CHECKING:
-    from mnistbench.results.row import Row
-    from mnistbench.timing.statistics import Ratio
+    from mnistbench.results.row import Row, Speedup
 
 # Orange is slower than the reference, blue is faster, white is equal: hues that the colour-blind can tell apart.
 _COLOURS = LinearSegmentedColormap.from_list("speedup", ["#D55E00", "#F6C79A", "#FFFFFF", "#7FB6D9", "#0072B2"])
@@ -55,10 +54,10 @@ def _cell_texts(row: Row) -> tuple[str, str]:
     """Return the speedup, and its interval or ""."""
     found = _speedup(row)
     interval = f"{_number(found.low)}–{_number(found.high)}" if found.known and found.low < found.high else ""
-    return words.times(found.value), interval
+    return f"{words.ABOUT} " * found.across_runs + words.times(found.value), interval
 
 
-def _speedup(row: Row) -> Ratio:
+def _speedup(row: Row) -> Speedup:
     assert row.speedup is not None, "others are not drawn"
     return row.speedup
 
@@ -127,6 +126,7 @@ def speedups(rows: Sequence[Row], subtitle: str = "") -> Figure:
     small_print = (
         f"{words.TIMES}: the reference's time over the backend's, on colours of its logarithm."
         + " Below it: an interval that covers the true one with 95% probability." * intervals
+        + f" {words.ABOUT}: over a time of another run." * any(_speedup(row).across_runs for row in measured)
         + f" Blank: not measured, or no result. {where}"
     )
     page = Page("Speedup over numpy float64", subtitle, 0.4 + len(table.blocks) * table.block_height, small_print)

@@ -17,6 +17,7 @@ from mnistbench.charts.lines import LINE, Curve, curve_ends, handle, label_ends,
 from mnistbench.charts.page import GREY, SMALL, Page, clean, colours, named_ticks, shortened, styled, text_width
 from mnistbench.charts.rows import provenance, required, setting
 from mnistbench.charts.scales import Logarithmic
+from mnistbench.machine.identity import labels
 
 if TYPE_CHECKING:
     from mnistbench.results.row import Row
@@ -59,11 +60,12 @@ def _commits(rows: Sequence[Row]) -> list[str]:
 
 def _lines(rows: Sequence[Row], commits: Sequence[str]) -> list[_Line]:
     """Make a line for each machine, dtype and setting. Runs at one commit stand side by side, in order of time."""
-    machines = list(dict.fromkeys(row.origin.machine for row in rows))
+    names = labels(row.origin.machine for row in rows)
+    machines = [*names.values()]
     colour = colours([row.backend for row in rows] if len(machines) == 1 else machines)
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: datetime.fromisoformat(row.origin.date).timestamp()):
-        groups.setdefault((row.origin.machine, row.dtype, setting(row)), []).append(row)
+        groups.setdefault((names[row.origin.machine], row.dtype, setting(row)), []).append(row)
     found = []
     for (machine, dtype, where), members in sorted(groups.items()):
         at = [_commit(row) for row in members]
@@ -104,7 +106,7 @@ def history(rows: Sequence[Row], subtitle: str = "") -> Figure:
 
     All rows are of one backend and one workload, from any number of machines.
     """
-    measured = required(rows)
+    measured = required(rows, several_machines=True)
     commits = _commits(measured)
     lines = _lines(measured, commits)
     texts = _labels(lines)

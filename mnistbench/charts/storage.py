@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mnistbench.charts.page import DPI, styled
 from mnistbench.files import write_atomically
 
-VERSION = 1
+VERSION = 2
 """Version of the drawings; incremented when charts of the same rows look different, which makes stored ones stale."""
 
 _DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"

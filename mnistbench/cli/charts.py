@@ -24,7 +24,7 @@ def charts(
         Path | None, typer.Option(help="File of the history, .svg or .png (default: history.svg).")
     ] = None,
 ) -> None:
-    """Redraw the charts and tables of the stored measurements, and the tables in README.md and docs beside them."""
+    """Bring charts and tables of the stored measurements up to date, those in README.md and docs beside them too."""
     from mnistbench import report
 
     if history:
@@ -38,8 +38,11 @@ def charts(
         for path in stale:
             out.print(f"{path} is stale: run 'mnistbench charts'")
         raise typer.Exit(1 if stale else 0)
-    for path in report.write(results):
+    written = report.write(results, project=True)
+    for path in written:
         out.print(str(path))
+    if not written:
+        out.print("nothing to do: every chart and table matches the stored rows")
 
 
 def _draw_history(results: Path, backend: str, workload: str, output: Path, check: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -16,29 +17,13 @@ from typing import Any
 
 import psutil
 
+from mnistbench import words
+from mnistbench.machine import processor
+from mnistbench.machine.identity import Machine
 from mnistbench.threads import usable_cpus
 
 _CPUS = Path("/sys/devices/system/cpu")
 """Folder in which Linux describes the CPUs."""
-
-
-@cache
-def cpu_name() -> str:
-    """Return the processor's name, without trademark signs and clock rate."""
-    name = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*", " ", _raw_cpu_name(), flags=re.IGNORECASE)
-    return " ".join(name.split()) or platform.machine()
-
-
-def _raw_cpu_name() -> str:
-    system = platform.system()
-    if system == "Linux":
-        text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-        found = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, re.MULTILINE)
-        return found.group(1) if found else platform.machine()
-    if system == "Darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return platform.processor()
 
 
 def memory_gib() -> float:
@@ -120,14 +105,36 @@ def peak_memory() -> int | None:
     return None
 
 
+@cache
 def gpu_name() -> str | None:
-    """Return the first NVIDIA GPU's name as its driver reports it, or None without a GPU."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    """Return the name of the NVIDIA GPU that is computed on, as its driver reports it; None without one.
+
+    It is CUDA's first device, which CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER choose, and not the first in
+    nvidia-smi's list.
+    """
     try:
-        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        ctypes.CDLL(_CUDA)
+    except OSError:
         return None
-    return names.strip().splitlines()[0] if names.strip() else None
+    # In another process: once CUDA is initialized, processes forked from this one cannot use it.
+    command = [sys.executable, "-I", "-c", _FIRST_DEVICE, _CUDA]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+_CUDA = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+"""Library of the driver."""
+
+_FIRST_DEVICE = """
+import ctypes, sys
+cuda, device, name = ctypes.CDLL(sys.argv[1]), ctypes.c_int(), ctypes.create_string_buffer(256)
+if not (cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0) or cuda.cuDeviceGetName(name, 256, device)):
+    print(name.value.decode(errors="replace"))
+"""
+"""Program that prints the name of CUDA's first device; every function returns 0 on success."""
 
 
 def versions() -> dict[str, str]:
@@ -142,19 +149,38 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe() -> dict[str, Any]:
-    """Describe the machine as JSON values, without anything that identifies its owner or network."""
-    gpu = gpu_name()
+def describe(root: Path = Path("/")) -> dict[str, Any]:
+    """Describe the machine as JSON values, without anything that identifies its owner or network.
+
+    Args:
+        root: Root of the file system that describes the machine.
+    """
+    found, gpu, cpus = processor.read(root), gpu_name(), usable_cpus(root)
     return {
-        "name": f"{cpu_name()}, {usable_cpus()} CPUs" + (f", {gpu}" if gpu else ""),
+        "name": ", ".join(filter(None, (found.title, words.counted(cpus, "CPU"), gpu))),
         "gpu": gpu,
-        "cpu": cpu_name(),
+        "cpu": found.name,
+        "vendor": found.vendor,
+        "model": found.model,
+        "microarchitecture": found.microarchitecture,
+        "instruction_sets": [*found.instruction_sets],
         "architecture": platform.machine(),
-        "usable_cpus": usable_cpus(),
+        "usable_cpus": cpus,
         "memory_gib": memory_gib(),
+        "hypervisor": processor.hypervisor(found.virtual, root),
         "system": platform.system(),
         "kernel": platform.release(),
     }
+
+
+def this() -> Machine:
+    """Return this machine."""
+    return Machine.read(describe())
+
+
+def folder_name() -> str:
+    """Return the name of this machine's folder."""
+    return this().folder
 
 
 def commit(*paths: str) -> dict[str, Any]:
@@ -188,8 +214,3 @@ def _git(folder: Path, *arguments: str) -> str:
             ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
         ).stdout.strip()
     return ""
-
-
-def folder_name() -> str:
-    """Return the machine's name as a folder name: lower-case letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", describe()["name"].lower()).strip("-")

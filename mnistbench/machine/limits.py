@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from mnistbench.files import write_text
 from mnistbench.machine import probes
 from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.task.workload import DTYPES
-from mnistbench.threads import resolve, usable_cpus
+from mnistbench.threads import resolve
 
 METHOD = 1
 """Version of the method; incremented whenever the same machine would give other limits."""
@@ -76,9 +75,8 @@ def file_for(threads: int | None) -> Path:
 
 def _path(key: dict[str, Any]) -> Path:
     folder = os.environ.get("MNISTBENCH_CACHE_DIR") or platformdirs.user_cache_dir("mnistbench", appauthor=False)
-    cpu = re.sub(r"[^a-z0-9]+", "-", key["cpu"].lower()).strip("-")
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    return Path(folder) / f"limits-{cpu[:80]}-{key['threads']}-threads-{digest}.json"
+    return Path(folder) / f"limits-{machine.folder_name()[:80]}-{key['threads']}-threads-{digest}.json"
 
 
 def _key(threads: int) -> dict[str, Any]:
@@ -88,11 +86,9 @@ def _key(threads: int) -> dict[str, Any]:
         versions = {name: version for name, version in versions.items() if name not in ("numba", "llvmlite")}
     return {
         "method": METHOD,
-        "cpu": machine.cpu_name(),
+        "machine": machine.this().facts,
         "caches": [asdict(cache) for cache in machine.caches()],
-        "usable_cpus": usable_cpus(),
         "threads": threads,
-        "gpu": machine.gpu_name(),
         "blas": str(probes.blas()),
         "versions": {name: versions[name] for name in _LIBRARIES if name in versions},
     }

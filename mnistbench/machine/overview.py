@@ -26,12 +26,15 @@ def record(found: Limits) -> dict[str, Any]:
 def rows(found: Limits) -> Iterator[tuple[str, str, str]]:
     """Yield the table's rows (name, value, remark): the processor, memory and system, then every limit."""
     facts = machine.describe()
-    yield "CPU", facts["cpu"], ""
+    yield "CPU", facts["cpu"], f"{facts['vendor']} {facts['model']}"
+    yield "microarchitecture", facts["microarchitecture"], ", ".join(facts["instruction_sets"])
     yield "cores", f"{facts['usable_cpus']} usable", f"the limits are those of {words.counted(found.threads, 'thread')}"
     yield "memory", f"{facts['memory_gib']} GiB", ""
+    yield "hypervisor", facts["hypervisor"] or "none", ""
     yield "system", f"{facts['system']} {facts['kernel']}", facts["architecture"]
     for cache in machine.caches():
         yield f"L{cache.level} cache", words.size(cache.bytes), f"for {words.counted(cache.shared_by, 'CPU')}"
+    yield "results", machine.folder_name(), "name of the folder for what is measured here"
     yield from _rates(found, "")
     for dtype, rate in found.product.items():
         peak = found.multiply_add.get(dtype)

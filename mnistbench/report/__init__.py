@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mnistbench import charts
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
+from mnistbench.machine.identity import Machine, labels
 from mnistbench.report import tables
 from mnistbench.results import reproduction, storage
 from mnistbench.results.reproduction import Run
@@ -46,29 +47,34 @@ class _Picture:
 
 
 @dataclass(frozen=True)
-class _Machine:
-    """Stored results of one machine; ``workloads`` has the latest rows of each workload, presets first."""
+class _Results:
+    """Stored results of one machine.
 
+    Attributes:
+        name: The machine's label, which no other machine of the folder has.
+        folder: Folder of its charts.
+        opening: Rows of its last interleaved run of the workload :data:`OPENING`.
+        workloads: The latest rows of each workload, presets first.
+        scaling: The latest row of each size of the scaling benchmark.
+        errors: All trainings of presets.
+    """
+
+    name: str
     folder: Path
+    opening: list[Row]
     workloads: dict[str, list[Row]]
     scaling: list[Row]
     errors: list[Run]
 
     @classmethod
-    def read(cls, folder: Path) -> _Machine:
-        """Read every file of a folder once."""
-        rows = storage.load(folder)
+    def of(cls, name: str, folder: Path, rows: Sequence[Row], errors: list[Run]) -> _Results:
+        """Choose those of all of a machine's rows that count."""
         found = storage.workloads(rows)
         names = [name for name in dict.fromkeys([*PRESETS, *found]) if name in found]
         latest = {name: storage.latest(found[name]) for name in names}
-        return cls(folder, latest, storage.scaling(rows), reproduction.load(folder))
-
-    @property
-    def name(self) -> str:
-        """Name of the machine."""
-        measured: list[Row | Run] = [row for rows in self.workloads.values() for row in rows]
-        measured += [*self.scaling, *self.errors]
-        return measured[0].origin.machine if measured else self.folder.name
+        raced = [row for row in found.get(OPENING, []) if row.interleaved and row.validated]
+        opening = [row for row in raced if row.origin.run == raced[-1].origin.run]
+        return cls(name, folder, storage.latest(opening), latest, storage.scaling(rows), errors)
 
     def of_workload(self, workload: str) -> list[_Picture]:
         """List the charts of a workload, if it is a preset."""
@@ -95,35 +101,50 @@ class _Machine:
             yield self.folder / f"{picture.stem}.svg", picture
 
 
-def write(folder: Path) -> list[Path]:
-    """Draw every machine's charts, write the folder's README.md and the project's sections; return the files written.
+def write(folder: Path, project: bool = False) -> list[Path]:
+    """Draw the charts and write the pages that do not match the rows; return the files written.
 
-    README.md and docs/errors.md beside the folder are written between their two markers, if they have them.
+    Args:
+        folder: Folder of results, whose README.md is written too.
+        project: Whether to write README.md and docs/errors.md beside the folder as well, between their two markers if
+            they have them. They belong to the project, not to whoever measures with it.
 
     Raises:
         MnistbenchError: If there are no results, a file is damaged, or something cannot be written.
     """
     machines, written = _machines(folder), []
-    for path, picture in (found for machine in machines for found in machine.pictures()):
+    for path, picture in _stale_pictures(machines):
         charts.write(picture.draw(picture.shown), path, picture.digest)
         written.append(path)
-    for path, text in _texts(folder, machines):
+    for path, text in _stale_texts(folder, machines, project):
         write_text(path, text)
         written.append(path)
     return written
 
 
 def stale(folder: Path) -> list[Path]:
-    """List the files that :func:`write` would change.
+    """List the files that :func:`write` would change, those of the project included.
 
     Raises:
         MnistbenchError: If there are no results, or a file is damaged.
     """
     machines = _machines(folder)
-    pictures = [found for machine in machines for found in machine.pictures()]
-    found = [path for path, picture in pictures if charts.stored_source(path) != picture.digest]
-    texts = _texts(folder, machines)
-    return found + [path for path, text in texts if not path.exists() or path.read_text(encoding="utf-8") != text]
+    found = [*_stale_pictures(machines), *_stale_texts(folder, machines, project=True)]
+    return [path for path, _ in found]
+
+
+def _stale_pictures(machines: Sequence[_Results]) -> Iterator[tuple[Path, _Picture]]:
+    """Yield every chart that is missing or was drawn of other rows, with its file."""
+    for path, picture in (found for machine in machines for found in machine.pictures()):
+        if charts.stored_source(path) != picture.digest:
+            yield path, picture
+
+
+def _stale_texts(folder: Path, machines: Sequence[_Results], project: bool) -> Iterator[tuple[Path, str]]:
+    """Yield every page that is missing or has another text, with its file."""
+    for path, text in [*_texts(folder, machines), *(_project_texts(folder, machines) if project else ())]:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            yield path, text
 
 
 def history(folder: Path, backend: str, workload: str) -> list[Row]:
@@ -158,15 +179,30 @@ def _folders(folder: Path) -> list[Path]:
     return found
 
 
-def _machines(folder: Path) -> list[_Machine]:
-    return [_Machine.read(path) for path in _folders(folder)]
+def _machines(folder: Path) -> list[_Results]:
+    """Read every file once, and take the rows of each machine together, whatever folder they lie in."""
+    rows: dict[Machine, list[Row]] = {}
+    errors: dict[Machine, list[Run]] = {}
+    for path in _folders(folder):
+        for row in storage.load(path):
+            rows.setdefault(row.origin.machine, []).append(row)
+        for run in reproduction.load(path):
+            errors.setdefault(run.origin.machine, []).append(run)
+    for of_machine in rows.values():
+        of_machine.sort(key=lambda row: row.origin.date)
+    # Equal machines may differ in name, if another LLVM named them; the last name counts.
+    named = [(rows.get(machine) or errors[machine])[-1].origin.machine for machine in dict.fromkeys([*rows, *errors])]
+    return [
+        _Results.of(label, folder / machine.folder, rows.get(machine, []), errors.get(machine, []))
+        for machine, label in labels(named).items()
+    ]
 
 
 def _validated(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.validated]
 
 
-def _texts(folder: Path, machines: Sequence[_Machine]) -> Iterator[tuple[Path, str]]:
+def _texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple[Path, str]]:
     """Yield the generated pages and their texts."""
     lines = [
         "# Results",
@@ -184,16 +220,20 @@ def _texts(folder: Path, machines: Sequence[_Machine]) -> Iterator[tuple[Path, s
                 lines += ["", _image(picture.stem.removeprefix(f"{workload}-"), machine, picture)]
         lines += [*_all_workloads(machine), *_errors(machine)]
     yield folder / "README.md", "\n".join(lines) + "\n"
+
+
+def _project_texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple[Path, str]]:
+    """Yield the project's pages with a generated section, and their texts."""
     project = folder.resolve().parent
     yield from _section(project / "README.md", "results", _opening(folder, machines))
     yield from _section(project / "docs" / "errors.md", "errors", _latest_errors(folder, machines))
 
 
-def _image(name: str, machine: _Machine, picture: _Picture, folder: str = "") -> str:
+def _image(name: str, machine: _Results, picture: _Picture, folder: str = "") -> str:
     return f"![{name}]({folder}{machine.folder.name}/{picture.stem}.svg)"
 
 
-def _all_workloads(machine: _Machine) -> Iterator[str]:
+def _all_workloads(machine: _Results) -> Iterator[str]:
     """Yield the results' section on the charts of all workloads."""
     shown = machine.of_all()
     if shown:
@@ -205,23 +245,23 @@ def _all_workloads(machine: _Machine) -> Iterator[str]:
         yield from ("", f"Scaling: {line[0].lower()}{line[1:]}")
 
 
-def _errors(machine: _Machine) -> Iterator[str]:
+def _errors(machine: _Results) -> Iterator[str]:
     """Yield the results' section on the presets' test errors."""
     for picture in machine.of_errors():
         yield from ("", f"## {machine.name}: test errors", "", *tables.errors_as_markdown(machine.errors))
         yield from ("", _image("test-errors", machine, picture))
 
 
-def _opening(folder: Path, machines: Sequence[_Machine]) -> list[str]:
-    """Return the table and the chart that open the project's README, from the machine measured last."""
-    machine = _newest(machines, lambda machine: _validated(machine.workloads.get(OPENING, [])))
+def _opening(folder: Path, machines: Sequence[_Results]) -> list[str]:
+    """Return the table and the chart that open the project's README, from the last interleaved run of all machines."""
+    machine = _newest(machines, lambda machine: machine.opening)
     if machine is None:
-        return []
+        return [f"No run has measured {OPENING} in turn: `mnistbench compare --results {folder.name}` does."]
     chart = f"![training time]({folder.name}/{machine.folder.name}/{OPENING}-training-time.svg)"
-    return [*tables.opening_as_markdown(machine.workloads[OPENING]), "", chart]
+    return [*tables.opening_as_markdown(machine.opening), "", chart]
 
 
-def _latest_errors(folder: Path, machines: Sequence[_Machine]) -> list[str]:
+def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
     """Return the test errors that docs/errors.md shows, from the machine measured last."""
     machine = _newest(machines, lambda machine: machine.errors)
     if machine is None:
@@ -232,8 +272,8 @@ def _latest_errors(folder: Path, machines: Sequence[_Machine]) -> list[str]:
 
 
 def _newest(
-    machines: Sequence[_Machine], results: Callable[[_Machine], Sequence[Row] | Sequence[Run]]
-) -> _Machine | None:
+    machines: Sequence[_Results], results: Callable[[_Results], Sequence[Row] | Sequence[Run]]
+) -> _Results | None:
     """Return the machine with the latest of the results, or None if there are none."""
     dates = {max(one.origin.date for one in found): machine for machine in machines if (found := results(machine))}
     return dates[max(dates)] if dates else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from mnistbench import words
-from mnistbench.results import storage
+from mnistbench.results import origin, storage
 from mnistbench.results.reproduction import Run
 from mnistbench.results.row import Row
 from mnistbench.task.summary import training_summary
@@ -37,7 +37,8 @@ def _speedup(row: Row) -> str:
     if found is None or not row.validated:
         return ""
     known = found.known and found.low < found.high
-    return words.times(found.value) + f" ({words.times(found.low)} to {words.times(found.high)})" * known
+    across = f"{words.ABOUT} " * found.across_runs
+    return across + words.times(found.value) + f" ({words.times(found.low)} to {words.times(found.high)})" * known
 
 
 def _accuracy(row: Row) -> str:
@@ -82,7 +83,7 @@ def as_markdown(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the small table that opens the project's README, a line for each backend, and its notes."""
+    """Yield the small table that opens the project's README, a line for each backend of one run, and its notes."""
     valid = {(row.backend, row.dtype): row for row in rows if row.validated}
     baselines = [row for case, row in valid.items() if case == ("numpy", "float32")]
     single = {
@@ -105,8 +106,8 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"Training time: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations, on "
-        f"{rows[0].origin.machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
+        f"Training time: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations in one run, "
+        f"on {rows[0].origin.machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
         "Noise, the other costs and speedups over numpy float64: [all results](results/README.md).  "
     )
     yield provenance(rows)
@@ -129,8 +130,14 @@ def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _how_compared(rows: Sequence[Row]) -> str:
+    """Say how the speedups of the rows were found."""
+    across = any(row.speedup is not None and row.speedup.across_runs for row in rows)
+    return _ratios(rows) + f", and {words.ABOUT} is over a median of another run" * across
+
+
+def _ratios(rows: Sequence[Row]) -> str:
     known = [row.speedup is not None and row.speedup.known for row in rows]
-    if all(known) and len({row.origin.file for row in rows}) == 1:
+    if all(known) and len({row.origin.run for row in rows}) == 1:
         return "the ratio within rounds that ran all of them in turn, with its 95% interval"
     if any(known):
         return "where it has an interval the ratio within rounds that ran both in turn, else a ratio of medians"
@@ -160,14 +167,12 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def provenance(measured: Sequence[Row | Run]) -> str:
-    """Describe the dates, commits and versions of rows or runs."""
-    versions: dict[str, str] = {}
-    for one in measured:
-        versions |= one.versions
-    commits = dict.fromkeys(one.origin.commit[:7] + " with uncommitted changes" * one.origin.dirty for one in measured)
-    libraries = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    """Describe the dates, commits and versions of rows or runs, and how many runs they are of."""
+    libraries = ", ".join(f"{name} {version}" for name, version in origin.versions(measured).items())
+    commits = ", ".join(dict.fromkeys(one.origin.code for one in measured))
+    runs = len({one.origin.run for one in measured})
     until = max(one.origin.date for one in measured)[:10]
-    return f"Measured until {until} at {', '.join(commits)}, with {libraries}."
+    return f"Measured {f'in {runs} runs ' * (runs > 1)}until {until} at {commits}, with {libraries}."
 
 
 _ERRORS = (

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from mnistbench import words
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.files import require_writable, write_text
-from mnistbench.results.row import Origin
+from mnistbench.machine.identity import Machine
+from mnistbench.results.origin import Origin
 from mnistbench.task.presets import PUBLISHED, Published, preset
 from mnistbench.task.workload import DType, Workload
 
@@ -60,7 +61,7 @@ class Run:
     @classmethod
     def of(cls, fields: Mapping[str, Any], document: Mapping[str, Any], file: str) -> Run:
         """Read a run from a file's document."""
-        published, machine = document["published"], document["machine"]["name"]
+        published, machine = document["published"], Machine.read(document["machine"])
         return cls(
             workload=_workload(document, fields),
             curve=tuple((point["seconds"], point["test_error"]) for point in fields["curve"]),

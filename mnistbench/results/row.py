@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mnistbench.backends import Description
 from mnistbench.machine.bounds import Speed, beside_limits
 from mnistbench.machine.rates import Limits
+from mnistbench.results.origin import NOWHERE, Origin
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.statistics import Median, Ratio, median
 from mnistbench.training.scores import FinalScores
@@ -72,41 +73,14 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Machine, date and code of a measurement.
+class Speedup(Ratio):
+    """Speedup of a row over another.
 
     Attributes:
-        machine: Name of the machine.
-        commit: Git commit of the code.
-        dirty: Whether the code differed from the commit.
-        commit_date: Date of the commit (ISO 8601), or None.
-        date: Date of the measurement (ISO 8601).
-        file: Name of the file that stores it.
+        across_runs: Whether the two are of different runs, which may differ in all but the machine.
     """
 
-    machine: str
-    commit: str
-    dirty: bool
-    commit_date: str | None
-    date: str
-    file: str
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any], file: str) -> Origin:
-        """Read the origin of all rows of a pytest-benchmark document."""
-        commit = document["commit_info"]
-        return cls(
-            document["machine_info"]["name"],
-            commit["id"],
-            commit["dirty"],
-            commit.get("time"),
-            document["datetime"],
-            file,
-        )
-
-
-NOWHERE = Origin("", "", False, None, "", "")
-"""Origin of a row that is not stored yet."""
+    across_runs: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,7 +131,7 @@ class Row:
     interleaved: bool = False
     size: Size | None = None
     origin: Origin = field(default=NOWHERE)
-    speedup: Ratio | None = None
+    speedup: Speedup | None = None
 
     @classmethod
     def measured(

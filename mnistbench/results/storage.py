@@ -18,9 +18,10 @@ import mnistbench.backends as registry
 from mnistbench import machine, words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.results.row import SCHEMA, Origin, Row
+from mnistbench.results.origin import Origin
+from mnistbench.results.row import SCHEMA, Row, Speedup
 from mnistbench.task.workload import Workload
-from mnistbench.timing.statistics import Ratio, paired_ratio
+from mnistbench.timing.statistics import paired_ratio
 
 SCALING = "scaling"
 """Name of the workloads of the scaling benchmark, which differ in more than the backend."""
@@ -133,9 +134,7 @@ def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def latest(rows: Sequence[Row]) -> list[Row]:
     """Choose one workload's last row of each backend, dtype, device and number of threads, in the registry's order.
 
-    Each row has its ``speedup`` over the ``numpy`` backend in float64. If both ran in the same rounds, it is their
-    ratio within rounds; else it is the ratio of medians, without an interval, at the same number of threads, or for
-    another device at the largest. It is None without such a validated row.
+    All rows are of one machine. Each has its :func:`speedup` over the ``numpy`` backend in float64.
     """
     rank = {name: place for place, name in enumerate(registry.list_backends())}
     chosen = _last(rows, lambda row: (row.backend, row.dtype, row.device, row.threads))
@@ -153,15 +152,24 @@ def _last(rows: Sequence[Row], identity: Callable[[Row], Any]) -> list[Row]:
     return [*found.values()]
 
 
-def speedup(row: Row, baselines: Sequence[Row]) -> Ratio | None:
-    """Return the speedup of ``row`` over one of ``baselines``, which are ordered from the oldest to the latest."""
-    if row.interleaved:
-        for other in baselines:
-            if other.origin.file == row.origin.file and len(other.samples) == len(row.samples):
-                return paired_ratio(other.samples, row.samples)
-    medians = {other.threads: other.timing.value for other in baselines}
-    threads = row.threads if row.device == "CPU" else max(medians, default=0)
-    return Ratio(medians[threads] / row.timing.value) if threads in medians else None
+def speedup(row: Row, baselines: Sequence[Row]) -> Speedup | None:
+    """Return the speedup of ``row`` over one of ``baselines``, which are ordered from the oldest to the latest.
+
+    If both ran in the same rounds, it is their ratio within rounds. Else it is the ratio of medians, without an
+    interval, at the same number of threads, or for another device at the largest; over a row of the same run if there
+    is one, else over the latest. It is None without such a row.
+    """
+    same_run = [other for other in baselines if other.origin.run == row.origin.run]
+    for other in same_run:
+        if row.interleaved and len(other.samples) == len(row.samples):
+            found = paired_ratio(other.samples, row.samples)
+            return Speedup(found.value, found.low, found.high)
+    for others in (same_run, baselines):
+        medians = {other.threads: other.timing.value for other in others}
+        threads = row.threads if row.device == "CPU" else max(medians, default=0)
+        if threads in medians:
+            return Speedup(medians[threads] / row.timing.value, across_runs=others is baselines)
+    return None
 
 
 def scaling(rows: Sequence[Row]) -> list[Row]:

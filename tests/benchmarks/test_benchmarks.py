@@ -21,6 +21,10 @@ pytest.importorskip("pytest_benchmark")
 ONE_CASE = ["--workload", "smoke", "--backend", "numpy", "--dtype", "float64", "--threads", "1"]
 
 
+PAGE = "<!-- results: begin, written by 'mnistbench charts' -->\nKept.\n<!-- results: end -->\n"
+"""A project's README.md, which no run changes."""
+
+
 def benchmarks(*options: object, cwd: Path = ROOT, what: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", ROOT / "benchmarks" / what, "-p", "no:cacheprovider", *options]
     return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
@@ -30,6 +34,7 @@ def benchmarks(*options: object, cwd: Path = ROOT, what: str = "") -> subprocess
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder of results after one run, and what the run printed."""
     folder = tmp_path_factory.mktemp("project") / "results"
+    (folder.parent / "README.md").write_text(PAGE, encoding="utf-8")
     found = benchmarks(*ONE_CASE, "--rounds", 3, "--results", folder)
     assert found.returncode == 0, found.stdout + found.stderr
     return folder, found.stdout
@@ -47,7 +52,8 @@ def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
     assert (row.backend, row.dtype, row.workload.name, row.problem) == ("numpy", "float64", "smoke", None)
     assert len(row.samples) == 3
     assert all(value > 0 for value in vars(row.final).values())
-    assert report.stale(folder) == []
+    assert report.stale(folder) == [folder.parent / "README.md"]
+    assert (folder.parent / "README.md").read_text(encoding="utf-8") == PAGE
     assert list(path.parent.glob("smoke-*.svg"))
     assert "smoke workload" in printed
     assert f"wrote {path}" in printed

@@ -33,7 +33,7 @@ from mnistbench.task.presets import PUBLISHED
 from tests.support import builders
 from tests.support.figures import assert_legible, said
 from tests.support.paths import ROOT
-from tests.support.rows import agreeing, row
+from tests.support.rows import LONG_NAME, agreeing, on, row
 
 
 def normal() -> list[Row]:
@@ -68,12 +68,13 @@ def crowd() -> list[Row]:
 def odd() -> list[Row]:
     """What a reader of results might hand over in its worst days."""
     nothing = {"import": 0.0, "load": -1e-3, "compile": 0.0, "train": 0.0}
-    return [
-        agreeing(row("$\\frac$ 日本\n", "float16", 1e-6, machine="a very long name of a machine " * 12)),
+    rows = [
+        agreeing(row("$\\frac$ 日本\n", "float16", 1e-6)),
         row("zero", "float32", 0.0, costs=nothing, speedup=math.inf),
         agreeing(row("slow", "float64", 1e6, speedup=1e-9), (0, 1.0)),
         row("w" * 200, "float64", 0.5),
     ]
+    return on(LONG_NAME, rows)
 
 
 def single() -> list[Row]:

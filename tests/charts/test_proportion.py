@@ -21,11 +21,10 @@ from mnistbench import charts, words
 from mnistbench.charts import page, scales
 from mnistbench.exceptions import DataError
 from mnistbench.machine.rates import Limits
-from mnistbench.results.row import Row
+from mnistbench.results.row import Row, Speedup
 from mnistbench.task.workload import Network
-from mnistbench.timing.statistics import Ratio
 from tests.support.figures import assert_legible, said
-from tests.support.rows import LIMITS, MACHINE, row, sized
+from tests.support.rows import LIMITS, LONG_NAME, MACHINE, on, row, sized
 
 FLOPS = 41_000 * 31_960
 
@@ -41,7 +40,7 @@ def limits(threads: int = 2, factor: float = 1.0) -> Limits:
 
 def measured(backend: str, dtype: str, median: float, **changes: Any) -> Row:
     """A row with a speedup of known interval."""
-    known = Ratio(23.3 / (median or 1e-9), 22.0 / (median or 1e-9), 24.5 / (median or 1e-9))
+    known = Speedup(23.3 / (median or 1e-9), 22.0 / (median or 1e-9), 24.5 / (median or 1e-9))
     return row(backend, dtype, median, **{"bytes_read": 41_000 * 784 * 8, "speedup": known} | changes)
 
 
@@ -71,12 +70,13 @@ def crowd(**changes: Any) -> list[Row]:
 
 
 def odd() -> list[Row]:
-    return [
-        measured("$\\frac$ 日本\n", "float16", 1e-6, machine="a very long name of a machine " * 12),
+    rows = [
+        measured("$\\frac$ 日本\n", "float16", 1e-6),
         measured("w" * 200, "float64", 1e7, bytes_read=1, speedup=1e-9, skips="w " * 400),
-        measured("zero", "float32", 0.0, speedup=Ratio(1e40, 1e30, 2e50), bytes_read=10**18),
+        measured("zero", "float32", 0.0, speedup=Speedup(1e40, 1e30, 2e50), bytes_read=10**18),
         measured("gpu", "float32", 1e-3, device="NVIDIA H200"),
     ]
+    return on(LONG_NAME, rows)
 
 
 def of_size(axis: str, backend: str, dtype: str, size: int, per_iteration: float, **changes: Any) -> Row:
@@ -243,7 +243,7 @@ def cells(figure: Figure) -> dict[str, Rectangle]:
 def test_a_cell_says_the_speedup_and_its_interval() -> None:
     rows = [
         measured("numpy", "float64", 20.0, speedup=1),
-        measured("numba", "float32", 1.0, speedup=Ratio(20, 18, 24.5)),
+        measured("numba", "float32", 1.0, speedup=Speedup(20, 18, 24.5)),
     ]
     figure = charts.speedups(rows)
     assert {"1.00×", "20.0×", "18.0–24.5", "numpy", "numba"} <= set(said(figure))
@@ -251,6 +251,30 @@ def test_a_cell_says_the_speedup_and_its_interval() -> None:
     assert "95%" in " ".join(said(figure))
     alone = said(charts.speedups(rows[:1]))
     assert not any("–" in text or "95%" in text for text in alone)
+
+
+def test_a_speedup_across_runs_is_marked() -> None:
+    """And the small print says of how many runs, commits and versions the rows are."""
+    rows = [
+        measured("numpy", "float64", 20.0, speedup=1),
+        measured("numba", "float32", 1.0, speedup=Speedup(20.0, across_runs=True), file="b", versions={"numba": "2"}),
+        measured("numba", "float64", 1.0, speedup=3, file="c", commit="fedcba9876543210", versions={"numba": "1"}),
+    ]
+    figure = charts.speedups(rows)
+    assert {"1.00×", "≈ 20.0×", "3.00×"} <= set(said(figure))
+    text = " ".join(said(figure))
+    assert "≈: over a time of another run" in text
+    assert "Rows of 3 runs, 2 commits and numba 2 or 1." in text
+    alone = " ".join(said(charts.speedups(rows[:1])))
+    assert "≈" not in alone
+    assert "runs" not in alone
+
+
+@pytest.mark.parametrize("chart", [*charts.CHARTS.values(), charts.speedups])
+def test_no_chart_mixes_machines(chart: charts.Chart) -> None:
+    rows = [measured("numpy", "float64", 20.0), *on("Another CPU", [measured("numba", "float32", 1.0)])]
+    with pytest.raises(DataError, match=f"rows of 2 machines, {MACHINE}; Another CPU: draw each apart"):
+        chart(rows)
 
 
 def test_what_is_not_validated_or_has_no_speedup_is_blank() -> None:
@@ -434,6 +458,9 @@ def test_machines_dtypes_and_threads_are_lines_that_say_their_last_median() -> N
     assert len(lines_of(figure)) == 4
     assert len({line.get_color() for line in lines_of(figure)}) == 2
     assert "float32, CPU, 2 threads, Other  4.00 s" in said(figure)
+    # Machines of one name are lines apart.
+    namesake = replace(rows[0].origin, machine=replace(rows[0].origin.machine, cpus=8))
+    assert len(lines_of(charts.history([rows[0], replace(rows[0], origin=namesake)]))) == 2
     alone = said(charts.history([rows[0]]))
     assert "float32  1.00 s" in alone
     assert f"on {MACHINE}" in " ".join(alone)

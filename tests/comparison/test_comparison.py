@@ -27,9 +27,9 @@ from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWo
 from mnistbench.machine import limits
 from mnistbench.reference.parameters import Parameters
 from mnistbench.results import storage
+from mnistbench.results.row import Speedup
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
-from mnistbench.timing.statistics import Ratio
 from tests.support import builders
 
 DATA = builders.dataset(200, 30, 5)
@@ -515,7 +515,7 @@ def test_the_rows_are_stored_with_paired_speedups(stored: tuple[Path, dict[str, 
     assert [[*row.samples] for row in rows] == [contender["seconds"] for contender in printed["contenders"]]
     single, double = (contender["ratio"] for contender in printed["contenders"])
     assert double is None, "it is the baseline"
-    assert [row.speedup for row in rows] == [Ratio(single["value"], *single["interval"]), Ratio(1.0, 1.0, 1.0)]
+    assert [row.speedup for row in rows] == [Speedup(single["value"], *single["interval"]), Speedup(1.0, 1.0, 1.0)]
     assert report.stale(folder) == []
     assert "the ratio within rounds" in (folder / "README.md").read_text(encoding="utf-8")
 

@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 from mnistbench import machine
 from mnistbench.exceptions import OptionError
 from mnistbench.machine import kernels, limits, overview, probes
+from mnistbench.machine.identity import Machine
 from mnistbench.machine.probes import Probe
 from mnistbench.machine.rates import Blas, GpuLimits, Level, Limits
 from mnistbench.task.workload import DTYPES
@@ -246,7 +247,7 @@ def test_what_is_read_lies_where_it_should(caches: list[machine.Cache], threads:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machine, "caches", lambda: caches)
         patch.setattr(machine, "memory_gib", lambda: memory)
-        patch.setattr(machine, "usable_cpus", lambda: threads)
+        patch.setattr(machine, "usable_cpus", lambda *root: threads)
         *found, last = probes.places(threads)
     assert (last.name, last.holds) == ("memory", None)
     assert 1 << 26 <= last.working_set <= 1 << 30
@@ -534,10 +535,10 @@ def test_disturbed_limits_are_not_kept(measured: list[int], monkeypatch: pytest.
 
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "cpu": lambda patch: patch.setattr(machine, "cpu_name", lambda: "Another CPU"),
+    "machine": lambda patch: patch.setattr(machine, "this", lambda: Machine.named("Another machine")),
     "gpu": lambda patch: patch.setattr(machine, "gpu_name", lambda: "A new GPU"),
     "caches": lambda patch: patch.setattr(machine, "caches", lambda: [machine.Cache(3, 1 << 40, 1)]),
-    "usable cpus": lambda patch: patch.setattr(limits, "usable_cpus", lambda: 1000),
+    "usable cpus": lambda patch: patch.setattr(machine, "usable_cpus", lambda root: 1000),
     "kernel": lambda patch: patch.setattr(probes, "blas", lambda: Blas("openblas", "0.3", "Prescott")),
     "numpy": lambda patch: patch.setattr(machine, "versions", lambda: {"numpy": "99"}),
     "method": lambda patch: patch.setattr(limits, "METHOD", 99),
@@ -555,7 +556,7 @@ def test_what_the_limits_depend_on(measured: list[int], what: str, monkeypatch: 
 @given(st.text())
 def test_a_file_has_a_name(cpu: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "cpu_name", lambda: cpu)
+        patch.setattr(machine, "this", lambda: Machine.named(cpu))
         path = limits.file_for(2)
     assert re.fullmatch(r"limits-[a-z0-9-]*2-threads-[0-9a-f]{12}\.json", path.name)
     assert len(path.name) < 200
@@ -585,7 +586,8 @@ def test_every_limit_is_told() -> None:
     assert told["reading memory"] == ("40.0 GB/s", "")
     assert told["matrix product float64"] == ("225 GFLOP/s", "90% of the multiply-adds, by openblas 0.3.30 SkylakeX")
     assert told["GPU launch"][0] == "5.00 µs"
-    assert told["CPU"][0] == machine.cpu_name()
+    assert told["CPU"][0] == machine.this().cpu
+    assert told["results"][0] == machine.folder_name()
 
 
 @pytest.mark.parametrize(("share", "warned"), [(0.71, False), (0.69, True)])

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from mnistbench import charts, report
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.machine.identity import Machine
 from mnistbench.report import tables
 from mnistbench.results import storage
 from mnistbench.results.row import Row
@@ -32,14 +33,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("project")
     folder = project / "results" / MACHINE
     measured = (
-        row("numpy", "float64", 20.0),
-        row("numba", "float32", 1.0),
-        row("cupy", "float32", 0.01, problem=NO_RESULT),
+        row("numpy", "float64", 20.0, interleaved=True),
+        row("numba", "float32", 1.0, interleaved=True),
+        row("cupy", "float32", 0.01, interleaved=True, problem=NO_RESULT),
     )
     storage.store(folder, "classic_0123456", document(*measured))
     storage.store(folder, "smoke_0123456", document(row("numpy", "float32", 0.2, workload="smoke", problem=NO_RESULT)))
     (project / "README.md").write_text(f"# Title\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n", encoding="utf-8")
-    report.write(project / "results")
+    report.write(project / "results", project=True)
     return project
 
 
@@ -64,9 +65,30 @@ def test_after_writing_nothing_is_stale_and_writing_again_changes_nothing(projec
     stored = {f"results/{MACHINE}/0001_classic_0123456.json", f"results/{MACHINE}/0002_smoke_0123456.json"}
     assert files == {*ALL_CHARTS, *SPEEDUPS, *BOTH_TEXTS, *stored}
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    paths = report.write(project / "results")
+    assert report.write(project / "results", project=True) == []
+    generated = [project / name for name in (*ALL_CHARTS, *SPEEDUPS, "results/README.md")]
+    for path in generated:
+        path.unlink()
+    assert sorted(report.write(project / "results", project=True)) == sorted(generated)
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
-    assert sorted(str(path.relative_to(project)) for path in paths) == sorted([*ALL_CHARTS, *SPEEDUPS, *BOTH_TEXTS])
+
+
+def test_a_newcomers_run_leaves_the_projects_pages_as_they_are(project: Path) -> None:
+    """It is stored, and in the page of the results; README.md and docs/ are written by the maintainers' command."""
+    (project / "docs").mkdir()
+    page = project / "docs" / "errors.md"
+    page.write_text("\n".join(line.replace("results:", "errors:") for line in (BEGIN, END)), encoding="utf-8")
+    before = {path: path.read_bytes() for path in (page, project / "README.md")}
+    run = document(row("numba", "float32", 0.5, interleaved=True), day=9, machine="Another CPU, 8 CPUs")
+    storage.store(project / "results" / "another-cpu-8-cpus", "classic_0123456", run)
+    builders.store_errors(project / "results" / MACHINE, "simard")
+    report.write(project / "results")
+    assert {path: path.read_bytes() for path in before} == before
+    assert "Another CPU, 8 CPUs: classic" in (project / "results" / "README.md").read_text(encoding="utf-8")
+    assert stale(project) == ["README.md", "docs/errors.md"]
+    report.write(project / "results", project=True)
+    assert "Another CPU" in (project / "README.md").read_text(encoding="utf-8")
+    assert stale(project) == []
 
 
 def test_a_changed_timing_makes_all_that_shows_it_stale(project: Path) -> None:
@@ -129,11 +151,11 @@ def test_a_readme_without_a_section_stays_as_it_is(project: Path, text: str, mon
     monkeypatch.setattr(charts, "CHARTS", {})
     readme = project / "README.md"
     readme.write_text(text, encoding="utf-8")
-    report.write(project / "results")
+    report.write(project / "results", project=True)
     assert readme.read_text(encoding="utf-8") == text
     assert "README.md" not in stale(project)
     readme.unlink()
-    report.write(project / "results")
+    report.write(project / "results", project=True)
     assert not readme.exists()
 
 
@@ -149,6 +171,94 @@ def test_a_damaged_file_is_an_error(project: Path) -> None:
     for attempt in (report.stale, report.write):
         with pytest.raises(MnistbenchError, match=r"0003_classic_0123456\.json: not a file of measurements"):
             attempt(project / "results")
+
+
+# Several machines
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    """The description of a machine that calls itself as others do."""
+    found: dict[str, Any] = {"name": "AMD EPYC (znver5), 2 CPUs", "cpu": "AMD EPYC", "vendor": "AMD"}
+    found |= {
+        "microarchitecture": "znver5",
+        "model": "family 26 model 2",
+        "instruction_sets": ["avx2", "avx512f", "fma"],
+        "usable_cpus": 2,
+    }
+    return found | {"memory_gib": 23.5, "hypervisor": "unknown", "gpu": None} | changes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"microarchitecture": "znver4", "model": "family 25 model 17"}, {"memory_gib": 62.5}],
+    ids=["zen4", "memory"],
+)
+def test_machines_of_one_name_are_kept_apart_even_in_one_folder(change: dict[str, Any], tmp_path: Path) -> None:
+    """A Zen 4 and a Zen 5 both call themselves "AMD EPYC"."""
+    folder = tmp_path / "r" / "amd-epyc-2-cpus"
+    fast, slow = facts(), facts(**change)
+    storage.store(folder, "classic_0", {**document(row("numpy", "float64", 20.0)), "machine_info": fast})
+    storage.store(folder, "classic_1", {**document(row("numba", "float64", 2.0), day=2), "machine_info": slow})
+    report.write(tmp_path / "r")
+    one, other = (Machine.read(found) for found in (fast, slow))
+    assert sorted(path.parent.name for path in (tmp_path / "r").rglob("classic-training-time.svg")) == sorted(
+        [one.folder, other.folder]
+    )
+    text = (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
+    tables_of = re.split("^## ", text, flags=re.MULTILINE)[1:]
+    assert [
+        (section.count("| numpy |"), section.count("| numba |")) for section in tables_of if "train" in section
+    ] == [
+        (1, 0),
+        (0, 1),
+    ]
+    assert len({section.splitlines()[0] for section in tables_of}) == len(tables_of)
+    assert "10.0×" not in text, "no speedup over another machine's time"
+
+
+def test_a_machine_is_one_under_two_names_of_llvm(tmp_path: Path) -> None:
+    """In two folders, of which the one that its last name gives has the charts."""
+    newer = facts(microarchitecture="znver6", name="AMD EPYC (znver6), 2 CPUs")
+    for day, info in ((1, facts()), (2, newer)):
+        content = document(row("numba", "float64", 3.0 - day), day=day)
+        storage.store(tmp_path / "r" / Machine.read(info).folder, "classic_0", {**content, "machine_info": info})
+    report.write(tmp_path / "r")
+    (chart,) = (tmp_path / "r").rglob("classic-training-time.svg")
+    assert chart.parent.name == Machine.read(newer).folder
+    text = (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
+    assert "## AMD EPYC (znver6), 2 CPUs: classic" in text
+    assert "znver5" not in text
+    assert text.count("| numba |") == 1
+
+
+# README's table
+
+
+def opening(project: Path) -> str:
+    report.write(project / "results", project=True)
+    text = (project / "README.md").read_text(encoding="utf-8")
+    return text.partition(BEGIN)[2].partition(END)[0]
+
+
+def test_the_opening_table_is_of_one_interleaved_run(project: Path) -> None:
+    """Later rows of other runs, and of machines that raced earlier, are not in it."""
+    folder = project / "results" / MACHINE
+    storage.store(folder, "classic_1", document(row("torch", "float32", 3.0), row("numba", "float32", 0.5), day=4))
+    earlier = document(row("jax", "float32", 2.0, interleaved=True), machine="Other")
+    storage.store(project / "results" / "other", "classic_0", earlier)
+    assert "| numba | 1.00 s |" in opening(project)
+    assert "torch" not in opening(project)
+    assert "jax" not in opening(project)
+    later = [row(name, "float32", seconds, interleaved=True) for name, seconds in (("numpy", 8.0), ("numba", 0.4))]
+    storage.store(folder, "classic_2", document(*later, day=5))
+    assert "| numba | 400 ms |  | 20.0× |" in opening(project)
+    assert "20.0 s" not in opening(project)
+
+
+def test_without_an_interleaved_run_the_opening_says_how_to_get_one(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    storage.store(tmp_path / "results" / MACHINE, "classic_0", document(row("numpy", "float32", 20.0)))
+    assert "mnistbench compare --results results" in opening(tmp_path)
 
 
 # Charts that not all rows can be drawn in
@@ -233,7 +343,7 @@ def test_the_page_of_test_errors_has_a_section_too(project: Path) -> None:
     begin, end = (line.replace("results:", "errors:") for line in (BEGIN, END))
     page.write_text(f"Before.\n{begin}\n{end}\nAfter.\n", encoding="utf-8")
     builders.store_errors(project / "results" / MACHINE, "simard")
-    report.write(project / "results")
+    report.write(project / "results", project=True)
     before, section, after = re.split(f"{begin}|{end}", page.read_text(encoding="utf-8"))
     assert (before, after) == ("Before.\n", "\nAfter.\n")
     assert "| simard |" in section
@@ -277,6 +387,7 @@ def test_what_is_no_result_is_said_and_never_drawn(project: Path, monkeypatch: p
         return draw(rows)
 
     monkeypatch.setattr(charts, "CHARTS", {"training-time": recorded})
+    (project / ALL_CHARTS[0]).unlink()
     report.write(project / "results")
     assert drawn == [("classic", "numpy"), ("classic", "numba")]
     text = (project / "results" / "README.md").read_text(encoding="utf-8")
@@ -349,6 +460,27 @@ def test_the_table_says_how_speedups_were_found(rounds: int, files: str, interle
     _, _, numba, note = table(*rows)
     assert said in note
     assert "1.00×" in numba
+
+
+@pytest.mark.parametrize("other", ["run", "commit", "version"])
+def test_a_table_of_several_runs_says_so(other: str) -> None:
+    """Its speedups across runs have a mark and no interval, and every commit and version is named."""
+    rows = [
+        row("numpy", "float64", 20.0, file="a", interleaved=True),
+        row("numba", "float64", 2.0, file="a", interleaved=True),
+    ]
+    changes: dict[str, Any] = {"commit": {"commit": "fedcba9876543210"}, "version": {"versions": {"numba": "1.3.0"}}}
+    later = row("numba", "float32", 1.0, file="b", interleaved=True, **changes.get(other, {}))
+    *table, note, last = tables.as_markdown(storage.latest([*rows, later]))
+    lines = "\n".join(table)
+    assert all(f"| {speedup} |" in lines for speedup in ("1.00×", "≈ 20.0×", "10.0×"))
+    assert "≈ is over a median of another run" in note
+    assert last.startswith("Measured in 2 runs until ")
+    assert ("0123456, fedcba9, with" in last) is (other == "commit")
+    assert ("numba 1.3.0 or 1.2.3" in last or "numba 1.2.3 or 1.3.0" in last) is (other == "version")
+    alone = "\n".join(tables.as_markdown(storage.latest(rows)))
+    assert "≈" not in alone
+    assert "Measured until" in alone
 
 
 def test_the_table_in_markdown(written: Path) -> None:

@@ -112,4 +112,4 @@ def test_rows_and_the_table(tmp_path: Path) -> None:
     assert f"**{50 * sum(run.test_error for run in runs):.2f}%**" in lines[2]
     assert "1.6%, Simard et al. 2003" in lines[2]
     assert "trained in the authors' own way" in lines[4]
-    assert lines[-1].startswith("Measured until")
+    assert lines[-1].startswith("Measured in 2 runs until")

@@ -25,11 +25,10 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.results import storage
-from mnistbench.results.row import SCHEMA, Row, Size
+from mnistbench.results.row import SCHEMA, Row, Size, Speedup
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
 from mnistbench.timing.clock import Costs, timed
-from mnistbench.timing.statistics import Ratio
 from mnistbench.training.cold import ColdStart
 from mnistbench.training.scores import FinalScores
 from tests.support.paths import ROOT
@@ -362,7 +361,7 @@ def test_threads_and_devices_are_kept_apart() -> None:
 
 def test_the_speedup_is_over_numpy_in_float64() -> None:
     rows = [*lasting(12.0, row()), *lasting(3.0, row("numba", "float32"), row("numba"))]
-    assert [row.speedup for row in storage.latest(rows)] == [Ratio(1.0), Ratio(4.0), Ratio(4.0)]
+    assert [row.speedup for row in storage.latest(rows)] == [Speedup(1.0), Speedup(4.0), Speedup(4.0)]
 
 
 @pytest.mark.parametrize("baseline", [row("numpy", "float32"), row(checks=())])
@@ -378,7 +377,7 @@ def test_rows_of_the_same_rounds_have_an_interval_of_their_ratio() -> None:
     assert (found.low, found.value, found.high) == pytest.approx((2, 2, 2))
     elsewhere = replace(numba, origin=replace(ORIGIN, file="another"))
     found = storage.latest([numpy, elsewhere])[1].speedup
-    assert found == Ratio(2.0)
+    assert found == Speedup(2.0, across_runs=True)
 
 
 def test_scaling_rows_are_apart_from_all_others() -> None:

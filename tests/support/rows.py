@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from mnistbench.machine.identity import Machine
 from mnistbench.machine.rates import GpuLimits, Level, Limits
-from mnistbench.results.row import Origin, Row, Size, Verdict
+from mnistbench.results.origin import Origin
+from mnistbench.results.row import Row, Size, Speedup, Verdict
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType
-from mnistbench.timing.statistics import Ratio
 from mnistbench.training.scores import FinalScores
 
 MACHINE = "Some CPU, 2 CPUs"
+LONG_NAME = "a very long name of a machine " * 12
 LIMITS = Limits(
     {"float32": 200e9, "float64": 100e9},
     (Level("L2", 2**21, 200e9), Level("memory", None, 20e9)),
@@ -22,7 +24,9 @@ LIMITS = Limits(
     blas=None,
     gpu=None,
 )
-ORIGIN = Origin(MACHINE, "0123456789abcdef", False, None, "2025-03-01T12:00:00+00:00", "0001_classic_0123456.json")
+ORIGIN = Origin(
+    Machine.named(MACHINE), "0123456789abcdef", False, None, "2025-03-01T12:00:00+00:00", "0001_classic_0123456.json"
+)
 NO_RESULT = "disagrees with the reference: dW1 after 0 updates: 99 of its tolerance"
 
 _ROUNDS = (1.0, 0.98, 1.01, 0.99, 1.03, 1.0, 1.0)
@@ -32,7 +36,7 @@ _ITERATIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 def row(backend: str, dtype: str, median: float, **changes: Any) -> Row:
     """A row of seven rounds around ``median`` seconds; ``changes`` are of its fields, its workload's or its origin's.
 
-    ``workload`` is a name; a ``speedup`` may be a number.
+    ``workload`` and ``machine`` are names; a ``speedup`` may be a number.
     """
     known: DType = "float32" if dtype == "float32" else "float64"
     task = preset("classic", known)
@@ -43,11 +47,13 @@ def row(backend: str, dtype: str, median: float, **changes: Any) -> Row:
     if dtype not in ("float32", "float64"):
         object.__setattr__(task, "dtype", dtype)
     origin = ORIGIN
+    if "machine" in changes:
+        changes["machine"] = Machine.named(changes["machine"])
     for name in ("machine", "commit", "dirty", "commit_date", "date", "file"):
         if name in changes:
             origin = replace(origin, **{name: changes.pop(name)})
     if isinstance(changes.get("speedup"), float | int):
-        changes["speedup"] = Ratio(changes["speedup"])
+        changes["speedup"] = Speedup(changes["speedup"])
     if (device := changes.get("device", "CPU")) != "CPU":
         changes.setdefault("limits", replace(LIMITS, gpu=gpu(device)))
     error = 1e-7 if dtype == "float32" else 1e-16
@@ -85,6 +91,11 @@ def gpu(name: str) -> GpuLimits:
     return GpuLimits({"float32": 60e12}, (Level("memory", None, 4e12),), name, 1e-5)
 
 
+def on(machine: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows on another machine."""
+    return [replace(row, origin=replace(row.origin, machine=Machine.named(machine))) for row in rows]
+
+
 def agreeing(row: Row, *trajectory: tuple[int, float], tolerance: float | None = None) -> Row:
     """The row with other errors of its parameters."""
     verdict = replace(row.agreement, trajectory=trajectory or ((1, 0.0), (10, 0.0), (500, 0.0)))
@@ -96,14 +107,14 @@ def sized(axes: Sequence[str], hidden: int = 10, allowed_threads: int = 2) -> Si
     return Size(tuple(axes), hidden, allowed_threads, "5 iterations")
 
 
-def document(*rows: Row, day: int = 1, dirty: bool = False) -> dict[str, Any]:
+def document(*rows: Row, day: int = 1, dirty: bool = False, machine: str = MACHINE) -> dict[str, Any]:
     """The part of pytest-benchmark's document of some rows that is read."""
     entries = [
         {"name": f"test_training[{row.backend}]", "extra_info": row.as_dict(), "stats": {"data": [*row.samples]}}
         for row in rows
     ]
     return {
-        "machine_info": {"name": MACHINE},
+        "machine_info": {"name": machine},
         "commit_info": {"id": ORIGIN.commit, "dirty": dirty},
         "datetime": f"2025-03-{day:02}T12:00:00+00:00",
         "benchmarks": entries,

@@ -1,13 +1,9 @@
-"""Measuring: statistics that hold what they promise, a description that gives nobody away, limits that are limits."""
+"""Measuring: statistics that hold what they promise, caches of every size, limits that are limits."""
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
-import platform
-import re
-import socket
 import statistics as standard
 import subprocess
 import sys
@@ -25,7 +21,6 @@ from mnistbench import machine
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import Workload
-from mnistbench.threads import usable_cpus
 from mnistbench.timing.clock import Costs, timed
 from mnistbench.timing.statistics import NOISY_SPREAD, median
 from mnistbench.training import cold
@@ -121,75 +116,7 @@ def test_the_clock_times_the_call_and_nothing_else(monkeypatch: pytest.MonkeyPat
     assert timed(lambda: "result") == ("result", 3.5)
 
 
-# The machine
-
-
-def test_the_description_of_the_machine() -> None:
-    found = machine.describe()
-    assert json.loads(json.dumps(found)) == found
-    assert found["usable_cpus"] == usable_cpus() >= 1
-    assert found["name"].startswith(f"{found['cpu']}, {usable_cpus()} CPUs")
-    assert 0.1 < found["memory_gib"] < 1e6
-
-
-def test_the_description_names_no_owner_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    for secret in ("somehost", "someuser"):
-        monkeypatch.setattr(socket, "gethostname", lambda secret=secret: secret)
-        monkeypatch.setattr(platform, "node", lambda secret=secret: secret)
-        monkeypatch.setenv("USER", secret)
-        monkeypatch.setenv("HOSTNAME", secret)
-        text = json.dumps([machine.describe(), machine.versions(), machine.folder_name()])
-        assert secret not in text
-    monkeypatch.undo()
-    values = {str(value).lower() for value in machine.describe().values()}
-    words = set(re.findall(r"[^\s,]+", " ".join(values)))
-    assert not words & {socket.gethostname().lower(), platform.node().lower()}
-    assert getpass.getuser().lower() not in words
-    assert str(Path.home()) not in json.dumps(machine.describe())
-
-
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz", "Intel Xeon E5-2690 v4"),
-        ("AMD EPYC 7B13", "AMD EPYC 7B13"),
-        ("Apple M2 Max\n", "Apple M2 Max"),
-        ("", platform.machine()),
-    ],
-)
-def test_the_name_of_the_processor(raw: str, clean: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.cpu_name.cache_clear()
-    monkeypatch.setattr(machine, "_raw_cpu_name", lambda: raw)
-    assert machine.cpu_name() == clean
-    machine.cpu_name.cache_clear()
-
-
-@given(st.text(max_size=40))
-def test_the_folder_of_the_machine(name: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "cpu_name", lambda: name)
-        patch.setattr(machine, "gpu_name", lambda: None)
-        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", machine.folder_name())
-        assert f"{usable_cpus()}-cpus" in machine.folder_name()
-
-
-def test_a_gpu_is_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cpu_name", lambda: "Some CPU")
-    monkeypatch.setattr(machine, "gpu_name", lambda: "Some GPU 40GB")
-    assert machine.describe()["name"] == f"Some CPU, {usable_cpus()} CPUs, Some GPU 40GB"
-    assert machine.folder_name() == f"some-cpu-{usable_cpus()}-cpus-some-gpu-40gb"
-    monkeypatch.setattr(machine, "gpu_name", lambda: None)
-    assert machine.folder_name() == f"some-cpu-{usable_cpus()}-cpus"
-
-
-def test_versions() -> None:
-    found = machine.versions()
-    assert found["python"] == platform.python_version()
-    assert found["numpy"] == np.__version__
-    assert all(isinstance(version, str) for version in found.values())
-
-
-# Its caches
+# The caches of the machine
 
 
 def describe_cache(folder: Path, kind: str, level: str, size: str, shared: str) -> None:
