@@ -1,4 +1,4 @@
-"""Atomic writing of files: a reader never sees a partial one."""
+"""Atomic writing of files, of which a reader never sees a part, and the folder of what can be made anew."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 from mnistbench.exceptions import MnistbenchError
+
+
+def cache_folder() -> Path:
+    """Return the folder of what was measured or built and can be again.
+
+    ``MNISTBENCH_CACHE_DIR`` names it; by default it is the user's cache folder.
+    """
+    return Path(os.environ.get("MNISTBENCH_CACHE_DIR") or platformdirs.user_cache_dir("mnistbench", appauthor=False))
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

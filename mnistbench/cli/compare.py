@@ -16,7 +16,9 @@ from rich.text import Text
 
 import mnistbench.backends as registry
 from mnistbench import threads
+from mnistbench.cli.against import fraction_of, gate
 from mnistbench.cli.common import Json, Seed, Threads, WorkloadName, dtype_named, out
+from mnistbench.exceptions import OptionError
 from mnistbench.words import seconds
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     backend: Annotated[list[str] | None, typer.Argument(help="Backends to compare (default: all available).")] = None,
     rounds: Annotated[
         int, typer.Option(help="Number of timed rounds per backend; testing differences takes 6 or more.")
@@ -54,11 +57,25 @@ def compare(
     results: Annotated[
         Path | None, typer.Option("--results", help="Store the rows in this folder and redraw its charts.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare each backend with itself at this tag, branch or commit, or in this wheel; exit with 1 if it "
+            "is slower now."
+        ),
+    ] = None,
+    fail: Annotated[str, typer.Option(help="With --against: slowdown that is too much.")] = "5%",
+    budget: Annotated[
+        float,
+        typer.Option(help="With --against: seconds of measuring per backend and dtype, if it cannot tell before."),
+    ] = 300.0,
     as_json: Json = False,
 ) -> None:
     """Time backends in interleaved rounds; print speedups with intervals, and which backends differ significantly."""
     threads.limit(threads_)
     dtypes = [dtype_named(name) for name in dtype or ["float32"]]
+    slowdown = fraction_of(fail)
+    _refuse_ineffective(context, against)
     from mnistbench import comparison
     from mnistbench.comparison import storing
     from mnistbench.comparison.processes import available_elsewhere
@@ -67,6 +84,18 @@ def compare(
     from mnistbench.task.presets import variant
 
     task = variant(workload, seed, images, hidden, iterations)
+    if against is not None:
+        gate(
+            against,
+            backend or available_elsewhere(),
+            dtypes,
+            task,
+            fail=slowdown,
+            budget=budget,
+            threads=threads_,
+            as_json=as_json,
+        )
+        return
     if results is not None:
         storing.require_writable(results)
     with _live(lambda running: table(running, True), quiet=as_json) as show:
@@ -91,6 +120,15 @@ def compare(
                 out.print(f"wrote {path}")
     if any(contender.problem for contender in found.contenders):
         raise typer.Exit(1)
+
+
+def _refuse_ineffective(context: typer.Context, against: str | None) -> None:
+    """Raise an OptionError if an option was given that has no effect with, or without, ``--against``."""
+    names = ("fail", "budget") if against is None else ("rounds", "baseline", "isolate", "results")
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise OptionError(f"--{name} has no effect {'without' if against is None else 'with'} --against")
 
 
 @contextmanager

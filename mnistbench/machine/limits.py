@@ -10,16 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from mnistbench import machine
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.files import write_text
+from mnistbench.files import cache_folder, write_text
 from mnistbench.machine import probes
 from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.task.workload import DTYPES
@@ -67,16 +64,15 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
 def file_for(threads: int | None) -> Path:
     """Return the file that stores the limits for ``threads`` threads.
 
-    It lies in the folder ``MNISTBENCH_CACHE_DIR``, by default the user's cache folder. There is one file for each
+    It lies in :func:`cache_folder`. There is one file for each
     machine, number of threads, BLAS kernel, and set of versions of the measuring libraries.
     """
     return _path(_key(resolve(threads)))
 
 
 def _path(key: dict[str, Any]) -> Path:
-    folder = os.environ.get("MNISTBENCH_CACHE_DIR") or platformdirs.user_cache_dir("mnistbench", appauthor=False)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    return Path(folder) / f"limits-{machine.folder_name()[:80]}-{key['threads']}-threads-{digest}.json"
+    return cache_folder() / f"limits-{machine.folder_name()[:80]}-{key['threads']}-threads-{digest}.json"
 
 
 def _key(threads: int) -> dict[str, Any]:
