@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
+from rich.live import Live
+from rich.text import Text
 
 from mnistbench import words
 from mnistbench.cli.common import complain, out, plain_table
@@ -73,9 +75,9 @@ def _following(quiet: bool) -> Iterator[Callable[[Case], None]]:
     if quiet:
         yield lambda case: None
     elif out.is_terminal:
-        out.print("computing the reference", end="\r")
-        yield lambda case: out.print(f"\x1b[2K{_progress(case)}", end="\r")
-        out.print("\x1b[2K", end="\r")
+        # A thread that refreshes the line would take CPU time from the backend being timed.
+        with Live(Text("computing the reference"), console=out, auto_refresh=False, transient=True) as live:
+            yield lambda case: live.update(Text(_progress(case)), refresh=True)
     else:
         yield lambda case: print(_progress(case), flush=True)
 
@@ -83,8 +85,9 @@ def _following(quiet: bool) -> Iterator[Callable[[Case], None]]:
 def _progress(case: Case) -> str:
     if case.problem:
         return f"{case.label}: {case.problem}"
+    took, ratio = words.seconds(case.spent), words.times(case.ratios[-1])
     known = "" if case.verdict is None else f", {case.verdict.word}"
-    return f"Pair: {len(case.pairs)}, {case.label}: {words.times(case.ratios[-1])} as long{known}"
+    return f"Pair: {len(case.pairs)} of {case.due}, {case.label}: {ratio} as long, {took} so far{known}"
 
 
 def _print(gate: Gate) -> None:

@@ -22,12 +22,14 @@ from typing import Any
 from mnistbench import machine
 from mnistbench.agreement import Trajectory, check_round
 from mnistbench.comparison.against.sides import Process, Side, together
-from mnistbench.comparison.against.verdict import MISSED, Verdict, judge, next_look
+from mnistbench.comparison.against.verdict import Verdict, judge, next_look
 from mnistbench.datasets import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing import noise
 from mnistbench.words import counted, seconds
+
+__all__ = ["Case", "Gate", "Side", "run"]
 
 _ROUNDS_SECONDS = 2.0  # of rounds in a pair, about as long as starting it takes
 _FEWEST, _MOST = 4, 100  # rounds in a pair
@@ -43,6 +45,7 @@ class Case:
         pairs: Seconds of each round of each pair of processes, now and of the other revision.
         verdict: Verdict of the last look; None before the first.
         problem: Reason why there is no verdict, or None.
+        spent: Seconds of measuring.
         threads: Number of threads in effect on each side.
         versions: Versions of the libraries on each side.
     """
@@ -53,6 +56,7 @@ class Case:
     pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
     verdict: Verdict | None = None
     problem: str | None = None
+    spent: float = 0.0
     threads: tuple[int, int] = (0, 0)
     versions: tuple[dict[str, str], dict[str, str]] = field(default_factory=lambda: ({}, {}))
 
@@ -60,6 +64,11 @@ class Case:
     def ratios(self) -> list[float]:
         """Time now as a multiple of the other revision's, in each pair: the median of its rounds' ratios."""
         return [statistics.median(now / then for now, then in zip(*pair, strict=True)) for pair in self.pairs]
+
+    @property
+    def due(self) -> int:
+        """Number of pairs at the next look, or at the look just taken."""
+        return next_look(len(self.pairs) - 1)
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -165,21 +174,21 @@ def _measure(
     case: Case, gate: Gate, trajectory: Trajectory, threads: int | None, callback: Callable[[Case], None]
 ) -> None:
     """Measure pairs of processes until the case is judged or its budget is used up."""
-    task, look, due = gate.workload.with_dtype(case.dtype), 0, next_look(0)
-    end = math.inf
+    task, look, begun = gate.workload.with_dtype(case.dtype), 0, math.inf
     while True:
         order = random.sample((0, 1), 2)  # not seeded: no two gates shall share an order
         with together(gate.sides, order, case.backend, task, threads) as processes:
-            end = min(end, time.monotonic() + gate.budget)  # from here on nothing is compiled or looked for on disk
+            begun = min(begun, time.monotonic())  # the first start of a process may compile
             case.threads = processes[0].threads, processes[1].threads
             case.versions = processes[0].versions, processes[1].versions
             case.pairs.append(_rounds(processes, order))
             for process in processes:
                 _require_agreement(process, task, trajectory)
-        over = time.monotonic() > end
-        if len(case.pairs) == due or over:
+        case.spent = time.monotonic() - begun
+        over = case.spent > gate.budget
+        if len(case.pairs) == case.due or over:
             case.verdict = judge(case.ratios, look, gate.fail)
-            look, due = look + 1, next_look(due)
+            look += 1
         callback(case)
         if over or (case.verdict is not None and case.verdict.word != "cannot tell"):
             return
@@ -211,7 +220,7 @@ def _warnings(case: Case, gate: Gate) -> Iterator[str]:
     if case.verdict is None or case.problem:
         return
     if case.verdict.word == "cannot tell":
-        few = "" if case.verdict.ratio.known else f", and {counted(next_look(0), 'pair')} are the least"
+        few = "" if case.verdict.ratio.known else f" (at least {next_look(0)} are needed)"
         yield (
             f"{case.label}: cannot tell after {counted(len(case.pairs), 'pair')}{few}; give a larger --budget or --fail"
         )
@@ -223,6 +232,3 @@ def _warnings(case: Case, gate: Gate) -> Iterator[str]:
     differ = [f"{name} {now[name]} now, {then[name]} then" for name in now if name in then and now[name] != then[name]]
     if differ:
         yield f"{case.label}: libraries differ: {'; '.join(differ)}"
-
-
-__all__ = ["MISSED", "Case", "Gate", "Side", "run"]
