@@ -207,7 +207,7 @@ TASK = variant("smoke", images=100, iterations=3)
 
 
 class Fake:
-    """A process that needs so many seconds, and whose parameters are right unless it is ``wrong``."""
+    """A process whose rounds take ``rounds`` seconds, and whose parameters are right unless it is ``wrong``."""
 
     def __init__(self, side: Side, rounds: Iterator[float], wrong: bool, threads: int, version: str) -> None:
         self.side, self.rounds, self.wrong = side, rounds, wrong
@@ -453,6 +453,11 @@ def test_a_process_that_runs_the_wrong_package_is_refused(process: Any, tmp_path
         process(Side("v0", "0", now.python, tmp_path, path=now.home)).wait()
 
 
+def test_an_interpreter_that_is_gone_is_told(process: Any, tmp_path: Path) -> None:
+    with pytest.raises(MnistbenchError, match=r"does not start: No such file .*; delete .* to install it anew"):
+        process(Side("v0", "0", tmp_path / "bin" / "python", tmp_path))
+
+
 @pytest.mark.process
 def test_a_process_that_fails_says_why_on_one_line(process: Any) -> None:
     with pytest.raises(MnistbenchError, match=r"^now failed: UnknownBackend: backend 'abacus' does not exist"):
@@ -467,9 +472,9 @@ def test_a_process_that_fails_says_why_on_one_line(process: Any) -> None:
 # The command
 
 
-def command(*arguments: object, cwd: Path = ROOT, status: int = 0) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run ``mnistbench compare`` of the checkout at ``cwd``."""
-    environment = os.environ | {"PYTHONPATH": str(cwd), "COLUMNS": "200"}
+    environment = os.environ | {"PYTHONPATH": str(cwd), "COLUMNS": "200", "MNISTBENCH_CACHE_DIR": "../kept"}
     found = subprocess.run(
         [sys.executable, "-m", "mnistbench", "compare", *map(str, arguments)],
         capture_output=True,

@@ -39,7 +39,7 @@ def prepare(revision: str, announce: Callable[[str], None] = lambda what: None) 
     wheel = Path(revision) if revision.endswith(".whl") else None
     exact = _commit(revision) if wheel is None else _digest_of(wheel)
     name = revision if wheel is None else wheel.name
-    folder = files.cache_folder() / "revisions" / _folder_name(name, exact)
+    folder = files.cache_folder().absolute() / "revisions" / _folder_name(name, exact)
     if not folder.exists():
         announce(f"installing {name} ({exact[:7]}) into {folder}")
         try:
@@ -100,7 +100,7 @@ def _build(name: str, exact: str, wheel: Path | None, folder: Path) -> None:
         venv.EnvBuilder(with_pip=importlib.util.find_spec("pip") is None, symlinks=True).create(place)
         own = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(place), "platbase": str(place)}))
         (own / "libraries.pth").write_text("".join(f"{library}\n" for library in _libraries()), encoding="utf-8")
-        source = wheel
+        source = wheel and wheel.absolute()
         if source is None:
             source = Path(building) / "revision.zip"
             archived = _git("archive", "--format=zip", "--prefix=revision/", f"--output={source}", exact)

@@ -68,15 +68,21 @@ class Process:
         self._model = folder / f"{side.name == 'now'}.npz"
         options = {"backend": backend, "workload": workload.describe(), "threads": threads, "model": str(self._model)}
         self._errors = (folder / f"{side.name == 'now'}.txt").open("w+", encoding="utf-8", errors="replace")
-        self._process = subprocess.Popen(
-            # -P: modules beside the script are none of the side's.
-            [side.python, "-P", _WORKER, json.dumps(options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            encoding="utf-8",
-            env=side.environment(),
-        )
+        try:
+            self._process = subprocess.Popen(
+                # -P: modules beside the script are none of the side's.
+                [side.python, "-P", _WORKER, json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                encoding="utf-8",
+                env=side.environment(),
+            )
+        except OSError as error:
+            self._errors.close()
+            raise MnistbenchError(
+                f"{side.name}: {side.python} does not start: {error.strerror}; delete {side.home} to install it anew"
+            ) from error
 
     def wait(self) -> None:
         """Wait until the process is warm."""
