@@ -102,8 +102,9 @@ def _print(gate: Gate) -> None:
     )
     out.print(table)
     out.print(
-        f"takes: time now as a multiple of that at {then.name} ({then.revision[:7]}), with an interval that holds for "
-        f"new processes and for every look in 95 of 100 gates; slower: above {words.times(1 + gate.fail, 4)}",
+        f"time of an iteration; takes: time now as a multiple of that at {then.name} ({then.revision[:7]}), with an "
+        "interval that holds for new processes and for every look in 95 of 100 gates; slower: above "
+        f"{words.times(1 + gate.fail, 4)}",
         style="dim",
     )
     for warning in gate.warnings:

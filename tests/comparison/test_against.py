@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -37,6 +38,7 @@ from mnistbench.datasets import load_images
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.presets import variant
+from mnistbench.task.recipe import Recipe
 from mnistbench.task.workload import Workload
 from mnistbench.timing.statistics import paired_ratio
 from tests.support.paths import ROOT
@@ -207,14 +209,14 @@ TASK = variant("smoke", images=100, iterations=3)
 
 
 class Fake:
-    """A process whose rounds take ``rounds`` seconds, and whose parameters are right unless it is ``wrong``."""
+    """A process whose iterations take ``seconds`` each, and whose parameters are right unless it is ``wrong``."""
 
-    def __init__(self, side: Side, rounds: Iterator[float], wrong: bool, threads: int, version: str) -> None:
-        self.side, self.rounds, self.wrong = side, rounds, wrong
+    def __init__(self, side: Side, seconds: float, wrong: bool, threads: int, version: str) -> None:
+        self.side, self.seconds, self.wrong = side, seconds, wrong
         self.threads, self.versions = threads, {"numpy": version}
 
-    def round(self) -> float:
-        return next(self.rounds)
+    def advance(self, iterations: int) -> float:
+        return iterations * self.seconds
 
     def result(self) -> tuple[Metrics, Parameters]:
         last = TRAJECTORY.last_forward
@@ -232,7 +234,7 @@ SIDES = (Side("now", "1", Path("python"), Path()), Side("v0", "0", Path("python"
 def gate(
     monkeypatch: pytest.MonkeyPatch, *, slowdown: float = 0.0, spread: float = 0.01, wrong: str = "", **options: Any
 ) -> Gate:
-    """Run a gate between processes of one second a round; a backend called "missing" fails at v0."""
+    """Run a gate between processes of one second an iteration; a backend called "missing" fails at v0."""
     rng = np.random.default_rng(0)
 
     @contextmanager
@@ -245,11 +247,11 @@ def gate(
         found = []
         for side, factor, number in zip(sides, (1 + slowdown, 1.0), (2, 1), strict=True):
             seconds = factor * math.exp(rng.normal(0, spread))
-            rounds = iter([seconds] * 8)
-            found.append(Fake(side, rounds, side.name == wrong, number, f"{number}.0"))
+            found.append(Fake(side, seconds, side.name == wrong, number, f"{number}.0"))
         yield found[0], found[1]
 
     monkeypatch.setattr(against, "together", together)
+    monkeypatch.setattr(against, "_SHORTEST", 0.0)
     names = options.pop("backends", ["numpy"])
     return against.run(SIDES, names, ["float32"], TASK, **options)
 
@@ -267,6 +269,33 @@ def test_the_gate_ends_as_soon_as_it_can_tell(slowdown: float, word: str, monkey
         "numpy float32: 2 threads now, 1 of v0",
         "numpy float32: libraries differ: numpy 2.0 now, 1.0 then",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "batch_size", "iterations"), [(1.0, None, 1), (1e-3, None, 4), (1e-9, None, 64), (1e-9, 50, 64)]
+)
+def test_a_slice_is_whole_epochs_that_take_long_enough(seconds: float, batch_size: int | None, iterations: int) -> None:
+    task = replace(TASK, iterations=100, recipe=Recipe(batch_size=batch_size))
+    fakes = Fake(SIDES[0], seconds, False, 1, "1"), Fake(SIDES[1], 2 * seconds, False, 1, "1")
+    found = against._slice(fakes, task)  # type: ignore[arg-type]
+    assert found == iterations
+    assert found % task.iterations_per_epoch == 0
+
+
+def test_sides_take_turns_in_a_balanced_order() -> None:
+    order: list[int] = []
+
+    class Turn:
+        def __init__(self, place: int) -> None:
+            self.place = place
+
+        def advance(self, iterations: int) -> float:
+            order.append(self.place)
+            return 1.0
+
+    samples = against._in_turn((Turn(0), Turn(1)), (1, 0), 5, 0.0)  # type: ignore[arg-type]
+    assert order == [1, 0, 0, 1, 1, 0, 0, 1]
+    assert samples == ([1.0] * 4, [1.0] * 4)
 
 
 def test_the_budget_ends_what_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,8 +470,9 @@ def test_a_process_trains_as_the_reference_does(process: Any) -> None:
     one.wait()
     assert one.threads == 1
     assert one.versions["numpy"] == np.__version__
-    assert one.round() > 0
-    against._require_agreement(one, TASK, TRAJECTORY)
+    for slices in ([3], [1], [1, 1], [2, 2], []):  # of 3 iterations
+        assert all(one.advance(iterations) > 0 for iterations in slices)
+        against._require_agreement(one, TASK, TRAJECTORY)
 
 
 @pytest.mark.process
@@ -466,7 +496,7 @@ def test_a_process_that_fails_says_why_on_one_line(process: Any) -> None:
     killed.wait()
     killed._process.kill()
     with pytest.raises(MnistbenchError, match=r"^now failed: it ended with status -9$"):
-        killed.round()
+        killed.advance(1)
 
 
 # The command

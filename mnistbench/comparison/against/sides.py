@@ -92,13 +92,13 @@ class Process:
             raise MnistbenchError(f"{self.side.name}: its interpreter runs {package.parent}, not {self.side.home}")
         self.threads, self.versions = found["threads"], found["versions"]
 
-    def round(self) -> float:
-        """Train once from fresh weights; return the seconds."""
-        return float(self._ask("round"))
+    def advance(self, iterations: int) -> float:
+        """Return the seconds of the next ``iterations`` iterations, which are the first ones if fewer are left."""
+        return float(self._ask(iterations))
 
     def result(self) -> tuple[Metrics, Parameters]:
-        """Return the metrics and parameters after the last round."""
-        metrics = self._ask("result")
+        """Finish the training in progress; return the last iteration's metrics, and the parameters after it."""
+        metrics = self._ask(0)
         return Metrics(metrics["loss"], metrics["accuracy"]), load_model(self._model).parameters
 
     def close(self) -> None:
@@ -117,10 +117,10 @@ class Process:
             self._process.stdout.close()
             self._errors.close()
 
-    def _ask(self, what: str) -> Any:
+    def _ask(self, iterations: int) -> Any:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended, and its answer will tell
-            self._process.stdin.write(f"{what}\n")
+            self._process.stdin.write(f"{iterations}\n")
             self._process.stdin.flush()
         return self._answer()
 

@@ -1,9 +1,10 @@
-"""Script that trains with the revision of this package that its interpreter has, and times rounds on demand.
+"""Script that trains with the revision of this package that its interpreter has, and times slices of it on demand.
 
 It runs in another revision's environment, so it uses public names only. Its argument is a JSON object with the names
 ``backend``, ``workload`` (as described by :meth:`Workload.describe`), ``threads`` and ``model``. It answers in JSON, a
-line each: what it runs, once it is warm; to ``round`` the seconds of a round; to ``result`` the metrics of the last
-round, whose parameters it then stores in the file ``model``.
+line each: what it runs, once it is warm; to a number of iterations the seconds they took, for which it starts again
+from the initial parameters if fewer are left; to 0 the metrics of the workload's last iteration, after it has finished
+the training in progress and stored the parameters in the file ``model``.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ def main(answers: TextIO) -> None:
     def answer(value: Any) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
-    backend, task, threads = get_backend(options["backend"]), Workload.from_description(options["workload"]), None
-    threads = options["threads"]
+    backend, task, threads = (
+        get_backend(options["backend"]),
+        Workload.from_description(options["workload"]),
+        options["threads"],
+    )
     images = load_images(task.images, task.seed)
     initial = Parameters.initial(task.network, task.seed, task.recipe.initializer)
     backend.warm_up(task, threads)
@@ -36,13 +40,20 @@ def main(answers: TextIO) -> None:
         found = trainer.describe()
         versions = found.versions | {"python": sys.version.split()[0], "numpy": importlib.metadata.version("numpy")}
         answer({"package": mnistbench.__file__, "threads": found.threads, "versions": versions})
+        done = task.iterations
         for line in sys.stdin:
-            if line.strip() == "round":
-                trainer.reset(initial)
+            if wanted := int(line):
+                if done + wanted > task.iterations:
+                    trainer.reset(initial)
+                    done = 0
                 start = time.perf_counter()
-                metrics = trainer.advance(task.iterations)
+                metrics = trainer.advance(wanted)
                 answer(time.perf_counter() - start)
+                done += wanted
             else:
+                if done < task.iterations:
+                    metrics = trainer.advance(task.iterations - done)
+                done = task.iterations
                 save_model(options["model"], trainer.parameters(), images.image_shape, task.network.activation)
                 answer({"loss": float(metrics.loss), "accuracy": float(metrics.accuracy)})
 
