@@ -231,10 +231,8 @@ TRAJECTORY = Trajectory(TASK.with_dtype("float64"), load_images(TASK.images, TAS
 SIDES = (Side("now", "1", Path("python"), Path()), Side("v0", "0", Path("python"), Path()))
 
 
-def gate(
-    monkeypatch: pytest.MonkeyPatch, *, slowdown: float = 0.0, spread: float = 0.01, wrong: str = "", **options: Any
-) -> Gate:
-    """Run a gate between processes of one second an iteration; a backend called "missing" fails at v0."""
+def make_up(monkeypatch: pytest.MonkeyPatch, slowdown: float = 0.0, spread: float = 0.01, wrong: str = "") -> None:
+    """Replace processes by some that need a second an iteration; a backend called "missing" fails at v0."""
     rng = np.random.default_rng(0)
 
     @contextmanager
@@ -252,7 +250,11 @@ def gate(
 
     monkeypatch.setattr(against, "together", together)
     monkeypatch.setattr(against, "_SHORTEST", 0.0)
-    names = options.pop("backends", ["numpy"])
+
+
+def gate(monkeypatch: pytest.MonkeyPatch, names: Sequence[str] = ("numpy",), **options: Any) -> Gate:
+    """Run a gate between made-up processes."""
+    make_up(monkeypatch, **{name: options.pop(name) for name in ("slowdown", "spread", "wrong") if name in options})
     return against.run(SIDES, names, ["float32"], TASK, **options)
 
 
@@ -326,16 +328,38 @@ def test_a_wrong_side_has_no_verdict(wrong: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_backend_that_fails_leaves_the_others_their_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing, numpy = gate(monkeypatch, backends=["missing", "numpy", "numpy"]).cases
+    missing, numpy = gate(monkeypatch, names=["missing", "numpy", "numpy"]).cases
     assert missing.problem == "v0 failed: UnknownBackend: no such backend"
     assert missing.failed
     assert numpy.verdict is not None
 
 
-@pytest.mark.parametrize("wrong", [{"fail": 0.0}, {"fail": math.inf}, {"budget": 0.0}, {"backends": []}])
+@pytest.mark.parametrize("wrong", [{"fail": 0.0}, {"fail": math.inf}, {"budget": 0.0}, {"names": []}])
 def test_options_out_of_range(wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError):
         gate(monkeypatch, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "status", "said"),
+    [
+        ({"slowdown": 0.2}, [], 1, "slower"),
+        ({"slowdown": 0.2}, ["--fail", "50%"], 0, "not slower"),
+        ({}, [], 0, "not slower"),
+        ({}, ["--budget", "1e-9"], 0, "warning: numpy float32: cannot tell after 1 pair"),
+        ({"wrong": "now"}, [], 1, "NO RESULT: now disagrees with the reference"),
+    ],
+)
+def test_the_exit_status(
+    options: dict[str, Any], arguments: list[str], status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_up(monkeypatch, **options)
+    monkeypatch.setattr(environment, "prepare", lambda revision, announce: SIDES[1])
+    sizes = ["--workload", "smoke", "--images", "100", "--iterations", "3"]
+    found = CliRunner().invoke(app, ["compare", "numpy", "--against", "v0", *sizes, *arguments])
+    assert found.exit_code == status, found.output
+    assert said in found.stdout
+    assert found.stdout.startswith("numpy float32: " if "wrong" in options else "Pair: 1 of 8, numpy float32: ")
 
 
 # Environments
