@@ -107,13 +107,16 @@ def _print(gate: Gate) -> None:
         f"{words.times(1 + gate.fail, 4)}",
         style="dim",
     )
+    for case in gate.cases:
+        if case.problem:
+            out.print(f"{case.label}: {case.problem}", style="red")
     for warning in gate.warnings:
         out.print(f"warning: {warning}", style="yellow")
 
 
 def _cells(case: Case) -> list[str]:
     if case.problem or case.verdict is None:
-        return [case.label, "", "", "", "", f"NO RESULT: {case.problem}"]
+        return [case.label, "", "", "", "", "NO RESULT"]
     ratio = case.verdict.ratio
     now, then = map(words.seconds, case.seconds)
     interval = f"{words.times(ratio.low)} to {words.times(ratio.high)}" if ratio.known else ""

@@ -347,7 +347,7 @@ def test_options_out_of_range(wrong: dict[str, Any], monkeypatch: pytest.MonkeyP
         ({"slowdown": 0.2}, ["--fail", "50%"], 0, "not slower"),
         ({}, [], 0, "not slower"),
         ({}, ["--budget", "1e-9"], 0, "warning: numpy float32: cannot tell after 1 pair"),
-        ({"wrong": "now"}, [], 1, "NO RESULT: now disagrees with the reference"),
+        ({"wrong": "now"}, [], 1, "NO RESULT"),
     ],
 )
 def test_the_exit_status(
@@ -359,6 +359,7 @@ def test_the_exit_status(
     found = CliRunner().invoke(app, ["compare", "numpy", "--against", "v0", *sizes, *arguments])
     assert found.exit_code == status, found.output
     assert said in found.stdout
+    assert ("numpy float32: now disagrees with the reference: W1" in found.stdout) == ("wrong" in options)
     assert found.stdout.startswith("numpy float32: " if "wrong" in options else "Pair: 1 of 8, numpy float32: ")
 
 
@@ -510,6 +511,14 @@ def test_a_process_that_runs_the_wrong_package_is_refused(process: Any, tmp_path
 def test_an_interpreter_that_is_gone_is_told(process: Any, tmp_path: Path) -> None:
     with pytest.raises(MnistbenchError, match=r"does not start: No such file .*; delete .* to install it anew"):
         process(Side("v0", "0", tmp_path / "bin" / "python", tmp_path))
+
+
+@pytest.mark.process
+def test_a_revision_without_the_names_is_told(process: Any, tmp_path: Path) -> None:
+    (tmp_path / "mnistbench").mkdir()
+    (tmp_path / "mnistbench" / "__init__.py").touch()
+    with pytest.raises(MnistbenchError, match=r"^v0 failed: a gate needs .*: cannot import name 'Parameters' from"):
+        process(Side("v0", "0", Path(sys.executable), tmp_path, path=tmp_path)).wait()
 
 
 @pytest.mark.process

@@ -38,7 +38,7 @@ def prepare(revision: str, announce: Callable[[str], None] = lambda what: None) 
     """
     wheel = Path(revision) if revision.endswith(".whl") else None
     exact = _commit(revision) if wheel is None else _digest_of(wheel)
-    name = revision if wheel is None else wheel.name
+    name = wheel.name if wheel is not None else exact[:7] if exact.startswith(revision) else revision
     folder = files.cache_folder().absolute() / "revisions" / _folder_name(name, exact)
     if not folder.exists():
         announce(f"installing {name} ({exact[:7]}) into {folder}")
@@ -128,6 +128,6 @@ def _pip(name: str, place: Path, *arguments: str) -> None:
     command = [str(side.python), "-P", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=side.environment())
     if found.returncode:
-        lines = [line for line in found.stderr.splitlines() if line.strip()] or [f"pip ended with {found.returncode}"]
-        told = next((line for line in lines if line.startswith("ERROR:")), lines[-1])
-        raise MnistbenchError(f"--against {name}: it cannot be installed: {words.one_line(told)}")
+        told = re.findall(r"^ *(?:ERROR|\w+Error): .*$", found.stderr, re.MULTILINE)  # the last is the cause
+        cause = told[-1] if told else found.stderr[-200:] or f"pip ended with {found.returncode}"
+        raise MnistbenchError(f"--against {name}: it cannot be installed: {words.one_line(cause)}")

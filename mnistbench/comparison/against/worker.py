@@ -21,8 +21,11 @@ def main(answers: TextIO) -> None:
     """Answer the lines of standard input until it ends."""
     options = json.loads(sys.argv[1])
 
-    import mnistbench
-    from mnistbench import Parameters, Workload, get_backend, load_images, save_model
+    try:
+        import mnistbench
+        from mnistbench import Parameters, Workload, get_backend, load_images, save_model
+    except ImportError as error:
+        sys.exit(f"a gate needs a revision with other names: {str(error).partition(' (')[0]}")
 
     def answer(value: Any) -> None:
         print(json.dumps(value), file=answers, flush=True)
