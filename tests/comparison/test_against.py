@@ -387,6 +387,7 @@ def wheel(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.process
 def test_an_environment_is_built_once(no_pip: list[tuple[str, ...]], cache: Path, wheel: Path) -> None:
     told: list[str] = []
     first, again = (environment.prepare(str(wheel), told.append) for _ in range(2))
