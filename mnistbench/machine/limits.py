@@ -64,8 +64,8 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
 def file_for(threads: int | None) -> Path:
     """Return the file that stores the limits for ``threads`` threads.
 
-    It lies in :func:`cache_folder`. There is one file for each
-    machine, number of threads, BLAS kernel, and set of versions of the measuring libraries.
+    It lies in :func:`cache_folder`. There is one file for each machine, number of threads, BLAS kernel, and set of
+    versions of the measuring libraries.
     """
     return _path(_key(resolve(threads)))
 
