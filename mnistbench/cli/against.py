@@ -42,7 +42,7 @@ def gate(
     *,
     fail: float,
     budget: float,
-    threads: int | None,
+    threads: int,
     as_json: bool,
 ) -> None:
     """Run a gate, print its outcome, and exit with 1 if a backend is slower or wrong."""
@@ -64,7 +64,7 @@ def gate(
     if as_json:
         print(json.dumps(found.record(), allow_nan=False), flush=True)
     else:
-        _print(found)
+        _print(found, threads)
     if any(case.failed for case in found.cases):
         raise typer.Exit(1)
 
@@ -90,16 +90,15 @@ def _progress(case: Case) -> str:
     return f"Pair: {len(case.pairs)} of {case.due}, {case.label}: {ratio} as long, {took} so far{known}"
 
 
-def _print(gate: Gate) -> None:
-    now, then = gate.sides
+def _print(gate: Gate, threads: int) -> None:
+    (now, then), task = gate.sides, gate.workload
     table = plain_table()
     for place, heading in enumerate(("", now.name, then.name, "takes", "", "")):
         table.add_column(heading, justify="right" if 1 <= place <= 3 else "left", no_wrap=place < 5)
     for case in gate.cases:
         table.add_row(*_cells(case))
-    out.print(
-        f"{gate.workload.network} network, {gate.workload.images:,} images, {gate.workload.iterations:,} iterations"
-    )
+    sizes = f"{task.network} network, {task.images:,} images, {task.iterations:,} iterations"
+    out.print(f"{sizes}, {words.counted(threads, 'thread')}")
     out.print(table)
     out.print(
         f"time of an iteration; takes: time now as a multiple of that at {then.name} ({then.revision[:7]}), with an "

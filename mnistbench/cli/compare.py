@@ -72,7 +72,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Time backends in interleaved rounds; print speedups with intervals, and which backends differ significantly."""
-    threads.limit(threads_)
+    number = threads.limit(threads_)
     dtypes = [dtype_named(name) for name in dtype or ["float32"]]
     slowdown = fraction_of(fail)
     _refuse_ineffective(context, against)
@@ -92,7 +92,7 @@ def compare(
             task,
             fail=slowdown,
             budget=budget,
-            threads=threads_,
+            threads=number,
             as_json=as_json,
         )
         return

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from mnistbench import machine
+from mnistbench import machine, threads
 from mnistbench.agreement import Trajectory
 from mnistbench.backends import Metrics
 from mnistbench.cli import app
@@ -354,11 +354,13 @@ def test_the_exit_status(
     options: dict[str, Any], arguments: list[str], status: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_up(monkeypatch, **options)
+    monkeypatch.setattr(threads, "limit", lambda number: number)  # of this process, too
     monkeypatch.setattr(environment, "prepare", lambda revision, announce: SIDES[1])
-    sizes = ["--workload", "smoke", "--images", "100", "--iterations", "3"]
+    sizes = ["--workload", "smoke", "--images", "100", "--iterations", "3", "--threads", "2"]
     found = CliRunner().invoke(app, ["compare", "numpy", "--against", "v0", *sizes, *arguments])
     assert found.exit_code == status, found.output
     assert said in found.stdout
+    assert "784-10-10 network, 100 images, 3 iterations, 2 threads" in found.stdout
     assert ("numpy float32: now disagrees with the reference: W1" in found.stdout) == ("wrong" in options)
     assert found.stdout.startswith("numpy float32: " if "wrong" in options else "Pair: 1 of 8, numpy float32: ")
 
