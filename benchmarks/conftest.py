@@ -1,10 +1,7 @@
-"""``pytest benchmarks/``: its options, what it stores, and the table at the end."""
+"""``pytest benchmarks/``: its options, what it stores and shows while it runs, and the table at the end."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mnistbench.backends as registry
+from benchmarks import flags
+from benchmarks.progress import Progress
+from benchmarks.recording import Recording
 from mnistbench import machine, threads, words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 
 collect_ignore = ["test_scaling.py"]  # several minutes long; collected where it is named on the command line
 
-_ROOT = Path(__file__).parents[1]
-_written = pytest.StashKey[list[Path]]()
-_temporary = pytest.StashKey[Path]()
+_HERE = Path(__file__).parent
+_progress = pytest.StashKey[Progress]()
+_recording = pytest.StashKey[Recording]()
+_comparing = pytest.StashKey[flags.Comparing]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mnistbench")
     group.addoption("--workload", choices=PRESETS, default="classic", help="what to train (default: classic)")
-    group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 2 to 15 in 10 s)")
+    group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 6 to 15 in 10 s)")
     group.addoption("--most-images", type=int, default=1_000_000, metavar="N", help="largest size of test_scaling.py")
     group.addoption("--budget", type=float, default=60, metavar="S", help="seconds of a case of it (default: 60)")
-    group.addoption("--results", type=Path, default=_ROOT / "results", metavar="FOLDER", help="where to store results")
+    results = _HERE.parent / "results"
+    group.addoption("--results", type=Path, default=results, metavar="FOLDER", help="where to store results")
+    group.addoption("--resume", action="store_true", help="measure what the last unfinished run has not")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--rounds: at least 1 is needed")
     if config.getoption("--most-images") < 1_000:
         raise pytest.UsageError("--most-images: at least 1000 are needed, the smallest size")
+    flags.refuse(config)
     try:
         threads.limit(config.getoption("--threads"))  # before a backend loads NumPy
         for name in config.getoption("--backend") or []:
@@ -53,16 +57,16 @@ def pytest_configure(config: pytest.Config) -> None:
         require_writable(_folder(config) / "measurements.json")
     except MnistbenchError as error:
         raise pytest.UsageError(f"--results: {error}") from error
+    # A library may warn as it likes: pytest shows each warning once.
+    config.addinivalue_line("filterwarnings", "default")
     option = config.option
-    # The document with all raw timings is stored when the session ends. Our table replaces pytest-benchmark's, unless
-    # that compares runs.
-    if not option.benchmark_json:
-        config.stash[_temporary] = Path(tempfile.mkdtemp())
-        option.benchmark_json = str(config.stash[_temporary] / "benchmark.json")
-    if not (option.benchmark_compare or option.benchmark_verbose):
-        option.benchmark_quiet = True
+    if not flags.shows_table(config):
+        option.benchmark_quiet = True  # our table replaces pytest-benchmark's
     if option.benchmark_storage == "file://./.benchmarks":
         option.benchmark_storage = f"file://{_folder(config)}"
+    config.stash[_comparing] = flags.Comparing(config)
+    config.pluginmanager.register(config.stash[_comparing])
+    config.stash[_recording] = Recording(config, _folder(config))
 
 
 def _folder(config: pytest.Config) -> Path:
@@ -78,62 +82,114 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
     commit_info |= machine.commit("benchmarks", "conftest.py", "pyproject.toml")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    config = session.config
-    path = Path(config.option.benchmark_json)
-    if not path.exists() or not path.stat().st_size:
+def pytest_collection_finish(session: pytest.Session) -> None:
+    config, ours = session.config, [item for item in session.items if _ours(item.path)]
+    if not ours or config.option.collectonly:
         return
-    from mnistbench import report
-    from mnistbench.results import storage
+    config.stash[_comparing].load()
+    config.stash[_recording].begin(ours)
+    coming = [item for item in ours if item.get_closest_marker("skip") is None]
+    task = preset(config.getoption("--workload"))
+    if all(item.path.name == "test_training.py" for item in coming):
+        cases = [item.callspec.params for item in coming]  # type: ignore[attr-defined]
+        names = [f"{task.name}-{case['backend_name']}-{case['dtype']}-" for case in cases]
+        config.stash[_comparing].require_overlap([f"benchmarks/test_training.py::{name}" for name in names])
+    config.stash[_progress] = Progress(config)
+    config.stash[_progress].expect(len(coming))
+    if len(ours) == len(session.items) and (reporter := config.pluginmanager.getplugin("terminalreporter")):
+        reporter.showfspath = False  # the progress takes the place of a dot for each case
 
-    document = json.loads(path.read_text(encoding="utf-8"))
-    # A case interrupted after its rounds has no row.
-    document["benchmarks"] = [entry for entry in document["benchmarks"] if "schema" in entry["extra_info"]]
-    if not document["benchmarks"]:
-        return
-    workloads = dict.fromkeys(entry["extra_info"]["workload"]["name"] for entry in document["benchmarks"])
-    name = f"{'-'.join(workloads)}_{document['commit_info']['id'][:7]}"
-    stored = storage.store(_folder(config), name, document)
-    config.stash[_written] = [stored, *report.write(stored.parents[1])]
-    if path.parent == config.stash.get(_temporary, None):
-        shutil.rmtree(path.parent)
+
+def _ours(path: Path) -> bool:
+    return path.is_relative_to(_HERE)
+
+
+@pytest.fixture(scope="session")
+def progress(pytestconfig: pytest.Config) -> Progress:
+    """The display of what is measured."""
+    return pytestconfig.stash[_progress]
+
+
+@pytest.fixture(scope="session")
+def recording(pytestconfig: pytest.Config) -> Recording:
+    """The run that stores the rows."""
+    return pytestconfig.stash[_recording]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if _ours(item.path):
+        item.config.stash[_progress].begin(item.callspec.id)  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report: Any = yield
+    ended = call.when == "call" or (call.when == "setup" and call.excinfo is not None)
+    if _ours(item.path) and ended and item.get_closest_marker("skip") is None:
+        item.config.stash[_progress].end(None if call.excinfo is None else _reason(call.excinfo.value))
+    return report  # type: ignore[no-any-return]
+
+
+def _reason(error: BaseException) -> str:
+    """Say on one line why a case has no result."""
+    if isinstance(error, pytest.skip.Exception):
+        return f"left out: {error}"
+    return f"NO RESULT: {words.exception(error).partition(' assert ')[0].removeprefix('AssertionError: ')}"
+
+
+def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:
+    if not report.nodeid.startswith("benchmarks/") or (report.when != "call" and report.passed):
+        return None
+    return "error" if report.failed and report.when != "call" else report.outcome, "", ""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    cut_off = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or bool(session.shouldfail)
+    if session.config.stash[_recording].end(finished=not cut_off) and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    _left_out(terminalreporter)
-    if not (written := config.stash.get(_written, [])):
+    if config.option.collectonly:
         return
-    from mnistbench.report import tables
-    from mnistbench.results import storage
-
-    rows = [row for row in storage.load(written[0].parent) if row.origin.file == written[0].name]
-    shown = {name: tables.as_text(storage.latest(found)) for name, found in storage.workloads(rows).items()}
-    if sized := storage.scaling(rows):
-        shown[storage.SCALING] = _scaling(sized)
-    for workload, lines in shown.items():
+    recording, comparing = config.stash[_recording], config.stash[_comparing]
+    rows = recording.rows()
+    _left_out(terminalreporter, "left out" if rows else "nothing was measured")
+    for workload, lines in _tables(rows).items():
         terminalreporter.section(f"{workload} workload, {rows[0].origin.machine}")
         for line in lines:
             terminalreporter.write_line(line)
-    terminalreporter.write_line("")
-    for path in written:
-        terminalreporter.write_line(f"wrote {path}")
+    for line in [*recording.notes, *comparing.notes]:
+        terminalreporter.write_line(line)
+    for problem in [*recording.problems, *([f"--benchmark-compare: {comparing.problem}"] if comparing.problem else [])]:
+        terminalreporter.write_line(f"ERROR: {problem}", red=True)
 
 
-def _left_out(terminalreporter: pytest.TerminalReporter) -> None:
-    """Write why cases of the scaling have no row, in one line for each unavailable backend."""
+def _tables(rows: Sequence[Row]) -> dict[str, Iterator[str]]:
+    """Return the lines of each workload's table."""
+    from mnistbench.report import tables
+    from mnistbench.results import storage
+
+    shown = {name: tables.as_text(storage.latest(found)) for name, found in storage.workloads(rows).items()}
+    if sized := storage.scaling(rows):
+        shown[storage.SCALING] = _scaling(sized)
+    return shown
+
+
+def _left_out(terminalreporter: pytest.TerminalReporter, title: str) -> None:
+    """Write why cases have no row, in one line for each unavailable backend."""
     lines: list[str] = []
     unavailable: Counter[str] = Counter()
     for skipped in terminalreporter.getreports("skipped"):
-        if "test_scaling.py" in skipped.nodeid:
-            reason = skipped.longrepr[2].removeprefix("Skipped: ")
-            if " is unavailable: " in reason:
-                unavailable[reason] += 1
-            else:
-                lines.append(f"{skipped.nodeid.partition('[')[2].removesuffix(']')}: {reason}")
-    lines += [f"{count} cases: {reason}" for reason, count in unavailable.items()]
+        reason = skipped.longrepr[2].removeprefix("Skipped: ")
+        if " is unavailable: " in reason:
+            unavailable[reason] += 1
+        else:
+            lines.append(f"{skipped.nodeid.partition('[')[2].removesuffix(']')}: {reason}")
+    lines += [f"{words.counted(count, 'case')}: {reason}" for reason, count in unavailable.items()]
     if lines:
-        terminalreporter.section("left out")
+        terminalreporter.section(title)
     for line in lines:
         terminalreporter.write_line(line)
 

@@ -17,6 +17,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
+from benchmarks.progress import Progress
+from benchmarks.recording import Recording, outcome, timings
 from mnistbench import machine, words
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
 from mnistbench.backends import Trainer
@@ -158,7 +160,14 @@ def too_large(workload: Workload, available: int) -> str | None:
 
 
 def test_scaling(
-    benchmark: BenchmarkFixture, backend_name: str, dtype: DType, case: Case, paces: Paces, pytestconfig: pytest.Config
+    benchmark: BenchmarkFixture,
+    backend_name: str,
+    dtype: DType,
+    case: Case,
+    paces: Paces,
+    progress: Progress,
+    recording: Recording,
+    pytestconfig: pytest.Config,
 ) -> None:
     rounds, budget = pytestconfig.getoption("--rounds") or _ROUNDS, pytestconfig.getoption("--budget")
     inputs, _, outputs = preset("classic").network.sizes
@@ -167,7 +176,9 @@ def test_scaling(
     leave_out(too_long(pace, workload, rounds, budget) or too_large(workload, machine.available_memory()))
     if case.axes == ("threads",) and registry.availability(backend_name).device != "CPU":
         leave_out("the host's threads do not compute")
+    progress.phase("reference")
     reference = trajectory(case.images, case.hidden)
+    progress.phase("compiling")
     backend = registry.get_backend(backend_name)
     try:
         backend.warm_up(workload, case.threads)
@@ -178,6 +189,7 @@ def test_scaling(
         effective = trainer.describe().threads
         if case.axes == ("threads",) and effective != case.threads:
             leave_out(f"uses {effective} threads where {case.threads} are asked for")
+        progress.phase("comparing")
         agreement = compare(trainer, backend_name, dtype, reference)
         iteration = settle(trainer)
         paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
@@ -186,13 +198,15 @@ def test_scaling(
         benchmark.name = f"{task.name}-{case}-{backend_name}-{dtype}-{task.iterations}-iterations"
         benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
         benchmark.group = f"{case}-{dtype}"
+        progress.phase("rounds", rounds * task.iterations * iteration)
         benchmark.pedantic(  # type: ignore[no-untyped-call]
             trainer.advance, setup=lambda: trainer.reset(reference.initial), args=(task.iterations,), rounds=rounds
         )
-        if benchmark.stats:
-            found = row(task, trainer, loading, benchmark.stats.stats.data, agreement, reference, case)
-            benchmark.extra_info.update(found.as_dict())
-            assert found.validated, found.problem
+        progress.phase("comparing again", 0.0)
+        found = row(task, trainer, loading, timings(benchmark), agreement, reference, case)
+        recording.store(benchmark, found)
+        progress.outcome(outcome(found))
+        assert found.validated, found.problem
 
 
 def leave_out(reason: str | None) -> None:

@@ -1,16 +1,26 @@
 """Benchmark of training: every backend and dtype, from fresh weights, with the reference's numbers or no result.
 
 A case starts the backend once and compares it with the reference along the whole trajectory, which also warms up the
-arrays to be timed. Each round starts from the same initial parameters, and the last one is compared again. The other
-costs are measured in a new process.
+arrays to be timed. Each training starts from the same initial parameters, and the last one is compared again. The other
+costs are measured in a new process. The kernels that it compiles are those that the case then uses.
+
+A training that takes so long that fewer than six fit the seconds is timed in several parts, each of which counts as a
+round: its seconds are scaled to all iterations. So a slow backend has as many rounds as it takes to see noise.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
+from benchmarks.progress import Progress
+from benchmarks.recording import Recording, outcome, timings
+from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.results import storage
@@ -21,9 +31,10 @@ from mnistbench.timing.clock import timed
 from mnistbench.training import cold
 from mnistbench.training.scores import final_scores
 
-# Number of rounds without --rounds: as many as fit the seconds, and at least two, whose difference shows noise.
+# Without --rounds, as many trainings as fit the seconds, at least one; and at least six rounds, for an interval.
 _SECONDS = 10.0
-_FEWEST, _MOST = 2, 15
+_MOST = 15
+_FEWEST_ROUNDS = 6
 
 # Idle threads of OpenBLAS spin for some tens of milliseconds; a round next to them was 40 % slow.
 _SETTLE = 0.3
@@ -40,8 +51,11 @@ def dataset(task: Workload) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def trajectory(task: Workload, dataset: Dataset) -> Trajectory:
-    return Trajectory(task, dataset)
+def trajectory(task: Workload, dataset: Dataset, progress: Progress) -> Trajectory:
+    progress.phase("reference")
+    found, seconds = timed(lambda: Trajectory(task, dataset))
+    progress.reference_took(seconds)
+    return found
 
 
 def test_training(
@@ -51,36 +65,71 @@ def test_training(
     task: Workload,
     dataset: Dataset,
     trajectory: Trajectory,
+    progress: Progress,
+    recording: Recording,
     pytestconfig: pytest.Config,
 ) -> None:
     workload, threads = task.with_dtype(dtype), pytestconfig.getoption("--threads")
     backend = registry.get_backend(backend_name)
     if option := backend.unsupported(workload):  # a backend named by --backend is refused earlier
         pytest.skip(f"{backend_name} does not implement {option}")
+    progress.phase("cold start")
     start = cold.measure(backend_name, workload, threads)
+    progress.phase("compiling")
     backend.warm_up(workload, threads)
     with backend.start(workload, dataset, trajectory.initial, threads) as trainer:
+        progress.phase("comparing")
         agreement = check_trainer(trainer, Agreement(backend_name, dtype), trajectory)
-        fitting = int(_SECONDS / _settle(trainer, workload))
-        rounds = pytestconfig.getoption("--rounds") or max(_FEWEST, min(_MOST, fitting))
+        trainings, parts = schedule(_settle(trainer, workload), pytestconfig.getoption("--rounds"))
         # pytest-benchmark compares runs of the same name.
         benchmark.name = storage.case_name(workload, backend_name, trainer.describe().threads)
         benchmark.fullname = storage.full_name(benchmark.name)
         benchmark.group = dtype
+        sizes = [workload.iterations * (k + 1) // parts - workload.iterations * k // parts for k in range(parts)]
+        rounds = sizes * trainings
         metrics = benchmark.pedantic(  # type: ignore[no-untyped-call]
             trainer.advance,
-            setup=lambda: trainer.reset(trajectory.initial),
-            args=(workload.iterations,),
-            rounds=rounds,
+            setup=prepared(rounds, parts, benchmark, partial(trainer.reset, trajectory.initial), progress),
+            rounds=len(rounds),
         )
         agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory))
         final, _ = final_scores(trainer, workload, dataset)
-        if benchmark.stats:
-            samples = benchmark.stats.stats.data
-            row = Row.measured(workload, trainer.describe(), start, samples, agreement, trajectory, final)
-            benchmark.extra_info.update(row.as_dict())
-            assert row.validated, row.problem
-    assert agreement.passed, agreement.summary()
+        samples = timings(benchmark)
+        samples[:] = [seconds * workload.iterations / size for seconds, size in zip(samples, rounds, strict=True)]
+        progress.phase("limits of the machine", 0.0)
+        row = Row.measured(workload, trainer.describe(), start, samples, agreement, trajectory, final, parts=parts)
+        recording.store(benchmark, row)
+        progress.outcome(outcome(row))
+        assert row.validated, row.problem
+
+
+def schedule(seconds: float, rounds: int | None) -> tuple[int, int]:
+    """Return how many times to train, and in how many parts to time each training that takes ``seconds``.
+
+    Args:
+        rounds: Number of trainings asked for, each timed as a whole; None to choose.
+    """
+    if rounds is not None:
+        return rounds, 1
+    trainings = max(1, min(_MOST, int(_SECONDS / seconds)))
+    return trainings, math.ceil(_FEWEST_ROUNDS / trainings)
+
+
+def prepared(
+    sizes: list[int], parts: int, benchmark: BenchmarkFixture, reset: Callable[[], None], progress: Progress
+) -> Callable[[], tuple[tuple[int], dict[str, object]]]:
+    """Return a function that prepares the next round, of the next of ``sizes``, and returns its arguments."""
+
+    def prepare() -> tuple[tuple[int], dict[str, object]]:
+        done = timings(benchmark)
+        took = f", {words.seconds(done[-1])}" if done else ""
+        left = (len(sizes) - len(done)) * sum(done) / len(done) if done else None
+        progress.phase(f"round {len(done) + 1} of {len(sizes)}{took}", left)
+        if len(done) % parts == 0:
+            reset()
+        return (sizes[len(done)],), {}
+
+    return prepare
 
 
 def _settle(trainer: registry.Trainer, workload: Workload) -> float:

@@ -31,6 +31,37 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         MnistbenchError: If the folder or the file cannot be written.
     """
+    _publish(path, write, lambda temporary: bool(temporary.replace(path)))
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Write a file that does not exist yet, as :func:`write_atomically` does; return False if it exists.
+
+    Of several processes that create the same file, one succeeds.
+
+    Raises:
+        MnistbenchError: If the folder or the file cannot be written.
+    """
+    return _publish(path, lambda file: file.write(text.encode()), lambda temporary: _claim(temporary, path))
+
+
+def _claim(temporary: Path, path: Path) -> bool:
+    """Give a file a second name, unless that is taken."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError:  # the file system has no hard links
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        temporary.replace(path)
+    return True
+
+
+def _publish(path: Path, write: Callable[[BinaryIO], object], publish: Callable[[Path], bool]) -> bool:
+    """Write a temporary file beside ``path``, and call ``publish`` on it; return what that returns."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +69,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        return publish(temporary)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:

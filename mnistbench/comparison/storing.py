@@ -9,7 +9,7 @@ from typing import Any
 from mnistbench import files, machine, report
 from mnistbench.comparison import Comparison, Contender
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.results import storage
+from mnistbench.results import runs
 from mnistbench.results.row import Row, final_record
 from mnistbench.training import cold
 
@@ -51,33 +51,33 @@ def require_writable(folder: Path) -> None:
     Raises:
         MnistbenchError: If they cannot.
     """
-    storage.require_benchmark()
+    runs.require_benchmark()
     files.require_writable(folder / machine.folder_name() / "measurements.json")
 
 
 def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Path]:
     """Store the rows of all contenders that ran, draw the folder's charts anew, and return the files written.
 
-    The cold starts are measured here, one process after the other. A backend that took part twice has one row: its
-    first.
+    The cold starts are measured here, one process after the other, and each row is stored when it is known. A backend
+    that took part twice has one row: its first.
 
     Raises:
         MnistbenchError: If something cannot be written, or a cold process failed, which leaves out that row only.
     """
-    rows: list[Row] = []
+    run = runs.Run(
+        folder / machine.folder_name(), comparison.workload.name, {"command": "compare", "rounds": comparison.rounds}
+    )
     failures: list[MnistbenchError] = []
     cases = {(contender.backend, contender.dtype): contender for contender in reversed(comparison.contenders)}
     for contender in comparison.contenders:
         if contender.samples and contender is cases[contender.backend, contender.dtype]:
             try:
-                rows.append(_row(contender, comparison, threads))
+                run.add(runs.entry(_row(contender, comparison, threads)))
             except MnistbenchError as error:
                 failures.append(error)
     written = []
-    if rows:
-        document = storage.document(rows)
-        name = f"{comparison.workload.name}_{document['commit_info']['id'][:7]}"
-        written = [storage.store(folder / machine.folder_name(), name, document), *report.write(folder)]
+    if run.document["benchmarks"]:
+        written = [run.finish(), *report.write(folder)]
     if failures:
         raise failures[0]
     return written

@@ -123,6 +123,12 @@ def _rounds(rows: Sequence[Row]) -> str:
     return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
 
 
+def _parts(rows: Sequence[Row]) -> str:
+    """Say which rows were timed in parts of a training."""
+    parts = [f"{row.backend} {row.dtype} of 1/{row.parts}" for row in rows if row.parts > 1]
+    return f" (scaled from parts of a training: {', '.join(parts)})" if parts else ""
+
+
 def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
     headings, *lines = cells
     for line in (headings, ["---"] * len(headings), *lines):
@@ -150,7 +156,8 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     """Yield explanations of the numbers, and reasons to doubt them."""
     level = words.percent(min(row.timing.level for row in rows), 0)
     yield (
-        f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights, "
+        f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights"
+        f"{_parts(rows)}, "
         f"and an interval that covers the true median with a probability of at least {level}; "
         f"speedup: over numpy float64, {_how_compared(rows)}; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."

@@ -105,6 +105,7 @@ class Row:
         data_sha256: Digest of the data set.
         problem: Reason why the row is no result, or None.
         interleaved: Whether all rows of the file ran in the same rounds, in turn.
+        parts: Number of rounds in a training; each is a part of its iterations, and its seconds are scaled to all.
         size: Place in the scaling benchmark, or None.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
     """
@@ -129,6 +130,7 @@ class Row:
     data_sha256: str
     problem: str | None = None
     interleaved: bool = False
+    parts: int = 1
     size: Size | None = None
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
@@ -146,6 +148,7 @@ class Row:
         *,
         problem: str | None = None,
         interleaved: bool = False,
+        parts: int = 1,
         size: Size | None = None,
     ) -> Row:
         """Make a row from a measurement.
@@ -157,6 +160,7 @@ class Row:
             agreement: Agreement of the same trainer with the reference's ``trajectory``.
             final: Loss and accuracies after the last iteration.
             problem: Reason why the row is no result, if known already.
+            parts: Number of rounds in a training.
         """
         speed = speed_of(workload, description, median(samples).value)
         limits, too_fast = beside_limits(speed)
@@ -184,6 +188,7 @@ class Row:
             data_sha256=trajectory.dataset.sha256,
             problem=problem,
             interleaved=interleaved,
+            parts=parts,
             size=size,
         )
 
@@ -218,7 +223,9 @@ class Row:
         verdict = asdict(self.agreement) | {"trajectory": _records(self.agreement.trajectory)}
         return {
             "schema": SCHEMA,
-            **{name: getattr(self, name) for name in (*_AS_STORED, "gpu", "bytes_read", "validated", "interleaved")},
+            **{name: getattr(self, name) for name in (*_AS_STORED, "gpu", "bytes_read", "validated")},
+            "interleaved": self.interleaved,
+            "parts": self.parts,
             "workload": self.workload.describe(),
             "dense_flops": self.workload.dense_flops,
             "image_bytes": self.workload.image_bytes,
@@ -263,6 +270,7 @@ class Row:
                 _points((point["iteration"], point["error"]) for point in verdict["trajectory"]),
             ),
             interleaved=record.get("interleaved", False),
+            parts=record.get("parts", 1),
             size=size,
             origin=origin,
             **{name: record[name] for name in _AS_STORED},

@@ -1,27 +1,32 @@
-"""Storing and reading rows, and choosing those that count.
+"""Files of rows, and choosing the rows that count.
 
-There is one file ``results/<machine>/NNNN_<workload>_<commit>.json`` for each run, which is never written again. It is
-a document of pytest-benchmark, whose commands can read it. If several runs measured the same backend and dtype on the
+A file ``results/<machine>/NNNN_<workload>_<commit>.json`` is a document of pytest-benchmark, whose commands can read
+it. :mod:`mnistbench.results.runs` writes one for each run. If several runs measured the same backend and dtype on the
 same workload, the latest counts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mnistbench.backends as registry
-from mnistbench import machine, words
+from mnistbench import words
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.files import write_text
+from mnistbench.files import create_text
 from mnistbench.results.origin import Origin
 from mnistbench.results.row import SCHEMA, Row, Speedup
 from mnistbench.task.workload import Workload
 from mnistbench.timing.statistics import paired_ratio
+
+_LITTER_SECONDS = 3600.0
+"""Age from which a temporary file is one that a killed process left."""
 
 SCALING = "scaling"
 """Name of the workloads of the scaling benchmark, which differ in more than the backend."""
@@ -37,65 +42,37 @@ def full_name(case: str) -> str:
     return f"benchmarks/test_training.py::{case}"
 
 
-def store(folder: Path, name: str, document: dict[str, Any]) -> Path:
-    """Write a pytest-benchmark document under the next free number in ``folder``; return its path.
+def store(folder: Path, name: str, document: Mapping[str, Any]) -> Path:
+    """Write a document under the next free number in ``folder``, which no other process gets; return its path.
 
     Raises:
         MnistbenchError: If it cannot be written.
     """
+    _remove_litter(folder)
     taken = [int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]_*.json")]
-    path = folder / f"{max(taken, default=0) + 1:04}_{name}.json"
-    write_text(path, json.dumps(document, indent=1) + "\n")
-    return path
+    number = max(taken, default=0) + 1
+    while True:
+        path = folder / f"{number:04}_{name}.json"
+        if create_text(path, as_text(document)):
+            if [*folder.glob(f"{number:04}_*.json")] == [path]:
+                return path
+            # Another process has taken the number under another name. Of two, the later one sees that, or both do.
+            path.unlink()
+            time.sleep(random.uniform(0, 0.02))
+        number += 1
 
 
-def require_benchmark() -> None:
-    """Check that pytest-benchmark is installed, which :func:`document` needs.
-
-    Raises:
-        MnistbenchError: If it is not.
-    """
-    try:
-        import pytest_benchmark.stats  # noqa: F401
-    except ImportError as error:
-        raise MnistbenchError("storing rows needs pytest-benchmark: pip install 'mnistbench[bench]'") from error
+def as_text(document: Mapping[str, Any]) -> str:
+    """Return a document as the text of its file."""
+    return json.dumps(document, indent=1) + "\n"
 
 
-def document(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the rows of one run as pytest-benchmark would store them.
-
-    Raises:
-        MnistbenchError: If pytest-benchmark is not installed.
-    """
-    require_benchmark()
-    import pytest_benchmark
-
-    return {
-        "machine_info": {**machine.describe(), "versions": machine.versions()},
-        "commit_info": machine.commit(),
-        "benchmarks": [_entry(row) for row in rows],
-        "datetime": datetime.now(UTC).isoformat(),
-        "version": pytest_benchmark.__version__,
-    }
-
-
-def _entry(row: Row) -> dict[str, Any]:
-    from pytest_benchmark.stats import Stats
-
-    name = case_name(row.workload, row.backend, row.threads)
-    stats: Any = Stats()  # type: ignore[no-untyped-call]
-    for seconds in row.samples:
-        stats.update(seconds)
-    return {
-        "group": row.dtype,
-        "name": name,
-        "fullname": full_name(name),
-        "params": {"backend_name": row.backend, "dtype": row.dtype},
-        "param": f"{row.backend}-{row.dtype}",
-        "extra_info": row.as_dict(),
-        "options": {},
-        "stats": stats.as_dict() | {"data": stats.data, "iterations": 1},
-    }
+def _remove_litter(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote."""
+    for path in folder.glob(".[0-9][0-9][0-9][0-9]_*.json.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LITTER_SECONDS:
+                path.unlink()
 
 
 def load(folder: Path) -> list[Row]:
@@ -107,18 +84,24 @@ def load(folder: Path) -> list[Row]:
     rows: list[Row] = []
     for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.json")):
         try:
-            rows += _read(path)
+            rows += rows_of(json.loads(path.read_text(encoding="utf-8")), path.name)
+        except FileNotFoundError:
+            continue  # another process found its number taken
         except (OSError, ValueError, KeyError, TypeError, AttributeError, MnistbenchError) as error:
             reason = words.exception(error)
             raise MnistbenchError(f"{path}: not a file of measurements ({reason}); remove or restore it") from error
     return rows
 
 
-def _read(path: Path) -> list[Row]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    origin = Origin.of(found, path.name)
+def rows_of(document: Mapping[str, Any], file: str) -> list[Row]:
+    """Read the rows of a pytest-benchmark document, which ``file`` stores.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it is damaged.
+    """
+    origin = Origin.of(document, file)
     # A user's own benchmarks are no rows.
-    ours = [entry for entry in found["benchmarks"] if entry["extra_info"].get("schema") == SCHEMA]
+    ours = [entry for entry in document["benchmarks"] if entry["extra_info"].get("schema") == SCHEMA]
     return [Row.from_dict(entry["extra_info"], entry["stats"]["data"], origin) for entry in ours]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -88,9 +89,9 @@ def test_what_a_backend_refuses_is_left_out_in_its_words(monkeypatch: pytest.Mon
     monkeypatch.setattr(registry, "get_backend", lambda name: Refusing())
     config: Any = SimpleNamespace(getoption={"--rounds": 1, "--budget": 60}.get)
     case = benchmark.Case(1_000, 10, 3, ("threads",))
-    fixture: Any = None
+    fixture: Any = Mock()
     with pytest.raises(pytest.skip.Exception, match="3 threads: never"):
-        benchmark.test_scaling(fixture, "numpy", "float64", case, {}, config)
+        benchmark.test_scaling(fixture, "numpy", "float64", case, {}, fixture, fixture, config)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench import machine
 from mnistbench.agreement import Agreement, Check, Trajectory
 from mnistbench.backends import Description, Metrics
 from mnistbench.backends.numpy import NumpyTrainer
@@ -24,7 +23,7 @@ from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
-from mnistbench.results import storage
+from mnistbench.results import runs, storage
 from mnistbench.results.row import SCHEMA, Row, Size, Speedup
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
@@ -72,6 +71,7 @@ def row(
     checks: tuple[Check, ...] = GOOD,
     size: Size | None = None,
     interleaved: bool = False,
+    parts: int = 1,
     **description: Any,
 ) -> Row:
     """A row as a benchmark makes it."""
@@ -86,6 +86,7 @@ def row(
         FinalScores(1.5, 0.75, 0.5, None),
         size=size,
         interleaved=interleaved,
+        parts=parts,
     )
 
 
@@ -97,7 +98,7 @@ ROW = row()
     [
         ROW,
         row(checks=(Check("W1", 0, 2.0, math.nan),), gpu={"throttled": "power cap"}, skips="zeros", bytes_read=7),
-        row(size=sized(["images", "threads"]), interleaved=True),
+        row(size=sized(["images", "threads"]), interleaved=True, parts=3),
     ],
     ids=["plain", "no result", "scaling"],
 )
@@ -406,16 +407,15 @@ def test_the_date_of_a_commit_is_read_where_it_is_known(tmp_path: Path, commit: 
 def test_every_round_is_kept_as_pytest_benchmark_would(samples: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(limits, "limits", lambda threads, again: small(threads, peak=1e30))
-        patch.setattr(machine, "commit", lambda: {"id": "0", "dirty": False})
-        written = storage.document([row(samples=tuple(samples), interleaved=True)])
-        storage.store(Path(folder), "classic_a", written)
+        written = runs.entry(row(samples=tuple(samples), interleaved=True))
+        storage.store(Path(folder), "classic_a", document() | {"benchmarks": [written]})
         (found,) = storage.load(Path(folder))
     assert found.samples == tuple(samples)
-    assert found.costs["train"] == found.timing.value == written["benchmarks"][0]["stats"]["median"]
-    assert written["benchmarks"][0]["stats"]["rounds"] == len(samples)
+    assert found.costs["train"] == found.timing.value == written["stats"]["median"]
+    assert written["stats"]["rounds"] == len(samples)
 
 
 def test_without_pytest_benchmark_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytest_benchmark.stats", None)
     with pytest.raises(MnistbenchError, match=r"needs pytest-benchmark: pip install 'mnistbench\[bench\]'$"):
-        storage.document([ROW])
+        runs.Run(Path(), "classic", {})
