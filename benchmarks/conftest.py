@@ -97,7 +97,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config.stash[_progress] = Progress(config)
     config.stash[_progress].expect(len(coming))
     if len(ours) == len(session.items) and (reporter := config.pluginmanager.getplugin("terminalreporter")):
-        reporter.showfspath = False  # the progress takes the place of a dot for each case
+        # The progress takes the place of a dot for each case.
+        reporter.showfspath = reporter._show_progress_info = False
 
 
 def _ours(path: Path) -> bool:
@@ -134,13 +135,14 @@ def _reason(error: BaseException) -> str:
     """Say on one line why a case has no result."""
     if isinstance(error, pytest.skip.Exception):
         return f"left out: {error}"
-    return f"NO RESULT: {words.exception(error).partition(' assert ')[0].removeprefix('AssertionError: ')}"
+    return f"NO RESULT: {error.msg if isinstance(error, pytest.fail.Exception) else words.exception(error)}"
 
 
 def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:
     if not report.nodeid.startswith("benchmarks/") or (report.when != "call" and report.passed):
         return None
-    return "error" if report.failed and report.when != "call" else report.outcome, "", ""
+    category = "error" if report.failed and report.when != "call" else report.outcome
+    return category, "", category.upper() if category != "passed" else ""
 
 
 @pytest.hookimpl(trylast=True)
@@ -155,7 +157,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     recording, comparing = config.stash[_recording], config.stash[_comparing]
     rows = recording.rows()
-    _left_out(terminalreporter, "left out" if rows else "nothing was measured")
+    _left_out(terminalreporter, bool(rows))
     for workload, lines in _tables(rows).items():
         terminalreporter.section(f"{workload} workload, {rows[0].origin.machine}")
         for line in lines:
@@ -177,7 +179,7 @@ def _tables(rows: Sequence[Row]) -> dict[str, Iterator[str]]:
     return shown
 
 
-def _left_out(terminalreporter: pytest.TerminalReporter, title: str) -> None:
+def _left_out(terminalreporter: pytest.TerminalReporter, measured: bool) -> None:
     """Write why cases have no row, in one line for each unavailable backend."""
     lines: list[str] = []
     unavailable: Counter[str] = Counter()
@@ -188,8 +190,8 @@ def _left_out(terminalreporter: pytest.TerminalReporter, title: str) -> None:
         else:
             lines.append(f"{skipped.nodeid.partition('[')[2].removesuffix(']')}: {reason}")
     lines += [f"{words.counted(count, 'case')}: {reason}" for reason, count in unavailable.items()]
-    if lines:
-        terminalreporter.section(title)
+    if lines or not measured:
+        terminalreporter.section("left out" if measured else "nothing was measured")
     for line in lines:
         terminalreporter.write_line(line)
 

@@ -54,7 +54,11 @@ class Recording:
                 item.add_marker(pytest.mark.skip(reason=f"measured already, in {self._run.path.name}"))
 
     def store(self, benchmark: BenchmarkFixture, row: Row) -> None:
-        """Store a case's row under the names that the benchmark has for pytest-benchmark."""
+        """Store a case's row under the names that the benchmark has for pytest-benchmark.
+
+        Raises:
+            Failed: If the row is no result.
+        """
         assert self._run is not None, "it has begun"
         names = {name: getattr(benchmark, name) for name in ("group", "name", "fullname", "param")}
         benchmark.extra_info.update(row.as_dict())
@@ -62,7 +66,9 @@ class Recording:
             self._run.add(runs.entry(row) | names)
         except MnistbenchError as error:
             # The row is kept, and written with the next one or at the end.
-            self.notes.append(str(error))
+            self.notes = list(dict.fromkeys([*self.notes, str(error)]))
+        if row.problem is not None:
+            pytest.fail(row.problem, pytrace=False)
 
     def rows(self) -> list[Row]:
         """Return the rows so far, with those of a resumed run."""
@@ -84,11 +90,10 @@ class Recording:
 
 
 def outcome(row: Row) -> str:
-    """Sum up a row on one line, for the display of a running benchmark."""
+    """Sum up a result on one line, for the display of a running benchmark."""
     found = row.timing
     interval = f"{words.seconds(found.low)} to {words.seconds(found.high)}{', noisy' * found.noisy}"
-    verdict = "agrees" if row.validated else f"NO RESULT: {row.problem}"
-    return f"{words.seconds(found.value)} ({interval}), {verdict}"
+    return f"{words.seconds(found.value)} ({interval}), agrees"
 
 
 def timings(benchmark: BenchmarkFixture) -> list[float]:

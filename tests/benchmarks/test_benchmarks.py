@@ -11,6 +11,7 @@ import pytest
 
 from mnistbench import machine, report
 from mnistbench.results import storage
+from tests.support.benchmarks import ONE_CASE, benchmarks, stored
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.process
@@ -18,16 +19,8 @@ pytestmark = pytest.mark.process
 pytest.importorskip("pytest_benchmark")
 
 
-ONE_CASE = ["--workload", "smoke", "--backend", "numpy", "--dtype", "float64", "--threads", "1"]
-
-
 PAGE = "<!-- results: begin, written by 'mnistbench charts' -->\nKept.\n<!-- results: end -->\n"
 """A project's README.md, which no run changes."""
-
-
-def benchmarks(*options: object, cwd: Path = ROOT, what: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", ROOT / "benchmarks" / what, "-p", "no:cacheprovider", *options]
-    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +31,6 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     found = benchmarks(*ONE_CASE, "--rounds", 3, "--results", folder)
     assert found.returncode == 0, found.stdout + found.stderr
     return folder, found.stdout
-
-
-def stored(folder: Path) -> list[Path]:
-    return sorted((folder / machine.folder_name()).glob("[0-9]*.json"))
 
 
 def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
@@ -57,6 +46,8 @@ def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
     assert list(path.parent.glob("smoke-*.svg"))
     assert "smoke workload" in printed
     assert f"wrote {path}" in printed
+    assert "1 of 1  numpy-float64: begins\n1 of 1  numpy-float64: " in printed
+    assert json.loads(path.read_text(encoding="utf-8"))["finished"] is True
 
 
 def test_beyond_the_classic_who_cannot_is_left_out_and_errors_are_drawn(tmp_path: Path) -> None:

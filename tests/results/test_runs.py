@@ -75,7 +75,7 @@ def test_a_run_is_resumed(tmp_path: Path) -> None:
     run.add(entry("numba"))
     assert run.finish() == path
     assert [row.validated for row in storage.load(tmp_path)] == [True, True]
-    with pytest.raises(MnistbenchError, match="holds no unfinished run of classic; leave out --resume$"):
+    with pytest.raises(MnistbenchError, match=r"holds no unfinished run of classic; leave out --resume$"):
         runs.Run.resume(tmp_path, "classic", OPTIONS)
 
 
@@ -117,7 +117,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if any(Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(folder) for folder in folders):
+        if any(Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(folder) for folder in folders):
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
@@ -132,7 +132,7 @@ def test_on_a_full_disk_what_was_measured_is_kept(tmp_path: Path, monkeypatch: p
     run.add(entry("numpy"))
     with monkeypatch.context() as patch:
         full_disk(patch, results)
-        with pytest.raises(MnistbenchError, match="cannot be written: No space left on device$"):
+        with pytest.raises(MnistbenchError, match=r"cannot be written: No space left on device$"):
             run.add(entry("numba"))
         assert run.path is not None
         assert stored(run.path) == [("numpy", "float64")], "the file is the last good one"
@@ -142,7 +142,7 @@ def test_on_a_full_disk_what_was_measured_is_kept(tmp_path: Path, monkeypatch: p
         kept = Path(str(caught.value).rpartition(" is in ")[2])
         assert stored(kept) == [("numpy", "float64"), ("numba", "float64")]
         full_disk(patch, results, temporary)
-        with pytest.raises(MnistbenchError, match="No space left on device$"):
+        with pytest.raises(MnistbenchError, match=r"No space left on device$"):
             run.save()
     assert run.save() == run.path, "there is space again"
     assert stored(run.path) == [("numpy", "float64"), ("numba", "float64")]
