@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from mnistbench import machine, threads, words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import require_writable
 from mnistbench.task.presets import PRESETS, preset
+from mnistbench.training import cold
 
 if TYPE_CHECKING:
     from mnistbench.results.row import Row
@@ -27,6 +30,7 @@ _HERE = Path(__file__).parent
 _progress = pytest.StashKey[Progress]()
 _recording = pytest.StashKey[Recording]()
 _comparing = pytest.StashKey[flags.Comparing]()
+_compiled = pytest.StashKey[Path]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--most-images") < 1_000:
         raise pytest.UsageError("--most-images: at least 1000 are needed, the smallest size")
     flags.refuse(config)
+    # What a case's cold process has compiled is not compiled again in this one.
+    folder = tempfile.TemporaryDirectory(prefix="mnistbench-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    config.stash[_compiled] = Path(folder.name)
+    os.environ.update(dict.fromkeys(cold.CACHES, folder.name))
     try:
         threads.limit(config.getoption("--threads"))  # before a backend loads NumPy
         for name in config.getoption("--backend") or []:
@@ -109,6 +118,12 @@ def _ours(path: Path) -> bool:
 def progress(pytestconfig: pytest.Config) -> Progress:
     """The display of what is measured."""
     return pytestconfig.stash[_progress]
+
+
+@pytest.fixture(scope="session")
+def compiled(pytestconfig: pytest.Config) -> Path:
+    """The folder with this process's caches of compiled code."""
+    return pytestconfig.stash[_compiled]
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ class Progress:
         """End the case, and write its result or else the reason why there is none."""
         spent = time.monotonic() - self._began
         self._spent += spent
-        self._line(f"{reason or self._outcome}; took {_duration(spent)}")
+        self._line(f"{reason or self._outcome}; took {words.seconds(spent, 2)}")
         self._done += 1
 
     @property

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -67,6 +68,7 @@ def test_training(
     trajectory: Trajectory,
     progress: Progress,
     recording: Recording,
+    compiled: Path,
     pytestconfig: pytest.Config,
 ) -> None:
     workload, threads = task.with_dtype(dtype), pytestconfig.getoption("--threads")
@@ -74,7 +76,7 @@ def test_training(
     if option := backend.unsupported(workload):  # a backend named by --backend is refused earlier
         pytest.skip(f"{backend_name} does not implement {option}")
     progress.phase("cold start")
-    start = cold.measure(backend_name, workload, threads)
+    start = cold.measure(backend_name, workload, threads, compiled)
     progress.phase("compiling")
     backend.warm_up(workload, threads)
     with backend.start(workload, dataset, trajectory.initial, threads) as trainer:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import mnistbench.backends as registry
 from mnistbench import threads as thread_limits
@@ -18,8 +20,8 @@ from mnistbench.timing.clock import Costs
 # Seconds of compilation from which a second process is measured, which finds the compiled code on disk.
 _WORTH_CACHING = 0.05
 
-# Disk caches of compiled code: Numba, CuPy, PyTorch for the CPU and for a GPU.
-_CACHES = ("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+CACHES = ("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Variables that name the disk caches of compiled code: Numba's, CuPy's, PyTorch's for the CPU and for a GPU."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,27 @@ class ColdStart:
     peak_memory: int | None
 
 
-def measure(backend: str, workload: Workload, threads: int | None) -> ColdStart:
+def measure(backend: str, workload: Workload, threads: int | None, keep: Path | None = None) -> ColdStart:
     """Train one iteration of a workload on MNIST in a new process; if that compiles anything, repeat it in a second.
 
     The compilers' disk caches are moved to an empty folder meanwhile; JAX has one only if its user asked for it.
+
+    Args:
+        keep: Folder to which the compiled code is copied, for a process with its caches there.
 
     Raises:
         MnistbenchError: If the process fails; the message ends with the last line of its stderr.
     """
     with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | dict.fromkeys(_CACHES, cache)
+        environment = os.environ | dict.fromkeys(CACHES, cache)
         if "JAX_COMPILATION_CACHE_DIR" in environment:
             environment["JAX_COMPILATION_CACHE_DIR"] = cache
         first, peak_memory = _run(backend, workload, threads, environment)
         cached = None
         if first.compile > _WORTH_CACHING:
             cached = _run(backend, workload, threads, environment)[0].compile
+        if keep is not None:
+            shutil.copytree(cache, keep, dirs_exist_ok=True)
     return ColdStart(first, cached, peak_memory)
 
 
