@@ -60,17 +60,24 @@ def check(
         return _failed(agreement, error)
 
 
-def check_trainer(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool = True) -> Agreement:
+def check_trainer(
+    trainer: Trainer,
+    agreement: Agreement,
+    trajectory: Trajectory,
+    gradients: bool = True,
+    advance: Callable[[Trainer], Metrics] = lambda trainer: trainer.advance(1),
+) -> Agreement:
     """Compare a newly started trainer with the reference, and leave it reset to the initial parameters.
 
     Args:
         gradients: Whether to compare gradients too, which takes most of the time and the reference's images.
+        advance: Function that runs the iteration after the last update; it may look at the trained network before.
 
     Returns:
         ``agreement`` with the checks added.
     """
     try:
-        for check in _checks(trainer, agreement, trajectory, gradients):
+        for check in _checks(trainer, agreement, trajectory, gradients, advance):
             agreement.checks.append(check)
     except Exception as error:
         return _failed(agreement, error)
@@ -118,11 +125,19 @@ def verify(
     return outcomes
 
 
-def check_round(parameters: Parameters, metrics: Metrics, dtype: str, trajectory: Trajectory) -> list[Check]:
-    """Compare the metrics that one ``advance`` over all iterations returned, and the final parameters."""
+def check_round(
+    parameters: Parameters, metrics: Metrics, dtype: str, trajectory: Trajectory, updates: int | None = None
+) -> list[Check]:
+    """Compare the metrics that the last ``advance`` returned, and the parameters after it.
+
+    Args:
+        updates: Number of updates made, which is one of the checkpoints; None for all iterations.
+    """
+    done = trajectory.workload.iterations if updates is None else updates
+    (state,) = (state for state in trajectory.states if state.iteration == done)
     return [
-        *_metrics_checks(metrics, trajectory.last_forward, dtype, trajectory),
-        *_parameter_checks(parameters, trajectory.states[-1], dtype, trajectory),
+        *_metrics_checks(metrics, trajectory.forwards[done], dtype, trajectory),
+        *_parameter_checks(parameters, state, dtype, trajectory),
     ]
 
 
@@ -135,7 +150,13 @@ def _failed(agreement: Agreement, error: Exception) -> Agreement:
     return replace(agreement, failure=words.exception(error))
 
 
-def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool) -> Iterator[Check]:
+def _checks(
+    trainer: Trainer,
+    agreement: Agreement,
+    trajectory: Trajectory,
+    gradients: bool,
+    advance: Callable[[Trainer], Metrics],
+) -> Iterator[Check]:
     """Make every comparison, in the order of the iterations."""
     dtype = agreement.dtype
     every = max(1, trajectory.workload.iterations // 50)
@@ -158,10 +179,11 @@ def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, grad
         if test is not None and not trajectory.workload.is_classic:
             wrong = trainer.predict(test.images) != test.labels
             agreement.errors.append((state.iteration, float(np.mean(wrong))))
-        if state is trajectory.states[-1]:
+        last = state is trajectory.states[-1]
+        if last:
             yield from _prediction_checks(trainer, state, dtype, trajectory)
         # The metrics of iteration k describe the parameters after k updates; the iteration then makes one more.
-        metrics = trainer.advance(1)
+        metrics = advance(trainer) if last else trainer.advance(1)
         done = state.iteration + 1
         yield from _metrics_checks(metrics, state, dtype, trajectory)
     yield from same("initial copy", handed_out, given.astype(dtype))

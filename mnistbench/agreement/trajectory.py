@@ -60,11 +60,12 @@ class Trajectory:
         self.dataset = dataset
         self.Y = dataset.train.labels
         stops = set(checkpoints(workload.iterations))
-        states = list(along(workload, self.batches, self.initial, stops | {workload.iterations - 1}))
-        self.states = [state for state in states if state.iteration in stops]
+        before = {stop - 1 for stop in stops if stop}
+        states = {state.iteration: state for state in along(workload, self.batches, self.initial, stops | before)}
+        self.states = [state for k, state in states.items() if k in stops]
         """States at the checkpoints."""
-        self.last_forward = states[-2]
-        """State before the last update, which the last iteration's metrics describe."""
+        self.forwards = {k + 1: states[k] for k in before}
+        """State before the last update to each checkpoint, which the metrics of its iteration describe."""
         self._twins: dict[str, Twins] = {}
 
     @cached_property
@@ -121,6 +122,6 @@ class Trajectory:
         """Return the twins in ``dtype``, trained once."""
         if dtype not in self._twins:
             task = self.workload.with_dtype("float64" if dtype == "float64" else "float32")
-            states = {state.iteration: state for state in (*self.states, self.last_forward)}
+            states = {state.iteration: state for state in (*self.forwards.values(), *self.states)}
             self._twins[dtype] = trained(task, self.dataset, self.initial, states)
         return self._twins[dtype]

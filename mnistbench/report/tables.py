@@ -124,9 +124,10 @@ def _rounds(rows: Sequence[Row]) -> str:
 
 
 def _parts(rows: Sequence[Row]) -> str:
-    """Say which rows were timed in parts of a training."""
-    parts = [f"{row.backend} {row.dtype} of 1/{row.parts}" for row in rows if row.parts > 1]
-    return f" (scaled from parts of a training: {', '.join(parts)})" if parts else ""
+    """Say which rows were timed in parts of a training, and in how many iterations."""
+    parts = {f"{row.backend} {row.dtype}": row.timed.iterations // row.timed.parts for row in rows if row.timed}
+    told = ", ".join(f"{case} from {words.counted(count, 'iteration')}" for case, count in parts.items())
+    return f" (scaled from shorter ones: {told})" if told else ""
 
 
 def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -73,6 +73,19 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """Iterations of a training that was timed in parts; a part's seconds are scaled to all iterations.
+
+    Attributes:
+        iterations: Number of iterations timed, from fresh weights on.
+        parts: Number of rounds that they were timed in.
+    """
+
+    iterations: int
+    parts: int
+
+
+@dataclass(frozen=True)
 class Speedup(Ratio):
     """Speedup of a row over another.
 
@@ -105,7 +118,7 @@ class Row:
         data_sha256: Digest of the data set.
         problem: Reason why the row is no result, or None.
         interleaved: Whether all rows of the file ran in the same rounds, in turn.
-        parts: Number of rounds in a training; each is a part of its iterations, and its seconds are scaled to all.
+        timed: Iterations that were timed, if not all in one round.
         size: Place in the scaling benchmark, or None.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
     """
@@ -130,7 +143,7 @@ class Row:
     data_sha256: str
     problem: str | None = None
     interleaved: bool = False
-    parts: int = 1
+    timed: Timed | None = None
     size: Size | None = None
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
@@ -148,7 +161,7 @@ class Row:
         *,
         problem: str | None = None,
         interleaved: bool = False,
-        parts: int = 1,
+        timed: Timed | None = None,
         size: Size | None = None,
     ) -> Row:
         """Make a row from a measurement.
@@ -160,7 +173,7 @@ class Row:
             agreement: Agreement of the same trainer with the reference's ``trajectory``.
             final: Loss and accuracies after the last iteration.
             problem: Reason why the row is no result, if known already.
-            parts: Number of rounds in a training.
+            timed: Iterations that were timed.
         """
         speed = speed_of(workload, description, median(samples).value)
         limits, too_fast = beside_limits(speed)
@@ -188,7 +201,7 @@ class Row:
             data_sha256=trajectory.dataset.sha256,
             problem=problem,
             interleaved=interleaved,
-            parts=parts,
+            timed=None if timed == Timed(workload.iterations, 1) else timed,
             size=size,
         )
 
@@ -225,7 +238,7 @@ class Row:
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in (*_AS_STORED, "gpu", "bytes_read", "validated")},
             "interleaved": self.interleaved,
-            "parts": self.parts,
+            "timed": self.timed and asdict(self.timed),
             "workload": self.workload.describe(),
             "dense_flops": self.workload.dense_flops,
             "image_bytes": self.workload.image_bytes,
@@ -270,7 +283,7 @@ class Row:
                 _points((point["iteration"], point["error"]) for point in verdict["trajectory"]),
             ),
             interleaved=record.get("interleaved", False),
-            parts=record.get("parts", 1),
+            timed=Timed(**record["timed"]) if record.get("timed") else None,
             size=size,
             origin=origin,
             **{name: record[name] for name in _AS_STORED},

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 import mnistbench.backends as registry
 from mnistbench import agreement, reference
 from mnistbench.agreement import Agreement, Check, Trajectory, check, checkpoints, verify
-from mnistbench.backends import Trainer
+from mnistbench.backends import Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable, OptionError, UnknownBackend
@@ -217,16 +217,36 @@ def test_the_comparison_ends_reset(task: Trajectory) -> None:
         assert metrics.accuracy == first.accuracy
 
 
-def test_one_round_alone(task: Trajectory) -> None:
+@pytest.mark.parametrize("updates", [None, 10])
+def test_one_round_alone(task: Trajectory, updates: int | None) -> None:
+    """Over all iterations, and up to an earlier checkpoint."""
     with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
-        metrics = trainer.advance(task.workload.iterations)
-        assert all(c.passed for c in agreement.check_round(trainer.parameters(), metrics, "float64", task))
+        metrics = trainer.advance(updates or task.workload.iterations)
+
+        def failed(metrics: Metrics) -> list[str]:
+            checks = agreement.check_round(trainer.parameters(), metrics, "float64", task, updates)
+            return [check.quantity for check in checks if not check.passed]
+
+        assert failed(metrics) == []
         for wrong in ({"loss": metrics.loss * 1.001}, {"accuracy": 0.999}):
-            checks = agreement.check_round(trainer.parameters(), replace(metrics, **wrong), "float64", task)
-            assert [c.quantity for c in checks if not c.passed] == [*wrong]
+            assert failed(replace(metrics, **wrong)) == [*wrong]
         trainer.advance(1)
-        checks = agreement.check_round(trainer.parameters(), metrics, "float64", task)
-        assert {c.quantity for c in checks if not c.passed} == {"W1", "b1", "W2", "b2"}
+        assert failed(metrics) == ["W1", "b1", "W2", "b2"]
+
+
+def test_the_trained_network_can_be_looked_at(task: Trajectory) -> None:
+    """In the one iteration after the last update, whose metrics are compared too."""
+    seen = []
+
+    def advance(trainer: Trainer) -> Metrics:
+        seen.append(trainer.parameters())
+        return replace(trainer.advance(1), loss=0.0)
+
+    with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
+        outcome = agreement.check_trainer(trainer, Agreement("numpy", "float64"), task, advance=advance)
+    (found,) = seen
+    np.testing.assert_allclose(found.weights[0], task.states[-1].parameters.weights[0])
+    assert [check.quantity for check in outcome.checks if not check.passed] == ["loss"]
 
 
 def test_all_but_the_gradients_needs_no_images(task: Trajectory, monkeypatch: pytest.MonkeyPatch) -> None:
