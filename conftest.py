@@ -35,7 +35,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if option.numprocesses is not None or option.dist != "no" or option.tx or option.capture == "no":
         return
     paths = [config.invocation_params.dir / argument for argument in config.args]
-    if all("::" not in str(path) and path.resolve().is_relative_to(_TESTS) for path in paths):
+    if paths and all("::" not in str(path) and path.resolve().is_relative_to(_TESTS) for path in paths):
         option.numprocesses, option.dist = "auto", "worksteal"
 
 
