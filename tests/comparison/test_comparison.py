@@ -542,6 +542,27 @@ def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch
     assert str(rows[1].problem).startswith("advance returned before its work was done")
 
 
+def test_each_row_is_stored_when_it_is_known(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnistbench.timing.clock import Costs
+    from mnistbench.training import cold
+
+    started: list[str] = []
+
+    def measure(backend: str, *_: Any) -> cold.ColdStart:
+        started.append(backend)
+        if len(started) == 2:
+            raise KeyboardInterrupt
+        return cold.ColdStart(Costs(1, 1, 1, 1), None, None)
+
+    monkeypatch.setattr(cold, "measure", measure)
+    found = compare("numpy", "Honest", rounds=2)
+    with pytest.raises(KeyboardInterrupt):
+        storing.store(found, tmp_path, None)
+    (path,) = (tmp_path / machine.folder_name()).glob("0001_*.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["finished"] is False
+    assert [row.backend for row in storage.load(path.parent)] == ["numpy"]
+
+
 @pytest.mark.process
 def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:
     found = run("numba", "numba", "--workload", "smoke", "--rounds", "2", "--iterations", "20").stdout

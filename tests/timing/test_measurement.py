@@ -169,6 +169,22 @@ def test_the_caches_of_some_threads(
 # A process of its own
 
 
+def test_what_a_cold_process_compiled_may_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the next case, whose own process finds nothing."""
+
+    def run(backend: str, workload: Workload, threads: int | None, environment: dict[str, str]) -> tuple[Costs, None]:
+        cache = Path(environment["NUMBA_CACHE_DIR"])
+        assert [*cache.iterdir()] == []
+        (cache / "kernels").mkdir()
+        (cache / "kernels" / workload.dtype).touch()
+        return Costs(), None
+
+    monkeypatch.setattr(cold, "_run", run)
+    cold.measure("numba", preset("smoke", "float32"), 1, tmp_path)
+    cold.measure("numba", preset("smoke", "float64"), 1, tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["float32", "float64", "kernels"]
+
+
 @pytest.mark.process
 def test_a_cold_start() -> None:
     found = cold.measure("numpy", preset("smoke", "float64"), threads=1)
