@@ -60,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
     if "backend_name" in set(metafunc.fixturenames) - chosen:
         named = metafunc.config.getoption("--backend")
-        metafunc.parametrize("backend_name", [_backend(name) for name in named or registry.list_backends()])
+        metafunc.parametrize("backend_name", named or registry.list_backends())
     if "dtype" in set(metafunc.fixturenames) - chosen:
         metafunc.parametrize("dtype", metafunc.config.getoption("--dtype") or DTYPES)
 
@@ -70,9 +70,8 @@ def _names(argument: str | Sequence[str]) -> list[str]:
     return [name.strip() for name in argument.split(",")] if isinstance(argument, str) else list(argument)
 
 
-def _backend(name: str) -> object:
-    """Return the name as a parameter, skipped with the reason if the backend cannot run here."""
-    found = registry.availability(name)
-    if found.usable:
-        return pytest.param(name, id=name)
-    return pytest.param(name, id=name, marks=pytest.mark.skip(reason=f"{name} is unavailable: {found.reason}"))
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test of a backend that cannot run here; not while collecting, since finding out loads its library."""
+    name = item.callspec.params.get("backend_name") if hasattr(item, "callspec") else None
+    if name in registry.list_backends() and not (found := registry.availability(name)).usable:
+        pytest.skip(f"{name} is unavailable: {found.reason}")

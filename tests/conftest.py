@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,11 @@ settings.load_profile("mnistbench")
 
 COMPILING = {"numba", "numba-plain", "cupy", "cupy-plain", "jax", "torch"}
 """Backends that compile, as folders and parameters of tests name them."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a compiling backend's tests alone where quick ones are wanted: importing them loads its library."""
+    return (config.option.markexpr == "quick" and collection_path.name in COMPILING) or None
 
 
 @pytest.hookimpl(tryfirst=True)

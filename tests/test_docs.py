@@ -79,6 +79,7 @@ def test_every_command_parses(block: str) -> None:
         check(*command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [*blocks("python")])
 def test_every_python_block_runs(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load_data, preset, train = mnistbench.load_data, mnistbench.preset, mnistbench.train

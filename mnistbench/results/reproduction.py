@@ -146,7 +146,7 @@ def _train(workload: Workload, backend: str, threads: int | None, callback: Call
         "versions": facts.versions,
         "commit": commit["id"],
         "dirty": commit["dirty"],
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(),
         "data_sha256": dataset.sha256,
         "curve": curve,
     }

@@ -345,6 +345,7 @@ def test_an_error_is_reported_in_one_line(task: Trajectory) -> None:
     assert outcome.checks, "what was compared before it is kept"
 
 
+@pytest.mark.slow
 def test_verify_compares_all_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Agreement] = []
     monkeypatch.setattr(agreement, "check", lambda backend, workload, *_: Agreement(backend.name, workload.dtype))

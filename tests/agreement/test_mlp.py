@@ -95,7 +95,7 @@ def test_the_twins_are_computed_once_and_the_classic_has_none() -> None:
     expected = Trajectory(task, options.DATA)
     twins = expected.twins("float32")
     assert expected.twins("float32") is twins
-    assert [*twins.spreads] == [*agreement.checkpoints(9)[:4], 8, 9]
+    assert sorted(twins.spreads) == sorted({k for stop in agreement.checkpoints(9) for k in (stop, max(0, stop - 1))})
     for stop in (0, 1, 2, 5, 8, 9):
         single, double = (expected.spread(stop, dtype) for dtype in DTYPES)
         assert 0 < double.margin < 1e-5 * single.margin
@@ -177,6 +177,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Workload:
     return task
 
 
+@pytest.mark.slow
 def test_verify_compares_all_that_implement_a_workload(tiny: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = verify(["numpy"], ["float64"], "tiny")
     assert [outcome.summary() for outcome in outcomes if not outcome.passed] == []

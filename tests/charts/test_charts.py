@@ -461,6 +461,7 @@ def test_spread_moves_as_little_as_it_can(wanted: list[float], gap: float, other
 # Stored charts
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
     drawings: dict[str, Callable[[], Figure]] = {
         "agreement": lambda: charts.agreement(normal()),

@@ -230,6 +230,7 @@ def test_patience_says_whose_parameters_are_kept(data: Path) -> None:
     assert re.search(r"parameters of \d+ epochs? of 3 iterations, with the lowest dev loss", printed)
 
 
+@pytest.mark.slow
 def test_a_preset_ends_with_the_published_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "simard", replace(PRESETS["simard"], images=300).for_epochs(1))
     printed = run("train", "--backend", "numpy", "--threads", 1, "--workload", "simard")
@@ -262,6 +263,7 @@ def test_crossval_of_full_batches(data: Path) -> None:
     assert lines[0].startswith("numpy, float32: 20-10-3 network, 5 folds of 48 images to train on, 3 iterations each")
 
 
+@pytest.mark.slow
 def test_errors_are_measured_stored_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "simard", replace(PRESETS["simard"], images=300).for_epochs(2))
     options = ["--workload", "simard", "--seeds", 2, "--backend", "numpy", "--threads", 1, "--results", "stored"]

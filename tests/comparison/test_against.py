@@ -163,6 +163,7 @@ def missing(gates: int = 400, pairs: int = 150) -> int:
     return missed
 
 
+@pytest.mark.slow
 def test_all_looks_together_are_wrong_in_five_of_a_hundred_gates_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing() <= 0.05 * 400
     # Each look spends all of the 5%, as if it were the only one.

@@ -77,6 +77,7 @@ def test_images_that_are_no_squares_are_moved_within_their_shape() -> None:
     assert (found[3:].sum(axis=1) == 0).sum() >= 3 * 20
 
 
+@pytest.mark.slow
 def test_mnist_is_enlarged_beyond_its_own_number() -> None:
     data, more = load_data(train_size=59_000), load_images(60_010)
     assert np.array_equal(more.train.images[:59_000], data.train.images)

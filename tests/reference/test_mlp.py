@@ -318,6 +318,7 @@ def test_an_optimizer_s_formula_value_by_value(name: Any, constants: dict[str, f
             assert array[place] == pytest.approx(expected, rel=1e-12, abs=1e-12), (kind, place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constants", [{}, OTHERS], ids=["default", "others"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_is_pytorch_s(name: Any, constants: dict[str, float]) -> None:

@@ -215,6 +215,7 @@ def test_one_hot_marks_each_label_once(labels: list[int], outputs: int) -> None:
     assert matrix.argmax(axis=0).tolist() == labels
 
 
+@pytest.mark.slow
 @given(n=sizes, h=sizes, c=sizes, m=st.integers(1, 8), seed=seeds)
 def test_gradients_equal_those_of_pytorch(n: int, h: int, c: int, m: int, seed: int) -> None:
     torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")

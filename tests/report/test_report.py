@@ -59,6 +59,7 @@ SPEEDUPS = [f"results/{MACHINE}/speedups.svg"]
 BOTH_TEXTS = ["README.md", "results/README.md"]
 
 
+@pytest.mark.slow
 def test_after_writing_nothing_is_stale_and_writing_again_changes_nothing(project: Path) -> None:
     assert stale(project) == []
     files = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
@@ -73,6 +74,7 @@ def test_after_writing_nothing_is_stale_and_writing_again_changes_nothing(projec
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_newcomers_run_leaves_the_projects_pages_as_they_are(project: Path) -> None:
     """It is stored, and in the page of the results; README.md and docs/ are written by the maintainers' command."""
     (project / "docs").mkdir()
@@ -188,6 +190,7 @@ def facts(**changes: Any) -> dict[str, Any]:
     return found | {"memory_gib": 23.5, "hypervisor": "unknown", "gpu": None} | changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [{"microarchitecture": "znver4", "model": "family 25 model 17"}, {"memory_gib": 62.5}],
@@ -240,6 +243,7 @@ def opening(project: Path) -> str:
     return text.partition(BEGIN)[2].partition(END)[0]
 
 
+@pytest.mark.slow
 def test_the_opening_table_is_of_one_interleaved_run(project: Path) -> None:
     """Later rows of other runs, and of machines that raced earlier, are not in it."""
     folder = project / "results" / MACHINE

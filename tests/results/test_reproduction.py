@@ -18,6 +18,8 @@ from mnistbench.task.presets import PRESETS, preset
 from mnistbench.task.workload import Network
 from mnistbench.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:

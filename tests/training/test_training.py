@@ -402,6 +402,7 @@ def test_full_batches_and_optimizers_end_with_the_loss_of_all_images() -> None:
     assert [*result.history.columns] == ["iteration", "loss", "accuracy"]
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(1, 6), st.integers(0, 50), st.sampled_from([0.01, 0.3, 1.0]))
 def test_patience_keeps_the_parameters_of_the_least_dev_loss(patience: int, seed: int, rate: float) -> None:
