@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from mnistbench import report, words
+from mnistbench import words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import runs, storage
 from mnistbench.results.row import Row
@@ -81,6 +81,8 @@ class Recording:
         assert self._run is not None, "it has rows"
         try:
             stored = self._run.finish() if finished else self._run.save()
+            from mnistbench import report  # loads matplotlib, which takes a second
+
             self.notes += [f"wrote {path}" for path in (stored, *report.write(self._folder.parent))]
             if not finished:
                 self.notes.append(f"{stored.name} is unfinished: the same command with --resume measures the rest")

@@ -568,8 +568,8 @@ LEARNING_CURVE = {0: (0.05, 0.15), 50: (0.36, 0.60), 100: (0.54, 0.71), 200: (0.
 
 
 @pytest.mark.slow
-def test_the_learning_curve_of_the_classic_workload() -> None:
-    for seed in range(3):
+def test_the_learning_curve_of_the_classic_workload(request: pytest.FixtureRequest) -> None:
+    for seed in range(3) if request.config.getoption("--all-options") else (0,):
         result = mnistbench.train(load_data(seed=seed), seed=seed, every=50)
         curve = {metrics.iteration: metrics.accuracy for metrics in result.metrics}
         for iteration, (lowest, highest) in LEARNING_CURVE.items():

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import mnistbench.backends as registry
-from mnistbench import comparison, machine, report
+from mnistbench import comparison, machine, report, threads
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
+from mnistbench.cli import app
 from mnistbench.comparison import Comparison, processes, race, storing
 from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
@@ -572,7 +574,6 @@ def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:
     assert "too few rounds to tell" in found
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -585,8 +586,11 @@ def test_the_command_prints_a_table_and_a_line_for_each_round() -> None:
         (["numpy", "--workload", "huge"], "workload 'huge'"),
     ],
 )
-def test_usage_errors(arguments: list[str], message: str) -> None:
-    found = run(arguments[0], "--workload", "smoke", *arguments[1:], status=2)  # the last of several counts
+def test_usage_errors(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "limit", threads.resolve)
+    # The last of several workloads counts.
+    found = CliRunner().invoke(app, ["compare", arguments[0], "--workload", "smoke", *arguments[1:]])
+    assert found.exit_code == 2
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
 

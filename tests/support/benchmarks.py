@@ -1,4 +1,4 @@
-"""``pytest benchmarks/`` in a process of its own, on a case that takes a second."""
+"""``pytest benchmarks/`` in a process of its own, on small workloads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,17 @@ ONE_CASE = ["--workload", "smoke", "--backend", "numpy", "--dtype", "float64", "
 
 def command(*options: object, what: str = "") -> list[str]:
     """The command with these options."""
-    parts = [sys.executable, "-m", "pytest", ROOT / "benchmarks" / what, "-p", "no:cacheprovider", *options]
-    return [str(part) for part in parts]
+    parts = [
+        sys.executable,
+        "-m",
+        "pytest",
+        ROOT / "benchmarks" / what,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.support.small",
+    ]
+    return [str(part) for part in (*parts, *options)]
 
 
 def environment(*sites: Path) -> dict[str, str]:
