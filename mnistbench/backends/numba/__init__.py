@@ -32,6 +32,7 @@ class NumbaBackend(Backend):
         """Compile the kernels for the workload's network and dtype, or load them from the disk cache."""
         parameters = Parameters.initial(workload.network, workload.seed)
         blank = Dataset.blank(workload.network, 1)
+        blank.train.images[:] = 0  # since white images are not ordered
         self.start(replace(workload, images=1), blank, parameters, 1).advance(1)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:

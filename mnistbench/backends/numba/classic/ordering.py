@@ -8,17 +8,13 @@ pixels. README.md has the numbers.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba.simd import Bytes, Ints, Singles
-from mnistbench.backends.numba.simd.cache import (
-    allocating_entry_point,
-    allocating_kernel,
-    kernel,
-    reassociating_kernel,
-)
+from mnistbench.backends.numba.simd.cache import entry_point, kernel, reassociating_kernel
 from mnistbench.backends.numba.simd.vector import count_bits
 
 LEAF = 512
@@ -30,12 +26,60 @@ _CELLS = 7
 _POWER_ITERATIONS = 2
 
 
-@allocating_kernel
-def _ink(images: Bytes, height: int, width: int) -> Singles:
-    """Compute the square root of the number of non-zero pixels in each cell of each image, (images, cells)."""
-    side = (max(height, width) + _CELLS - 1) // _CELLS
-    rows, columns = (height + side - 1) // side, (width + side - 1) // side
-    ink = np.zeros((len(images), rows * columns), np.float32)
+class _Room(NamedTuple):
+    """Scratch memory for the order of m images: kernels that allocate arrays take seconds longer to compile.
+
+    Attributes:
+        ink: (m, cells) square root of the number of non-zero pixels in each cell of each image.
+        values: (m,) projections of the images.
+        todo: Stack of (first, last). Each halving adds one entry, and 2**64 images are enough.
+        mean, square, direction, product: (cells,) vectors of the power iteration.
+        used: (LEAF, words) one bit for each pixel of each image of a leaf, set where it is not zero.
+        left, chosen: (LEAF,) images of a leaf that are not in a group yet, and those that are, in order.
+        union: (words,) bits of the pixels that a group uses.
+    """
+
+    ink: Singles
+    values: Singles
+    todo: Ints
+    mean: Singles
+    square: Singles
+    direction: Singles
+    product: Singles
+    used: NDArray[np.uint64]
+    left: Ints
+    chosen: Ints
+    union: NDArray[np.uint64]
+
+
+def _cells(height: int, width: int) -> tuple[int, int, int]:
+    """Return the side of a cell in pixels, and the number of rows and columns of cells."""
+    side = -(-max(height, width) // _CELLS)
+    return side, -(-height // side), -(-width // side)
+
+
+def _make_room(images: int, height: int, width: int, pixels: int) -> _Room:
+    _, rows, columns = _cells(height, width)
+    words = -(-pixels // 64)
+    mean, square, direction, product = np.empty((4, rows * columns), np.float32)
+    return _Room(
+        ink=np.zeros((images, rows * columns), np.float32),
+        values=np.empty(images, np.float32),
+        todo=np.empty((64, 2), np.int64),
+        mean=mean,
+        square=square,
+        direction=direction,
+        product=product,
+        used=np.empty((LEAF, words), np.uint64),
+        left=np.empty(LEAF, np.int64),
+        chosen=np.empty(LEAF, np.int64),
+        union=np.empty(words, np.uint64),
+    )
+
+
+@kernel
+def _count_ink(images: Bytes, height: int, width: int, side: int, columns: int, ink: Singles) -> None:
+    """Compute ``ink`` of :class:`_Room`, which is zero, for cells of ``side`` pixels in ``columns`` columns."""
     for i in range(len(images)):
         for y in range(height):
             for column in range(columns):
@@ -43,9 +87,8 @@ def _ink(images: Bytes, height: int, width: int) -> Singles:
                 for x in range(column * side, min(column * side + side, width)):
                     count += images[i, y * width + x] != 0
                 ink[i, y // side * columns + column] += np.float32(count)
-        for cell in range(rows * columns):
+        for cell in range(ink.shape[1]):
             ink[i, cell] = math.sqrt(ink[i, cell])
-    return ink
 
 
 @kernel
@@ -81,16 +124,18 @@ def _along(row: Singles, direction: Singles) -> np.float32:
     return along
 
 
-@allocating_kernel
-def _project(ink: Singles, items: Ints, first: int, last: int, values: Singles) -> None:
+@kernel
+def _project(room: _Room, items: Ints, first: int, last: int) -> None:
     """Project the ink of each image items[i] on the principal direction of items[first:last], into values[i].
 
     Power iteration, starting with the cell of the largest variance. More iterations do not find better groups.
     """
+    ink, values, mean, square = room.ink, room.values, room.mean, room.square
+    direction, product = room.direction, room.product
     cells = ink.shape[1]
     count = np.float32(last - first)
-    mean = np.zeros(cells, np.float32)
-    square = np.zeros(cells, np.float32)
+    for c in range(cells):
+        mean[c] = square[c] = direction[c] = 0
     for i in range(first, last):
         row = ink[items[i]]
         for c in range(cells):
@@ -102,9 +147,7 @@ def _project(ink: Singles, items: Ints, first: int, last: int, values: Singles) 
         square[c] = square[c] / count - mean[c] * mean[c]  # the variance
         if square[c] > square[start]:
             start = c
-    direction = np.zeros(cells, np.float32)
     direction[start] = 1
-    product = np.empty(cells, np.float32)
     for _ in range(_POWER_ITERATIONS):
         offset = _along(mean, direction)
         for c in range(cells):
@@ -122,11 +165,10 @@ def _project(ink: Singles, items: Ints, first: int, last: int, values: Singles) 
         values[i] = _along(ink[items[i]], direction)
 
 
-@allocating_kernel
-def _split(ink: Singles, items: Ints) -> None:
+@kernel
+def _split(room: _Room, items: Ints) -> None:
     """Permute ``items`` so that each run of LEAF items, from the first on, is similar."""
-    values = np.empty(len(items), np.float32)
-    todo = np.empty((64, 2), np.int64)  # a stack: each halving adds one entry, and 2**64 images are enough
+    todo = room.todo
     todo[0, 0], todo[0, 1] = 0, len(items)
     height = 1
     while height > 0:
@@ -134,23 +176,23 @@ def _split(ink: Singles, items: Ints) -> None:
         first, last = todo[height, 0], todo[height, 1]
         if last - first > LEAF:
             middle = first + max((last - first) // 2 // LEAF, 1) * LEAF  # all leaves but the last one are full
-            _project(ink, items, first, last, values)
-            _select(values, items, first, last, middle)
+            _project(room, items, first, last)
+            _select(room.values, items, first, last, middle)
             todo[height, 0], todo[height, 1] = first, middle
             todo[height + 1, 0], todo[height + 1, 1] = middle, last
             height += 2
 
 
-@allocating_kernel
-def _used_pixels(images: Bytes, items: Ints) -> NDArray[np.uint64]:
-    """Return one bit for each pixel of images[items], set where it is not zero."""
+@kernel
+def _find_used(images: Bytes, items: Ints, used: NDArray[np.uint64]) -> None:
+    """Compute ``used`` of :class:`_Room` for images[items]."""
     pixels = images.shape[1]
-    used = np.zeros((len(items), (pixels + 63) // 64), np.uint64)
     for i in range(len(items)):
+        for word in range(used.shape[1]):
+            used[i, word] = 0
         row = images[items[i]]
         for p in range(pixels):
             used[i, p >> 6] |= np.uint64(row[p] != 0) << np.uint64(p & 63)
-    return used
 
 
 @kernel
@@ -162,14 +204,14 @@ def _new_pixels(used: NDArray[np.uint64], union: NDArray[np.uint64]) -> np.uint6
     return count
 
 
-@allocating_kernel
-def _build_groups(images: Bytes, items: Ints, group: int) -> None:
+@kernel
+def _build_groups(room: _Room, images: Bytes, items: Ints, group: int) -> None:
     """Permute ``items`` so that each run of ``group`` items, from the first on, shares most of its pixels."""
-    used = _used_pixels(images, items)
-    left = np.arange(len(items))
+    used, left, chosen, union = room.used, room.left, room.chosen, room.union
+    _find_used(images, items, used)
     remaining = len(items)
-    chosen = np.empty(len(items), np.int64)
-    union = np.zeros(used.shape[1], np.uint64)
+    for k in range(remaining):
+        left[k] = k
     for place in range(len(items)):
         best = 0
         # A pair's second group starts with the image nearest to its first, since both are computed together.
@@ -189,13 +231,21 @@ def _build_groups(images: Bytes, items: Ints, group: int) -> None:
         items[place] = chosen[place]
 
 
-@allocating_entry_point
-def order_lot(images: Bytes, height: int, width: int, group: int, first: int, order: Ints) -> None:
-    """Order images[first : first + len(order)] into groups of similar ones; write indices to ``order``."""
-    items = np.arange(len(order))
-    lot = images[first : first + len(order)]
-    _split(_ink(lot, height, width), items)
+@entry_point
+def _order(
+    images: Bytes, height: int, width: int, side: int, columns: int, group: int, room: _Room, items: Ints
+) -> None:
+    """Permute ``items``, the indices of all images, into groups of similar images."""
+    _count_ink(images, height, width, side, columns, room.ink)
+    _split(room, items)
     for leaf in range(0, len(items), LEAF):
-        _build_groups(lot, items[leaf : leaf + LEAF], group)
-    for i in range(len(order)):
-        order[i] = first + items[i]
+        _build_groups(room, images, items[leaf : leaf + LEAF], group)
+
+
+def order_lot(images: Bytes, height: int, width: int, group: int) -> Ints:
+    """Return the indices of the images, ordered into groups of similar ones."""
+    items = np.arange(len(images))
+    side, _, columns = _cells(height, width)
+    room = _make_room(len(images), height, width, images.shape[1])
+    _order(images, height, width, side, columns, group, room, items)
+    return items

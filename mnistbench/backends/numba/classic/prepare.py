@@ -37,7 +37,7 @@ def order_images(images: Bytes, image_shape: tuple[int, int], lanes: int, thread
     height, width = image_shape
 
     def order_one(first: int, last: int) -> None:
-        order_lot(images, height, width, lanes, first, order[first:last])
+        order[first:last] = first + order_lot(images[first:last], height, width, lanes)
 
     _on_threads(threads, order_one, bounds)
     return order

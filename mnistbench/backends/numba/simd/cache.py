@@ -59,12 +59,13 @@ class _SourceCache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
-_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""Numba's private options for a function that only compiled code calls. By default Numba also compiles a wrapper for
-Python and one for C, which takes longer than the function itself."""
+_LEAN = {"no_cfunc_wrapper": True, "_nrt": False}
+"""Numba's private options for less to compile: no wrapper for C, and no reference counts, so no function may allocate
+an array."""
 
-_NO_COUNTS = {"_nrt": False}
-"""Numba's private option for a function that allocates no array. By default compiled code counts references."""
+_INNER = _LEAN | {"no_cpython_wrapper": True}
+"""Options for a function that only compiled code calls: no wrapper for Python either. The wrappers of such functions
+took longer to compile than the functions themselves."""
 
 
 def known(private: dict[str, bool]) -> dict[str, bool]:
@@ -89,35 +90,18 @@ def _inner(compiled: Any) -> Any:
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function that other kernels call, and that allocates no array."""
-    return _inner(_compiled(function, **_NO_WRAPPERS, **_NO_COUNTS))  # type: ignore[no-any-return]
-
-
-def allocating_kernel(function: Function) -> Function:
-    """Compile a function that other kernels call, and that may allocate arrays."""
-    return _inner(_compiled(function, **_NO_WRAPPERS))  # type: ignore[no-any-return]
+    """Compile a function that other kernels call."""
+    return _inner(_compiled(function, **_INNER))  # type: ignore[no-any-return]
 
 
 def reassociating_kernel(function: Function) -> Function:
     """Compile a kernel whose sums LLVM may reorder, for decisions that do not depend on the last bit."""
-    return _inner(_compiled(function, fastmath={"reassoc", "contract", "nsz"}, **_NO_WRAPPERS, **_NO_COUNTS))  # type: ignore[no-any-return]
+    return _inner(_compiled(function, fastmath={"reassoc", "contract", "nsz"}, **_INNER))  # type: ignore[no-any-return]
 
 
 def entry_point(function: Function) -> Function:
-    """Compile a function that Python calls, and keep its machine code, callees included, on disk.
-
-    Neither it nor its callees allocate arrays.
-    """
-    return _on_disk(_compiled(function, no_cfunc_wrapper=True, **_NO_COUNTS), function)
-
-
-def allocating_entry_point(function: Function) -> Function:
-    """Compile what :func:`entry_point` compiles, for a function that may allocate arrays."""
-    return _on_disk(_compiled(function, no_cfunc_wrapper=True), function)
-
-
-def _on_disk(compiled: Function, function: Function) -> Function:
-    """Keep the machine code of a compiled function on disk, if some folder can be written."""
-    with contextlib.suppress(RuntimeError, OSError):
+    """Compile a function that Python calls, and keep its machine code, callees included, on disk."""
+    compiled = _compiled(function, **_LEAN)
+    with contextlib.suppress(RuntimeError, OSError):  # no folder can be written
         compiled._cache = _SourceCache(function)  # type: ignore[attr-defined]
     return compiled
