@@ -305,6 +305,14 @@ def test_the_library_is_that_of_numpy(order: int, monkeypatch: pytest.MonkeyPatc
     assert probes.blas() is None
 
 
+def test_a_damaged_library_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(name: str) -> None:
+        raise OSError("Could not find/load shared object file")
+
+    monkeypatch.setattr("mnistbench.machine.probes.importlib.import_module", damaged)
+    assert probes.compiled_loops.__wrapped__() is None
+
+
 @pytest.mark.compiles
 def test_what_is_measured_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_SECONDS", 0.6)
