@@ -14,7 +14,8 @@ _BINARY = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10
 
 _SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
 _ASCII = str.maketrans(
-    {TIMES: "x", MINUS: "-", "∞": "inf", "µ": "u", "…": "..."} | dict(zip(_SUPERSCRIPTS, "-0123456789", strict=True))
+    {TIMES: "x", MINUS: "-", ABOUT: "~", "∞": "inf", "µ": "u", "…": "..."}
+    | dict(zip(_SUPERSCRIPTS, "-0123456789", strict=True))
 )
 
 
