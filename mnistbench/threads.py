@@ -26,8 +26,13 @@ _VARIABLES = (
 )
 
 
+def allowed_cpus() -> int:
+    """Return the number of logical CPUs that taskset and cpusets allow."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Return the number of logical CPUs in effect: those that taskset and cpusets allow, within the CPU quota.
+    """Return the number of logical CPUs in effect: the allowed ones, within the CPU quota.
 
     A quota of 2.5 CPUs counts as 2, one of less than 1 as 1. The threads of a backend wait for one another after every
     step, and if they use up a quota, the system stops all of them for the rest of a period of 100 ms.
@@ -35,8 +40,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
     Args:
         root: Root of the file system that describes the control groups of a container.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.floor(min([allowed, *_quotas(root)])))
+    return max(1, math.floor(min([allowed_cpus(), *_quotas(root)])))
 
 
 def _quotas(root: Path) -> Iterator[float]:

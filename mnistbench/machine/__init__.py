@@ -20,7 +20,7 @@ import psutil
 from mnistbench import words
 from mnistbench.machine import processor
 from mnistbench.machine.identity import Machine
-from mnistbench.threads import usable_cpus
+from mnistbench.threads import allowed_cpus, usable_cpus
 
 _CPUS = Path("/sys/devices/system/cpu")
 """Folder in which Linux describes the CPUs."""
@@ -56,8 +56,11 @@ class Cache:
     shared_by: int
 
     def held_by(self, threads: int) -> int:
-        """Capacity of the caches that ``threads`` threads can use when spread over as many caches as possible."""
-        return self.bytes * min(threads, -(-usable_cpus() // self.shared_by))
+        """Capacity of the caches that ``threads`` threads can use when spread over as many caches as possible.
+
+        Within a CPU quota they still run on any of the allowed CPUs.
+        """
+        return self.bytes * min(threads, -(-allowed_cpus() // self.shared_by))
 
 
 def caches() -> list[Cache]:

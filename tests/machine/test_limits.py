@@ -247,7 +247,7 @@ def test_what_is_read_lies_where_it_should(caches: list[machine.Cache], threads:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machine, "caches", lambda: caches)
         patch.setattr(machine, "memory_gib", lambda: memory)
-        patch.setattr(machine, "usable_cpus", lambda *root: threads)
+        patch.setattr(machine, "allowed_cpus", lambda: threads)
         *found, last = probes.places(threads)
     assert (last.name, last.holds) == ("memory", None)
     assert 1 << 26 <= last.working_set <= 1 << 30
