@@ -31,6 +31,12 @@ def allowed_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def listed_cpus(text: str) -> set[int]:
+    """Parse a list of CPUs as Linux writes it, such as "0-3,8"; raise ValueError if it is none."""
+    ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    return {cpu for pair in ends for cpu in range(pair[0], pair[-1] + 1)}
+
+
 def usable_cpus(root: Path = Path("/")) -> int:
     """Return the number of logical CPUs in effect: the allowed ones, within the CPU quota.
 

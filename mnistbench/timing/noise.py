@@ -20,6 +20,7 @@ from typing import Self
 import psutil
 
 from mnistbench import words
+from mnistbench.threads import listed_cpus
 from mnistbench.timing.statistics import median
 
 OUTLIER = 0.50
@@ -74,15 +75,8 @@ def _kinds_of_cores() -> int:
     kinds = 0
     for kind in ("cpu_core", "cpu_atom"):  # told by Linux on Intel's hybrid processors
         with contextlib.suppress(OSError, ValueError):
-            listed = (_CPUS.parents[1] / kind / "cpus").read_text().strip()
-            kinds += bool(usable & _numbers(listed))
+            kinds += bool(usable & listed_cpus((_CPUS.parents[1] / kind / "cpus").read_text()))
     return max(1, len(capacities), kinds)
-
-
-def _numbers(listed: str) -> set[int]:
-    """Parse a list of CPUs such as "0-3,8"."""
-    ends = [[int(end) for end in part.split("-")] for part in listed.split(",")]
-    return {cpu for pair in ends for cpu in range(pair[0], pair[-1] + 1)}
 
 
 class Watch:
