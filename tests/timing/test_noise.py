@@ -117,6 +117,14 @@ def test_throttling_is_read_from_linux(tmp_path: Path, monkeypatch: pytest.Monke
         ({"system/cpu/cpu0/cpu_capacity": "1024\n", "system/cpu/cpu1/cpu_capacity": "1024\n"}, False),
         ({"cpu_core/cpus": "0\n", "cpu_atom/cpus": "1-7\n"}, True),
         ({"cpu_core/cpus": "0-3\n", "cpu_atom/cpus": "4-7,9\n"}, False),
+        (
+            {
+                "cpu_core/cpus": "0-3\n",
+                "system/cpu/cpu0/cpu_capacity": "1024\n",
+                "system/cpu/cpu1/cpu_capacity": "970\n",
+            },
+            False,
+        ),
         ({"cpu_core/cpus": "\n"}, False),
     ],
 )
