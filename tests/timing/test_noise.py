@@ -60,7 +60,7 @@ def test_own_work_is_counted_with_that_of_children() -> None:
     _, before, _ = noise._cpu_seconds()
     use_a_core()
     busy, middle, _ = noise._cpu_seconds()
-    assert middle - before >= 0.19
+    assert middle - before >= 0.15, "each is rounded to 10 ms"
     child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         while noise._cpu_seconds()[1] < middle + 0.2:
