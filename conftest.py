@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mnistbench")
     group.addoption("--backend", action="append", metavar="NAME", help="only this backend; repeat for more")
     group.addoption("--dtype", action="append", choices=DTYPES, help="only this dtype; repeat for both")
-    group.addoption("--threads", type=int, metavar="N", help="number of CPU threads (default: all)")
+    group.addoption("--threads", type=int, metavar="N", help="number of CPU threads (default: OMP_NUM_THREADS, or all)")
     group.addoption("--all-options", action="store_true", help="test every option of training and more combinations")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--most-images") < 1_000:
         raise pytest.UsageError("--most-images: at least 1000 are needed, the smallest size")
     flags.refuse(config)
+    words.write_alike(sys.stdout)
     # What a case's cold process has compiled is not compiled again in this one.
     folder = tempfile.TemporaryDirectory(prefix="mnistbench-", ignore_cleanup_errors=True)
     config.add_cleanup(folder.cleanup)

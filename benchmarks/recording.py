@@ -12,6 +12,7 @@ from mnistbench import words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import runs, storage
 from mnistbench.results.row import Row
+from mnistbench.timing import noise
 
 _CODE = ("benchmarks", "conftest.py", "pyproject.toml")
 """Code in the checkout that rows depend on besides the package."""
@@ -84,6 +85,7 @@ class Recording:
             from mnistbench import report  # loads matplotlib, which takes a second
 
             self.notes += [f"wrote {path}" for path in (stored, *report.write(self._folder.parent))]
+            self.notes += [f"warning: {warning}" for warning in noise.of_cores()]
             if not finished:
                 self.notes.append(f"{stored.name} is unfinished: the same command with --resume measures the rest")
         except MnistbenchError as error:

@@ -26,8 +26,19 @@ _VARIABLES = (
 )
 
 
+def allowed_cpus() -> int:
+    """Return the number of logical CPUs that taskset and cpusets allow."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def listed_cpus(text: str) -> set[int]:
+    """Parse a list of CPUs as Linux writes it, such as "0-3,8"; raise ValueError if it is none."""
+    ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    return {cpu for pair in ends for cpu in range(pair[0], pair[-1] + 1)}
+
+
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Return the number of logical CPUs in effect: those that taskset and cpusets allow, within the CPU quota.
+    """Return the number of logical CPUs in effect: the allowed ones, within the CPU quota.
 
     A quota of 2.5 CPUs counts as 2, one of less than 1 as 1. The threads of a backend wait for one another after every
     step, and if they use up a quota, the system stops all of them for the rest of a period of 100 ms.
@@ -35,8 +46,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
     Args:
         root: Root of the file system that describes the control groups of a container.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.floor(min([allowed, *_quotas(root)])))
+    return max(1, math.floor(min([allowed_cpus(), *_quotas(root)])))
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import math
 
 from mnistbench.exceptions import MnistbenchError
@@ -14,7 +15,8 @@ _BINARY = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10
 
 _SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
 _ASCII = str.maketrans(
-    {TIMES: "x", MINUS: "-", "∞": "inf", "µ": "u", "…": "..."} | dict(zip(_SUPERSCRIPTS, "-0123456789", strict=True))
+    {TIMES: "x", MINUS: "-", ABOUT: "~", "∞": "inf", "µ": "u", "…": "..."}
+    | dict(zip(_SUPERSCRIPTS, "-0123456789", strict=True))
 )
 
 
@@ -33,6 +35,13 @@ def _encoded_alike(error: UnicodeError) -> tuple[str, int]:
 ALIKE = "mnistbench.alike"
 """Error handler for streams whose encoding lacks a character: it writes :func:`ascii_alike`."""
 codecs.register_error(ALIKE, _encoded_alike)
+
+
+def write_alike(*streams: object) -> None:
+    """Let streams with an encoding write :func:`ascii_alike` in place of what it lacks."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ALIKE)
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -103,7 +103,8 @@ def test_a_stream_of_any_encoding_takes_any_text(text: str) -> None:
 
 def test_what_cannot_be_encoded_looks_alike() -> None:
     text = (
-        f"{words.times(16.6)}, {words.scientific(3.1e-7)}, {words.seconds(5e-6)}, {words.times(math.inf)} \N{SNOWMAN}"
+        f"{words.times(16.6)}, {words.scientific(3.1e-7)}, {words.seconds(5e-6)}, {words.times(math.inf)} \N{SNOWMAN}, "
+        f"{words.ABOUT} 2"
     )
-    assert text.encode("ascii", words.ALIKE) == b"16.6x, 3.1x10^-7, 5.00 us, infx ?"
+    assert text.encode("ascii", words.ALIKE) == b"16.6x, 3.1x10^-7, 5.00 us, infx ?, ~ 2"
     assert text.encode("utf-8", words.ALIKE).decode() == text

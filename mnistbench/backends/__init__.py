@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mnistbench import words
 from mnistbench.backends.base import Availability, Backend, Description, Metrics, Trainer
-from mnistbench.exceptions import BackendUnavailable, UnknownBackend, UnsupportedWorkload
+from mnistbench.exceptions import BackendUnavailable, MnistbenchError, UnknownBackend, UnsupportedWorkload
 
 if TYPE_CHECKING:
     from mnistbench.task.workload import Workload
@@ -82,7 +82,8 @@ def _imported(name: str) -> Backend:
         backend: Backend = getattr(importlib.import_module(module), attribute)()
         _import_seconds[name] = time.perf_counter() - start
     except Exception as error:  # one broken library must not stop the other backends
-        raise BackendUnavailable(name, words.exception(error), _INSTALL.get(name)) from error
+        fix = None if isinstance(error, MnistbenchError) else _INSTALL.get(name)  # our own message names the remedy
+        raise BackendUnavailable(name, words.exception(error), fix) from error
     return backend
 
 

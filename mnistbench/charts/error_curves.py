@@ -13,6 +13,7 @@ from mnistbench.charts.lines import LINE, Curve, End, curve_ends, handle, label_
 from mnistbench.charts.page import GREY, SMALL, Page, clean, colours, shortened, styled
 from mnistbench.charts.rows import provenance, required, task
 from mnistbench.charts.scales import Logarithmic
+from mnistbench.results.origin import mixture
 
 if TYPE_CHECKING:
     from mnistbench.results.reproduction import Run
@@ -138,7 +139,8 @@ def _small_print(runs: Sequence[Run]) -> str:
     seeds = len({run.workload.seed for run in runs})
     which = f"The seed with the median error of {seeds} is drawn. " if seeds > 1 else ""
     where = "; ".join(dict.fromkeys(f"{run.backend} {run.workload.dtype}, {run.origin.machine}" for run in runs))
+    mixed = f" Trainings of {found}." if (found := mixture(runs)) else ""
     return (
         "Dashed: published error of a network with the same layer sizes, trained in the authors' own way. Each point "
-        f"follows an epoch; the clock stands still for the test. {which}{where}."
+        f"follows an epoch; the clock stands still for the test. {which}{where}.{mixed}"
     )

@@ -6,7 +6,6 @@ take effect and the backend's import is measured.
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from mnistbench import __version__
 from mnistbench.cli import backends, charts, compare, crossval, errors, machine, predict, train, verify
 from mnistbench.cli.common import complain
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.words import ALIKE
+from mnistbench.words import write_alike
 
 
 class _Command(TyperCommand):
@@ -84,7 +83,5 @@ for _module in (train, predict, crossval, verify, compare, errors, backends, mac
 
 def main() -> None:
     """Run the command line; a stream that cannot encode a character gets one that looks alike."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=ALIKE)
+    write_alike(sys.stdout, sys.stderr)
     app(prog_name="mnistbench")

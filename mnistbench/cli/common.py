@@ -21,7 +21,9 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of IDX files, or Kaggle's train.csv (default: the embedded MNIST)."),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", help="Number of CPU threads (default: all).")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Number of CPU threads (default: OMP_NUM_THREADS, or all usable CPUs).")
+]
 Seed = Annotated[
     int,
     typer.Option(

@@ -20,7 +20,7 @@ import psutil
 from mnistbench import words
 from mnistbench.machine import processor
 from mnistbench.machine.identity import Machine
-from mnistbench.threads import usable_cpus
+from mnistbench.threads import allowed_cpus, listed_cpus, usable_cpus
 
 _CPUS = Path("/sys/devices/system/cpu")
 """Folder in which Linux describes the CPUs."""
@@ -56,8 +56,11 @@ class Cache:
     shared_by: int
 
     def held_by(self, threads: int) -> int:
-        """Capacity of the caches that ``threads`` threads can use when spread over as many caches as possible."""
-        return self.bytes * min(threads, -(-usable_cpus() // self.shared_by))
+        """Capacity of the caches that ``threads`` threads can use when spread over as many caches as possible.
+
+        Within a CPU quota they still run on any of the allowed CPUs.
+        """
+        return self.bytes * min(threads, -(-allowed_cpus() // self.shared_by))
 
 
 def caches() -> list[Cache]:
@@ -70,7 +73,7 @@ def caches() -> list[Cache]:
                 (folder / name).read_text().strip() for name in ("type", "level", "size", "shared_cpu_list")
             )
             if kind in ("Data", "Unified"):
-                found.append(Cache(int(level), _bytes(size), _count_cpus(shared)))
+                found.append(Cache(int(level), _bytes(size), len(listed_cpus(shared))))
         except (OSError, ValueError):
             continue  # some kernels describe only some of the caches
     return sorted(found, key=lambda cache: cache.level)
@@ -82,12 +85,6 @@ def _bytes(size: str) -> int:
     if found is None:
         raise ValueError(size)
     return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
-
-
-def _count_cpus(listed: str) -> int:
-    """Count the CPUs in a list such as "0-3,8", which has 5."""
-    ranges = (part.split("-") for part in listed.split(","))
-    return sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
 
 
 def peak_memory() -> int | None:

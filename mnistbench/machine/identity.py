@@ -18,7 +18,7 @@ class Machine:
 
     Two are the same if all facts but ``name`` and ``microarchitecture`` are: another version of LLVM may have another
     name for the same processor. Kernel and library versions, free memory and the host's name tell no machines apart.
-    Files of earlier versions give a name only, and are of another machine than any whose facts are known.
+    Files of earlier versions give only a name, which makes another machine than any whose facts are known.
 
     Attributes:
         name: Name for people: processor, CPUs in effect, and GPU.

@@ -151,12 +151,12 @@ def _llvm_name() -> str:
         name: str = binding.get_host_cpu_name()
     except Exception:  # a missing or damaged library; its errors have no common base class
         return ""
-    return "" if re.match(r"generic|x86-64|(un)?known|i\d86", name) else name
+    return "" if re.match(r"generic|unknown|x86-64|i\d86", name) else name
 
 
 _HYPERVISORS = {
     "amazon ec2": "Nitro",
-    "google": "Google",
+    "google google compute engine": "Google",
     "microsoft corporation virtual machine": "Hyper-V",
     "qemu": "QEMU",
     "vmware": "VMware",
@@ -181,7 +181,7 @@ def hypervisor(virtual: bool, root: Path = Path("/")) -> str | None:
         return "Xen"
     firmware = root / "sys" / "class" / "dmi" / "id"
     product = _line(firmware / "product_name")
-    if not product.endswith("metal"):  # such as the machine "c7g.metal" of Amazon EC2
+    if ".metal" not in product:  # such as the machines "c7g.metal" and "c7i.metal-24xl" of Amazon EC2
         described = f"{_line(firmware / 'sys_vendor')} {product}".lower()
         for beginning, name in _HYPERVISORS.items():
             if described.startswith(beginning):

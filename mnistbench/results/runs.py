@@ -113,6 +113,7 @@ class Run:
         if changed := run._changed_since(document):
             raise MnistbenchError(f"{path}: cannot be resumed: {changed}; leave out --resume to start a new run")
         run.path, run.document = path, document | {"process": _this_process()}
+        run._write()  # no other process resumes it from now on
         return run
 
     def _changed_since(self, document: Mapping[str, Any]) -> str | None:

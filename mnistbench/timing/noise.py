@@ -20,6 +20,7 @@ from typing import Self
 import psutil
 
 from mnistbench import words
+from mnistbench.threads import listed_cpus
 from mnistbench.timing.statistics import median
 
 OUTLIER = 0.50
@@ -57,7 +58,7 @@ def of_timings(samples: Sequence[float]) -> Iterator[str]:
 def of_cores() -> Iterator[str]:
     """Yield a warning if the usable CPUs are cores of different kinds, so that equal shares take unequal times."""
     if _kinds_of_cores() > 1:
-        yield "the CPUs are cores of different kinds, fast and economical ones; taskset can choose those of one kind"
+        yield "the CPUs are cores of different kinds, fast and economical ones; on Linux, taskset chooses one kind"
 
 
 def _kinds_of_cores() -> int:
@@ -67,22 +68,15 @@ def _kinds_of_cores() -> int:
         text = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
         return int(text) if text.isdecimal() else 1
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    capacities = set()
-    for cpu in usable:  # told by Linux on Arm, and on hybrid x86 since version 6.13
-        with contextlib.suppress(OSError):
-            capacities.add((_CPUS / f"cpu{cpu}" / "cpu_capacity").read_text().strip())
     kinds = 0
     for kind in ("cpu_core", "cpu_atom"):  # told by Linux on Intel's hybrid processors
         with contextlib.suppress(OSError, ValueError):
-            listed = (_CPUS.parents[1] / kind / "cpus").read_text().strip()
-            kinds += bool(usable & _numbers(listed))
-    return max(1, len(capacities), kinds)
-
-
-def _numbers(listed: str) -> set[int]:
-    """Parse a list of CPUs such as "0-3,8"."""
-    ends = [[int(end) for end in part.split("-")] for part in listed.split(",")]
-    return {cpu for pair in ends for cpu in range(pair[0], pair[-1] + 1)}
+            kinds += bool(usable & listed_cpus((_CPUS.parents[1] / kind / "cpus").read_text()))
+    capacities = set()
+    for cpu in usable:  # told by Linux on Arm; on Intel's, cores of one kind may differ in turbo clock
+        with contextlib.suppress(OSError):
+            capacities.add((_CPUS / f"cpu{cpu}" / "cpu_capacity").read_text().strip())
+    return kinds or max(1, len(capacities))
 
 
 class Watch:

@@ -11,17 +11,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench.results import storage
+from mnistbench.results import runs, storage
 from tests.support.benchmarks import ONE_CASE, benchmarks, command, environment, stored
 from tests.support.paths import ROOT
-
-pytestmark = pytest.mark.process
+from tests.support.rows import row
 
 pytest.importorskip("pytest_benchmark")
+
+from benchmarks.recording import Recording
+
+pytestmark = pytest.mark.process
 
 TWO_CASES = ["--workload", "smoke", "--backend", "numpy", "--threads", "1", "--rounds", "1"]
 KILLS = int(os.environ.get("MNISTBENCH_KILLS", "2"))
@@ -71,6 +75,16 @@ def until(process: subprocess.Popen[str], text: str) -> None:
         if text in line:
             return
     raise AssertionError(f"the session ended without {text!r}")
+
+
+def test_cores_of_different_kinds_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnistbench.timing.noise._kinds_of_cores", lambda: 2)
+    monkeypatch.setattr("mnistbench.report.write", lambda folder: [])
+    recording = Recording(SimpleNamespace(), tmp_path)  # type: ignore[arg-type]
+    recording._run = runs.Run(tmp_path, "smoke", {})
+    recording._run.add(runs.entry(row("numpy", "float64", 1.0)))
+    assert recording.end(finished=True) is False
+    assert any(note.startswith("warning: the CPUs are cores of different kinds") for note in recording.notes)
 
 
 def test_a_killed_session_is_resumed(tmp_path: Path) -> None:

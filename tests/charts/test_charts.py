@@ -187,6 +187,14 @@ def test_lines_of_one_workload_say_who_trained_it() -> None:
     assert any(text.startswith("simard jax float32") for text in shown)
 
 
+def test_errors_of_several_runs_say_so() -> None:
+    one, other = errors(["simard"], seeds=2)
+    newer = replace(other, origin=replace(other.origin, commit="fedcba9876543210"), versions={"numba": "1.3.0"})
+    text = " ".join(said(charts.errors_over_time([one, newer])))
+    assert "Trainings of 2 runs, 2 commits and numba 1.2.3 or 1.3.0." in text
+    assert "Trainings" not in " ".join(said(charts.errors_over_time([one])))
+
+
 def test_an_error_of_0_is_drawn_at_the_least_that_can_be() -> None:
     (run,) = errors(["simard"], seeds=1)
     assert_legible(charts.errors_over_time([replace(run, curve=((0.0, 0.0),))]))

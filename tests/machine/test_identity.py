@@ -304,6 +304,8 @@ DMI = "sys/class/dmi/id/"
     [
         ({}, None),
         ({DMI + "sys_vendor": "Amazon EC2", DMI + "product_name": "c7g.metal"}, None),
+        ({DMI + "sys_vendor": "Amazon EC2", DMI + "product_name": "c7i.metal-24xl"}, None),
+        ({DMI + "sys_vendor": "Google", DMI + "product_name": "Eve"}, None),
         ({DMI + "sys_vendor": "Microsoft Corporation", DMI + "product_name": "Surface Laptop"}, None),
         ({DMI + "sys_vendor": "Microsoft Corporation", DMI + "product_name": "Virtual Machine"}, "Hyper-V"),
         ({DMI + "sys_vendor": "Google", DMI + "product_name": "Google Compute Engine"}, "Google"),

@@ -247,7 +247,7 @@ def test_what_is_read_lies_where_it_should(caches: list[machine.Cache], threads:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machine, "caches", lambda: caches)
         patch.setattr(machine, "memory_gib", lambda: memory)
-        patch.setattr(machine, "usable_cpus", lambda *root: threads)
+        patch.setattr(machine, "allowed_cpus", lambda: threads)
         *found, last = probes.places(threads)
     assert (last.name, last.holds) == ("memory", None)
     assert 1 << 26 <= last.working_set <= 1 << 30
@@ -303,6 +303,14 @@ def test_the_library_is_that_of_numpy(order: int, monkeypatch: pytest.MonkeyPatc
     assert probes.blas() == Blas("mkl", None, None)
     monkeypatch.setattr(probes, "ThreadpoolController", lambda: Controller([]))
     assert probes.blas() is None
+
+
+def test_a_damaged_library_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(name: str) -> None:
+        raise OSError("Could not find/load shared object file")
+
+    monkeypatch.setattr("mnistbench.machine.probes.importlib.import_module", damaged)
+    assert probes.compiled_loops.__wrapped__() is None
 
 
 @pytest.mark.compiles

@@ -71,6 +71,7 @@ def test_a_row_is_on_disk_when_it_is_known(tmp_path: Path) -> None:
 def test_a_run_is_resumed(tmp_path: Path) -> None:
     path = cut_off(tmp_path, entry("numpy"), entry("numba", problem="too fast"))
     run = runs.Run.resume(tmp_path, "classic", OPTIONS)
+    assert json.loads(path.read_text(encoding="utf-8"))["process"]["pid"] == os.getpid(), "no other resumes it now"
     assert list(run.measured()) == ["numpy-float64"], "what is no result is measured again"
     run.add(entry("numba"))
     assert run.finish() == path

@@ -156,13 +156,14 @@ def test_a_cache_that_is_not_described_is_left_out(cache_folder: Path, wrong: tu
 
 
 @pytest.mark.parametrize(
-    ("shared_by", "usable", "threads", "held"),
+    ("shared_by", "allowed", "threads", "held"),
     [(1, 2, 1, 1), (1, 2, 2, 2), (1, 2, 5, 2), (2, 2, 2, 1), (2, 8, 3, 3), (2, 8, 8, 4), (16, 2, 2, 1), (8, 12, 12, 2)],
 )
 def test_the_caches_of_some_threads(
-    shared_by: int, usable: int, threads: int, held: int, monkeypatch: pytest.MonkeyPatch
+    shared_by: int, allowed: int, threads: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "usable_cpus", lambda: usable)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(allowed)), raising=False)
+    monkeypatch.setattr("mnistbench.threads._quotas", lambda root: [1.0])  # it keeps them from no cache
     assert machine.Cache(2, 1000, shared_by).held_by(threads) == 1000 * held
 
 

@@ -60,7 +60,7 @@ def test_own_work_is_counted_with_that_of_children() -> None:
     _, before, _ = noise._cpu_seconds()
     use_a_core()
     busy, middle, _ = noise._cpu_seconds()
-    assert middle - before >= 0.19
+    assert middle - before >= 0.15, "each is rounded to 10 ms"
     child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         while noise._cpu_seconds()[1] < middle + 0.2:
@@ -117,6 +117,14 @@ def test_throttling_is_read_from_linux(tmp_path: Path, monkeypatch: pytest.Monke
         ({"system/cpu/cpu0/cpu_capacity": "1024\n", "system/cpu/cpu1/cpu_capacity": "1024\n"}, False),
         ({"cpu_core/cpus": "0\n", "cpu_atom/cpus": "1-7\n"}, True),
         ({"cpu_core/cpus": "0-3\n", "cpu_atom/cpus": "4-7,9\n"}, False),
+        (
+            {
+                "cpu_core/cpus": "0-3\n",
+                "system/cpu/cpu0/cpu_capacity": "1024\n",
+                "system/cpu/cpu1/cpu_capacity": "970\n",
+            },
+            False,
+        ),
         ({"cpu_core/cpus": "\n"}, False),
     ],
 )

@@ -18,7 +18,7 @@ from mnistbench.backends.base import Description, Trainer
 from mnistbench.exceptions import BackendUnavailable, OptionError
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
-from mnistbench.threads import resolve, usable_cpus
+from mnistbench.threads import allowed_cpus, resolve
 
 NAME = "jax"
 
@@ -38,14 +38,16 @@ class Device(NamedTuple):
 def device() -> Device:
     """Return JAX's default device: a GPU if JAX sees one. The first use in a process creates JAX's clients.
 
-    It also fixes the size of the thread pool: PJRT_NPROC or NPROC, else the number of usable CPUs.
+    It also fixes the size of the thread pool: PJRT_NPROC or NPROC, else the number of allowed CPUs. XLA heeds no quota.
     """
     sizes = [os.environ[name] for name in ("PJRT_NPROC", "NPROC") if os.environ.get(name, "").isdecimal()]
     # By default JAX allocates three quarters of a GPU's memory, which leaves too little for other libraries.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     found = jax.devices()[0]
     on_cpu = found.platform == "cpu"
-    return Device(found, "CPU" if on_cpu else str(found.device_kind), max(1, int(sizes[0])) if sizes else usable_cpus())
+    return Device(
+        found, "CPU" if on_cpu else str(found.device_kind), max(1, int(sizes[0])) if sizes else allowed_cpus()
+    )
 
 
 def threads_in_effect(wanted: int | None) -> int:

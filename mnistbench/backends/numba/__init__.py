@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numba
 
+from mnistbench.exceptions import MnistbenchError
+
 if numba.config.DISABLE_JIT:
-    raise ImportError("NUMBA_DISABLE_JIT is set, and Numba compiles nothing; unset it")
+    raise MnistbenchError("NUMBA_DISABLE_JIT is set, and Numba compiles nothing; unset it")
 
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.numba.classic.trainer import NumbaTrainer

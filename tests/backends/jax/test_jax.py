@@ -157,6 +157,15 @@ def test_threads_in_effect_are_those_of_the_pool_or_one(pool: str, counts: str) 
     assert python(THREADS, PJRT_NPROC=pool).splitlines() == [counts, pool]
 
 
+def test_jax_knows_no_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without ``PJRT_NPROC`` has as many threads as it has allowed CPUs, and says so."""
+    for name in ("PJRT_NPROC", "NPROC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(7)), raising=False)
+    monkeypatch.setattr("mnistbench.threads._quotas", lambda root: [2.0])
+    assert jax_device.device.__wrapped__().pool == 7
+
+
 def test_the_number_of_threads_of_the_command_line_takes_effect() -> None:
     program = (
         "from mnistbench import threads; threads.limit(3); import mnistbench;"

@@ -16,8 +16,8 @@ A block passes through all kernels while its Z1 and Z2 are in the L1 cache:
     image_gradient     dW1         reads the images, pixel by pixel
 
 :func:`run` repeats this for all blocks of a thread, and :func:`update` takes the step. Both use loops in place of
-slices, which take seconds to compile. Gradients here are sums over
-images, and pixels are bytes: the step divides by m and, for W1, by 255. So does hidden_layer.
+slices, which take seconds to compile. Gradients here are sums over images, and pixels are bytes: the step divides by m
+and, for W1, by 255. So does hidden_layer.
 """
 
 from __future__ import annotations
