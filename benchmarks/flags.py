@@ -1,7 +1,7 @@
 """pytest-benchmark's own options: those that work, those that rounds of training make ineffective, and comparing.
 
-A row is compared with the last stored run that has it. pytest-benchmark itself would take the last file, whatever it
-holds, and would only warn where it compares nothing.
+A row is compared with this machine's last stored run that has it. pytest-benchmark itself would take the last file,
+whatever it holds, and would only warn where it compares nothing.
 """
 
 from __future__ import annotations
