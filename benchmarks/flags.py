@@ -1,17 +1,22 @@
 """pytest-benchmark's own options: those that work, those that rounds of training make ineffective, and comparing.
 
-A row is compared with the last stored run that has it. pytest-benchmark itself would take the last file, whatever it
-holds, and would only warn where it compares nothing.
+A row is compared with this machine's last stored run that has it. pytest-benchmark itself would take the last file,
+whatever it holds, and would only warn where it compares nothing.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shlex
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import pytest
 from pytest_benchmark.session import PerformanceRegression
+
+from mnistbench import machine
+from mnistbench.machine.identity import Machine
 
 _ROUNDS = "the number of rounds is that of --rounds"
 _CHECKED = "the comparison with the reference warms up before"
@@ -26,6 +31,7 @@ _REFUSED = {
     "--benchmark-warmup-iterations": _CHECKED,
     "--benchmark-timer": "rows are seconds of time.perf_counter",
     "--benchmark-disable": "a run without measurements is 'mnistbench verify'",
+    "--benchmark-cprofile-loops": "the profile is of one round",
 }
 """Options without effect, each with what to use instead."""
 
@@ -41,7 +47,8 @@ def refuse(config: pytest.Config) -> None:
     Raises:
         UsageError: If one is given.
     """
-    given = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
+    everywhere = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
+    given = [argument.partition("=")[0] for argument in everywhere]
     for name, reason in _REFUSED.items():
         if name in given:
             raise pytest.UsageError(f"{name}: has no effect on these benchmarks; {reason}")
@@ -82,17 +89,18 @@ class Comparing:
         return self._config._benchmarksession  # type: ignore[attr-defined]
 
     def load(self) -> None:
-        """Read the stored runs, before anything is measured.
+        """Read the stored runs of this machine, before anything is measured.
 
         Raises:
             UsageError: If there are none.
         """
         storage, wanted = self._benchmarks.storage, self._wanted
         if wanted:
-            self._stored = {str(path): run for path, run in storage.load(*([] if wanted is True else [wanted]))}
+            found = storage.load(*([] if wanted is True else [wanted]))
+            self._stored = {str(path): run for path, run in found if _is_of_this_machine(run)}
             if not self._stored:
                 which = "run" if wanted is True else f"run {wanted}"
-                raise pytest.UsageError(f"--benchmark-compare: no {which} is stored in {storage.path}")
+                raise pytest.UsageError(f"--benchmark-compare: no {which} of this machine is stored in {storage.path}")
 
     def require_overlap(self, prefixes: list[str]) -> None:
         """Check before anything is measured that a stored row may be one of those to come.
@@ -139,6 +147,13 @@ class Comparing:
             return (yield)
         except PerformanceRegression:
             terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_of_this_machine(run: Mapping[str, Any]) -> bool:
+    try:
+        return Machine.read(run["machine_info"]) == machine.this()
+    except (KeyError, TypeError, ValueError):
+        return False  # a file of another project
 
 
 def _rows(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
@@ -90,15 +92,10 @@ class Progress:
 
         self._write(write)
 
-    def _write(self, write: object) -> None:
+    def _write(self, write: Callable[[], None]) -> None:
         if self._terminal is None:
             return
-        assert callable(write)
-        if self._capture is None:
-            write()
-            self._terminal.flush()
-            return
-        with self._capture.global_and_fixture_disabled():
+        with self._capture.global_and_fixture_disabled() if self._capture else nullcontext():
             write()
             self._terminal.flush()
 

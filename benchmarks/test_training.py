@@ -4,18 +4,13 @@ A case starts the backend once and compares it with the reference along the whol
 arrays to be timed. Each training starts from the same initial parameters, and the last one is compared again. The other
 costs are measured in a new process. The kernels that it compiles are those that the case then uses.
 
-A training that takes so long that fewer than six fit the seconds is timed in several parts, each of which counts as a
-round: its seconds are scaled to all iterations. One that takes longer than the seconds ends at an earlier checkpoint of
-the comparison. So a slow backend, too, has as many rounds as it takes to see noise.
+Where fewer than six trainings fit the seconds, each ends at an earlier checkpoint of the comparison, and its time is
+scaled to all iterations. So a slow backend, too, has as many rounds as it takes to see noise. Every round starts from
+fresh weights: what a backend does only once after a reset is in each of them, and scaling makes it longer, not shorter.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,17 +23,17 @@ from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer, checkpoints
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.results import storage
-from mnistbench.results.row import Row, Timed
+from mnistbench.results.row import Row
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.clock import timed
+from mnistbench.timing.statistics import FEWEST
 from mnistbench.training import cold
 from mnistbench.training.scores import FinalScores, final_scores
 
-# Without --rounds, as many trainings as fit the seconds, or a part of one; and at least six rounds, for an interval.
+# Without --rounds, as many rounds as fit the seconds; six are the fewest with an interval.
 _SECONDS = 10.0
 _MOST = 15
-_FEWEST_ROUNDS = 6
 
 # Idle threads of OpenBLAS spin for some tens of milliseconds; a round next to them was 40 % slow.
 _SETTLE = 0.3
@@ -92,88 +87,50 @@ def test_training(
             return metrics
 
         agreement = check_trainer(trainer, Agreement(backend_name, dtype), trajectory, advance=scored)
-        plan = Plan.make(_settle(trainer, workload), workload.iterations, pytestconfig.getoption("--rounds"))
+        estimated = _settle(trainer, workload)
+        rounds, iterations = plan(estimated, workload.iterations, pytestconfig.getoption("--rounds"))
         # pytest-benchmark compares runs of the same name.
         benchmark.name = storage.case_name(workload, backend_name, trainer.describe().threads)
         benchmark.fullname = storage.full_name(benchmark.name)
         benchmark.group = dtype
+
+        def prepare() -> None:
+            done = timings(benchmark)
+            took = f", {words.seconds(done[-1])}" if done else ""
+            each = sum(done) / len(done) if done else estimated * iterations / workload.iterations
+            progress.phase(f"round {len(done) + 1} of {rounds}{took}", (rounds - len(done)) * each)
+            trainer.reset(trajectory.initial)
+
         metrics = benchmark.pedantic(  # type: ignore[no-untyped-call]
-            trainer.advance,
-            setup=prepared(plan, benchmark, partial(trainer.reset, trajectory.initial), progress),
-            rounds=len(plan.rounds),
+            trainer.advance, setup=prepare, args=(iterations,), rounds=rounds
         )
-        agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory, plan.iterations))
+        agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory, iterations))
         samples = timings(benchmark)
-        samples[:] = [took * workload.iterations / size for took, size in zip(samples, plan.rounds, strict=True)]
+        samples[:] = [took * workload.iterations / iterations for took in samples]
         progress.phase("limits of the machine", 0.0)
         final = scores[0] if scores else None
-        row = Row.measured(workload, trainer.describe(), start, samples, agreement, trajectory, final, timed=plan.timed)
+        row = Row.measured(workload, trainer.describe(), start, samples, agreement, trajectory, final, timed=iterations)
         progress.outcome(outcome(row))
         recording.store(benchmark, row)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Rounds of a case.
+def plan(seconds: float, iterations: int, rounds: int | None) -> tuple[int, int]:
+    """Choose the number of rounds, and of iterations in each, where a training of ``iterations`` takes ``seconds``.
 
-    Attributes:
-        trainings: Number of trainings, each from fresh weights.
-        iterations: Number of iterations of each; one of the checkpoints at which backends are compared.
-        parts: Number of rounds of a training.
+    Args:
+        rounds: Number of rounds asked for, of a whole training each; None to choose.
     """
-
-    trainings: int
-    iterations: int
-    parts: int
-
-    @classmethod
-    def make(cls, seconds: float, iterations: int, rounds: int | None) -> Plan:
-        """Choose the rounds where a training of ``iterations`` takes ``seconds``.
-
-        Args:
-            rounds: Number of trainings asked for, each timed as a whole; None to choose.
-        """
-        if rounds is not None:
-            return cls(rounds, iterations, 1)
-        trainings = max(1, min(_MOST, int(_SECONDS / seconds)))
-        parts = min(iterations, math.ceil(_FEWEST_ROUNDS / trainings))
-        stops = [stop for stop in checkpoints(iterations) if stop >= parts]
-        fitting = [stop for stop in stops if stop * seconds <= iterations * _SECONDS]
-        return cls(trainings, max(fitting, default=stops[0]), parts)
-
-    @property
-    def rounds(self) -> list[int]:
-        """Number of iterations of each round."""
-        marks = [self.iterations * k // self.parts for k in range(self.parts + 1)]
-        return [after - before for before, after in pairwise(marks)] * self.trainings
-
-    @property
-    def timed(self) -> Timed:
-        """Iterations and parts for the row."""
-        return Timed(self.iterations, self.parts)
-
-
-def prepared(
-    plan: Plan, benchmark: BenchmarkFixture, reset: Callable[[], None], progress: Progress
-) -> Callable[[], tuple[tuple[int], dict[str, object]]]:
-    """Return a function that prepares the next round, and returns its arguments."""
-    sizes = plan.rounds
-
-    def prepare() -> tuple[tuple[int], dict[str, object]]:
-        done = timings(benchmark)
-        took = f", {words.seconds(done[-1])}" if done else ""
-        left = (len(sizes) - len(done)) * sum(done) / len(done) if done else None
-        progress.phase(f"round {len(done) + 1} of {len(sizes)}{took}", left)
-        if len(done) % plan.parts == 0:
-            reset()
-        return (sizes[len(done)],), {}
-
-    return prepare
+    if rounds is not None:
+        return rounds, iterations
+    most = int(_SECONDS / FEWEST / seconds * iterations)
+    stop = max((stop for stop in checkpoints(iterations) if stop <= most), default=0) or 1
+    return max(FEWEST, min(_MOST, int(_SECONDS / seconds * iterations / stop))), stop
 
 
 def _settle(trainer: registry.Trainer, workload: Workload) -> float:
-    """Iterate until BLAS threads from the comparison are asleep; return the seconds of a round."""
+    """Iterate until BLAS threads from the comparison are asleep; return the seconds of a training, after its start."""
     few = max(1, workload.iterations // 50)
+    trainer.advance(few)
     spent = seconds = 0.0
     while spent < _SETTLE:
         _, seconds = timed(lambda: trainer.advance(few))

@@ -107,7 +107,7 @@ class Trajectory:
         return growth(self.workload.batch_size) * trajectory_k(iteration) * eps + switching(self.workload, eps)
 
     def spread(self, iteration: int, dtype: str) -> Spread:
-        """Compute the twins' part of every tolerance, at a checkpoint or before the last update; 0 if classic."""
+        """Compute the twins' part of every tolerance, at a checkpoint or one update before; 0 if classic."""
         if self.workload.is_classic:
             return Spread((0.0,) * 2 * len(self.initial.weights), 0.0, 0.0)
         return self.twins(dtype).spreads[iteration] * ALLOWED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,12 @@ def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Pat
     for contender in comparison.contenders:
         if contender.samples and contender is cases[contender.backend, contender.dtype]:
             try:
-                run.add(runs.entry(_row(contender, comparison, threads)))
+                row = _row(contender, comparison, threads)
             except MnistbenchError as error:
                 failures.append(error)
+                continue
+            with contextlib.suppress(MnistbenchError):  # the row is kept, and written with the next one or at the end
+                run.add(runs.entry(row))
     written = []
     if run.document["benchmarks"]:
         written = [run.finish(), *report.write(folder)]

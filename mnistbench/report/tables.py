@@ -123,11 +123,10 @@ def _rounds(rows: Sequence[Row]) -> str:
     return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
 
 
-def _parts(rows: Sequence[Row]) -> str:
-    """Say which rows were timed in parts of a training, and in how many iterations."""
-    parts = {f"{row.backend} {row.dtype}": row.timed.iterations // row.timed.parts for row in rows if row.timed}
-    told = ", ".join(f"{case} from {words.counted(count, 'iteration')}" for case, count in parts.items())
-    return f" (scaled from shorter ones: {told})" if told else ""
+def _scaled(rows: Sequence[Row]) -> str:
+    """Say which rows were scaled from the first iterations of a training, and from how many."""
+    timed = [f"{row.backend} {row.dtype} from {row.timed:,}" for row in rows if row.timed]
+    return f" (scaled from the first iterations: {', '.join(timed)})" if timed else ""
 
 
 def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -158,7 +157,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     level = words.percent(min(row.timing.level for row in rows), 0)
     yield (
         f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights"
-        f"{_parts(rows)}, "
+        f"{_scaled(rows)}, "
         f"and an interval that covers the true median with a probability of at least {level}; "
         f"speedup: over numpy float64, {_how_compared(rows)}; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."

@@ -73,19 +73,6 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Timed:
-    """Iterations of a training that was timed in parts; a part's seconds are scaled to all iterations.
-
-    Attributes:
-        iterations: Number of iterations timed, from fresh weights on.
-        parts: Number of rounds that they were timed in.
-    """
-
-    iterations: int
-    parts: int
-
-
-@dataclass(frozen=True)
 class Speedup(Ratio):
     """Speedup of a row over another.
 
@@ -118,7 +105,7 @@ class Row:
         data_sha256: Digest of the data set.
         problem: Reason why the row is no result, or None.
         interleaved: Whether all rows of the file ran in the same rounds, in turn.
-        timed: Iterations that were timed, if not all in one round.
+        timed: Number of iterations that a round timed, from the first on, whose seconds were scaled; None if all.
         size: Place in the scaling benchmark, or None.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
     """
@@ -143,7 +130,7 @@ class Row:
     data_sha256: str
     problem: str | None = None
     interleaved: bool = False
-    timed: Timed | None = None
+    timed: int | None = None
     size: Size | None = None
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
@@ -161,7 +148,7 @@ class Row:
         *,
         problem: str | None = None,
         interleaved: bool = False,
-        timed: Timed | None = None,
+        timed: int | None = None,
         size: Size | None = None,
     ) -> Row:
         """Make a row from a measurement.
@@ -169,11 +156,11 @@ class Row:
         Args:
             description: The trainer's description of itself.
             start: Costs of a cold process; only its load counts in a row with a ``size``.
-            samples: Seconds of each timed round.
+            samples: Seconds of each timed round, scaled to all iterations.
             agreement: Agreement of the same trainer with the reference's ``trajectory``.
             final: Loss and accuracies after the last iteration.
             problem: Reason why the row is no result, if known already.
-            timed: Iterations that were timed.
+            timed: Number of iterations that a round timed; None for all.
         """
         speed = speed_of(workload, description, median(samples).value)
         limits, too_fast = beside_limits(speed)
@@ -201,7 +188,7 @@ class Row:
             data_sha256=trajectory.dataset.sha256,
             problem=problem,
             interleaved=interleaved,
-            timed=None if timed == Timed(workload.iterations, 1) else timed,
+            timed=None if timed == workload.iterations else timed,
             size=size,
         )
 
@@ -236,9 +223,10 @@ class Row:
         verdict = asdict(self.agreement) | {"trajectory": _records(self.agreement.trajectory)}
         return {
             "schema": SCHEMA,
-            **{name: getattr(self, name) for name in (*_AS_STORED, "gpu", "bytes_read", "validated")},
-            "interleaved": self.interleaved,
-            "timed": self.timed and asdict(self.timed),
+            **{
+                name: getattr(self, name)
+                for name in (*_AS_STORED, "gpu", "bytes_read", "validated", "interleaved", "timed")
+            },
             "workload": self.workload.describe(),
             "dense_flops": self.workload.dense_flops,
             "image_bytes": self.workload.image_bytes,
@@ -283,7 +271,7 @@ class Row:
                 _points((point["iteration"], point["error"]) for point in verdict["trajectory"]),
             ),
             interleaved=record.get("interleaved", False),
-            timed=Timed(**record["timed"]) if record.get("timed") else None,
+            timed=record.get("timed"),
             size=size,
             origin=origin,
             **{name: record[name] for name in _AS_STORED},

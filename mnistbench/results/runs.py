@@ -97,23 +97,23 @@ class Run:
 
     @classmethod
     def resume(cls, folder: Path, workload: str, options: Mapping[str, Any], code: Sequence[str] = ()) -> Self:
-        """Go on with the folder's last unfinished run of a workload, begun in the same way on the same machine.
+        """Go on with the folder's last unfinished run of a workload and a command, and write that this process does.
 
         Raises:
-            MnistbenchError: If there is none, it is still running, or something has changed since.
+            MnistbenchError: If there is none, it still runs, something has changed since, or it cannot be written.
         """
         run = cls(folder, workload, options, code)
         for path in sorted(folder.glob(f"[0-9][0-9][0-9][0-9]_{workload}_*.json"), reverse=True):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, AttributeError, KeyError):
                 document = json.loads(path.read_text(encoding="utf-8"))
-                if document.get("finished", True) is False:
+                if document.get("finished", True) is False and document["options"]["command"] == options["command"]:
                     break
         else:
             raise MnistbenchError(f"{folder}: holds no unfinished run of {workload}; leave out --resume")
         if changed := run._changed_since(document):
             raise MnistbenchError(f"{path}: cannot be resumed: {changed}; leave out --resume to start a new run")
         run.path, run.document = path, document | {"process": _this_process()}
-        run._write()  # no other process resumes it from now on
+        run._write()  # at once, or another process could resume it too
         return run
 
     def _changed_since(self, document: Mapping[str, Any]) -> str | None:
@@ -188,8 +188,10 @@ def _running(process: Mapping[str, Any] | None) -> int | None:
     """Return the number of a process of :func:`_this_process` if it still runs, and is not this one."""
     with contextlib.suppress(psutil.Error):
         if process and process["pid"] != os.getpid():
-            started = psutil.Process(process["pid"]).create_time()
-            return int(process["pid"]) if abs(started - process["started"]) < 1 else None
+            found = psutil.Process(process["pid"])
+            # In a container nobody may wait for what was killed.
+            if abs(found.create_time() - process["started"]) < 1 and found.status() != psutil.STATUS_ZOMBIE:
+                return int(found.pid)
     return None
 
 

@@ -46,6 +46,12 @@ def test_what_has_no_effect_is_refused(found: Any, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_what_the_environment_asks_for_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-x --benchmark-disable")
+    with pytest.raises(pytest.UsageError, match="--benchmark-disable: has no effect"):
+        flags.refuse(config())
+
+
 def test_what_has_an_effect_is_not() -> None:
     flags.refuse(
         config("--benchmark-sort=name", "--rounds=3", benchmark_compare=True, benchmark_compare_fail=["min:5%"])
@@ -129,7 +135,7 @@ def test_a_row_that_no_run_has_is_named(results: Path) -> None:
     ("options", "wanted"),
     [
         (["--benchmark-compare"], "has any of these rows"),
-        (["--benchmark-compare=0007"], "no run 0007 is stored in "),
+        (["--benchmark-compare=0007"], "no run 0007 of this machine is stored in "),
         (["-n", "2"], "-n: benchmarks run one after the other"),
     ],
 )
@@ -155,6 +161,26 @@ def test_without_the_same_number_of_threads_nothing_is_compared(results: Path) -
     assert found.returncode == pytest.ExitCode.USAGE_ERROR, found.stdout + found.stderr
     assert "ERROR: --benchmark-compare: no run stored in " in found.stdout
     assert "Traceback" not in found.stdout + found.stderr
+
+
+@pytest.mark.process
+def test_a_run_of_another_machine_is_not_compared_with(results: Path, tmp_path: Path) -> None:
+    (path,) = stored(results)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["machine_info"]["model"] += " of another generation"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document), encoding="utf-8")
+    found = benchmarks(*ONE_CASE, "--rounds", 1, "--results", results, f"--benchmark-compare={other}")
+    assert found.returncode == pytest.ExitCode.USAGE_ERROR, found.stdout + found.stderr
+    assert "no run" in found.stderr
+    assert "of this machine is stored" in found.stderr
+
+
+@pytest.mark.process
+def test_a_round_is_profiled(results: Path) -> None:
+    found = benchmarks(*ONE_CASE, "--rounds", 1, "--results", results, "--benchmark-cprofile=tottime")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "cProfile (time in s)" in found.stdout
 
 
 @pytest.mark.process

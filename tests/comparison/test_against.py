@@ -45,81 +45,17 @@ from tests.support.paths import ROOT
 
 # Verdicts
 
-RECORDED = (
-    -16,
-    3,
-    -75,
-    13,
-    26,
-    2,
-    37,
-    -13,
-    81,
-    0,
-    -7,
-    -3,
-    11,
-    44,
-    14,
-    14,
-    -3,
-    -1,
-    14,
-    13,
-    2,
-    29,
-    -5,
-    -2,
-    80,
-    0,
-    -5,
-    11,
-    14,
-    22,
-    8,
-    -3,
-    -1,
-    -1,
-    -24,
-    -24,
-    0,
-    10,
-    1,
-    -17,
-    -12,
-    -5,
-    0,
-    -2,
-    8,
-    -2,
-    2,
-    -8,
-    13,
-    7,
-    -3,
-    -47,
-    2,
-    -2,
-    -13,
-    114,
-    -2,
-    -27,
-    3,
-    -35,
-    0,
-    -8,
-    0,
-    -4,
-    -8,
-    1,
-)
+RECORDED = """
+    -16 3 -75 13 26 2 37 -13 81 0 -7 -3 11 44 14 14 -3 -1 14 13 2 29 -5 -2 80 0 -5 11 14 22 8 -3 -1 -1 -24 -24 0 10
+    1 -17 -12 -5 0 -2 8 -2 2 -8 13 7 -3 -47 2 -2 -13 114 -2 -27 3 -35 0 -8 0 -4 -8 1
+"""
 """Logarithms of the ratios of 66 pairs of processes that ran the same code, numba on the preset "smoke", in
 thousandths, measured on two CPUs that several other programs used too."""
 
 
 def noise(rng: np.random.Generator, number: int) -> NDArray[np.float64]:
     """Draw ratios as they were recorded; either process may have been the luckier one."""
-    logarithms = rng.choice(np.array(RECORDED), number) * rng.choice([-1, 1], number)
+    logarithms = rng.choice(np.array(RECORDED.split(), float), number) * rng.choice([-1, 1], number)
     ratios: NDArray[np.float64] = np.exp(logarithms / 1000)
     return ratios
 

@@ -25,7 +25,7 @@ from mnistbench.cli import app
 from mnistbench.comparison import Comparison, processes, race, storing
 from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
-from mnistbench.exceptions import BackendUnavailable, OptionError, UnsupportedWorkload
+from mnistbench.exceptions import BackendUnavailable, MnistbenchError, OptionError, UnsupportedWorkload
 from mnistbench.machine import limits
 from mnistbench.reference.parameters import Parameters
 from mnistbench.results import storage
@@ -563,6 +563,24 @@ def test_each_row_is_stored_when_it_is_known(tmp_path: Path, fakes: None, monkey
     (path,) = (tmp_path / machine.folder_name()).glob("0001_*.json")
     assert json.loads(path.read_text(encoding="utf-8"))["finished"] is False
     assert [row.backend for row in storage.load(path.parent)] == ["numpy"]
+
+
+def test_a_row_that_could_not_be_written_is_written_with_the_next(
+    tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mnistbench.timing.clock import Costs
+    from mnistbench.training import cold
+
+    monkeypatch.setattr(cold, "measure", lambda *_: cold.ColdStart(Costs(1, 1, 1, 1), None, None))
+    store = storage.store
+
+    def full_at_first(*arguments: Any) -> Path:
+        monkeypatch.setattr(storage, "store", store)
+        raise MnistbenchError("No space left on device")
+
+    monkeypatch.setattr(storage, "store", full_at_first)
+    path, *_ = storing.store(compare("numpy", "Honest", rounds=2), tmp_path, None)
+    assert [row.backend for row in storage.load(path.parent)] == ["numpy", "Honest"]
 
 
 @pytest.mark.process

@@ -24,7 +24,7 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.results import runs, storage
-from mnistbench.results.row import SCHEMA, Row, Size, Speedup, Timed
+from mnistbench.results.row import SCHEMA, Row, Size, Speedup
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
 from mnistbench.timing.clock import Costs, timed
@@ -71,7 +71,7 @@ def row(
     checks: tuple[Check, ...] = GOOD,
     size: Size | None = None,
     interleaved: bool = False,
-    timed: Timed | None = None,
+    timed: int | None = None,
     **description: Any,
 ) -> Row:
     """A row as a benchmark makes it."""
@@ -98,7 +98,7 @@ ROW = row()
     [
         ROW,
         row(checks=(Check("W1", 0, 2.0, math.nan),), gpu={"throttled": "power cap"}, skips="zeros", bytes_read=7),
-        row(size=sized(["images", "threads"]), interleaved=True, timed=Timed(6, 3)),
+        row(size=sized(["images", "threads"]), interleaved=True, timed=6),
     ],
     ids=["plain", "no result", "scaling"],
 )

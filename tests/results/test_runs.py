@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -85,6 +87,7 @@ def test_the_last_unfinished_run_of_the_workload_is_resumed(tmp_path: Path) -> N
     path = cut_off(tmp_path, entry())
     storage.store(tmp_path, "classic_0123456", document(row("numba", "float32", 1.0)))
     storage.store(tmp_path, "smoke_0123456", document() | {"finished": False})
+    cut_off(tmp_path, entry(), options={"command": "compare", "rounds": 7})
     (tmp_path / "0009_classic_0123456.json").write_text("{", encoding="utf-8")
     assert runs.Run.resume(tmp_path, "classic", OPTIONS).path == path
 
@@ -93,7 +96,6 @@ def test_the_last_unfinished_run_of_the_workload_is_resumed(tmp_path: Path) -> N
     ("changes", "reason"),
     [
         ({"options": OPTIONS | {"rounds": None}}, "rounds was None, and is 7"),
-        ({"options": {"command": "compare"}}, "command was compare, and is pytest benchmarks/"),
         ({"code_sha256": "0"}, "the code has changed since"),
         ({"commit_info": {"id": "0123456789", "dirty": False}}, "it is of commit 0123456"),
         ({"machine_info": machine.describe() | {"memory_gib": 0, "versions": machine.versions()}}, "memory gib was 0"),
@@ -111,6 +113,28 @@ def test_what_has_changed_is_not_resumed(tmp_path: Path, changes: dict[str, Any]
     assert reason in message
     assert "\n" not in message
     assert path.read_text(encoding="utf-8") == before
+
+
+def test_two_processes_do_not_resume_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even before the first of them has measured anything."""
+    cut_off(tmp_path, entry())
+    runs.Run.resume(tmp_path, "classic", OPTIONS)
+    here = os.getpid()
+    monkeypatch.setattr(os, "getpid", os.getppid)
+    with pytest.raises(MnistbenchError, match=f"cannot be resumed: process {here} still measures"):
+        runs.Run.resume(tmp_path, "classic", OPTIONS)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(os.name != "posix", reason="needs processes that nobody has waited for")
+def test_a_killed_process_that_nobody_has_waited_for_measures_no_more(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        found = psutil.Process(process.pid)
+        cut_off(tmp_path, entry(), process={"pid": process.pid, "started": found.create_time()})
+        process.kill()
+        while found.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        runs.Run.resume(tmp_path, "classic", OPTIONS)
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:

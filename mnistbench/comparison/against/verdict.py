@@ -24,7 +24,7 @@ MISSED = 0.05
 """Probability that any look's interval misses the true ratio."""
 
 FIRST = 8
-"""Number of pairs at the first look; with fewer, no interval has its level."""
+"""Number of pairs at the first look; with fewer than 7, no interval has its level."""
 
 _GROWTH = 1.5  # number of pairs at a look, as a multiple of that at the look before
 
