@@ -106,8 +106,9 @@ def compare(
             load_images(task.images, seed),
             rounds=rounds,
             baseline=baseline,
-            threads=threads_,
+            threads=number,
             isolate=isolate,
+            cold_starts=results is not None,
             callback=show,
         )
     if as_json:
@@ -115,7 +116,7 @@ def compare(
     else:
         out.print(table(found, False))
     if results is not None:
-        for path in storing.store(found, results, threads_):
+        for path in storing.store(found, results):
             if not as_json:
                 out.print(f"wrote {path}")
     if any(contender.problem for contender in found.contenders):

@@ -24,6 +24,8 @@ from mnistbench.task.workload import DType, Workload
 from mnistbench.threads import resolve
 from mnistbench.timing import noise
 from mnistbench.timing.statistics import Ratio, different, paired_ratio
+from mnistbench.training import cold
+from mnistbench.training.cold import ColdStart
 from mnistbench.training.scores import FinalScores
 
 BASELINE = "numpy"
@@ -43,6 +45,7 @@ class Contender:
         accuracy: Accuracy on the training images in the last iteration of the last round; NaN before.
         description: The trainer's description of itself.
         final: Loss and accuracies after the last iteration; None before.
+        cold: Costs of a cold process, if they are wanted and this is the first contender of its backend and dtype.
     """
 
     label: str
@@ -55,6 +58,7 @@ class Contender:
     accuracy: float = math.nan
     description: Description | None = None
     final: FinalScores | None = None
+    cold: ColdStart | None = None
 
 
 @dataclass
@@ -120,6 +124,7 @@ def compare(
     baseline: str | None = None,
     threads: int | None = None,
     isolate: bool = False,
+    cold_starts: bool = False,
     callback: Progress = lambda comparison: None,
 ) -> Comparison:
     """Run a comparison.
@@ -134,6 +139,7 @@ def compare(
         threads: Number of host threads of every contender; None as for :func:`mnistbench.threads.resolve`.
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
             process. A script must then compare below ``if __name__ == "__main__":``, since new processes import it.
+        cold_starts: Whether to measure first what each backend costs in a new process, which stored rows tell.
         callback: Called on every change while no clock runs.
 
     Raises:
@@ -148,7 +154,9 @@ def compare(
     for name in backends:
         # An isolated backend's libraries stay out of this process; its own process finds out whether it can run.
         if not isolate or name not in registry.list_backends():
-            registry.get_backend(name)
+            registry.refuse_unsupported(registry.get_backend(name), workload)
+    if cold_starts:
+        _start_cold(comparison, threads, callback)
     with ExitStack() as stack:
         wanted = isolate or processes.clashing_libraries() is not None
         racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
@@ -182,6 +190,23 @@ def _prepared(
     return Comparison(workload, rounds, chosen, taking_part)
 
 
+def _start_cold(comparison: Comparison, threads: int, progress: Progress) -> None:
+    """Measure the cold start of each backend in each dtype, one process after the other."""
+    done = set()
+    for contender in comparison.contenders:
+        if (case := (contender.backend, contender.dtype)) not in done:
+            done.add(case)
+            contender.state = "starts in a new process"
+            progress(comparison)
+            try:
+                contender.cold = cold.measure(
+                    contender.backend, comparison.workload.with_dtype(contender.dtype), threads
+                )
+                contender.state = "waits"
+            except MnistbenchError as error:
+                contender.problem, contender.state = str(error), "out"
+
+
 def _start(
     comparison: Comparison,
     stack: ExitStack,
@@ -196,6 +221,8 @@ def _start(
     started = []
     with ExitStack() as unless_clash:
         for contender in comparison.contenders:
+            if contender.problem:
+                continue
             contender.state = "loads"
             progress(comparison)
             task = comparison.workload.with_dtype(contender.dtype)

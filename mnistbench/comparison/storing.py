@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mnistbench import files, machine, report
 from mnistbench.comparison import Comparison, Contender
-from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import runs
 from mnistbench.results.row import Row, final_record
-from mnistbench.training import cold
+from mnistbench.training.cold import ColdStart
 
 
 def record(comparison: Comparison) -> dict[str, Any]:
@@ -56,45 +54,35 @@ def require_writable(folder: Path) -> None:
     files.require_writable(folder / machine.folder_name() / "measurements.json")
 
 
-def store(comparison: Comparison, folder: Path, threads: int | None) -> list[Path]:
+def store(comparison: Comparison, folder: Path) -> list[Path]:
     """Store the rows of all contenders that ran, draw the folder's charts anew, and return the files written.
 
-    The cold starts are measured here, one process after the other, and each row is stored when it is known. A backend
-    that took part twice has one row: its first.
+    Their cold starts have been measured before the race, so the rows are written together. A backend that took part
+    twice has one row: its first.
 
     Raises:
-        MnistbenchError: If something cannot be written, or a cold process failed, which leaves out that row only.
+        MnistbenchError: If something cannot be written.
     """
-    run = runs.Run(
-        folder / machine.folder_name(), comparison.workload.name, {"command": "compare", "rounds": comparison.rounds}
-    )
-    failures: list[MnistbenchError] = []
-    cases = {(contender.backend, contender.dtype): contender for contender in reversed(comparison.contenders)}
-    for contender in comparison.contenders:
-        if contender.samples and contender is cases[contender.backend, contender.dtype]:
-            try:
-                row = _row(contender, comparison, threads)
-            except MnistbenchError as error:
-                failures.append(error)
-                continue
-            with contextlib.suppress(MnistbenchError):  # the row is kept, and written with the next one or at the end
-                run.add(runs.entry(row))
-    written = []
-    if run.document["benchmarks"]:
-        written = [run.finish(), *report.write(folder)]
-    if failures:
-        raise failures[0]
-    return written
+    rows = [
+        _row(contender, comparison, contender.cold)
+        for contender in comparison.contenders
+        if contender.samples and contender.cold is not None
+    ]
+    if not rows:
+        return []
+    options = {"command": "compare", "rounds": comparison.rounds}
+    run = runs.Run(folder / machine.folder_name(), comparison.workload.name, options)
+    run.document["benchmarks"] = [runs.entry(row) for row in rows]
+    return [run.finish(), *report.write(folder)]
 
 
-def _row(contender: Contender, comparison: Comparison, threads: int | None) -> Row:
+def _row(contender: Contender, comparison: Comparison, start: ColdStart) -> Row:
     assert comparison.trajectory is not None, "the reference comes before the race"
     assert contender.description is not None, "it was described before it ran"
-    workload = comparison.workload.with_dtype(contender.dtype)
     return Row.measured(
-        workload,
+        comparison.workload.with_dtype(contender.dtype),
         contender.description,
-        cold.measure(contender.backend, workload, threads),
+        start,
         contender.samples,
         contender.agreement,
         comparison.trajectory,

@@ -44,6 +44,8 @@ def table(comparison: Comparison, running: bool) -> RenderableType:
 def _phase(comparison: Comparison) -> str:
     """Describe the progress of the run."""
     states = {contender.state for contender in comparison.contenders}
+    if "starts in a new process" in states:
+        return "measuring cold starts"
     if states & {"waits", "loads"}:
         return "loading"
     if states & {"loaded", "is checked"}:

@@ -32,6 +32,9 @@ from mnistbench.results import storage
 from mnistbench.results.row import Speedup
 from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import Network, Workload
+from mnistbench.timing.clock import Costs
+from mnistbench.training import cold
+from mnistbench.training.cold import ColdStart
 from tests.support import builders
 
 DATA = builders.dataset(200, 30, 5)
@@ -531,55 +534,51 @@ def test_pytest_benchmark_reads_the_file(stored: tuple[Path, dict[str, Any]]) ->
     assert "smoke-numpy-float64" in found.stdout
 
 
-def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnistbench.timing.clock import Costs
-    from mnistbench.training import cold
+def started(monkeypatch: pytest.MonkeyPatch, fail: str = "") -> list[str]:
+    """Make cold starts up, of which one fails; return the list of those that were asked for."""
+    asked: list[str] = []
 
-    monkeypatch.setattr(cold, "measure", lambda *_: cold.ColdStart(Costs(1, 1, 1, 1), None, None))
-    found = compare("numpy", "ReturnsEarly", "Honest", rounds=3)
+    def measure(backend: str, *_: Any) -> ColdStart:
+        asked.append(backend)
+        if backend == fail:
+            raise MnistbenchError(f"a new process that trains with {backend} failed")
+        return ColdStart(Costs(1, 1, 1, 1), None, None)
+
+    monkeypatch.setattr(cold, "measure", measure)
+    return asked
+
+
+def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch)
+    found = compare("numpy", "ReturnsEarly", "Honest", rounds=3, cold_starts=True)
     found.workload = replace(found.workload, name="smoke")
-    storing.store(found, tmp_path, None)
+    storing.store(found, tmp_path)
     rows = storage.load(tmp_path / machine.folder_name())
     assert [row.problem is None for row in rows] == [True, False, True]
     assert str(rows[1].problem).startswith("advance returned before its work was done")
 
 
-def test_each_row_is_stored_when_it_is_known(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnistbench.timing.clock import Costs
-    from mnistbench.training import cold
-
-    started: list[str] = []
-
-    def measure(backend: str, *_: Any) -> cold.ColdStart:
-        started.append(backend)
-        if len(started) == 2:
-            raise KeyboardInterrupt
-        return cold.ColdStart(Costs(1, 1, 1, 1), None, None)
-
-    monkeypatch.setattr(cold, "measure", measure)
-    found = compare("numpy", "Honest", rounds=2)
-    with pytest.raises(KeyboardInterrupt):
-        storing.store(found, tmp_path, None)
-    (path,) = (tmp_path / machine.folder_name()).glob("0001_*.json")
-    assert json.loads(path.read_text(encoding="utf-8"))["finished"] is False
-    assert [row.backend for row in storage.load(path.parent)] == ["numpy"]
-
-
-def test_a_row_that_could_not_be_written_is_written_with_the_next(
+def test_cold_starts_come_before_the_race_and_the_rows_are_written_together(
     tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mnistbench.timing.clock import Costs
-    from mnistbench.training import cold
+    """So a kill after the race loses nothing, and no run has some of the rows of its rounds only."""
+    asked = started(monkeypatch, fail="Fails")
+    sizes: list[int] = []
+    write = storage.store
 
-    monkeypatch.setattr(cold, "measure", lambda *_: cold.ColdStart(Costs(1, 1, 1, 1), None, None))
-    store = storage.store
+    def stored(folder: Path, name: str, document: dict[str, Any]) -> Path:
+        sizes.append(len(document["benchmarks"]))
+        return write(folder, name, document)
 
-    def full_at_first(*arguments: Any) -> Path:
-        monkeypatch.setattr(storage, "store", store)
-        raise MnistbenchError("No space left on device")
-
-    monkeypatch.setattr(storage, "store", full_at_first)
-    path, *_ = storing.store(compare("numpy", "Honest", rounds=2), tmp_path, None)
+    monkeypatch.setattr(storage, "store", stored)
+    states: list[str] = []
+    names = "numpy", "Fails", "Honest", "numpy"
+    found = compare(*names, rounds=2, cold_starts=True, callback=lambda state: states.append(state.contenders[0].state))
+    assert states.index("starts in a new process") < states.index("loads")
+    assert asked == ["numpy", "Fails", "Honest"]
+    assert found.contenders[1].problem == "a new process that trains with Fails failed"
+    path, *_ = storing.store(found, tmp_path)
+    assert sizes == [2]
     assert [row.backend for row in storage.load(path.parent)] == ["numpy", "Honest"]
 
 
