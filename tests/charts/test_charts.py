@@ -126,6 +126,7 @@ def test_a_long_subtitle_is_wrapped(chart: Callable[..., Figure]) -> None:
     assert sum("that goes" in text for text in said(figure)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden", "shape"), [(1, (28, 28)), (10, (28, 28)), (1024, (8, 8)), (3, (40, 2)), (10, (1, 300))]
 )
@@ -160,6 +161,7 @@ def errors(names: Sequence[str], **shape: Any) -> list[Run]:
         return reproduction.load(Path(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[*PUBLISHED], ["simard"], ["lecun-300", "simard-elastic"]], ids=len)
 @pytest.mark.parametrize(("points", "seconds"), [(1, 1e-4), (20, 1.0), (300, 1e4)])
 def test_errors_over_time_are_legible(names: list[str], points: int, seconds: float) -> None:

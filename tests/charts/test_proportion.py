@@ -333,6 +333,7 @@ def test_threads_have_lines_of_their_own_where_they_differ() -> None:
 # Scaling
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.floats(-3, 3), st.floats(0.01, 10), st.sampled_from(charts.AXES))
 def test_the_exponent_of_a_power_law_is_found(power: float, first: float, axis: charts.Axis) -> None:
@@ -469,6 +470,7 @@ def test_machines_dtypes_and_threads_are_lines_that_say_their_last_median() -> N
 # Axes
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(1e-12, 1e12), min_size=1, max_size=9), st.floats(1.5, 9), st.booleans())
 def test_a_logarithmic_axis_holds_the_values_and_its_ticks_keep_apart(
     values: list[float], inches: float, upright: bool

@@ -300,6 +300,7 @@ def test_predict_draws_from_the_seed_as_many_digits_as_there_are(data: Path, mod
     assert run("predict", model, "--data", data, "--count", 999).count("prediction ") == 20
 
 
+@pytest.mark.slow
 def test_predict_on_the_embedded_digits() -> None:
     run("train", "--backend", "numpy", "--train-size", 500, "--iterations", 30, "--save", "m.npz")
     printed = run("predict", "m.npz", "--count", 3)
@@ -318,6 +319,7 @@ def smoke(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "smoke", replace(PRESETS["smoke"], images=300, iterations=20))
 
 
+@pytest.mark.slow
 def test_verify_says_what_agrees(smoke: None) -> None:
     printed = run("verify", "--backend", "numpy", "--workload", "smoke", "--threads", 1)
     rows = [line.split() for line in printed.splitlines() if line.startswith("numpy")]
@@ -325,6 +327,7 @@ def test_verify_says_what_agrees(smoke: None) -> None:
     assert " ".join(printed.split()).count(" of its tolerance") == 2
 
 
+@pytest.mark.slow
 def test_verify_as_json(smoke: None) -> None:
     (record,) = json.loads(run("verify", "--backend", "numpy", "--dtype", "float32", "--workload", "smoke", "--json"))
     assert [*record] == ["backend", "dtype", "passed", "summary", "checks", "trajectory"]

@@ -252,6 +252,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "get_backend", lambda name: known.get(name) or real(name))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
 @pytest.mark.parametrize("kind", CHEATS)
 def test_a_cheat_has_no_result_and_the_others_do(kind: type[Honest]) -> None:

@@ -291,6 +291,7 @@ def test_initial_values_depend_on_the_seed_only() -> None:
     assert [array.shape for array in reference.init_params(7, 5, 3)] == [(5, 7), (5, 1), (3, 5), (3, 1)]
 
 
+@pytest.mark.slow
 def test_gradient_descent_prints_every_tenth_accuracy_and_learns(
     small_dataset: Dataset, dtype: DType, capsys: pytest.CaptureFixture[str]
 ) -> None:
