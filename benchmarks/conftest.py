@@ -37,7 +37,7 @@ _compiled = pytest.StashKey[Path]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mnistbench")
     group.addoption("--workload", choices=PRESETS, default="classic", help="what to train (default: classic)")
-    group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 6 to 15 in 10 s)")
+    group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 6 to 15 in 6 s)")
     group.addoption("--most-images", type=int, default=1_000_000, metavar="N", help="largest size of test_scaling.py")
     group.addoption("--budget", type=float, default=60, metavar="S", help="seconds of a case of it (default: 60)")
     results = _HERE.parent / "results"

@@ -32,7 +32,7 @@ from mnistbench.training import cold
 from mnistbench.training.scores import FinalScores, final_scores
 
 # Without --rounds, as many rounds as fit the seconds; six are the fewest with an interval.
-_SECONDS = 10.0
+_SECONDS = 6.0
 _MOST = 15
 
 # Idle threads of OpenBLAS spin for some tens of milliseconds; a round next to them was 40 % slow.
