@@ -100,12 +100,8 @@ def _apart(size, like):  # type: ignore[no-untyped-def]
 
 @_on_disk(error_model="numpy")
 def _sum_slice(t, threads, X, Y, params, all_sums, totals):  # type: ignore[no-untyped-def]
-    """Sum the gradients of thread t's share of the images, and write their loss and hits to totals[t]."""
+    """Add the gradients of thread t's share of the images to its sums, and write their loss and hits to totals[t]."""
     sums = _Layers(all_sums.W1[t], all_sums.b1[t], all_sums.W2[t], all_sums.b2[t])
-    sums.W1[:] = 0
-    sums.b1[:] = 0
-    sums.W2[:] = 0
-    sums.b2[:] = 0
     scale = params.b1.dtype.type(1 / 255)
     x = _apart(X.shape[1], params.b1)
     z1 = _apart(params.b1.size, params.b1)
@@ -130,16 +126,6 @@ def _sum_gradients(X, Y, params, all_sums, totals):  # type: ignore[no-untyped-d
         _sum_slice(t, threads, X, Y, params, all_sums, totals)
 
 
-@_on_disk(error_model="numpy")
-def _update(params, all_sums, step):  # type: ignore[no-untyped-def]
-    """W := W - alpha dW and b := b - alpha db, with step = alpha / m, in order of the threads."""
-    for t in range(all_sums.b1.shape[0]):
-        params.W1[:] -= step * all_sums.W1[t]
-        params.b1[:] -= step * all_sums.b1[t]
-        params.W2[:] -= step * all_sums.W2[t]
-        params.b2[:] -= step * all_sums.b2[t]
-
-
 class NumbaPlainTrainer(Trainer):
     """Trainer that holds the images (m, n) as bytes, one contiguous row each."""
 
@@ -156,6 +142,8 @@ class NumbaPlainTrainer(Trainer):
         self.reset(parameters)
 
     def _sum_gradients(self) -> None:
+        for sums in self._sums:
+            sums[:] = 0
         with _POOL:
             set_num_threads(self._threads)
             _sum_gradients(self._X, self._Y, self._params, self._sums, self._totals)
@@ -165,7 +153,9 @@ class NumbaPlainTrainer(Trainer):
         step = dtype(self.workload.learning_rate / self._Y.size)
         for _ in range(iterations):
             self._sum_gradients()
-            _update(self._params, self._sums, step)
+            for values, sums in zip(self._params, self._sums, strict=True):
+                for of_thread in sums:  # W := W - alpha dW, in order of the threads
+                    values -= step * of_thread
         loss, hits = self._totals.sum(axis=0) / self._Y.size
         return Metrics(loss=float(loss), accuracy=float(hits))
 
