@@ -12,6 +12,7 @@ from mnistbench import words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.results import runs, storage
 from mnistbench.results.row import Row
+from mnistbench.threads import resolve
 from mnistbench.timing import noise
 
 _CODE = ("benchmarks", "conftest.py", "pyproject.toml")
@@ -40,7 +41,11 @@ class Recording:
         """
         option = self._config.getoption
         names = {option("--workload") if item.path.name == "test_training.py" else storage.SCALING for item in items}
-        options = {"command": "pytest benchmarks/", "rounds": option("--rounds"), "threads": option("--threads")}
+        options = {
+            "command": "pytest benchmarks/",
+            "rounds": option("--rounds"),
+            "threads": resolve(option("--threads")),
+        }
         if storage.SCALING in names:
             options["most_images"] = option("--most-images")
         make = runs.Run.resume if option("--resume") else runs.Run

@@ -58,16 +58,7 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
     name: RenderableType = contender.label
     threads = str(contender.description.threads) if contender.description else ""
     if contender.problem:
-        return [
-            name,
-            threads,
-            Text("NO RESULT", style="bold red"),
-            "",
-            "",
-            "",
-            "",
-            Text(contender.problem, style="red"),
-        ]
+        return [name, threads, Text("NO RESULT", style="bold red"), *[""] * 4, Text(contender.problem, style="red")]
     time = interval = ""
     if contender.samples:
         middle = median(contender.samples)
