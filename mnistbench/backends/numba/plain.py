@@ -1,8 +1,8 @@
 """A plain ``@njit`` program: the reference's equations as loops, compiled, on all threads.
 
-Each thread takes an equal share of the images and does the forward and backward pass of one image at a time. NumPy takes
-the step. Nothing is tuned by hand, but the compiler may reorder sums (``reassoc``); otherwise it could not vectorize
-sums of products.
+Each thread takes an equal share of the images and does the forward and backward pass of one image at a time. NumPy
+takes the step. Nothing is tuned by hand, but the compiler may reorder sums (``reassoc``); otherwise it could not
+vectorize sums of products.
 """
 
 from __future__ import annotations
