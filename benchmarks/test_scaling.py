@@ -2,14 +2,13 @@
 
 It runs only by name: ``pytest benchmarks/test_scaling.py``. Beyond 59,000 images, copies shifted by a pixel or two are
 added. A case starts a backend, compares it with the reference along the first iterations (parameters, loss, accuracy
-and predictions, no gradients), times rounds of about half a second, and compares the trainer once more. Each backend's
-cases go from small to large. Those that would exceed a budget, judging by the case before, are skipped, and the summary
+and predictions, no gradients), times rounds of about half a second, and repeats some of them. Each backend's cases go
+from small to large. Those that would exceed a budget, judging by the case before, are skipped, and the summary
 says why. Compiling is not timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -18,12 +17,15 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
 from benchmarks.progress import Progress
-from benchmarks.recording import Recording, outcome, timings
+from benchmarks.recording import Recording, outcome
+from benchmarks.rounds import time_rounds
 from mnistbench import machine, words
-from mnistbench.agreement import Agreement, Trajectory, check_trainer
+from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Trainer
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.measurement import REPEATED, Measurement, Starts
+from mnistbench.measurement.bound import least_flops
 from mnistbench.results import storage
 from mnistbench.results.row import Row, Size
 from mnistbench.task.presets import preset
@@ -31,14 +33,14 @@ from mnistbench.task.workload import DType, Network, Workload
 from mnistbench.threads import resolve
 from mnistbench.timing.clock import Costs, timed
 from mnistbench.training.cold import ColdStart
-from mnistbench.training.scores import final_scores
 
 IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
 HIDDEN = (10, 32, 64, 128, 256, 512)
 
-# Number of iterations compared, and of those that both comparisons run.
+# Number of iterations compared, and of those that all comparisons run.
 _COMPARED = 5
-_COMPARING = 2 * 2 * (_COMPARED + 1)
+_COMPARING = 3 * (_COMPARED + 1)
+_CHECKED = f"{_COMPARED} iterations, all but the gradients, and the last one of a round"
 
 _ROUNDS = 5
 _ROUND_SECONDS = 0.5
@@ -107,7 +109,7 @@ class Pace:
     def predict(self, workload: Workload, rounds: int) -> float:
         """Predict the seconds of a case of another size, proportional to its operations."""
         iteration = self.iteration * workload.dense_flops / self.flops
-        return _COMPARING * iteration + rounds * max(_ROUND_SECONDS, iteration)
+        return _COMPARING * iteration + (rounds + REPEATED) * max(_ROUND_SECONDS, iteration)
 
 
 Paces = dict[tuple[str, str, int], Pace]
@@ -190,7 +192,10 @@ def test_scaling(
         if case.axes == ("threads",) and effective != case.threads:
             leave_out(f"uses {effective} threads where {case.threads} are asked for")
         progress.phase("comparing")
-        agreement = compare(trainer, backend_name, dtype, reference)
+        measurement = Measurement(trainer, Agreement(backend_name, dtype), reference)
+        measurement.compare(gradients=False)
+        if measurement.problem is None:
+            measurement.tie(_COMPARED)
         iteration = settle(trainer)
         paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
         task = replace(workload, iterations=round_length(iteration), name=storage.SCALING)
@@ -198,12 +203,26 @@ def test_scaling(
         benchmark.name = f"{task.name}-{case}-{backend_name}-{dtype}-{task.iterations}-iterations"
         benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
         benchmark.group = f"{case}-{dtype}"
-        progress.phase("rounds", rounds * task.iterations * iteration)
-        benchmark.pedantic(  # type: ignore[no-untyped-call]
-            trainer.advance, setup=lambda: trainer.reset(reference.initial), args=(task.iterations,), rounds=rounds
+        progress.phase("rounds", 2 * rounds * task.iterations * iteration)
+        starts = Starts(reference)
+        time_rounds(benchmark, measurement, starts, rounds, task.iterations)
+        progress.phase("repeating rounds", 0.0)
+        measurement.confirm(starts, task.iterations, whole=False)
+        description = trainer.describe()
+        measurement.judge(description)
+        found = Row.measured(
+            task,
+            description,
+            ColdStart(Costs(load=loading), None, None),
+            measurement.samples,
+            measurement.agreement,
+            reference,
+            None,
+            problem=measurement.problem,
+            size=Size(case.axes, case.hidden, case.threads, _CHECKED),
+            proof=measurement.proof(),
+            least_flops=least_flops(task, reference.dataset),
         )
-        progress.phase("comparing again", 0.0)
-        found = row(task, trainer, loading, timings(benchmark), agreement, reference, case)
         progress.outcome(outcome(found))
         recording.store(benchmark, found)
 
@@ -212,12 +231,6 @@ def leave_out(reason: str | None) -> None:
     """Skip the case if there is a reason, which the summary repeats."""
     if reason:
         pytest.skip(reason)
-
-
-def compare(trainer: Trainer, backend_name: str, dtype: DType, reference: Trajectory) -> Agreement:
-    """Reset a trainer and compare all but its gradients with the reference's first iterations."""
-    trainer.reset(reference.initial)
-    return check_trainer(trainer, Agreement(backend_name, dtype), reference, gradients=False)
 
 
 def settle(trainer: Trainer) -> float:
@@ -236,32 +249,3 @@ def round_length(iteration: float) -> int:
     series = [digit * 10**power for power in range(4) for digit in (1, 2, 5)]
     fitting = [n for n in series if n <= _MOST_ITERATIONS and n * iteration <= _ROUND_SECONDS]
     return max(fitting, default=1)
-
-
-def row(
-    task: Workload,
-    trainer: Trainer,
-    loading: float,
-    samples: Sequence[float],
-    agreement: Agreement,
-    reference: Trajectory,
-    case: Case,
-) -> Row:
-    """Make a row, without the costs of a cold process."""
-    final, _ = final_scores(trainer, task, reference.dataset)
-    description = trainer.describe()
-    again = compare(trainer, agreement.backend, task.dtype, reference)
-    agreement = replace(
-        agreement, checks=[*agreement.checks, *again.checks], failure=agreement.failure or again.failure
-    )
-    compared = f"{_COMPARED} iterations, before and after the timing: all but the gradients"
-    return Row.measured(
-        task,
-        description,
-        ColdStart(Costs(load=loading), None, None),
-        samples,
-        agreement,
-        reference,
-        final,
-        size=Size(case.axes, case.hidden, case.threads, compared),
-    )

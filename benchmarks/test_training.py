@@ -1,12 +1,12 @@
 """Benchmark of training: every backend and dtype, from fresh weights, with the reference's numbers or no result.
 
-A case starts the backend once and compares it with the reference along the whole trajectory, which also warms up the
-arrays to be timed. Each training starts from the same initial parameters, and the last one is compared again. The other
-costs are measured in a new process. The kernels that it compiles are those that the case then uses.
+A case starts the backend once and measures it as :mod:`mnistbench.measurement` says: it is compared with the reference
+along the whole trajectory, which also warms up the arrays to be timed, then timed from fresh weights, and some rounds
+are repeated. The other costs are measured in a new process. The kernels that it compiles are those that the case uses.
 
 Where fewer than six trainings fit the seconds, each ends at an earlier checkpoint of the comparison, and its time is
-scaled to all iterations. So a slow backend, too, has as many rounds as it takes to see noise. Every round starts from
-fresh weights: what a backend does only once after a reset is in each of them, and scaling makes it longer, not shorter.
+scaled to all iterations. So a slow backend, too, has as many rounds as it takes to see noise. What a backend does only
+once after a reset is in each round, and scaling makes it longer, not shorter.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import mnistbench.backends as registry
 from benchmarks.progress import Progress
 from benchmarks.recording import Recording, outcome, timings
+from benchmarks.rounds import time_rounds
 from mnistbench import words
-from mnistbench.agreement import Agreement, Trajectory, check_round, check_trainer, checkpoints
+from mnistbench.agreement import Agreement, Trajectory, checkpoints
 from mnistbench.datasets import Dataset, load_images
+from mnistbench.measurement import Measurement, Starts
+from mnistbench.measurement.bound import least_flops
 from mnistbench.results import storage
 from mnistbench.results.row import Row
 from mnistbench.task.presets import preset
@@ -29,7 +32,7 @@ from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.clock import timed
 from mnistbench.timing.statistics import FEWEST
 from mnistbench.training import cold
-from mnistbench.training.scores import FinalScores, final_scores
+from mnistbench.training.scores import final_scores
 
 # Without --rounds, as many rounds as fit the seconds; six are the fewest with an interval.
 _SECONDS = 6.0
@@ -50,6 +53,11 @@ def dataset(task: Workload) -> Dataset:
 
 
 @pytest.fixture(scope="module")
+def starts(trajectory: Trajectory) -> Starts:
+    return Starts(trajectory)
+
+
+@pytest.fixture(scope="module")
 def trajectory(task: Workload, dataset: Dataset, progress: Progress) -> Trajectory:
     progress.phase("reference")
     found, seconds = timed(lambda: Trajectory(task, dataset))
@@ -64,6 +72,7 @@ def test_training(
     task: Workload,
     dataset: Dataset,
     trajectory: Trajectory,
+    starts: Starts,
     progress: Progress,
     recording: Recording,
     compiled: Path,
@@ -79,37 +88,50 @@ def test_training(
     backend.warm_up(workload, threads)
     with backend.start(workload, dataset, trajectory.initial, threads) as trainer:
         progress.phase("comparing")
-        scores: list[FinalScores] = []
-
-        def scored(trainer: registry.Trainer) -> registry.Metrics:
-            final, metrics = final_scores(trainer, workload, dataset)
-            scores.append(final)
-            return metrics
-
-        agreement = check_trainer(trainer, Agreement(backend_name, dtype), trajectory, advance=scored)
+        measurement = Measurement(trainer, Agreement(backend_name, dtype), trajectory)
+        measurement.compare()
+        if measurement.problem is None:
+            measurement.compare_elsewhere(
+                lambda task, images, initial: backend.start(task, images, initial, threads), dataset.image_shape
+            )
         estimated = _settle(trainer, workload)
         rounds, iterations = plan(estimated, workload.iterations, pytestconfig.getoption("--rounds"))
+        progress.phase("comparing one call", (2 + rounds) * estimated * iterations / workload.iterations)
+        if measurement.problem is None:
+            measurement.tie(iterations)
         # pytest-benchmark compares runs of the same name.
-        benchmark.name = storage.case_name(workload, backend_name, trainer.describe().threads)
+        description = trainer.describe()
+        benchmark.name = storage.case_name(workload, backend_name, description.threads)
         benchmark.fullname = storage.full_name(benchmark.name)
         benchmark.group = dtype
 
-        def prepare() -> None:
-            done = timings(benchmark)
+        def show(done: list[float]) -> None:
             took = f", {words.seconds(done[-1])}" if done else ""
             each = sum(done) / len(done) if done else estimated * iterations / workload.iterations
             progress.phase(f"round {len(done) + 1} of {rounds}{took}", (rounds - len(done)) * each)
-            trainer.reset(trajectory.initial)
 
-        metrics = benchmark.pedantic(  # type: ignore[no-untyped-call]
-            trainer.advance, setup=prepare, args=(iterations,), rounds=rounds
-        )
-        agreement.checks.extend(check_round(trainer.parameters(), metrics, dtype, trajectory, iterations))
+        time_rounds(benchmark, measurement, starts, rounds, iterations, show)
+        progress.phase("repeating rounds", 0.0)
+        measurement.confirm(starts, iterations)
+        description = trainer.describe()
+        measurement.judge(description)
         samples = timings(benchmark)
-        samples[:] = [took * workload.iterations / iterations for took in samples]
+        samples[:] = [took * workload.iterations / iterations for took in measurement.samples]
         progress.phase("limits of the machine", 0.0)
-        final = scores[0] if scores else None
-        row = Row.measured(workload, trainer.describe(), start, samples, agreement, trajectory, final, timed=iterations)
+        end = measurement.agreement.states.get(workload.iterations)
+        row = Row.measured(
+            workload,
+            description,
+            start,
+            samples,
+            measurement.agreement,
+            trajectory,
+            None if end is None else final_scores(end, workload, dataset),
+            problem=measurement.problem,
+            timed=iterations,
+            proof=measurement.proof(),
+            least_flops=least_flops(workload, dataset),
+        )
         progress.outcome(outcome(row))
         recording.store(benchmark, row)
 

@@ -37,9 +37,9 @@ __all__ = [
     "State",
     "Trajectory",
     "check",
-    "check_metrics",
     "check_round",
     "check_trainer",
+    "check_update",
     "checkpoints",
     "growth",
     "switching",
@@ -126,24 +126,59 @@ def verify(
 
 
 def check_round(
-    parameters: Parameters, metrics: Metrics, dtype: str, trajectory: Trajectory, updates: int | None = None
+    parameters: Parameters,
+    metrics: Metrics,
+    dtype: str,
+    trajectory: Trajectory,
+    updates: int | None = None,
+    ends: tuple[State, State] | None = None,
 ) -> list[Check]:
     """Compare the metrics that the last ``advance`` returned, and the parameters after it.
 
     Args:
         updates: Number of updates made, which is one of the checkpoints; None for all iterations.
+        ends: Reference's states before and after the last update, if the training began elsewhere than the trajectory.
     """
-    done = trajectory.workload.iterations if updates is None else updates
-    (state,) = (state for state in trajectory.states if state.iteration == done)
+    if ends is None:
+        done = trajectory.workload.iterations if updates is None else updates
+        (state,) = (state for state in trajectory.states if state.iteration == done)
+        ends = trajectory.forwards[done], state
     return [
-        *_metrics_checks(metrics, trajectory.forwards[done], dtype, trajectory),
-        *_parameter_checks(parameters, state, dtype, trajectory),
+        *_metrics_checks(metrics, ends[0], dtype, trajectory),
+        *_parameter_checks(parameters, ends[1], dtype, trajectory),
     ]
 
 
-def check_metrics(metrics: Metrics, state: State, dtype: str, trajectory: Trajectory) -> list[Check]:
-    """Compare the metrics of the iteration that starts from ``state``."""
-    return list(_metrics_checks(metrics, state, dtype, trajectory))
+def check_update(
+    before: Parameters, after: Parameters, metrics: Metrics, dtype: str, trajectory: Trajectory
+) -> list[Check]:
+    """Compare one update with the reference's from the same parameters, at any place of a classic training.
+
+    Only a classic training has no state but its parameters. The images are computed in blocks, so that they need not
+    fit the memory in float64.
+    """
+    task, train = trajectory.workload, trajectory.dataset.train
+    assert task.is_classic, "an optimizer's moments would be needed too"
+    own = before.astype(np.float64)
+    sums = [np.zeros(array.shape) for array in own.arrays()]
+    logits = np.empty((task.network.outputs, len(train)))
+    for first in range(0, len(train), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        batch = mlp.Batch(reference.scale_images(train.images[part]), train.labels[part], None)
+        found = mlp.forward(own, batch.X, task.network.activation)
+        logits[:, part] = found[0][-1]
+        for total, gradient in zip(sums, mlp.gradients(task, own, batch, found).arrays(), strict=True):
+            total += gradient * (batch.Y.size / len(train))
+    start = mlp.State.start(own, task.recipe.optimizer)
+    states = [
+        State.of(1, parameters, logits, train.labels)
+        for parameters in (own, mlp.update(task, start, Parameters.from_arrays(sums)).parameters)
+    ]
+    return check_round(after, metrics, dtype, trajectory, ends=(states[0], states[1]))
+
+
+_BLOCK = 8_192
+"""Number of images that :func:`check_update` computes at a time."""
 
 
 def _failed(agreement: Agreement, error: Exception) -> Agreement:
@@ -171,7 +206,7 @@ def _checks(
             step = min(every, state.iteration - done)
             done += step
             trainer.advance(step)
-        own = trainer.parameters()
+        own = agreement.states[state.iteration] = trainer.parameters()
         yield from _parameter_checks(own, state, dtype, trajectory)
         if state.iteration in gradient_stops:
             yield from _gradient_checks(trainer.gradients(), own, state.iteration, trajectory, dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,19 @@ class State:
     logit_size: float
     largest_logit: float
 
+    @classmethod
+    def of(cls, iteration: int, parameters: Parameters, logits: Array, Y: reference.Labels) -> State:
+        """Return the state with these logits (classes, m) of the next iteration's images, whose labels are Y (m,)."""
+        return cls(
+            iteration,
+            parameters,
+            reference.cross_entropy(logits, Y),
+            reference.get_accuracy(reference.get_predictions(logits), Y),
+            margins(logits),
+            float(np.abs(logits).max(axis=0).mean()),
+            float(np.abs(logits).max()),
+        )
+
 
 def checkpoints(iterations: int) -> list[int]:
     """Return 0, 1, 2, 5, 10, 20, 50, ... below ``iterations``, and ``iterations`` itself."""
@@ -41,22 +54,15 @@ def checkpoints(iterations: int) -> list[int]:
     return [0, *(k for k in series if k < iterations), iterations]
 
 
-def along(workload: Workload, batches: mlp.Batches, parameters: Parameters, stops: Collection[int]) -> Iterator[State]:
+def along(
+    workload: Workload, batches: Callable[[int], mlp.Batch], parameters: Parameters, stops: Collection[int]
+) -> Iterator[State]:
     """Train from ``parameters`` in the workload's dtype and yield the state at each iteration in ``stops``."""
     state = mlp.State.start(parameters, workload.recipe.optimizer)
     for iteration in range(workload.iterations + 1):
         step = mlp.iterate(workload, batches, state)
         if iteration in stops:
-            logits, Y = step.Zs[-1], step.batch.Y
-            yield State(
-                iteration,
-                state.parameters,
-                reference.cross_entropy(logits, Y),
-                reference.get_accuracy(reference.get_predictions(logits), Y),
-                margins(logits),
-                float(np.abs(logits).max(axis=0).mean()),
-                float(np.abs(logits).max()),
-            )
+            yield State.of(iteration, state.parameters, step.Zs[-1], step.batch.Y)
         state = step.after
 
 

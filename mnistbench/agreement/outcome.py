@@ -48,6 +48,7 @@ class Agreement:
         errors: (iteration, fraction of test images misclassified) at each checkpoint; empty on classic workloads and
             without test images.
         failure: Reason why the comparison could not be finished, or None.
+        states: Trainer's parameters at each checkpoint.
     """
 
     backend: str
@@ -55,6 +56,7 @@ class Agreement:
     checks: list[Check] = field(default_factory=list)
     errors: list[tuple[int, float]] = field(default_factory=list)
     failure: str | None = None
+    states: dict[int, Parameters] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:

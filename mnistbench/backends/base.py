@@ -87,7 +87,10 @@ class Trainer(ABC):
 
     @abstractmethod
     def advance(self, iterations: int) -> Metrics:
-        """Run ``iterations`` iterations (at least 1), wait for the device, and return the last one's metrics."""
+        """Run ``iterations`` iterations (at least 1), wait for the device, and return the last one's metrics.
+
+        Several calls end in the same bits as one of as many iterations.
+        """
 
     @abstractmethod
     def reset(self, parameters: Parameters) -> None:
@@ -158,6 +161,8 @@ class Backend(ABC):
     ) -> Trainer:
         """Load the training images and labels, and a copy of ``parameters``, onto the device.
 
+        The backend sees no others: what a network is tested on is not for its training.
+
         Args:
             workload: dtype, network, learning rate, recipe, and the seed of random numbers during training.
             dataset: source of the training images and labels.
@@ -169,7 +174,7 @@ class Backend(ABC):
             BackendUnavailable: the library or its device is missing, or is out of memory.
         """
         registry.refuse_unsupported(self, workload)
-        return self.load(workload, dataset, parameters, threads)
+        return self.load(workload, dataset.training_only(), parameters, threads)
 
     @abstractmethod
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:

@@ -2,7 +2,7 @@
 
 Every round runs each contender once, in another random order, from fresh weights. A machine that is slower for a while
 slows both sides of a ratio, so ratios are known better than times. A contender that fails a check of
-:mod:`mnistbench.comparison.race` gets no result, and the race goes on without it.
+:mod:`mnistbench.measurement` gets no result, and the race goes on without it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mnistbench.backends import Description, Trainer
 from mnistbench.comparison import processes
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
+from mnistbench.measurement import Proof
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 from mnistbench.threads import resolve
@@ -45,6 +46,7 @@ class Contender:
         accuracy: Accuracy on the training images in the last iteration of the last round; NaN before.
         description: The trainer's description of itself.
         final: Loss and accuracies after the last iteration; None before.
+        proof: What was checked of its rounds; None before.
         cold: Costs of a cold process, if they are wanted and this is the first contender of its backend and dtype.
     """
 
@@ -58,6 +60,7 @@ class Contender:
     accuracy: float = math.nan
     description: Description | None = None
     final: FinalScores | None = None
+    proof: Proof | None = None
     cold: ColdStart | None = None
 
 
@@ -146,7 +149,7 @@ def compare(
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend cannot run the workload.
         OptionError: If there are fewer than 1 round, no backend, or a baseline that does not take part.
     """
-    from mnistbench.comparison import race  # which loads more than a contender's own process needs
+    from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, baseline)
     threads = resolve(threads)
@@ -161,11 +164,12 @@ def compare(
         wanted = isolate or processes.clashing_libraries() is not None
         racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
         comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
-        race.check_all(comparison, racing, callback)
+        race = Race(comparison, racing, threads, callback)
+        race.check()
         comparison.trajectory.free_images()
         with noise.Watch() as watch:
-            race.run(comparison, racing, watch, callback)
-        race.finish(comparison, racing)
+            race.run(watch)
+        race.finish()
     comparison.warnings = [*_warnings(comparison.contenders), *watch.warnings(), *noise.of_cores()]
     return comparison
 

@@ -1,7 +1,7 @@
 """Trainers of a comparison, in this process or in processes of their own.
 
-A :class:`RemoteTrainer` sends each call through a pipe to its process. The clock runs in that process, so the pipe is
-not timed.
+A :class:`RemoteTrainer` sends each call through a pipe to its process. ``advance`` is timed in that process, without
+the pipe, and a whole round in this one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -30,6 +30,7 @@ from mnistbench import threads as thread_limits
 from mnistbench.backends import Description, Metrics, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
+from mnistbench.measurement.rounds import Round, timed_round
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed
@@ -37,32 +38,11 @@ from mnistbench.timing.clock import timed
 _ENDING = 1.0  # seconds that a process has to end by itself
 
 
-@dataclass(frozen=True)
-class Round:
-    """Result of one timed round.
-
-    Attributes:
-        seconds: Duration of ``advance``.
-        metrics: Return value of ``advance``.
-        late: Seconds by which the first reading of the parameters took longer than the second. A trainer whose
-            ``advance`` returns before its work is done has to finish the work then.
-        parameters: Parameters after the round.
-    """
-
-    seconds: float
-    metrics: Metrics
-    late: float
-    parameters: Parameters
-
-
-def timed_round(trainer: Trainer, iterations: int) -> Round:
-    """Time ``advance`` of a local or remote trainer."""
-    if isinstance(trainer, RemoteTrainer):
-        return trainer.timed_round(iterations)
-    metrics, seconds = timed(lambda: trainer.advance(iterations))
-    parameters, first = timed(trainer.parameters)
-    _, again = timed(trainer.parameters)
-    return Round(seconds, metrics, first - again, parameters)
+def remote_round(trainer: Trainer, initial: Parameters, iterations: int) -> Round:
+    """Time a round in a remote trainer's process; the clock from host to host runs in this one."""
+    assert isinstance(trainer, RemoteTrainer), "others have no process of their own"
+    found, whole = timed(lambda: trainer.timed_round(initial, iterations))
+    return replace(found, whole=whole)
 
 
 def start(
@@ -119,7 +99,7 @@ class RemoteTrainer(Trainer):
         try:
             with theirs, _ignoring_interrupts():  # inherited by the new process: only this one handles Ctrl-C
                 self._process.start()
-            self._call("start", dataset, parameters)
+            self._call("start", dataset.training_only(), parameters)
         except BaseException:
             self.close()
             raise
@@ -142,9 +122,9 @@ class RemoteTrainer(Trainer):
     def describe(self) -> Description:
         return self._call("describe")  # type: ignore[no-any-return]
 
-    def timed_round(self, iterations: int) -> Round:
+    def timed_round(self, initial: Parameters, iterations: int) -> Round:
         """Call :func:`timed_round` in the trainer's process."""
-        return self._call("timed_round", iterations)  # type: ignore[no-any-return]
+        return self._call("timed_round", initial, iterations)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         try:

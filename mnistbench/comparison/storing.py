@@ -8,6 +8,7 @@ from typing import Any
 
 from mnistbench import files, machine, report
 from mnistbench.comparison import Comparison, Contender
+from mnistbench.measurement.bound import least_flops
 from mnistbench.results import runs
 from mnistbench.results.row import Row, final_record
 from mnistbench.training.cold import ColdStart
@@ -40,6 +41,7 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
         "final": final_record(contender.final),
         "agreement": contender.agreement.summary(),
         "problem": contender.problem,
+        "proof": contender.proof and asdict(contender.proof),
         "description": asdict(contender.description) if contender.description else {},
     }
 
@@ -89,4 +91,6 @@ def _row(contender: Contender, comparison: Comparison, start: ColdStart) -> Row:
         contender.final,
         problem=contender.problem,
         interleaved=True,
+        proof=contender.proof,
+        least_flops=least_flops(comparison.workload, comparison.trajectory.dataset),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -55,6 +55,11 @@ class Dataset:
     def network(self, *hidden: int) -> Network:
         """Return the network for these images and classes with hidden layers of these sizes."""
         return Network((self.pixels, *hidden, self.classes))
+
+    def training_only(self) -> Dataset:
+        """Return the same data set without its dev and test images."""
+        nothing = Split(self.train.images[:0], self.train.labels[:0])
+        return replace(self, dev=nothing, test=None)
 
     @classmethod
     def blank(cls, network: Network, images: int, image_shape: tuple[int, int] | None = None) -> Dataset:

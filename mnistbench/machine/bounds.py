@@ -20,6 +20,7 @@ class Speed:
         threads: Number of CPU threads.
         bytes_read: Bytes of image data that an iteration reads.
         skips: Work skipped because its result is known, in words, or None.
+        least_flops: Floating-point operations of an iteration that cannot be skipped; None if unknown.
     """
 
     workload: Workload
@@ -28,6 +29,7 @@ class Speed:
     threads: int
     bytes_read: int
     skips: str | None
+    least_flops: float | None = None
 
     @property
     def flops_per_second(self) -> float:
@@ -56,18 +58,25 @@ class Speed:
         """Describe the CPU's limit that these rates exceed, which is a measuring error; None if there is none.
 
         An iteration reads the images twice and may find in a near cache what it has just read, so only half of
-        ``bytes_read`` must have come from its level. Trainers that skip work may exceed the limits. So may a GPU's: its
-        matrix units are faster than its multiply-adds, and a kernel may keep images in registers.
+        ``bytes_read`` must have come from its level. Trainers that skip work may exceed the limits, but not with what
+        cannot be skipped. A GPU's may exceed them all: its matrix units are faster than its multiply-adds, and a kernel
+        may keep images in registers.
         """
-        if self.device != "CPU" or self.skips is not None:
+        if self.device != "CPU":
             return None
-        rate, peak = self.flops_per_second, self._peak(limits)
-        if peak is not None and rate > peak:
+        peak = self._peak(limits)
+        least = None if self.least_flops is None else self._a_second(self.least_flops)
+        if peak is not None and least is not None and least > peak:
+            found, most = (words.quantity(value, "FLOP/s") for value in (least, peak))
+            return f"{found} is above the machine's peak of {most}, counting only what cannot be skipped"
+        if self.skips is not None:
+            return None
+        if peak is not None and (rate := self.flops_per_second) > peak:
             found, most = (words.quantity(value, "FLOP/s") for value in (rate, peak))
             return f"{found} is above the machine's peak of {most}, and nothing is skipped"
-        least = limits.least_seconds(self.bytes_read / 2)
-        if least is not None and self.bytes_per_second * least > self.bytes_read:
-            found, most = (words.quantity(v, "B/s") for v in (self.bytes_per_second, self.bytes_read / least))
+        shortest = limits.least_seconds(self.bytes_read / 2)
+        if shortest is not None and self.bytes_per_second * shortest > self.bytes_read:
+            found, most = (words.quantity(v, "B/s") for v in (self.bytes_per_second, self.bytes_read / shortest))
             return f"reading {found} is above the {most} that caches and memory can give, and nothing is skipped"
         return None
 
@@ -81,7 +90,7 @@ class Speed:
         rates = self.rates(limits)
         return None if rates is None else rates.multiply_add.get(self.workload.dtype)
 
-    def _a_second(self, per_iteration: int) -> float:
+    def _a_second(self, per_iteration: float) -> float:
         return per_iteration * self.workload.iterations / max(self.seconds, 1e-9)
 
 

@@ -29,7 +29,14 @@ def _compile(row: Row) -> str:
 
 def _agreement(row: Row) -> str:
     error = row.agreement.trajectory[-1][1] if row.agreement.trajectory else 0.0
-    return f"agrees ({words.scientific(error, 1)})" if row.validated else "NO RESULT"
+    return f"agrees ({words.scientific(error, 1)}){_FEWER * _checked_less(row)}" if row.validated else "NO RESULT"
+
+
+_FEWER = ", fewer checks"
+
+
+def _checked_less(row: Row) -> bool:
+    return row.proof is None or not row.proof.complete
 
 
 def _speedup(row: Row) -> str:
@@ -166,7 +173,11 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     if noisy:
         most = words.percent(NOISY_SPREAD, 0)
         yield f"noisy, rounds that differ by more than {most} of their median: {', '.join(noisy)}."
+    if any(row.validated and _checked_less(row) for row in rows):
+        yield "fewer checks: measured before all of today's checks were made."
     for row in rows:
+        if row.proof is not None and row.proof.host_to_host:
+            yield f"{row.backend} {row.dtype} works outside of its iterations too: train is from host to host."
         if not row.validated:
             yield f"{row.backend} {row.dtype} is no result: {row.problem}."
         if row.throttled:

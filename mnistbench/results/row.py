@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mnistbench.backends import Description
 from mnistbench.machine.bounds import Speed, beside_limits
 from mnistbench.machine.rates import Limits
+from mnistbench.measurement import Proof
 from mnistbench.results.origin import NOWHERE, Origin
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.statistics import Median, Ratio, median
@@ -107,6 +108,7 @@ class Row:
         interleaved: Whether all rows of the file ran in the same rounds, in turn.
         timed: Number of iterations that a round timed, from the first on, whose seconds were scaled; None if all.
         size: Place in the scaling benchmark, or None.
+        proof: What was checked of the rounds; None in rows of earlier versions.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
     """
 
@@ -132,6 +134,7 @@ class Row:
     interleaved: bool = False
     timed: int | None = None
     size: Size | None = None
+    proof: Proof | None = None
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
 
@@ -150,6 +153,8 @@ class Row:
         interleaved: bool = False,
         timed: int | None = None,
         size: Size | None = None,
+        proof: Proof | None = None,
+        least_flops: float | None = None,
     ) -> Row:
         """Make a row from a measurement.
 
@@ -161,12 +166,14 @@ class Row:
             final: Loss and accuracies after the last iteration.
             problem: Reason why the row is no result, if known already.
             timed: Number of iterations that a round timed; None for all.
+            proof: What was checked of the rounds.
+            least_flops: Floating-point operations of an iteration that cannot be skipped; None if unknown.
         """
-        speed = speed_of(workload, description, median(samples).value)
+        speed = speed_of(workload, description, min(samples), least_flops)
         limits, too_fast = beside_limits(speed)
         if problem is None:
             problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
-        costs = start.costs.as_dict() | {"train": speed.seconds}
+        costs = start.costs.as_dict() | {"train": median(samples).value}
         return cls(
             backend=agreement.backend,
             workload=workload,
@@ -190,6 +197,7 @@ class Row:
             interleaved=interleaved,
             timed=None if timed == workload.iterations else timed,
             size=size,
+            proof=proof,
         )
 
     @property
@@ -238,6 +246,7 @@ class Row:
             "final": final_record(self.final),
             "errors": _records(self.errors),
             "agreement": verdict,
+            "proof": self.proof and asdict(self.proof),
             **({} if self.size is None else asdict(self.size) | {"axes": list(self.size.axes)}),
         }
 
@@ -251,7 +260,7 @@ class Row:
         verdict, limits, problem = record["agreement"], record.get("limits"), record["problem"]
         if record["validated"] is not (problem is None):
             raise ValueError(f"validated is {record['validated']}, and the problem {problem}")
-        size = None
+        size, proof = None, record.get("proof")
         if "axes" in record:
             size = Size(tuple(record["axes"]), record["hidden"], record["allowed_threads"], record["compared"])
         if not samples:
@@ -273,6 +282,7 @@ class Row:
             interleaved=record.get("interleaved", False),
             timed=record.get("timed"),
             size=size,
+            proof=proof and Proof.from_dict(proof),
             origin=origin,
             **{name: record[name] for name in _AS_STORED},
         )
@@ -285,11 +295,12 @@ _AS_STORED = (
 """Attributes that the JSON of every version holds unchanged."""
 
 
-def speed_of(workload: Workload, description: Description, seconds: float) -> Speed:
+def speed_of(workload: Workload, description: Description, seconds: float, least_flops: float | None = None) -> Speed:
     """Compute the rates of a trainer that takes ``seconds`` for a workload, from its description."""
     told = description.bytes_read
     bytes_read = workload.image_bytes if told is None else told
-    return Speed(workload, seconds, description.device, description.threads, bytes_read, description.skips)
+    device, threads, skips = description.device, description.threads, description.skips
+    return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops)
 
 
 def _points(values: Iterable[tuple[int, float]]) -> tuple[Point, ...]:

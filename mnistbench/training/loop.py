@@ -208,8 +208,7 @@ class _Run:
         parameters, updates = self.current, self._done
         if self._best is not None:
             updates, parameters = self._best[0].iteration + 1, self._best[1]
-            self._trainer.reset(parameters)
-        final, _ = final_scores(self._trainer, self._workload, self._dataset)
+        final = final_scores(parameters, self._workload, self._dataset)
         if not math.isfinite(final.loss):
             raise Diverged(updates - 1, self._workload.learning_rate)
         dev = self._dev(parameters) if any(progress.dev_loss is not None for progress in self._reports) else None

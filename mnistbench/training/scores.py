@@ -1,14 +1,12 @@
-"""Scores of a trainer's parameters at the end of a run."""
+"""Scores of parameters at the end of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from mnistbench.backends import Metrics, Trainer
-from mnistbench.datasets import Dataset, Split
+from mnistbench.datasets import Dataset
 from mnistbench.reference.evaluation import score
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 
@@ -28,19 +26,11 @@ class FinalScores:
     test_accuracy: float | None
 
 
-def final_scores(trainer: Trainer, workload: Workload, dataset: Dataset) -> tuple[FinalScores, Metrics]:
-    """Score the trainer's current parameters; run one more iteration, and return its metrics too.
-
-    If an iteration takes all training images unchanged, its own forward pass scores them, otherwise the host does.
-    """
-    dev, test = (_accuracy(trainer, split) for split in (dataset.dev, dataset.test))
-    parameters, recipe = trainer.parameters(), workload.recipe
-    metrics = trainer.advance(1)
-    loss, train = metrics.loss, metrics.accuracy
-    if recipe.batch_size is not None or any(recipe.dropout) or recipe.augmentation:
-        loss, train = score(parameters, dataset.train, workload.network.activation)
-    return FinalScores(loss, train, dev, test), metrics
-
-
-def _accuracy(trainer: Trainer, split: Split | None) -> float | None:
-    return float(np.mean(trainer.predict(split.images) == split.labels)) if split else None
+def final_scores(parameters: Parameters, workload: Workload, dataset: Dataset) -> FinalScores:
+    """Score parameters on every split; the host computes, whatever trained them."""
+    train = score(parameters, dataset.train, workload.network.activation)
+    dev, test = (
+        score(parameters, split, workload.network.activation).accuracy if split else None
+        for split in (dataset.dev, dataset.test)
+    )
+    return FinalScores(train.loss, train.accuracy, dev, test)

@@ -16,7 +16,6 @@ from mnistbench.agreement import (
     Agreement,
     Trajectory,
     check,
-    check_metrics,
     check_round,
     check_trainer,
     rounding,
@@ -117,9 +116,6 @@ def test_one_round_alone() -> None:
         for wrong in ({"loss": metrics.loss * (1 + 1e-9)}, {"accuracy": metrics.accuracy + 1 / 5}):
             checks = check_round(trainer.parameters(), replace(metrics, **wrong), "float64", expected)
             assert [c.quantity for c in checks if not c.passed] == [*wrong]
-        after = trainer.advance(1)
-        assert all(c.passed for c in check_metrics(after, expected.states[-1], "float64", expected))
-        assert not all(c.passed for c in check_metrics(metrics, expected.states[-1], "float64", expected))
 
 
 def test_gradients_of_the_classic_have_the_tolerances_written_out_for_one_hidden_layer() -> None:

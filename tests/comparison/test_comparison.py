@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -27,6 +26,7 @@ from mnistbench.comparison.table import table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError, OptionError, UnsupportedWorkload
 from mnistbench.machine import limits
+from mnistbench.measurement import Round, timed_round
 from mnistbench.reference.parameters import Parameters
 from mnistbench.results import storage
 from mnistbench.results.row import Speedup
@@ -50,163 +50,55 @@ def compare(*names: str, rounds: int = 3, **options: Any) -> Comparison:
     return comparison.compare(names, ["float64"], TASK, DATA, rounds=rounds, **options)
 
 
-# Backends that cheat
+# Backends that cheat, of which tests/measurement has more
 
 
 class Honest(NumpyTrainer):
-    """The reference's trainer, which the others below spoil after its comparison with the reference is over.
-
-    A race resets a trainer once a round, and the comparison before it three times.
-    """
-
-    def __init__(self, *arguments: Any) -> None:
-        self.resets = 0
-        super().__init__(*arguments)
-        self.resets = 0
-
-    def reset(self, parameters: Parameters) -> None:
-        self.resets += 1
-        super().reset(parameters)
-
-    @property
-    def racing(self) -> bool:
-        return self.resets > 2
+    """The computation that the others below spoil."""
 
 
-class ReturnsEarly(Honest):
-    """The work is done when somebody asks for its result."""
-
-    honest_rounds = 0
-    pending: tuple[int, Parameters] | None = None
-
+class TrainsHalf(Honest):
     def advance(self, iterations: int) -> Metrics:
-        if not self.racing or self.resets < 3 + self.honest_rounds:
-            return super().advance(iterations)
-        start = super().parameters()
-        found = super().advance(iterations)  # to say the right thing of the last iteration, which it might guess
-        NumpyTrainer.reset(self, start)
-        self.pending = iterations, start
-        return found
-
-    def parameters(self) -> Parameters:
-        if self.pending:
-            time.sleep(0.004)
-            (iterations, _), self.pending = self.pending, None
-            super().advance(iterations)
-        return super().parameters()
-
-
-class MostlyReturnsEarly(ReturnsEarly):
-    honest_rounds = 1
-
-
-class NeverFinishes(ReturnsEarly):
-    """Nor does it wait when somebody asks."""
-
-    def parameters(self) -> Parameters:
-        return NumpyTrainer.parameters(self)
-
-
-class SkipsAnIteration(Honest):
-    def advance(self, iterations: int) -> Metrics:
-        return super().advance(max(1, iterations - self.racing))
-
-
-class SkipsAllButTheLast(Honest):
-    """And says what it would have said."""
-
-    said: Metrics | None = None
-
-    def advance(self, iterations: int) -> Metrics:
-        if self.racing and self.said and iterations > 1:
-            super().advance(1)
-            return self.said
-        found = super().advance(iterations)
-        self.said = found if iterations > 1 else self.said
-        return found
-
-
-class StaysWarm(Honest):
-    """Goes on from the weights that it has."""
-
-    def reset(self, parameters: Parameters) -> None:
-        self.resets += 1
-        if not self.racing or self.resets == 3:
-            NumpyTrainer.reset(self, parameters)
-
-
-class Remembers(Honest):
-    """Returns again what the first round computed."""
-
-    remembered: tuple[Metrics, Parameters] | None = None
-
-    def advance(self, iterations: int) -> Metrics:
-        if not self.racing or iterations == 1:
-            return super().advance(iterations)
-        if self.remembered is None:
-            self.remembered = super().advance(iterations), super().parameters()
-            return self.remembered[0]
-        NumpyTrainer.reset(self, self.remembered[1])
-        return self.remembered[0]
+        return super().advance(iterations // 2 if iterations == TASK.iterations else iterations)
 
 
 class WorksAhead(Honest):
-    """Trains in ``reset``, and shows the initial parameters until ``advance``."""
-
-    ahead: tuple[Metrics, Parameters] | None = None
+    """Does in ``reset`` what takes time."""
 
     def reset(self, parameters: Parameters) -> None:
         super().reset(parameters)
-        if self.racing:
-            time.sleep(0.01)
-            self.ahead = super().advance(TASK.iterations), super().parameters()
-            NumpyTrainer.reset(self, parameters)
-
-    def advance(self, iterations: int) -> Metrics:
-        if self.ahead is None:
-            return super().advance(iterations)
-        (found, parameters), self.ahead = self.ahead, None
-        NumpyTrainer.reset(self, parameters)
-        return found
+        time.sleep(0.03)
 
 
-class Boasts(Honest):
-    boasting = (TASK.iterations,)
-
-    def advance(self, iterations: int) -> Metrics:
-        found = super().advance(iterations)
-        return replace(found, accuracy=0.999) if self.racing and iterations in self.boasting else found
-
-
-class BoastsAtTheEnd(Boasts):
-    boasting = (1,)
-
-
-def failing(name: str, method: str, message: str, always: bool = False) -> type[Honest]:
-    """Return a trainer whose ``method`` fails, unless ``always`` not before the rounds."""
+def failing(name: str, method: str, message: str) -> type[Honest]:
+    """Return a trainer whose ``method`` fails."""
 
     def fails(self: Honest, *arguments: Any) -> Any:
-        if always or self.racing:
-            raise RuntimeError(message)
-        return getattr(Honest, method)(self, *arguments)
+        raise RuntimeError(message)
 
     return type(name, (Honest,), {method: fails})
 
 
-class ChangesDtype(Honest):
-    advanced = False
+class FailsInRounds(Honest):
+    """Runs whole trainings once."""
 
-    def reset(self, parameters: Parameters) -> None:
-        super().reset(parameters)
-        self.advanced = False
+    whole = 0
 
     def advance(self, iterations: int) -> Metrics:
-        self.advanced = True
+        self.whole += iterations == TASK.iterations
+        if self.whole > 1:
+            raise RuntimeError("out of\nluck")
         return super().advance(iterations)
 
-    def parameters(self) -> Parameters:
-        found = super().parameters()
-        return found.astype("float32") if self.racing and self.advanced else found
+
+class TrainsHalfInRounds(Honest):
+    """Is honest in the first whole training, which is compared."""
+
+    whole = 0
+
+    def advance(self, iterations: int) -> Metrics:
+        self.whole += iterations == TASK.iterations
+        return super().advance(iterations // 2 if iterations == TASK.iterations and self.whole > 1 else iterations)
 
 
 class Disagrees(Honest):
@@ -215,21 +107,12 @@ class Disagrees(Honest):
 
 
 CHEATS: dict[type[Honest], str] = {
-    ReturnsEarly: "advance returned before its work was done",
-    MostlyReturnsEarly: "advance returned before its work was done",
-    NeverFinishes: "a timed round disagrees with the reference: W1 after 20 updates",
-    SkipsAnIteration: "a timed round disagrees with the reference: loss",
-    SkipsAllButTheLast: "a timed round disagrees with the reference",
-    StaysWarm: "reset did not give the initial parameters",
-    Remembers: "a timed round disagrees with the reference: W1 after 20 updates",
-    WorksAhead: "work was done outside the clock",
-    Boasts: "a timed round disagrees with the reference: accuracy",
-    BoastsAtTheEnd: "the iteration after the last round disagrees with the reference: accuracy",
-    failing("Fails", "advance", "out of\nluck"): "RuntimeError: out of luck",
-    ChangesDtype: "TypeError: W1 is float32, not float64",
-    failing("FailsToDescribe", "describe", "no words", always=True): "RuntimeError: no words",
+    TrainsHalf: "one call of 20 iterations disagrees with the reference: loss",
+    TrainsHalfInRounds: "ends elsewhere than calls of a few iterations each",
+    FailsInRounds: "RuntimeError: out of luck",
+    failing("FailsToDescribe", "describe", "no words"): "RuntimeError: no words",
     failing("FailsToPredict", "predict", "no memory"): "RuntimeError: no memory",
-    failing("FailsToStart", "__init__", "no device", always=True): "RuntimeError: no device",
+    failing("FailsToStart", "__init__", "no device"): "RuntimeError: no device",
     Disagrees: "disagrees with the reference: dW1",
 }
 
@@ -246,13 +129,12 @@ def fake(trainer: type[NumpyTrainer]) -> Backend:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds: list[type[Honest]] = [Honest, *CHEATS]
+    kinds: list[type[Honest]] = [Honest, WorksAhead, *CHEATS]
     known = {kind.__name__: fake(kind) for kind in kinds}
     real = registry.get_backend
     monkeypatch.setattr(registry, "get_backend", lambda name: known.get(name) or real(name))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
 @pytest.mark.parametrize("kind", CHEATS)
 def test_a_cheat_has_no_result_and_the_others_do(kind: type[Honest]) -> None:
@@ -271,14 +153,13 @@ def test_a_cheat_has_no_result_and_the_others_do(kind: type[Honest]) -> None:
 @pytest.mark.usefixtures("fakes")
 def test_a_rate_above_the_machine_s_peak_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of one contender runs too slowly by far."""
-    real = processes.timed_round
+    real = timed_round
 
-    def slow_clock(trainer: Trainer, iterations: int) -> processes.Round:
-        found = real(trainer, iterations)
-        return replace(found, seconds=found.seconds / (1 if type(trainer) is Honest else 1e12), late=0.0)
+    def slow_clock(trainer: Trainer, initial: Parameters, iterations: int) -> Round:
+        found, factor = real(trainer, initial, iterations), 1 if type(trainer) is Honest else 1e12
+        return replace(found, seconds=found.seconds / factor, whole=found.whole / factor, cpu=found.cpu / factor)
 
-    monkeypatch.setattr(processes, "timed_round", slow_clock)
-    monkeypatch.setattr(race, "PREPARING_FLOOR", 1.0)
+    monkeypatch.setattr(race, "timed_round", slow_clock)
     monkeypatch.setattr(limits, "measure", limits.limits)
     numpy, honest = compare("numpy", "Honest").contenders
     assert numpy.problem is not None
@@ -287,8 +168,19 @@ def test_a_rate_above_the_machine_s_peak_is_no_result(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("fakes")
+def test_a_race_checks_all_and_times_what_is_done_outside_of_the_clock() -> None:
+    honest, ahead = compare("Honest", "WorksAhead").contenders
+    assert (honest.problem, ahead.problem) == (None, None)
+    assert honest.proof is not None
+    assert honest.proof.complete
+    assert ahead.proof is not None
+    assert ahead.proof.host_to_host
+    assert min(ahead.samples) > 0.03
+
+
+@pytest.mark.usefixtures("fakes")
 def test_when_the_baseline_has_no_result_the_others_have() -> None:
-    found = compare("Fails", "numpy", baseline="Fails")
+    found = compare("FailsInRounds", "numpy", baseline="FailsInRounds")
     assert found.contenders[1].problem is None
     assert found.ratio(found.contenders[1]) is None
     assert "the baseline has no result" in drawn(found, running=False)
@@ -325,16 +217,6 @@ RECIPES = {
 def test_any_network_races(name: str) -> None:
     found = comparison.compare(["numpy", "numpy"], ["float32", "float64"], RECIPES[name], DATA, rounds=3)
     assert [(contender.problem, len(contender.samples)) for contender in found.contenders] == [(None, 3)] * 4
-
-
-def test_units_change_places_in_every_round_unless_dropout_goes_by_them() -> None:
-    random = np.random.default_rng(0)
-    for name, task in RECIPES.items():
-        first, second = race._orders(task, random), race._orders(task, random)
-        assert [sorted(order) for order in first] == [list(range(size)) for size in task.network.sizes[:-1]]
-        assert (first[0] == second[0]).all(), "pixels"
-        moved = [(a != b).any() for a, b in zip(first[1:], second[1:], strict=True)]
-        assert moved == {"two hidden layers": [True, True], "no hidden layer": [], "dropout": [False, False]}[name]
 
 
 @pytest.mark.process
@@ -551,19 +433,20 @@ def started(monkeypatch: pytest.MonkeyPatch, fail: str = "") -> list[str]:
 
 def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     started(monkeypatch)
-    found = compare("numpy", "ReturnsEarly", "Honest", rounds=3, cold_starts=True)
+    found = compare("numpy", "TrainsHalfInRounds", "Honest", rounds=3, cold_starts=True)
     found.workload = replace(found.workload, name="smoke")
     storing.store(found, tmp_path)
     rows = storage.load(tmp_path / machine.folder_name())
     assert [row.problem is None for row in rows] == [True, False, True]
-    assert str(rows[1].problem).startswith("advance returned before its work was done")
+    assert "ends elsewhere" in str(rows[1].problem)
+    assert [row.proof is not None and row.proof.complete for row in rows] == [True, False, True]
 
 
 def test_cold_starts_come_before_the_race_and_the_rows_are_written_together(
     tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a kill after the race loses nothing, and no run has some of the rows of its rounds only."""
-    asked = started(monkeypatch, fail="Fails")
+    asked = started(monkeypatch, fail="FailsToStart")
     sizes: list[int] = []
     write = storage.store
 
@@ -573,11 +456,11 @@ def test_cold_starts_come_before_the_race_and_the_rows_are_written_together(
 
     monkeypatch.setattr(storage, "store", stored)
     states: list[str] = []
-    names = "numpy", "Fails", "Honest", "numpy"
+    names = "numpy", "FailsToStart", "Honest", "numpy"
     found = compare(*names, rounds=2, cold_starts=True, callback=lambda state: states.append(state.contenders[0].state))
     assert states.index("starts in a new process") < states.index("loads")
-    assert asked == ["numpy", "Fails", "Honest"]
-    assert found.contenders[1].problem == "a new process that trains with Fails failed"
+    assert asked == ["numpy", "FailsToStart", "Honest"]
+    assert found.contenders[1].problem == "a new process that trains with FailsToStart failed"
     path, *_ = storing.store(found, tmp_path)
     assert sizes == [2]
     assert [row.backend for row in storage.load(path.parent)] == ["numpy", "Honest"]

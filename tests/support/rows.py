@@ -8,12 +8,14 @@ from typing import Any
 
 from mnistbench.machine.identity import Machine
 from mnistbench.machine.rates import GpuLimits, Level, Limits
+from mnistbench.measurement import CHECKS, Proof
 from mnistbench.results.origin import Origin
 from mnistbench.results.row import Row, Size, Speedup, Verdict
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType
 from mnistbench.training.scores import FinalScores
 
+PROOF = Proof(CHECKS, False, (), (), (), ())
 MACHINE = "Some CPU, 2 CPUs"
 LONG_NAME = "a very long name of a machine " * 12
 LIMITS = Limits(
@@ -81,6 +83,7 @@ def row(backend: str, dtype: str, median: float, **changes: Any) -> Row:
             tuple((k, error * k) for k in _ITERATIONS),
         ),
         data_sha256="0",
+        proof=PROOF,
         origin=origin,
     )
     return replace(found, **changes)

@@ -1,0 +1,43 @@
+"""Rounds of a measurement as pytest-benchmark times them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.recording import timings
+from mnistbench.measurement import Measurement, Starts
+from mnistbench.reference.parameters import Parameters
+
+
+def time_rounds(
+    benchmark: BenchmarkFixture,
+    measurement: Measurement,
+    starts: Starts,
+    rounds: int,
+    iterations: int,
+    show: Callable[[list[float]], None] = lambda done: None,
+) -> None:
+    """Run the rounds, check them, and give pytest-benchmark the seconds of the measurement's own clocks.
+
+    Args:
+        show: Called before each round with the seconds of those done.
+    """
+    seeds = starts.seeds(rounds)
+
+    def prepare() -> tuple[tuple[int, Parameters], dict[str, object]]:
+        done = measurement.samples
+        show(done)
+        seed = seeds[len(done) % rounds]
+        return (seed, starts.parameters(seed)), {}
+
+    def train(seed: int, initial: Parameters) -> None:
+        if len(measurement.samples) < rounds:
+            measurement.round(seed, initial, iterations)
+        else:  # pytest-benchmark profiles another
+            measurement.trainer.reset(initial)
+            measurement.trainer.advance(iterations)
+
+    benchmark.pedantic(train, setup=prepare, rounds=rounds)  # type: ignore[no-untyped-call]
+    timings(benchmark)[:] = measurement.samples

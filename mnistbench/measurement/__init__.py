@@ -1,0 +1,242 @@
+"""Timed rounds of a trainer, tied to the run of it that was compared with the reference.
+
+What is timed has to be what was compared. So every measurement, by ``mnistbench compare`` or ``pytest benchmarks/``,
+goes through :class:`Measurement`. docs/honesty.md says what each of its checks is for:
+
+1. The trainer is compared with the reference along the whole training, in pieces of a few iterations, and another
+   trainer of its backend on random images.
+2. One call of all timed iterations ends where these pieces did, bit for bit.
+3. Rounds are timed, each from fresh random parameters.
+4. Some of them, chosen after all are over, are repeated in pieces, bit for bit; one of them by the reference too.
+
+The rate and the CPU seconds of the rounds must be possible. All checks are outside of the timed rounds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import statistics
+from dataclasses import replace
+
+import numpy as np
+
+from mnistbench import words
+from mnistbench.agreement import Agreement, Check, Trajectory, check_round, check_trainer, check_update
+from mnistbench.agreement.other_images import Start, compare_other_images
+from mnistbench.backends import Description, Metrics, Trainer
+from mnistbench.measurement.proof import CHECKS, Proof
+from mnistbench.measurement.rounds import Clock, Round, Starts, timed_round
+from mnistbench.reference.parameters import Array, Parameters
+from mnistbench.task.workload import DType
+
+__all__ = ["CHECKS", "Clock", "Measurement", "Proof", "Round", "Starts", "timed_round"]
+
+REPEATED = 2
+"""Number of rounds that are repeated in pieces, the reference's among them."""
+
+LATE, LATE_FLOOR = 0.05, 1e-3
+"""Fraction of a round, and seconds, by which it may take longer from host to host than ``advance`` alone. If it takes
+longer than both together, work was done outside of ``advance``, and the time from host to host is the result."""
+
+ELSEWHERE = 4.0
+"""Factor for tolerances that were found along another training of the same workload."""
+
+SPREADS = 4.0
+"""Largest distance of one call's end from that of pieces, as a multiple of the distance between repeated pieces."""
+
+MORE_THREADS = 0.3
+"""CPU seconds a second beyond the declared threads that the interpreter and libraries may spend."""
+
+MEASURABLE = 0.05
+"""Seconds of rounds from which CPU seconds are compared with them; less is not counted precisely everywhere."""
+
+
+class Measurement:
+    """Measurement of one trainer.
+
+    Attributes:
+        trainer: Trainer that is measured.
+        agreement: Agreement of the trainer with the reference, with the checks of rounds.
+        problem: Reason why it has no result, or None.
+    """
+
+    def __init__(
+        self, trainer: Trainer, agreement: Agreement, trajectory: Trajectory, clock: Clock = timed_round
+    ) -> None:
+        """Prepare to measure a newly started trainer."""
+        self.agreement = agreement
+        self.problem: str | None = None
+        self.trainer, self._trajectory, self._clock = trainer, trajectory, clock
+        self._checks: list[str] = []
+        self._seeds: list[int] = []
+        self._rounds: list[Round] = []
+
+    def compare(self, gradients: bool = True) -> None:
+        """Compare the trainer with the reference along the whole training, which also warms it up.
+
+        Args:
+            gradients: Whether to compare gradients too.
+        """
+        self.agreement = check_trainer(self.trainer, self.agreement, self._trajectory, gradients)
+        if not self.agreement.passed:
+            self.problem = f"disagrees with the reference: {self.agreement.summary()}"
+        self._passed("trajectory")
+
+    def compare_elsewhere(self, start: Start, image_shape: tuple[int, int]) -> None:
+        """Compare the backend with the reference on random images too.
+
+        Args:
+            start: Function that starts the backend on a workload, a data set and initial parameters.
+            image_shape: (height, width) of the workload's images.
+        """
+        task = self._trajectory.workload.with_dtype(self._dtype)
+        found = compare_other_images(start, Agreement(self.agreement.backend, self._dtype), task, image_shape)
+        if not found.passed:
+            self.problem = f"disagrees with the reference on random images: {found.summary()}"
+        self._passed("other images")
+
+    def tie(self, iterations: int) -> None:
+        """Require that one call ends where the compared pieces did.
+
+        Args:
+            iterations: Number of iterations; one of the trajectory's checkpoints.
+        """
+        initial = self._trajectory.fresh()
+        found = self._clock(self.trainer, initial, iterations)
+        what = f"one call of {words.counted(iterations, 'iteration')}"
+        self._require(what, check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations))
+        expected = self.agreement.states[iterations]
+        if self.problem is None and not _equal(found.parameters, expected):
+            self._require_near(what, found, expected, initial, iterations)
+        self._passed("one call")
+
+    def round(self, seed: int, initial: Parameters, iterations: int) -> None:
+        """Time a round from the initial parameters of a seed; all rounds have the same number of iterations."""
+        found = self._clock(self.trainer, initial, iterations)
+        if found.seconds <= 0:
+            self.problem = "a round took no time"
+        self._seeds.append(seed)
+        self._rounds.append(found)
+
+    def confirm(self, starts: Starts, iterations: int, *, whole: bool = True) -> None:
+        """Repeat the reference's round and others in pieces, and compare it with the reference.
+
+        Args:
+            starts: Where the rounds' seeds come from.
+            iterations: Number of iterations of a round; one of the trajectory's checkpoints, if ``whole``.
+            whole: Whether the reference trains as long; else it makes the last update only, of a classic training.
+        """
+        known = self._seeds.index(starts.reference)
+        others = [place for place in range(len(self._seeds)) if place != known]
+        chosen = secrets.SystemRandom().sample(others, min(len(others), REPEATED - 1))
+        for place in (known, *chosen):
+            if self.problem is not None:
+                return
+            found, initial = self._rounds[place], starts.parameters(self._seeds[place])
+            what = f"round {place + 1}"
+            before, after, metrics = self._in_pieces(initial, iterations)
+            if not _equal(found.parameters, after):
+                self._require_near(what, found, after, initial, iterations)
+            elif not _same(found.metrics, metrics):
+                self.problem = f"{what} ended with other metrics than its repetition: {found.metrics}, {metrics}"
+            if place == known and self.problem is None:
+                if whole:
+                    ends = starts.ends(iterations)
+                    checks = check_round(found.parameters, metrics, self._dtype, self._trajectory, iterations, ends)
+                    checks = [replace(check, error=check.error / ELSEWHERE) for check in checks]
+                else:
+                    checks = check_update(before, after, metrics, self._dtype, self._trajectory)
+                self._require(what, checks)
+                self._passed("fresh weights")
+        self._passed("repetition")
+
+    def judge(self, description: Description) -> None:
+        """Require that no more threads computed than the trainer declares."""
+        seconds = sum(found.seconds for found in self._rounds)
+        used = sum(found.cpu for found in self._rounds) / max(seconds, 1e-9)
+        if seconds > MEASURABLE and description.device == "CPU" and used > description.threads + MORE_THREADS:
+            declared = words.counted(description.threads, "thread")
+            self.problem = f"declares {declared}, and spent {used:.2g} CPU seconds a second"
+        self._passed("threads")
+
+    def proof(self) -> Proof:
+        """Return what was checked so far, and the raw timings."""
+        advance, whole, cpu = (
+            tuple(getattr(found, name) for found in self._rounds) for name in ("seconds", "whole", "cpu")
+        )
+        seeds = tuple(f"{seed:x}" for seed in self._seeds)
+        return Proof(tuple(self._checks), self.whole, seeds, advance, whole, cpu)
+
+    @property
+    def samples(self) -> list[float]:
+        """Seconds of each round: of ``advance``, or from host to host where :attr:`whole` says so."""
+        return [found.whole if self.whole else found.seconds for found in self._rounds]
+
+    @property
+    def whole(self) -> bool:
+        """Whether work was done outside of ``advance``, so that the time from host to host is the result."""
+        if not self._rounds:
+            return False
+        late = statistics.median(found.whole - found.seconds for found in self._rounds)
+        return late > LATE_FLOOR + LATE * statistics.median(found.seconds for found in self._rounds)
+
+    @property
+    def last(self) -> Metrics | None:
+        """Metrics of the last round; None before."""
+        return self._rounds[-1].metrics if self._rounds else None
+
+    @property
+    def _dtype(self) -> DType:
+        return self.agreement.dtype  # type: ignore[return-value]
+
+    def _passed(self, check: str) -> None:
+        if self.problem is None:
+            self._checks.append(check)
+
+    def _in_pieces(self, initial: Parameters, iterations: int) -> tuple[Parameters, Parameters, Metrics]:
+        """Train in calls of a few iterations, as the comparison does, and the last one alone.
+
+        Returns:
+            Parameters before and after the last iteration, and its metrics.
+        """
+        longest = max(1, self._trajectory.workload.iterations // 50)
+        self.trainer.reset(initial)
+        done = 0
+        while done < iterations - 1:
+            step = min(iterations - 1 - done, 1 + secrets.randbelow(longest))
+            self.trainer.advance(step)
+            done += step
+        before = self.trainer.parameters()
+        metrics = self.trainer.advance(1)
+        return before, self.trainer.parameters(), metrics
+
+    def _require(self, what: str, checks: list[Check]) -> None:
+        self.agreement.checks.extend(checks)
+        if failed := [check for check in checks if not check.passed]:
+            self.problem = f"{what} disagrees with the reference: {failed[0]}"
+
+    def _require_near(self, what: str, found: Round, pieces: Parameters, initial: Parameters, iterations: int) -> None:
+        """Accept another end than that of pieces only from a trainer whose pieces, too, end elsewhere each time."""
+        again = [pieces, *(self._in_pieces(initial, iterations)[1] for _ in range(2))]
+        spreads = [max(_distances(a, b)[k] for a in again for b in again) for k in range(len(pieces.arrays()))]
+        if any(
+            own > SPREADS * spread for own, spread in zip(_distances(found.parameters, pieces), spreads, strict=True)
+        ):
+            self.problem = f"{what} ends elsewhere than calls of a few iterations each do"
+
+
+def _equal(one: Parameters, other: Parameters) -> bool:
+    """Whether parameters are equal bit for bit."""
+    return all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one.arrays(), other.arrays(), strict=True)
+    )
+
+
+def _same(one: Metrics, other: Metrics) -> bool:
+    """Whether metrics are equal; the loss of a diverged training is NaN."""
+    return bool(np.array_equal((one.loss, one.accuracy), (other.loss, other.accuracy), equal_nan=True))
+
+
+def _distances(one: Parameters, other: Parameters) -> Array:
+    """Compute the largest absolute difference in each array."""
+    return np.array([np.abs(a - b).max() for a, b in zip(one.arrays(), other.arrays(), strict=True)])

@@ -1,0 +1,92 @@
+"""One timed round of a trainer, and the fresh parameters from which rounds start."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter, process_time
+
+import numpy as np
+
+from mnistbench.agreement import State, Trajectory
+from mnistbench.agreement.checkpoints import along
+from mnistbench.backends import Metrics, Trainer
+from mnistbench.reference.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Round:
+    """Result of one timed round.
+
+    Attributes:
+        seconds: Duration of ``advance``.
+        whole: Duration from before the reset until the trained parameters are on the host.
+        cpu: CPU seconds that the process spent in ``advance``, of all its threads.
+        metrics: Return value of ``advance``.
+        parameters: Parameters after the round.
+    """
+
+    seconds: float
+    whole: float
+    cpu: float
+    metrics: Metrics
+    parameters: Parameters
+
+
+Clock = Callable[[Trainer, Parameters, int], Round]
+"""Function that resets a trainer to initial parameters, runs a number of iterations, and times them."""
+
+
+def timed_round(trainer: Trainer, initial: Parameters, iterations: int) -> Round:
+    """Time a training from ``initial``, from host to host, and ``advance`` alone within it."""
+    begun = perf_counter()
+    trainer.reset(initial)
+    spent, start = process_time(), perf_counter()
+    metrics = trainer.advance(iterations)
+    seconds, spent = perf_counter() - start, process_time() - spent
+    # Copied inside the clock: an array that is still being written ends wrong.
+    parameters = Parameters.from_arrays(np.array(array) for array in trainer.parameters().arrays())
+    return Round(seconds, perf_counter() - begun, spent, metrics, parameters)
+
+
+class Starts:
+    """Fresh initial parameters, which no trainer has seen, and the reference's training from one of them.
+
+    Trainings of the same parameters could be remembered, whatever the order of the units. So each round starts from
+    others, drawn from the operating system's random numbers. A round among them, at a place that nobody can guess,
+    starts from those of the reference.
+    """
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self._trajectory = trajectory
+        self.reference = secrets.randbits(63)
+        """Seed of the parameters from which the reference trains too."""
+        self._states: dict[int, State] = {}
+        task = trajectory.workload
+        stops = {place for stop in trajectory.forwards for place in (stop - 1, stop)}
+        self._run = along(task, lambda k: trajectory.batches(k), self.parameters(self.reference), stops)
+
+    def seeds(self, rounds: int) -> list[int]:
+        """Draw the seeds of a measurement's rounds, one of them that of the reference."""
+        drawn = [secrets.randbits(63) for _ in range(rounds)]
+        drawn[secrets.randbelow(rounds)] = self.reference
+        return drawn
+
+    def parameters(self, seed: int) -> Parameters:
+        """Return the initial parameters of a seed, float64."""
+        task = self._trajectory.workload
+        return Parameters.initial(task.network, seed, task.recipe.initializer)
+
+    def ends(self, iterations: int) -> tuple[State, State]:
+        """Return the reference's states before and after the last of some iterations, from its own seed.
+
+        It trains as far as has been asked for.
+
+        Raises:
+            StopIteration: If the trajectory has no checkpoint after that many.
+        """
+        while iterations not in self._states:
+            state = next(self._run)
+            self._states[state.iteration] = state
+        return self._states[iterations - 1], self._states[iterations]
