@@ -154,7 +154,7 @@ def _ratios(rows: Sequence[Row]) -> str:
 
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
     """Yield explanations of the numbers, and reasons to doubt them."""
-    level = words.percent(min(row.timing.level for row in rows), 0)
+    level = words.level(min(row.timing.level for row in rows))
     yield (
         f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights"
         f"{_scaled(rows)}, "
@@ -165,7 +165,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     noisy = [f"{row.backend} {row.dtype} by {words.percent(row.timing.spread, 0)}" for row in rows if row.timing.noisy]
     if noisy:
         most = words.percent(NOISY_SPREAD, 0)
-        yield f"noisy, rounds that differ by more than {most} of their median: {', '.join(noisy)}."
+        yield f"noisy, rounds that scatter by more than {most} of their median: {', '.join(noisy)}."
     for row in rows:
         if not row.validated:
             yield f"{row.backend} {row.dtype} is no result: {row.problem}."
