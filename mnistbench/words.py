@@ -92,6 +92,12 @@ def percent(share: float, decimals: int | None = 1) -> str:
     return f"{100 * share:g}%" if decimals is None else f"{share:.{decimals}%}"
 
 
+def level(probability: float, decimals: int = 0) -> str:
+    """Write a confidence level as a percentage, never more than it is: 93% for 0.9375."""
+    unit = 10 ** (2 + decimals)
+    return percent(math.floor(round(probability * unit, 6)) / unit, decimals)
+
+
 def size(count: float) -> str:
     """Write a number of bytes: 48 KiB, 1.5 GiB."""
     unit, factor = next((pair for pair in _BINARY if count >= pair[1]), ("bytes", 1))

@@ -74,6 +74,8 @@ def test_scientific(value: float, said: str) -> None:
 
 def test_shares_sizes_and_counts() -> None:
     assert [words.percent(0.8571), words.percent(0.0071, 2), words.percent(0.007, None)] == ["85.7%", "0.71%", "0.7%"]
+    assert [words.level(value) for value in (0.9375, 0.95, 0.984375, 0.29, 0.0)] == ["93%", "95%", "98%", "29%", "0%"]
+    assert words.level(0.9375, 1) == "93.7%"
     assert [words.size(n) for n in (17, 48 << 10, 3 << 29)] == ["17 bytes", "48 KiB", "1.5 GiB"]
     assert [words.counted(n, "image") for n in (0, 1, 41_000)] == ["0 images", "1 image", "41,000 images"]
     assert [words.abbreviated(n) for n in (300, 41_000, 1_500_000)] == ["300", "41k", "1.5M"]

@@ -114,9 +114,9 @@ def _how_to_read(rows: Sequence[Row]) -> str:
     with_interval = [row for row in rows if row.timing.low < row.timing.high]
     text = "Marker: median. Fine ticks: every round."
     if with_interval:
-        levels = sorted({round(row.timing.level, 3) for row in with_interval})
+        levels = sorted({row.timing.level for row in with_interval})
         least = "at least " if len(levels) > 1 else ""
-        text += f" Bar: confidence interval of the median, {least}{words.percent(levels[0])}."
+        text += f" Bar: confidence interval of the median, {least}{words.level(levels[0], 1)}."
     if any(len(row.samples) == 1 for row in rows):
         text += " A single round has no interval."
     if any(row.speedup for row in rows):

@@ -57,4 +57,4 @@ def _draw_history(results: Path, backend: str, workload: str, output: Path, chec
     charts.write(charts.history(rows), output)
     out.print(f"wrote {output}: {len(rows)} rows of {len({row.origin.commit for row in rows})} commits")
     if spread := report.spread(rows):
-        out.print(f"noise: the rounds of a row differ by {percent(spread[0])} to {percent(spread[1])} of their median")
+        out.print(f"noise: the rounds of a row scatter by {percent(spread[0])} to {percent(spread[1])} of their median")

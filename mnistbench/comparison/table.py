@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mnistbench import words
 from mnistbench.comparison import Comparison, Contender, fraction
+from mnistbench.timing.differences import SIGNIFICANCE
 from mnistbench.timing.statistics import different, median, paired_ratio
 
 _HEADINGS = ("", "threads", "time", "", "times as fast", "", "accuracy", "agreement")
@@ -87,9 +88,8 @@ def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple
     if differ is None:
         return words.times(ratio.value), "too few rounds to tell"
     interval = f"{words.times(ratio.low)} to {words.times(ratio.high)}"
-    if ratio.low <= 1 <= ratio.high:
-        return words.times(ratio.value), f"{interval}, no difference"
-    return words.times(ratio.value), interval + ("" if differ else ", times overlap")
+    told = differ and not ratio.low <= 1 <= ratio.high
+    return words.times(ratio.value), interval + ("" if told else ", no difference")
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -98,8 +98,8 @@ def notes(comparison: Comparison) -> list[str]:
     level = median([1.0] * comparison.rounds).level
     return [
         f"time: median of {comparison.rounds} interleaved rounds, and an interval that covers the true one with a "
-        f"probability of {words.percent(level, 0)}; times as fast: as {first}"
+        f"probability of {words.level(level)}; times as fast: as {first}"
         f"{'' if ' ' in first else ' in the same dtype'}, the "
-        "ratio within rounds with its 95% interval; a difference is significant if 1 is outside of that, and the times "
-        "do not overlap more than in 1 of 100 cases by chance."
+        "ratio within rounds with its 95% interval; a difference is significant if 1 is outside of that, and ratios as "
+        f"far from 1 would come by chance in at most {words.percent(SIGNIFICANCE, 0)} of cases."
     ]

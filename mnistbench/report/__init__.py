@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from mnistbench.results import reproduction, storage
 from mnistbench.results.reproduction import Run
 from mnistbench.results.row import Row
 from mnistbench.task.presets import PRESETS
+from mnistbench.timing import coverage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ OPENING = "classic"
 """Workload whose table and chart open the project's README."""
 
 _BEGIN, _END = "<!-- {}: begin, written by 'mnistbench charts' -->", "<!-- {}: end -->"
-"""Markers around the generated sections "results" and "errors"."""
+"""Markers around the generated sections "results", "errors" and "coverage"."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def write(folder: Path, project: bool = False) -> list[Path]:
 
     Args:
         folder: Folder of results, whose README.md is written too.
-        project: Whether to write README.md and docs/errors.md beside the folder as well, between their two markers if
-            they have them. They belong to the project, not to whoever measures with it.
+        project: Whether to write README.md, docs/errors.md and docs/honesty.md beside the folder as well, between their
+            two markers if they have them. They belong to the project, not to whoever measures with it.
 
     Raises:
         MnistbenchError: If there are no results, a file is damaged, or something cannot be written.
@@ -165,7 +166,7 @@ def history(folder: Path, backend: str, workload: str) -> list[Row]:
 
 
 def spread(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """Return the smallest and the largest spread of the rows with several rounds; None if there are none."""
+    """Return the smallest and the largest spread of the rounds of a row, among rows with several; None without any."""
     found = [row.timing.spread for row in rows if len(row.samples) > 1]
     return (min(found), max(found)) if found else None
 
@@ -227,6 +228,7 @@ def _project_texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple
     project = folder.resolve().parent
     yield from _section(project / "README.md", "results", _opening(folder, machines))
     yield from _section(project / "docs" / "errors.md", "errors", _latest_errors(folder, machines))
+    yield from _section(project / "docs" / "honesty.md", "coverage", coverage.as_markdown())
 
 
 def _image(name: str, machine: _Results, picture: _Picture, folder: str = "") -> str:
@@ -279,7 +281,7 @@ def _newest(
     return dates[max(dates)] if dates else None
 
 
-def _section(page: Path, name: str, lines: list[str]) -> Iterator[tuple[Path, str]]:
+def _section(page: Path, name: str, lines: Iterable[str]) -> Iterator[tuple[Path, str]]:
     """Yield ``page`` with a section's lines between its two markers, if it has them."""
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     before, begin, rest = text.partition(_BEGIN.format(name))

@@ -161,7 +161,7 @@ def _ratios(rows: Sequence[Row]) -> str:
 
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
     """Yield explanations of the numbers, and reasons to doubt them."""
-    level = words.percent(min(row.timing.level for row in rows), 0)
+    level = words.level(min(row.timing.level for row in rows))
     yield (
         f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights"
         f"{_scaled(rows)}, "
@@ -172,7 +172,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     noisy = [f"{row.backend} {row.dtype} by {words.percent(row.timing.spread, 0)}" for row in rows if row.timing.noisy]
     if noisy:
         most = words.percent(NOISY_SPREAD, 0)
-        yield f"noisy, rounds that differ by more than {most} of their median: {', '.join(noisy)}."
+        yield f"noisy, rounds that scatter by more than {most} of their median: {', '.join(noisy)}."
     if any(row.validated and _checked_less(row) for row in rows):
         yield "fewer checks: measured before all of today's checks were made."
     for row in rows:

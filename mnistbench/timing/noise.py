@@ -1,7 +1,7 @@
 """Warnings about unreliable timings: differing or short rounds, other work on the machine, a slower clock.
 
-The checks and thresholds are those of pyperf's ``check`` command, but use medians and ranges instead of means and
-standard deviations, since there are few rounds.
+The checks are those of pyperf's ``check`` command, but use medians and a robust measure of scatter instead of means and
+standard deviations, since there are few rounds and some are outliers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import psutil
 
 from mnistbench import words
 from mnistbench.threads import listed_cpus
-from mnistbench.timing.statistics import median
+from mnistbench.timing.statistics import NOISY_SPREAD, Rounds, median, median_of_processes
 
 OUTLIER = 0.50
 """Distance from the median, as a fraction of it, beyond which a timing is an outlier."""
@@ -41,18 +41,25 @@ _LOOKS = 3  # repetitions, of which the fastest counts
 _CPUS = Path("/sys/devices/system/cpu")
 
 
-def of_timings(samples: Sequence[float]) -> Iterator[str]:
-    """Yield a warning for each problem with the seconds of repeated rounds."""
-    middle = median(samples)
+def of_processes(samples: Rounds) -> Iterator[str]:
+    """Yield a warning for each problem with the seconds of repeated rounds, each compared with those of its process."""
+    middle = median_of_processes(samples)
     if middle.noisy:
-        yield f"rounds differ by {words.percent(middle.spread, 0)} of their median"
-    far = [value for value in samples if abs(value - middle.value) > OUTLIER * middle.value]
-    if far:
-        count = f"{len(far)} of {len(samples)} rounds"
-        yield f"{count} further than {words.percent(OUTLIER, 0)} from the median"
-    if (shortest := min(samples)) < SHORTEST:
+        yield f"rounds scatter by {words.percent(middle.spread, 0)} of their median"
+    if middle.between > NOISY_SPREAD:
+        yield f"processes scatter by {words.percent(middle.between, 0)}: one may be faster or slower as a whole"
+    centers = [median(rounds).value for rounds in samples]
+    away = [abs(value / at - 1) for rounds, at in zip(samples, centers, strict=True) if at for value in rounds]
+    if far := sum(distance > OUTLIER for distance in away):
+        yield f"{far} of {len(away)} rounds further than {words.percent(OUTLIER, 0)} from the median"
+    if (shortest := min(map(min, samples))) < SHORTEST:
         took, least = words.seconds(shortest), words.seconds(SHORTEST, 1)
         yield f"a round took {took}, less than {least}; train for more iterations"
+
+
+def of_timings(samples: Sequence[float]) -> Iterator[str]:
+    """Yield the warnings of :func:`of_processes` for the rounds of a single process."""
+    return of_processes([samples])
 
 
 def of_cores() -> Iterator[str]:

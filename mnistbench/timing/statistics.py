@@ -1,4 +1,12 @@
-"""Statistics of repeated timings: few, skewed to the slow side, and not normally distributed."""
+"""Statistics of repeated timings: few, skewed to the slow side, and not normally distributed.
+
+Rounds within one process have the functions :func:`median` and :func:`paired_ratio`. What they say holds for that
+process only: another one has its memory elsewhere, and may be faster or slower as a whole. Of several processes,
+:func:`median_of_processes` and :func:`ratio_of_processes` take each as one observation, however many rounds it ran,
+which is how Georges, Buytaert and Eeckhout ("Statistically rigorous Java performance evaluation", 2007) and Kalibera
+and Jones ("Rigorous benchmarking in reasonable time", 2013) treat the highest level at which a measurement is repeated.
+:mod:`mnistbench.timing.coverage` simulates how often each interval holds.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +17,16 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-NOISY_SPREAD = 0.10
+Rounds = Sequence[Sequence[float]]
+"""Seconds of the rounds of each process."""
+
+NOISY_SPREAD = 0.05
 """Spread of the rounds, as a fraction of their median, above which they are noisy."""
+
+_NORMAL_GAP = math.sqrt(2) * statistics.NormalDist().inv_cdf(0.75)
+"""Median distance of two values of a normal distribution, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +34,13 @@ class Median:
     """Median of timings and its confidence interval.
 
     Attributes:
-        value: Median in seconds.
-        low, high: Interval that covers the true median with probability ``level``.
-        level: Confidence level; below 0.95 with fewer than six timings.
-        spread: Largest minus smallest timing, as a fraction of the median.
+        value: Median in seconds; with several processes the geometric mean of theirs.
+        low, high: Interval that covers the true median with probability ``level``: of this process if there is one,
+            else of all processes such as these, on average.
+        level: Confidence level; below 0.95 with one process of fewer than six timings.
+        spread: Scatter of the rounds of a process, see :func:`spread`.
+        processes: Number of processes.
+        between: Standard deviation of the logarithms of the processes' medians; 0 for one process.
     """
 
     value: float
@@ -30,11 +48,39 @@ class Median:
     high: float
     level: float
     spread: float
+    processes: int = 1
+    between: float = 0.0
 
     @property
     def noisy(self) -> bool:
-        """Whether the timings differ by more than :data:`NOISY_SPREAD`."""
+        """Whether the rounds scatter by more than :data:`NOISY_SPREAD`."""
         return self.spread > NOISY_SPREAD
+
+    @property
+    def next_process(self) -> tuple[float, float] | None:
+        """Interval that covers the median of one more process, of as many rounds, with probability ``level``; None if
+        there is one process, which does not show how others differ.
+        """
+        if self.processes == 1:
+            return None
+        factor = (self.high / self.value) ** math.sqrt(self.processes + 1)
+        return self.value / factor, self.value * factor
+
+
+def spread(samples: Rounds) -> float:
+    """Return how much rounds of the same process scatter, as a fraction of their median; 0 if none has two.
+
+    The median distance of two rounds of a process, divided by that of two values of a normal distribution with
+    standard deviation 1 (Shamos, "Geometry and statistics: problems at the interface", 1976; Rousseeuw and Croux,
+    "Alternatives to the median absolute deviation", 1993). Unlike a range it does not grow with the number of rounds,
+    and a few outliers do not change it.
+    """
+    gaps = [
+        np.abs(np.subtract(*np.asarray(rounds)[_pairs(len(rounds), 1)])) / middle
+        for rounds in samples
+        if len(rounds) > 1 and (middle := statistics.median(rounds)) > 0
+    ]
+    return statistics.median(np.concatenate(gaps).tolist()) / _NORMAL_GAP if gaps else 0.0
 
 
 def median(samples: Sequence[float], level: float = 0.95) -> Median:
@@ -57,13 +103,52 @@ def median(samples: Sequence[float], level: float = 0.95) -> Median:
         return 2.0 * sum(math.comb(n, j) for j in range(k)) / 2.0**n
 
     k = max((k for k in range(2, n // 2 + 1) if missed(k) <= 1 - level), default=1)
-    value = statistics.median(ordered)
-    spread = (ordered[-1] - ordered[0]) / value if value > 0 else 0.0
-    return Median(value, ordered[k - 1], ordered[n - k], max(0.0, 1 - missed(k)), spread)
+    level = max(0.0, 1 - missed(k))
+    return Median(statistics.median(ordered), ordered[k - 1], ordered[n - k], level, spread([ordered]))
 
 
-SIGNIFICANCE = 0.01
-"""Significance level of the test whether timings differ."""
+def median_of_processes(samples: Rounds, level: float = 0.95) -> Median:
+    """Estimate the median of a process, with an interval that allows for the differences between processes.
+
+    Student's t of the logarithms of the processes' medians ("The probable error of a mean", 1908). It assumes that the
+    processes are independent of each other, and these logarithms roughly normal; rounds within a process may depend on
+    each other in any way. No interval free of that assumption has a level of 0.95 with fewer than six processes. For
+    one process it is :func:`median`.
+
+    Raises:
+        ValueError: If there are no processes, one has no samples, or one of several has a median of 0.
+    """
+    if not samples:
+        raise ValueError("the median of no processes is not defined")
+    if len(samples) == 1:
+        return median(samples[0], level)
+    logarithms = [math.log(statistics.median(rounds)) for rounds in samples]
+    value, low, high = student_interval(logarithms, level)
+    return Median(
+        value, low, high, level, spread(samples), len(samples), student(logarithms)[1] * math.sqrt(len(samples))
+    )
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of two values or more, and its standard error."""
+    mean, n = math.fsum(values) / len(values), len(values)
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n * (n - 1)))
+
+
+def student_interval(logarithms: Sequence[float], level: float) -> tuple[float, float, float]:
+    """Return the geometric mean of what has these logarithms, and Student's interval around it."""
+    mean, error = student(logarithms)
+    margin = _quantile(len(logarithms) - 1, (1 + level) / 2) * error
+    return math.exp(mean), math.exp(mean - margin), math.exp(mean + margin)
+
+
+@cache
+def _quantile(freedom: int, level: float) -> float:
+    """Return the quantile of Student's distribution."""
+    from scipy.special import stdtrit  # whose import takes a tenth of a second
+
+    return float(stdtrit(freedom, level))
+
 
 FEWEST = 6
 """Least number of rounds for an interval or a test: 5 ratios all lie on one side of the true one in 2 of 32 cases, so
@@ -79,11 +164,13 @@ class Ratio:
     Attributes:
         value: Estimate.
         low, high: Interval that covers the true ratio with a probability of at least 0.95; 0 and infinity if unknown.
+        processes: Number of processes; what one process shows holds for that process only.
     """
 
     value: float
     low: float = 0.0
     high: float = math.inf
+    processes: int = 1
 
     @property
     def known(self) -> bool:
@@ -103,19 +190,65 @@ def paired_ratio(baseline: Sequence[float], other: Sequence[float], level: float
     Raises:
         ValueError: If the numbers of timings differ or are 0, or a timing is not positive.
     """
+    logarithms = log_ratios(baseline, other)
+    averages = np.sort(_walsh(logarithms))
+    value = math.exp(statistics.median(averages.tolist()))
+    outside = _outside(len(logarithms), (1 - level) / 2)
+    if outside == 0:
+        return Ratio(value)
+    return Ratio(value, math.exp(averages[outside - 1]), math.exp(averages[-outside]))
+
+
+def ratio_of_processes(baseline: Rounds, other: Rounds, level: float = 0.95) -> Ratio:
+    """Estimate the ratio of the baseline's seconds to the other's, who took turns within each of several processes.
+
+    Student's t of the logarithms of the processes' ratios, each of which is :func:`paired_ratio`'s estimate; assumed is
+    what :func:`median_of_processes` assumes. For one process it is :func:`paired_ratio`.
+
+    Raises:
+        ValueError: If the numbers of processes or of a process's timings differ or are 0, or a timing is not positive.
+    """
+    if len(baseline) == len(other) == 1:
+        return paired_ratio(baseline[0], other[0], level)
+    logarithms = log_ratios_of_processes(baseline, other)
+    return Ratio(*student_interval(logarithms, level), len(logarithms))
+
+
+def log_ratios_of_processes(baseline: Rounds, other: Rounds) -> list[float]:
+    """Return the logarithm of the ratio of the baseline's seconds to the other's in each process.
+
+    Raises:
+        ValueError: As for :func:`ratio_of_processes`.
+    """
+    if len(baseline) != len(other) or not baseline:
+        raise ValueError(f"{len(baseline)} and {len(other)} processes are no pairs")
+    return [statistics.median(_walsh(log_ratios(*pair)).tolist()) for pair in zip(baseline, other, strict=True)]
+
+
+def log_ratios(baseline: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
+    """Return the logarithm of the ratio of the baseline's seconds to the other's in each round of a process.
+
+    Raises:
+        ValueError: As for :func:`paired_ratio`.
+    """
     if len(baseline) != len(other) or not baseline:
         raise ValueError(f"{len(baseline)} and {len(other)} timings are no pairs")
     if min(*baseline, *other) <= 0:
         raise ValueError("a timing is not above 0")
-    logarithms = np.log(np.asarray(baseline) / np.asarray(other))
-    n = len(logarithms)
-    first, second = np.triu_indices(n)
-    averages = np.sort((logarithms[first] + logarithms[second]) / 2)
-    value = math.exp(np.median(averages))
-    outside = _outside(n, (1 - level) / 2)
-    if outside == 0:
-        return Ratio(value)
-    return Ratio(value, math.exp(averages[outside - 1]), math.exp(averages[-outside]))
+    found: NDArray[np.float64] = np.log(np.asarray(baseline) / np.asarray(other))
+    return found
+
+
+def _walsh(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of all pairs of values, each with itself included."""
+    found: NDArray[np.float64] = values[_pairs(len(values), 0)].mean(axis=0)
+    return found
+
+
+@cache
+def _pairs(n: int, apart: int) -> NDArray[np.int64]:
+    """Return the first and the second index of all pairs of ``n`` values, at least ``apart`` places from each other."""
+    return np.array(np.triu_indices(n, apart))
 
 
 @cache
@@ -130,11 +263,8 @@ def _outside(n: int, tail: float) -> int:
     return int(np.searchsorted(np.cumsum(sets) / 2.0**n, tail, side="right"))
 
 
-def different(first: Sequence[float], second: Sequence[float]) -> bool | None:
-    """Whether timings differ by the Mann-Whitney U test at :data:`SIGNIFICANCE`; None if fewer than :data:`FEWEST`."""
-    from scipy.stats import mannwhitneyu
+def different(baseline: Sequence[float], other: Sequence[float]) -> bool | None:
+    """Whether two contenders that took turns in one process differ; None if they took fewer than :data:`FEWEST`."""
+    from mnistbench.timing.differences import differences
 
-    if min(len(first), len(second)) < FEWEST:
-        return None
-    method = "exact" if len(first) + len(second) <= _EXACT else "auto"
-    return bool(mannwhitneyu(first, second, method=method).pvalue < SIGNIFICANCE)
+    return differences([baseline], [[other]])[0].significant

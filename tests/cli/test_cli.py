@@ -483,7 +483,7 @@ def test_the_history_of_a_backend_is_drawn(tmp_path: Path) -> None:
     folder = stored_results(tmp_path / "stored")
     shown = run("charts", "--history", "--results", str(folder))
     assert "wrote history.svg: 1 rows of 1 commits" in shown
-    assert "the rounds of a row differ by 40.0% to 40.0% of their median" in shown
+    assert "the rounds of a row scatter by 21.0% to 21.0% of their median" in shown
     assert "</svg>" in Path("history.svg").read_text(encoding="utf-8")
     run("charts", "--history", "--results", str(folder), "--backend", "numba", "--output", "other/h.png")
     with Image.open("other/h.png") as image:

@@ -4,102 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import statistics as standard
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from mnistbench import machine
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import Costs, timed
-from mnistbench.timing.statistics import NOISY_SPREAD, median
 from mnistbench.training import cold
-
-# Statistics
-
-
-@pytest.mark.parametrize(
-    ("n", "low", "high", "level"),
-    [
-        (1, 1, 1, 0.0),
-        (2, 1, 2, 1 - 2 / 4),
-        (3, 1, 3, 1 - 2 / 8),
-        (5, 1, 5, 1 - 2 / 32),
-        (6, 1, 6, 1 - 2 / 64),
-        (8, 1, 8, 1 - 2 / 256),
-        (9, 2, 8, 1 - 2 * 10 / 512),
-        (15, 4, 12, 1 - 2 * (1 + 15 + 105 + 455) / 2**15),
-        (20, 6, 15, 1 - 2 * (1 + 20 + 190 + 1140 + 4845 + 15504) / 2**20),
-    ],
-)
-def test_known_intervals(n: int, low: int, high: int, level: float) -> None:
-    """The values are those of tables of the sign test."""
-    samples = list(np.random.default_rng(0).permutation(np.arange(1.0, n + 1)))
-    found = median(samples)
-    assert (found.low, found.high) == (low, high)
-    assert found.level == pytest.approx(level)
-    assert found.value == (n + 1) / 2
-
-
-DISTRIBUTIONS: dict[str, tuple[Callable[[np.random.Generator, int], NDArray[np.float64]], float]] = {
-    "exponential": (lambda rng, size: rng.exponential(1.0, size), math.log(2)),
-    "lognormal": (lambda rng, size: rng.lognormal(0.0, 1.5, size), 1.0),
-    "pareto": (lambda rng, size: rng.pareto(1.0, size) + 1, 2.0),
-    "normal": (lambda rng, size: rng.normal(10.0, 1.0, size), 10.0),
-}
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 6, 7, 10, 15, 30])
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_the_interval_covers_the_true_median_as_often_as_it_says(name: str, n: int) -> None:
-    draw, true = DISTRIBUTIONS[name]
-    rng = np.random.default_rng(n)
-    trials = 1500
-    found = [median(draw(rng, n).tolist()) for _ in range(trials)]
-    level = found[0].level
-    covered = sum(m.low <= true <= m.high for m in found) / trials
-    # The promise is exact for a continuous distribution, so that too often is wrong too: 4.5 standard errors.
-    assert covered == pytest.approx(level, abs=4.5 * math.sqrt(max(level * (1 - level), 1e-4) / trials))
-
-
-@given(st.lists(st.floats(1e-9, 1e6), min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-def test_an_interval_is_two_of_the_samples_around_the_median(samples: list[float], level: float) -> None:
-    found = median(samples, level)
-    assert found.value == standard.median(samples)
-    assert min(samples) <= found.low <= found.value <= found.high <= max(samples)
-    assert {found.low, found.high} <= set(samples)
-    assert 0 <= found.level <= 1
-    attainable = 1 - 2 / 2 ** len(samples)
-    assert found.level >= min(level, attainable) - 1e-12
-    assert found == median(samples[::-1], level)
-
-
-def test_a_wider_interval_for_a_higher_level() -> None:
-    samples = [float(k) for k in range(31)]
-    narrow, wide = median(samples, 0.5), median(samples, 0.99)
-    assert wide.low < narrow.low < narrow.high < wide.high
-    assert wide.level >= 0.99 > narrow.level >= 0.5
-
-
-def test_timings_that_differ_are_noisy() -> None:
-    assert not median([1.0, 1.0, 1.0 + NOISY_SPREAD * 0.99]).noisy
-    assert median([1.0, 1.0, 1.0 + NOISY_SPREAD * 1.01]).noisy
-    assert median([0.89, 1.0, 1.0]).noisy
-    assert median([2.0, 2.0, 3.0]).spread == 0.5
-    assert not median([7.0]).noisy
-    with pytest.raises(ValueError, match="no timings"):
-        median([])
-
 
 # The clock
 
