@@ -7,7 +7,7 @@ goes through :class:`Measurement`. docs/honesty.md says what each of its checks 
    trainer of its backend on random images.
 2. One call of all timed iterations ends where these pieces did, bit for bit.
 3. Rounds are timed, each from fresh random parameters.
-4. Some of them, chosen after all are over, are repeated in pieces, bit for bit; one of them by the reference too.
+4. Two of them, chosen after all are over, are repeated in pieces, bit for bit, and one is compared with the reference.
 
 The rate and the CPU seconds of the rounds must be possible. All checks are outside of the timed rounds.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import secrets
 import statistics
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,12 @@ __all__ = ["CHECKS", "Clock", "Measurement", "Proof", "Round", "Starts", "timed_
 
 REPEATED = 2
 """Number of rounds that are repeated in pieces, the reference's among them."""
+
+UPDATES = 5
+"""Number of updates at random places of a classic round, besides its first and its last, that the reference makes."""
+
+Update = tuple[Parameters, Parameters, Metrics]
+"""Parameters before and after an iteration, and its metrics."""
 
 LATE, LATE_FLOOR = 0.05, 1e-3
 """Fraction of a round, and seconds, by which it may take longer from host to host than ``advance`` alone. If it takes
@@ -118,36 +125,40 @@ class Measurement:
         self._seeds.append(seed)
         self._rounds.append(found)
 
-    def confirm(self, starts: Starts, iterations: int, *, whole: bool = True) -> None:
-        """Repeat the reference's round and others in pieces, and compare it with the reference.
+    def confirm(self, starts: Starts, iterations: int) -> None:
+        """Repeat the reference's round and another in pieces, and compare the former with the reference.
+
+        A classic training has no state but its parameters, so the reference makes some of the updates, from the
+        trainer's own parameters. Otherwise it trains from the round's weights, and ``iterations`` is a checkpoint.
 
         Args:
             starts: Where the rounds' seeds come from.
-            iterations: Number of iterations of a round; one of the trajectory's checkpoints, if ``whole``.
-            whole: Whether the reference trains as long; else it makes the last update only, of a classic training.
+            iterations: Number of iterations of a round.
         """
         known = self._seeds.index(starts.reference)
         others = [place for place in range(len(self._seeds)) if place != known]
-        chosen = secrets.SystemRandom().sample(others, min(len(others), REPEATED - 1))
-        for place in (known, *chosen):
+        random = secrets.SystemRandom()
+        classic = self._trajectory.workload.is_classic
+        for place in (known, *random.sample(others, min(len(others), REPEATED - 1))):
             if self.problem is not None:
                 return
-            found, initial = self._rounds[place], starts.parameters(self._seeds[place])
-            what = f"round {place + 1}"
-            before, after, metrics = self._in_pieces(initial, iterations)
-            if not _equal(found.parameters, after):
-                self._require_near(what, found, after, initial, iterations)
+            found, initial, what = self._rounds[place], starts.parameters(self._seeds[place]), f"round {place + 1}"
+            chosen = place == known and classic
+            places = {0, *random.sample(range(iterations), min(iterations, UPDATES)), iterations - 1}
+            watched = places if chosen else ()
+            end, metrics, updates = self._in_pieces(initial, iterations, watched)
+            for before, after, of_update in updates:
+                self._require(what, check_update(before, after, of_update, self._dtype, self._trajectory))
+            if place == known and not classic:
+                ends = starts.ends(iterations)
+                checks = check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations, ends)
+                self._require(what, [replace(check, error=check.error / ELSEWHERE) for check in checks])
+            if place == known:
+                self._passed("fresh weights")
+            if not _equal(found.parameters, end):
+                self._require_near(what, found, end, initial, iterations)
             elif not _same(found.metrics, metrics):
                 self.problem = f"{what} ended with other metrics than its repetition: {found.metrics}, {metrics}"
-            if place == known and self.problem is None:
-                if whole:
-                    ends = starts.ends(iterations)
-                    checks = check_round(found.parameters, metrics, self._dtype, self._trajectory, iterations, ends)
-                    checks = [replace(check, error=check.error / ELSEWHERE) for check in checks]
-                else:
-                    checks = check_update(before, after, metrics, self._dtype, self._trajectory)
-                self._require(what, checks)
-                self._passed("fresh weights")
         self._passed("repetition")
 
     def judge(self, description: Description) -> None:
@@ -193,22 +204,29 @@ class Measurement:
         if self.problem is None:
             self._checks.append(check)
 
-    def _in_pieces(self, initial: Parameters, iterations: int) -> tuple[Parameters, Parameters, Metrics]:
-        """Train in calls of a few iterations, as the comparison does, and the last one alone.
+    def _in_pieces(
+        self, initial: Parameters, iterations: int, watched: Collection[int] = ()
+    ) -> tuple[Parameters, Metrics, list[Update]]:
+        """Train in calls of a few iterations, as the comparison does.
 
         Returns:
-            Parameters before and after the last iteration, and its metrics.
+            Parameters and metrics after the last iteration, and the ``watched`` updates.
         """
         longest = max(1, self._trajectory.workload.iterations // 50)
         self.trainer.reset(initial)
+        if not _equal(self.trainer.parameters(), initial.astype(self._dtype)):
+            self.problem = "a reset did not give the initial parameters"
+        updates: list[Update] = []
         done = 0
-        while done < iterations - 1:
-            step = min(iterations - 1 - done, 1 + secrets.randbelow(longest))
-            self.trainer.advance(step)
+        while done < iterations:
+            stop = min(min((place for place in watched if place > done), default=iterations), iterations)
+            step = 1 if done in watched else min(stop - done, 1 + secrets.randbelow(longest))
+            before = self.trainer.parameters() if done in watched else None
+            metrics = self.trainer.advance(step)
+            if before is not None:
+                updates.append((before, self.trainer.parameters(), metrics))
             done += step
-        before = self.trainer.parameters()
-        metrics = self.trainer.advance(1)
-        return before, self.trainer.parameters(), metrics
+        return self.trainer.parameters(), metrics, updates
 
     def _require(self, what: str, checks: list[Check]) -> None:
         self.agreement.checks.extend(checks)
@@ -217,7 +235,7 @@ class Measurement:
 
     def _require_near(self, what: str, found: Round, pieces: Parameters, initial: Parameters, iterations: int) -> None:
         """Accept another end than that of pieces only from a trainer whose pieces, too, end elsewhere each time."""
-        again = [pieces, *(self._in_pieces(initial, iterations)[1] for _ in range(2))]
+        again = [pieces, *(self._in_pieces(initial, iterations)[0] for _ in range(2))]
         spreads = [max(_distances(a, b)[k] for a in again for b in again) for k in range(len(pieces.arrays()))]
         if any(
             own > SPREADS * spread for own, spread in zip(_distances(found.parameters, pieces), spreads, strict=True)
