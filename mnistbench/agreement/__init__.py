@@ -27,6 +27,7 @@ from mnistbench.agreement.trajectory import Trajectory, growth, switching, traje
 from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split, load_images
 from mnistbench.reference import mlp
+from mnistbench.reference.evaluation import score
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
@@ -60,24 +61,17 @@ def check(
         return _failed(agreement, error)
 
 
-def check_trainer(
-    trainer: Trainer,
-    agreement: Agreement,
-    trajectory: Trajectory,
-    gradients: bool = True,
-    advance: Callable[[Trainer], Metrics] = lambda trainer: trainer.advance(1),
-) -> Agreement:
+def check_trainer(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool = True) -> Agreement:
     """Compare a newly started trainer with the reference, and leave it reset to the initial parameters.
 
     Args:
         gradients: Whether to compare gradients too, which takes most of the time and the reference's images.
-        advance: Function that runs the iteration after the last update; it may look at the trained network before.
 
     Returns:
         ``agreement`` with the checks added.
     """
     try:
-        for check in _checks(trainer, agreement, trajectory, gradients, advance):
+        for check in _checks(trainer, agreement, trajectory, gradients):
             agreement.checks.append(check)
     except Exception as error:
         return _failed(agreement, error)
@@ -160,21 +154,21 @@ def check_update(
     task, train = trajectory.workload, trajectory.dataset.train
     assert task.is_classic, "an optimizer's moments would be needed too"
     own = before.astype(np.float64)
-    sums = [np.zeros(array.shape) for array in own.arrays()]
+    bounds = tuple(Parameters.from_arrays(np.zeros(array.shape) for array in own.arrays()) for _ in range(2))
     logits = np.empty((task.network.outputs, len(train)))
     for first in range(0, len(train), _BLOCK):
         part = slice(first, first + _BLOCK)
         batch = mlp.Batch(reference.scale_images(train.images[part]), train.labels[part], None)
-        found = mlp.forward(own, batch.X, task.network.activation)
-        logits[:, part] = found[0][-1]
-        for total, gradient in zip(sums, mlp.gradients(task, own, batch, found).arrays(), strict=True):
-            total += gradient * (batch.Y.size / len(train))
-    start = mlp.State.start(own, task.recipe.optimizer)
-    states = [
-        State.of(1, parameters, logits, train.labels)
-        for parameters in (own, mlp.update(task, start, Parameters.from_arrays(sums)).parameters)
+        logits[:, part] = mlp.forward(own, batch.X, task.network.activation)[0][-1]
+        of_block = rounding.tolerances(task, own, batch, dtype, growth(len(train)))
+        for total, mean in zip(bounds, of_block, strict=True):
+            for array, values in zip(total.arrays(), mean.arrays(), strict=True):
+                array += values * (batch.Y.size / len(train))
+    state = State.of(1, own, logits, train.labels)
+    return [
+        *_metrics_checks(metrics, state, dtype, trajectory),
+        *_step_checks(before, after, (bounds[0], bounds[1]), 0, trajectory, dtype),
     ]
-    return check_round(after, metrics, dtype, trajectory, ends=(states[0], states[1]))
 
 
 _BLOCK = 8_192
@@ -185,13 +179,7 @@ def _failed(agreement: Agreement, error: Exception) -> Agreement:
     return replace(agreement, failure=words.exception(error))
 
 
-def _checks(
-    trainer: Trainer,
-    agreement: Agreement,
-    trajectory: Trajectory,
-    gradients: bool,
-    advance: Callable[[Trainer], Metrics],
-) -> Iterator[Check]:
+def _checks(trainer: Trainer, agreement: Agreement, trajectory: Trajectory, gradients: bool) -> Iterator[Check]:
     """Make every comparison, in the order of the iterations."""
     dtype = agreement.dtype
     every = max(1, trajectory.workload.iterations // 50)
@@ -208,8 +196,9 @@ def _checks(
             trainer.advance(step)
         own = agreement.states[state.iteration] = trainer.parameters()
         yield from _parameter_checks(own, state, dtype, trajectory)
-        if state.iteration in gradient_stops:
-            yield from _gradient_checks(trainer.gradients(), own, state.iteration, trajectory, dtype)
+        bounds = _bounds(own, state.iteration, trajectory, dtype) if state.iteration in gradient_stops else None
+        if bounds is not None:
+            yield from _gradient_checks(trainer.gradients(), bounds, state.iteration)
         test = trajectory.dataset.test
         if test is not None and not trajectory.workload.is_classic:
             wrong = trainer.predict(test.images) != test.labels
@@ -217,9 +206,13 @@ def _checks(
         last = state is trajectory.states[-1]
         if last:
             yield from _prediction_checks(trainer, state, dtype, trajectory)
+            yield from _training_loss_checks(own, state, dtype, trajectory)
         # The metrics of iteration k describe the parameters after k updates; the iteration then makes one more.
-        metrics = advance(trainer) if last else trainer.advance(1)
+        metrics = trainer.advance(1)
         done = state.iteration + 1
+        descends = trajectory.workload.recipe.optimizer.name == "gd" and trajectory.workload.rate(state.iteration) > 0
+        if bounds is not None and descends:
+            yield from _step_checks(own, trainer.parameters(), bounds, state.iteration, trajectory, dtype)
         yield from _metrics_checks(metrics, state, dtype, trajectory)
     yield from same("initial copy", handed_out, given.astype(dtype))
     # Repeat several iterations in one call after a reset, as a timed round does.
@@ -253,17 +246,52 @@ def _parameter_checks(own: Parameters, state: State, dtype: str, trajectory: Tra
         yield compared(name, state.iteration, value, expected, tolerance)
 
 
-def _gradient_checks(
-    found: Parameters, own: Parameters, iteration: int, trajectory: Trajectory, dtype: str
-) -> Iterator[Check]:
-    """Compare gradients with the reference's at the same parameters."""
+Bounds = tuple[Parameters, Parameters]
+"""The reference's gradients at a trainer's parameters, and their tolerances."""
+
+
+def _bounds(own: Parameters, iteration: int, trajectory: Trajectory, dtype: str) -> Bounds:
+    """Compute the reference's gradients of an iteration at a trainer's parameters."""
     batch = trajectory.batches(iteration)
-    scale = growth(batch.Y.size)
-    expected, allowed = rounding.tolerances(trajectory.workload, own.astype(np.float64), batch, dtype, scale)
+    return rounding.tolerances(trajectory.workload, own.astype(np.float64), batch, dtype, growth(batch.Y.size))
+
+
+def _gradient_checks(found: Parameters, bounds: Bounds, iteration: int) -> Iterator[Check]:
+    """Compare gradients with the reference's at the same parameters."""
+    expected, allowed = bounds
     for (name, value), (_, gradient), (_, tolerance) in zip(
         found.named(), expected.named(), allowed.named(), strict=True
     ):
         yield compared(f"d{name}", iteration, value, gradient, tolerance)
+
+
+def _step_checks(
+    before: Parameters, after: Parameters, bounds: Bounds, iteration: int, trajectory: Trajectory, dtype: str
+) -> Iterator[Check]:
+    """Compare the step of an update by gradient descent, divided by its rate, with the reference's gradients.
+
+    The gradients that a trainer shows may be of another program than those that it trains with; these are not.
+    """
+    eps, rate = float(np.finfo(dtype).eps), trajectory.workload.rate(iteration)
+    expected, allowed = bounds
+    for (name, own), moved, gradient, tolerance in zip(
+        before.named(), after.arrays(), expected.arrays(), allowed.arrays(), strict=True
+    ):
+        start = own.astype(np.float64)
+        rounded = 2 * eps * (np.abs(start) + rate * np.abs(gradient)) / rate  # the product and the subtraction
+        yield compared(f"step {name}", iteration, (start - moved) / rate, gradient, tolerance + rounded)
+
+
+def _training_loss_checks(own: Parameters, state: State, dtype: str, trajectory: Trajectory) -> Iterator[Check]:
+    """Compare the loss of all training images, which the metrics of a classic training are already.
+
+    It sums up what every parameter has come to: trainings that end elsewhere within wide tolerances differ in it.
+    """
+    if trajectory.workload.is_classic:
+        return
+    expected, allowed = trajectory.training_loss(dtype)
+    found = score(own, trajectory.dataset.train, trajectory.workload.network.activation).loss
+    yield compared("training loss", state.iteration, np.array(found), np.array(expected), np.array(allowed))
 
 
 def _prediction_checks(trainer: Trainer, state: State, dtype: str, trajectory: Trajectory) -> Iterator[Check]:

@@ -7,10 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
+from mnistbench.agreement import rounding
 from mnistbench.agreement.checkpoints import along, checkpoints
 from mnistbench.agreement.twins import ALLOWED, Spread, Twins, trained
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference import mlp
+from mnistbench.reference.evaluation import score
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import Workload
 
@@ -117,6 +119,15 @@ class Trajectory:
         if self.workload.is_classic:
             return 0.0
         return ALLOWED * self.twins(dtype).margin(split, expected, self.workload.network.activation)
+
+    def training_loss(self, dtype: str) -> tuple[float, float]:
+        """Compute the loss of all training images after the last iteration, and its tolerance, which twins set."""
+        train, activation = self.dataset.train, self.workload.network.activation
+        expected = score(self.states[-1].parameters, train, activation).loss
+        twins = [score(own.astype(np.float64), train, activation).loss for own in self.twins(dtype).last]
+        eps = float(np.finfo(dtype).eps)
+        size = growth(len(train)) * rounding.K * eps * (self.states[-1].logit_size + expected)
+        return expected, size + ALLOWED * max(abs(own - expected) for own in twins)
 
     def twins(self, dtype: str) -> Twins:
         """Return the twins in ``dtype``, trained once."""

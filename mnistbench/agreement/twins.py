@@ -22,7 +22,7 @@ from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation
 from mnistbench.task.workload import Workload
 
-NOISE_K = 32.0
+NOISE_K = 1.0
 """Largest relative perturbation of a parameter before each iteration, in eps; drawn at random."""
 
 TWINS = 2

@@ -35,7 +35,7 @@ __all__ = ["CHECKS", "Clock", "Measurement", "Proof", "Round", "Starts", "timed_
 REPEATED = 2
 """Number of rounds that are repeated in pieces, the reference's among them."""
 
-UPDATES = 5
+UPDATES = 3
 """Number of updates at random places of a classic round, besides its first and its last, that the reference makes."""
 
 Update = tuple[Parameters, Parameters, Metrics]

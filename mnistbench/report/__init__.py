@@ -228,7 +228,7 @@ def _project_texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple
     project = folder.resolve().parent
     yield from _section(project / "README.md", "results", _opening(folder, machines))
     yield from _section(project / "docs" / "errors.md", "errors", _latest_errors(folder, machines))
-    yield from _section(project / "docs" / "honesty.md", "coverage", coverage.as_markdown())
+    yield from _section(project / "docs" / "honesty.md", "coverage", coverage.as_markdown)
 
 
 def _image(name: str, machine: _Results, picture: _Picture, folder: str = "") -> str:
@@ -281,10 +281,16 @@ def _newest(
     return dates[max(dates)] if dates else None
 
 
-def _section(page: Path, name: str, lines: Iterable[str]) -> Iterator[tuple[Path, str]]:
-    """Yield ``page`` with a section's lines between its two markers, if it has them."""
+def _section(
+    page: Path, name: str, lines: Iterable[str] | Callable[[str], Iterable[str]]
+) -> Iterator[tuple[Path, str]]:
+    """Yield ``page`` with a section's lines between its two markers, if it has them.
+
+    Args:
+        lines: Lines, or a function of the section's present text that returns them.
+    """
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     before, begin, rest = text.partition(_BEGIN.format(name))
-    _, end, after = rest.partition(_END.format(name))
+    shown, end, after = rest.partition(_END.format(name))
     if begin and end:
-        yield page, "\n".join([before + begin, *lines, end + after])
+        yield page, "\n".join([before + begin, *(lines(shown) if callable(lines) else lines), end + after])

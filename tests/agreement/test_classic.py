@@ -234,21 +234,6 @@ def test_one_round_alone(task: Trajectory, updates: int | None) -> None:
         assert failed(metrics) == ["W1", "b1", "W2", "b2"]
 
 
-def test_the_trained_network_can_be_looked_at(task: Trajectory) -> None:
-    """In the one iteration after the last update, whose metrics are compared too."""
-    seen = []
-
-    def advance(trainer: Trainer) -> Metrics:
-        seen.append(trainer.parameters())
-        return replace(trainer.advance(1), loss=0.0)
-
-    with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
-        outcome = agreement.check_trainer(trainer, Agreement("numpy", "float64"), task, advance=advance)
-    (found,) = seen
-    np.testing.assert_allclose(found.weights[0], task.states[-1].parameters.weights[0])
-    assert [check.quantity for check in outcome.checks if not check.passed] == ["loss"]
-
-
 def test_all_but_the_gradients_needs_no_images(task: Trajectory, monkeypatch: pytest.MonkeyPatch) -> None:
     with NumpyBackend().start(task.workload, task.dataset, task.initial) as trainer:
         whole = agreement.check_trainer(trainer, Agreement("numpy", "float64"), task)
@@ -260,7 +245,7 @@ def test_all_but_the_gradients_needs_no_images(task: Trajectory, monkeypatch: py
         assert outcome.passed
         assert all(len(call.args[0]) < len(task.Y) for call in scale.call_args_list)
         gradients = {check.quantity for check in whole.checks} - {check.quantity for check in outcome.checks}
-        assert gradients == {"dW1", "db1", "dW2", "db2"}
+        assert gradients == {f"{what}{name}" for what in ("d", "step ") for name in ("W1", "b1", "W2", "b2")}
         left = [check for check in whole.checks if check.quantity not in gradients]
         assert [str(check) for check in outcome.checks] == [str(check) for check in left]
     monkeypatch.undo()

@@ -339,7 +339,7 @@ def test_who_stops_where_the_comparison_does_has_no_result() -> None:
     assert found.problem is None
     found.confirm(starts, ITERATIONS)
     assert found.problem is not None
-    assert "disagrees with the reference: W1" in found.problem
+    assert "disagrees with the reference: step W1" in found.problem
 
 
 # Work outside of the clock

@@ -360,8 +360,8 @@ def test_the_page_of_what_is_checked_has_a_section_of_simulations(
 ) -> None:
     simulated = []
 
-    def simulate() -> Iterator[str]:
-        simulated.append("once")
+    def simulate(shown: str) -> Iterator[str]:
+        simulated.append(shown)
         yield "a table"
 
     page = project / "docs" / "honesty.md"

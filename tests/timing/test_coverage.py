@@ -67,3 +67,22 @@ def test_the_page_has_the_tables_of_the_present_code() -> None:
         noise = named("2% between")
         (line,) = (line for line in text.splitlines() if line.startswith(f"| {what} | {noise.name} |"))
         assert line.split(" | ")[2:][column].rstrip(" |") == f"{share(trial, noise, design):.0%}"
+
+
+def test_tables_are_simulated_again_if_they_or_the_code_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = []
+
+    def table(heading: str, *_: object) -> list[str]:
+        simulated.append(heading)
+        return ["| a table |"]
+
+    monkeypatch.setattr(coverage, "_table", table)
+    shown = "\n".join(coverage.as_markdown())
+    assert len(simulated) == 2
+    assert "\n".join(coverage.as_markdown(f"\n{shown}\n")) == shown
+    assert len(simulated) == 2
+    assert "\n".join(coverage.as_markdown(shown.replace("a table", "another"))) == shown
+    assert len(simulated) == 4
+    monkeypatch.setattr(coverage, "__file__", __file__)  # beside which no such code lies
+    with pytest.raises(FileNotFoundError):
+        [*coverage.as_markdown(shown)]
