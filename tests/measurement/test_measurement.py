@@ -428,15 +428,10 @@ class Wanders(Honest):
 
     def advance(self, iterations: int) -> Metrics:
         found = super().advance(iterations)
-        random = np.random.default_rng()
-        moved = [
-            array * (1 + self.size * random.uniform(-1, 1, array.shape))
-            for array in NumpyTrainer.parameters(self).arrays()
-        ]
+        random, own = np.random.default_rng(), NumpyTrainer.parameters(self).arrays()
+        moved = [np.nextafter(array, random.choice((-1, 1), array.shape)) for array in own]
         NumpyTrainer.reset(self, Parameters.from_arrays(moved))
         return found
-
-    size = 1e-16 * 4
 
 
 def test_who_never_repeats_itself_is_held_to_its_own_spread() -> None:
