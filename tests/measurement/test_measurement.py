@@ -75,7 +75,7 @@ class TrainsHalf(Honest):
 
 
 class TrainsHalfOnceTrusted(TrainsHalf):
-    """The first call of so many iterations is the one that is compared."""
+    """The first whole call is the one that is compared."""
 
     def whole(self, iterations: int) -> Metrics:
         return Honest.whole(self, iterations) if self.rounds == 1 else super().whole(iterations)

@@ -112,7 +112,7 @@ def test_intervals_that_hold_together_are_bonferronis() -> None:
 
 
 def test_a_machine_that_wanders_does_not_hide_a_difference() -> None:
-    """Of 5%, in seven rounds beside which the machine's speed changes by far more."""
+    """A difference of 5%, in seven rounds beside which the machine's speed changes by far more."""
     rng = np.random.default_rng(0)
     found = 0
     for _ in range(100):

@@ -93,7 +93,7 @@ def test_a_wider_interval_for_a_higher_level() -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 10, 15, 30])
 def test_noise_is_called_noisy_as_often_whatever_the_number_of_rounds(n: int) -> None:
-    """Of noise just at the limit, half of the rows or a little more; with twice as much nearly all."""
+    """Half of the rows or a little more with noise just at the limit, and nearly all with twice as much."""
     rng = np.random.default_rng(n)
     trials = 2000
 

@@ -1,0 +1,233 @@
+"""What the comparison with the reference tells apart on the workloads that are measured, with their real data.
+
+``python -m tests.faults.power classic wide deep`` trains every fault below, and honest backends, on these workloads in
+both dtypes, and writes the worst error of each into the table of docs/honesty.md. It takes about an hour; columns of
+other workloads stay as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mnistbench.backends as registry
+from mnistbench.agreement import Agreement, Trajectory, check, check_trainer
+from mnistbench.datasets import load_images
+from mnistbench.files import write_text
+from mnistbench.reference import mlp
+from mnistbench.reference.parameters import Array, Parameters
+from mnistbench.task.presets import preset
+from mnistbench.task.workload import DTYPES, DType
+from tests.faults.base import Forward, Steps
+from tests.faults.mlp import InAnotherOrder
+
+PAGE = Path(__file__).parents[2] / "docs" / "honesty.md"
+BEGIN, END = "<!-- power: begin, written by 'python -m tests.faults.power' -->\n", "<!-- power: end -->"
+
+Product = Callable[[Array, Array], Array]
+
+
+class Products(np.ndarray[Any, Any]):
+    """An array whose matrix products are those of a function; what is computed from it is such an array too."""
+
+    product: Product
+
+    def __array_finalize__(self, other: Any) -> None:
+        if other is not None and hasattr(other, "product"):
+            self.product = other.product
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        plain = [value.view(np.ndarray) if isinstance(value, Products) else value for value in inputs]
+        outputs = options.pop("out", None)
+        if outputs is not None:
+            options["out"] = tuple(o.view(np.ndarray) if isinstance(o, Products) else o for o in outputs)
+        if ufunc is np.matmul:
+            found: Any = self.product(*plain)
+        else:
+            found = getattr(ufunc, method)(*plain, **options)
+        if not isinstance(found, np.ndarray):
+            return found
+        own = found.view(Products)
+        own.product = self.product
+        return own
+
+
+def kept_bits(bits: int) -> Callable[[Array], Array]:
+    """Return a function that rounds to ``bits`` bits of mantissa, the first one included."""
+
+    def rounded(values: Array) -> Array:
+        mantissa, exponent = np.frexp(values)
+        found: Array = np.ldexp(np.round(mantissa * 2**bits) / 2**bits, exponent).astype(values.dtype)
+        return found
+
+    return rounded
+
+
+def of_rounded(rounded: Callable[[Array], Array]) -> Product:
+    """Return a product of rounded operands, summed in full precision."""
+    return lambda one, other: rounded(one) @ rounded(other)
+
+
+def halves(values: Array) -> Array:
+    return values.astype(np.float16).astype(values.dtype)
+
+
+def summed_in_halves(one: Array, other: Array) -> Array:
+    """Multiply, and round the sum to float16 after every 256 terms; matrix units do after 16 or fewer."""
+    total = np.zeros((one.shape[0], other.shape[1]), one.dtype)
+    for first in range(0, one.shape[1], 256):
+        part = slice(first, first + 256)
+        total = halves(total + halves(one[:, part]) @ halves(other[part]))
+    return total
+
+
+def computing(product: Product) -> type[Steps]:
+    """Return a trainer that computes its matrix products so."""
+
+    def wrapped(parameters: Parameters) -> Parameters:
+        arrays = [array.view(Products) for array in parameters.arrays()]
+        for array in arrays:
+            array.product = product
+        return Parameters.from_arrays(arrays)
+
+    class Computing(Steps):
+        def forward(self, batch: mlp.Batch) -> Forward:
+            own = wrapped(self._state.parameters)
+            return mlp.forward(own, batch.X, self.workload.network.activation, batch.masks)
+
+        def gradient(self, batch: mlp.Batch, found: Forward) -> Parameters:
+            gradient = mlp.gradients(self.workload, wrapped(self._state.parameters), batch, found)
+            return Parameters.from_arrays(np.array(array) for array in gradient.arrays())
+
+        def loss(self, logits: Array, Y: Any) -> float:
+            return super().loss(np.array(logits), Y)
+
+        def accuracy(self, logits: Array, Y: Any) -> float:
+            return super().accuracy(np.array(logits), Y)
+
+    return Computing
+
+
+def stopping_after(share: float) -> type[Steps]:
+    """Return a trainer that makes the first updates only."""
+
+    class Stopping(Steps):
+        def update(self, gradient: Parameters) -> mlp.State:
+            if self._state.iteration < share * self.workload.iterations:
+                return super().update(gradient)
+            return replace(self._state, iteration=self._state.iteration + 1)
+
+    return Stopping
+
+
+def at_rate(factor: float) -> type[Steps]:
+    """Return a trainer with another learning rate."""
+
+    class AtRate(Steps):
+        def update(self, gradient: Parameters) -> mlp.State:
+            task = replace(self.workload, learning_rate=factor * self.workload.learning_rate)
+            return mlp.update(task, self._state, gradient)
+
+    return AtRate
+
+
+FAULTS: dict[str, type[Steps]] = {
+    "TF32 operands of every product": computing(of_rounded(kept_bits(11))),
+    "bfloat16 operands": computing(of_rounded(kept_bits(8))),
+    "float16 operands": computing(of_rounded(halves)),
+    "float16 operands and sums": computing(summed_in_halves),
+    "last half of the iterations not run": stopping_after(0.5),
+    "last quarter not run": stopping_after(0.75),
+    "last 2% not run": stopping_after(0.98),
+    "learning rate 10% off": at_rate(1.1),
+    "learning rate 1% off": at_rate(1.01),
+}
+"""Faults by what is wrong."""
+
+HONEST = {
+    "numpy": ("numpy", None),
+    "numba, one thread": ("numba", 1),
+    "numba, two threads": ("numba", 2),
+    "numba-plain": ("numba-plain", None),
+    "jax": ("jax", None),
+    "torch": ("torch", None),
+}
+"""Honest backends, and their numbers of threads."""
+
+REORDERED = "numpy, all orders changed"
+
+
+def errors(workload: str, dtype: DType, names: list[str], seed: int = 0) -> Iterator[tuple[str, Agreement]]:
+    """Yield the agreement of each of these on a preset."""
+    task = preset(workload, "float64", seed)
+    dataset = load_images(task.images, seed)
+    trajectory, own = Trajectory(task, dataset), task.with_dtype(dtype)
+    for name in names:
+        if name in HONEST:
+            backend, threads = HONEST[name]
+            found = registry.get_backend(backend)
+            if found.unsupported(own) is None:
+                yield name, check(found, own, dataset, trajectory, threads)
+        else:
+            kind: Any = InAnotherOrder if name == REORDERED else FAULTS[name]
+            trainer = kind(own, dataset, trajectory.fresh(), None)
+            yield name, check_trainer(trainer, Agreement(name, dtype), trajectory)
+
+
+def cell(found: Agreement) -> str:
+    """Return the worst error, as a multiple of its tolerance, and of what."""
+    worst = found.worst
+    if found.failure is not None or worst is None:
+        return "raises"
+    size = f"{worst.error:.2g}" if worst.error < 1000 else "> 1000"
+    return f"{size} ({worst.quantity})" if worst.error > 0 else "0"
+
+
+Table = dict[str, dict[str, str]]
+"""Cells by row and column."""
+
+
+def read(page: Path = PAGE) -> Table:
+    """Read the table of a page."""
+    text = page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    lines = [[part.strip() for part in line.strip("| ").split(" | ")] for line in text.splitlines() if line]
+    if not lines:
+        return {}
+    heading, _, *rows = lines
+    return {row: dict(zip(heading[1:], cells, strict=True)) for row, *cells in rows}
+
+
+def written(table: Table) -> str:
+    """Return the table in Markdown, with a row for each fault and backend."""
+    columns = list(dict.fromkeys(column for cells in table.values() for column in cells))
+    rows = [name for name in (*FAULTS, REORDERED, *HONEST) if name in table]
+    lines = [["error, in tolerances", *columns], ["---"] * (1 + len(columns))]
+    lines += [[name, *(table[name].get(column, "-") or "-" for column in columns)] for name in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def store(table: Table, page: Path = PAGE) -> None:
+    """Write the table into a page, between its markers."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    write_text(page, before + begin + written(table) + END + rest.partition(END)[2])
+
+
+def main(workloads: list[str]) -> None:
+    """Fill the columns of these workloads."""
+    for workload in workloads:
+        for dtype in DTYPES:
+            for name, found in errors(workload, dtype, [*FAULTS, REORDERED, *HONEST]):
+                table = read()
+                table.setdefault(name, {})[f"{workload}, {dtype}"] = cell(found)
+                store(table)
+                print(workload, dtype, name, cell(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
