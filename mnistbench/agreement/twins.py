@@ -2,8 +2,8 @@
 
 Their distance from the float64 reference measures how far correct computations of one training run drift apart. It
 sets the tolerance for workloads that are not classic; :mod:`mnistbench.agreement` says why no formula does. On the
-preset "deep", for example, a parameter may be off by 0.28 of its array's largest value after all 461 updates in float32,
-in float64 by 4e-13.
+preset "deep", for example, a parameter may be off by 0.28 of its array's largest value after all 461 updates in
+float32, in float64 by 4e-13.
 """
 
 from __future__ import annotations
