@@ -29,8 +29,13 @@ def compare(
     context: typer.Context,
     backend: Annotated[list[str] | None, typer.Argument(help="Backends to compare (default: all available).")] = None,
     rounds: Annotated[
-        int, typer.Option(help="Number of timed rounds per backend; testing differences takes 6 or more.")
+        int,
+        typer.Option(help="Number of timed rounds per backend and process; a single process takes 6 or more to tell."),
     ] = 7,
+    processes: Annotated[
+        int,
+        typer.Option(help="Number of processes per backend; with 5 of 3 rounds, intervals hold for the next one too."),
+    ] = 1,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -100,11 +105,12 @@ def compare(
         storing.require_writable(results)
     with _live(lambda running: table(running, True), quiet=as_json) as show:
         found = comparison.compare(
-            backend or (available_elsewhere() if isolate else registry.list_backends(usable=True)),
+            backend or (available_elsewhere() if isolate or processes > 1 else registry.list_backends(usable=True)),
             dtypes,
             task,
             load_images(task.images, seed),
             rounds=rounds,
+            processes=processes,
             baseline=baseline,
             threads=number,
             isolate=isolate,
@@ -125,7 +131,7 @@ def compare(
 
 def _refuse_ineffective(context: typer.Context, against: str | None) -> None:
     """Raise an OptionError if an option was given that has no effect with, or without, ``--against``."""
-    names = ("fail", "budget") if against is None else ("rounds", "baseline", "isolate", "results")
+    names = ("fail", "budget") if against is None else ("rounds", "processes", "baseline", "isolate", "results")
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":

@@ -1,7 +1,8 @@
 """Comparison of backends on one task in interleaved rounds, with ratios taken within rounds.
 
 Every round runs each contender once, in another random order, from fresh weights. A machine that is slower for a while
-slows both sides of a ratio, so ratios are known better than times. A contender that fails a check of
+slows both sides of a ratio, so ratios are known better than times. A process may be faster or slower as a whole, so
+with several processes each starts every contender anew, and is one observation. A contender that fails a check of
 :mod:`mnistbench.measurement` gets no result, and the race goes on without it.
 """
 
@@ -16,7 +17,7 @@ import mnistbench.backends as registry
 from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Description, Trainer
-from mnistbench.comparison import processes
+from mnistbench.comparison import processes as remote
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.measurement import Proof
@@ -24,7 +25,8 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 from mnistbench.threads import resolve
 from mnistbench.timing import noise
-from mnistbench.timing.statistics import Ratio, different, paired_ratio
+from mnistbench.timing.differences import differences
+from mnistbench.timing.statistics import Ratio, Rounds, ratio_of_processes
 from mnistbench.training import cold
 from mnistbench.training.cold import ColdStart
 from mnistbench.training.scores import FinalScores
@@ -41,7 +43,7 @@ class Contender:
         label: Unique name: "numba float32", "numba float32 (2)".
         agreement: Agreement with the reference along the whole trajectory, before any round.
         state: Current activity, for display.
-        samples: Seconds of each round.
+        runs: Seconds of each round, a list for each process.
         problem: Reason why it has no result, or None.
         accuracy: Accuracy on the training images in the last iteration of the last round; NaN before.
         description: The trainer's description of itself.
@@ -55,13 +57,18 @@ class Contender:
     dtype: DType
     agreement: Agreement
     state: str = "waits"
-    samples: list[float] = field(default_factory=list)
+    runs: list[list[float]] = field(default_factory=list)
     problem: str | None = None
     accuracy: float = math.nan
     description: Description | None = None
     final: FinalScores | None = None
     proof: Proof | None = None
     cold: ColdStart | None = None
+
+    @property
+    def samples(self) -> list[float]:
+        """Seconds of all rounds."""
+        return [seconds for run in self.runs for seconds in run]
 
 
 @dataclass
@@ -70,7 +77,8 @@ class Comparison:
 
     Attributes:
         workload: Workload that each contender trains in its own dtype.
-        rounds: Number of rounds to run.
+        rounds: Number of rounds to run in each process.
+        processes: Number of processes of each contender, one after the other.
         baseline: Label of a contender, or name of a backend, which is the baseline in each dtype.
         isolated: Whether every contender has a process of its own.
         trajectory: The reference's trajectory, once computed.
@@ -79,6 +87,7 @@ class Comparison:
 
     workload: Workload
     rounds: int
+    processes: int
     baseline: str
     contenders: list[Contender]
     isolated: bool = False
@@ -90,28 +99,31 @@ class Comparison:
         own = [c for c in self.contenders if self.baseline in (c.backend, c.label)]
         return next((c for c in own if c.dtype == contender.dtype), own[0])
 
-    def pairs(self, contender: Contender) -> tuple[list[float], list[float]] | None:
-        """Return the seconds of the baseline and of a contender in their common rounds; None if one has no result."""
+    def pairs(self, contender: Contender) -> tuple[Rounds, Rounds] | None:
+        """Return the runs of the baseline and of a contender, common rounds only; None if one has no result."""
         other = self.baseline_of(contender)
-        done = min(len(contender.samples), len(other.samples))
-        if contender is other or contender.problem or other.problem or not done:
+        if contender is other or contender.problem or other.problem:
             return None
-        return other.samples[:done], contender.samples[:done]
+        common = [(one[: len(two)], two[: len(one)]) for one, two in zip(other.runs, contender.runs, strict=False)]
+        common = [(one, two) for one, two in common if one]
+        return ([one for one, _ in common], [two for _, two in common]) if common else None
 
     def ratio(self, contender: Contender) -> Ratio | None:
         """Estimate a contender's speedup over its baseline within rounds; None if one has no result."""
         pairs = self.pairs(contender)
-        return None if pairs is None else paired_ratio(*pairs)
-
-    def different(self, contender: Contender) -> bool | None:
-        """Whether the times of a contender and its baseline differ by more than chance; None if unknown."""
-        pairs = self.pairs(contender)
-        return None if pairs is None else different(*pairs)
+        return None if pairs is None else ratio_of_processes(*pairs)
 
     def significant(self, contender: Contender) -> bool | None:
-        """Whether the times differ by more than chance, and 1 is outside of the ratio's interval."""
-        ratio, differ = self.ratio(contender), self.different(contender)
-        return None if ratio is None or differ is None else differ and not ratio.low <= 1 <= ratio.high
+        """Whether the times of a contender and its baseline differ by more than chance; None if unknown.
+
+        All contenders with the same baseline are tested together.
+        """
+        baseline = self.baseline_of(contender)
+        family = [c for c in self.contenders if self.baseline_of(c) is baseline and self.pairs(c) is not None]
+        if contender not in family:
+            return None
+        found = differences(baseline.runs, [other.runs for other in family])
+        return found[family.index(contender)].significant
 
 
 Progress = Callable[[Comparison], None]
@@ -124,6 +136,7 @@ def compare(
     dataset: Dataset,
     *,
     rounds: int = 7,
+    processes: int = 1,
     baseline: str | None = None,
     threads: int | None = None,
     isolate: bool = False,
@@ -137,7 +150,9 @@ def compare(
         dtypes: Dtypes in which each backend takes part.
         workload: Workload to train; its dtype is ignored.
         dataset: Images to train on.
-        rounds: Number of rounds; with 6 or more, ratios have intervals and differences are tested.
+        rounds: Number of rounds in each process.
+        processes: Number of processes of each contender. With several, intervals and tests are about all processes;
+            with one, about that process only, and they take 6 rounds or more.
         baseline: A backend that takes part, or a label such as "numpy float64"; numpy by default, or the first.
         threads: Number of host threads of every contender; None as for :func:`mnistbench.threads.resolve`.
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
@@ -147,39 +162,46 @@ def compare(
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend cannot run the workload.
-        OptionError: If there are fewer than 1 round, no backend, or a baseline that does not take part.
+        OptionError: If there are fewer than 1 round or process, no backend, or a baseline that does not take part.
     """
     from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
-    comparison = _prepared(backends, dtypes, workload, rounds, baseline)
+    comparison = _prepared(backends, dtypes, workload, rounds, processes, baseline)
     threads = resolve(threads)
     initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
         # An isolated backend's libraries stay out of this process; its own process finds out whether it can run.
-        if not isolate or name not in registry.list_backends():
+        if not (isolate or processes > 1) or name not in registry.list_backends():
             registry.refuse_unsupported(registry.get_backend(name), workload)
     if cold_starts:
         _start_cold(comparison, threads, callback)
-    with ExitStack() as stack:
-        wanted = isolate or processes.clashing_libraries() is not None
-        racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
-        comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
-        race = Race(comparison, racing, threads, callback)
-        race.check()
-        comparison.trajectory.free_images()
-        with noise.Watch() as watch:
-            race.run(watch)
-        race.finish()
-    comparison.warnings = [*_warnings(comparison.contenders), *watch.warnings(), *noise.of_cores()]
+    race: Race | None = None
+    watched: list[str] = []
+    for _ in range(processes):
+        with ExitStack() as stack:
+            wanted = isolate or processes > 1 or remote.clashing_libraries() is not None
+            racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
+            if race is None:
+                comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
+                race = Race(comparison, threads, callback)
+            watched += race.run(racing)
+    comparison.warnings = [*_warnings(comparison.contenders), *dict.fromkeys(watched), *noise.of_cores()]
     return comparison
 
 
 def _prepared(
-    backends: Sequence[str], dtypes: Sequence[DType], workload: Workload, rounds: int, baseline: str | None
+    backends: Sequence[str],
+    dtypes: Sequence[DType],
+    workload: Workload,
+    rounds: int,
+    processes: int,
+    baseline: str | None,
 ) -> Comparison:
     """Check the options and return the comparison before anything has run."""
     if rounds < 1:
         raise OptionError(f"{rounds} rounds: at least 1 is needed")
+    if processes < 1:
+        raise OptionError(f"{processes} processes: at least 1 is needed")
     if not backends or not dtypes:
         raise OptionError("nothing to compare: name a backend")
     taking_part: list[Contender] = []
@@ -191,7 +213,7 @@ def _prepared(
     chosen = baseline or (BASELINE if BASELINE in backends else backends[0])
     if chosen not in (names := dict.fromkeys([*backends, *(contender.label for contender in taking_part)])):
         raise OptionError(f"baseline {chosen!r} does not take part; choose from {', '.join(names)}")
-    return Comparison(workload, rounds, chosen, taking_part)
+    return Comparison(workload, rounds, processes, chosen, taking_part)
 
 
 def _start_cold(comparison: Comparison, threads: int, progress: Progress) -> None:
@@ -231,7 +253,7 @@ def _start(
             progress(comparison)
             task = comparison.workload.with_dtype(contender.dtype)
             try:
-                trainer = processes.start(contender.backend, task, dataset, initial.astype("float64"), threads, isolate)
+                trainer = remote.start(contender.backend, task, dataset, initial.astype("float64"), threads, isolate)
             except MnistbenchError:
                 raise  # a mistake of the user's, known before anything is measured
             except Exception as error:
@@ -239,7 +261,7 @@ def _start(
                 continue
             started.append((contender, unless_clash.enter_context(trainer)))
             contender.state = "loaded"
-            if not isolate and processes.clashing_libraries() is not None:
+            if not isolate and remote.clashing_libraries() is not None:
                 break
         else:
             stack.enter_context(unless_clash.pop_all())
@@ -252,7 +274,7 @@ def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
     for contender in contenders:
         if contender.problem or not contender.samples:
             continue
-        for warning in noise.of_timings(contender.samples):
+        for warning in noise.of_processes(contender.runs):
             yield f"{contender.label}: {warning}"
         gpu = contender.description.gpu if contender.description else None
         if throttled := (gpu or {}).get("throttled"):
@@ -263,4 +285,4 @@ def fraction(comparison: Comparison) -> float:
     """Compute the fraction of the rounds that is done."""
     racing = [contender for contender in comparison.contenders if not contender.problem]
     done = sum(len(contender.samples) for contender in racing)
-    return done / max(1, comparison.rounds * len(racing))
+    return done / max(1, comparison.processes * comparison.rounds * len(racing))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,64 +25,84 @@ from mnistbench.training.scores import final_scores
 
 Racing = Sequence[tuple[Contender, Trainer]]
 
+
+@dataclass(frozen=True)
+class _Entry:
+    """A contender with its trainer and measurement in one process."""
+
+    contender: Contender
+    trainer: Trainer
+    measurement: Measurement
+
+
 SETTLE = 0.1
 """Seconds of rest before each round, in which threads of the previous one stop spinning."""
 
 
 class Race:
-    """Contenders with their trainers, and the rounds that they run.
+    """Rounds of a comparison's contenders, in one process of each after the other.
 
     A contender that fails a check, or raises, gets no result, and the race goes on without it.
     """
 
-    def __init__(self, comparison: Comparison, racing: Racing, threads: int | None, progress: Progress) -> None:
+    def __init__(self, comparison: Comparison, threads: int | None, progress: Progress) -> None:
         assert comparison.trajectory is not None, "the reference comes before the race"
         self._comparison, self._threads, self._progress = comparison, threads, progress
         self._trajectory: Trajectory = comparison.trajectory
-        self._measured = [(contender, trainer, self._measurement(contender, trainer)) for contender, trainer in racing]
         self._starts = Starts(self._trajectory)
+
+    def run(self, racing: Racing) -> list[str]:
+        """Check the trainers, run a process's rounds, and repeat some; return what disturbed the rounds.
+
+        The first trainer of a contender is compared with the reference along the whole trajectory. That of a later
+        process is not if it ends where the first one did, bit for bit.
+        """
+        if self._trajectory.workload.is_classic:  # else the reference trains from the weights, once
+            self._starts = Starts(self._trajectory)
+        entries = [_Entry(contender, trainer, self._measurement(contender, trainer)) for contender, trainer in racing]
+        for entry in entries:
+            self._check(entry)
+        self._trajectory.free_images()
+        with noise.Watch() as watch:
+            self._rounds(entries, watch)
+        for entry in entries:
+            self._finish(entry)
+        return [*watch.warnings()]
 
     def _measurement(self, contender: Contender, trainer: Trainer) -> Measurement:
         clock = processes.remote_round if isinstance(trainer, processes.RemoteTrainer) else timed_round
         return Measurement(trainer, contender.agreement, self._trajectory, clock)
 
-    def check(self) -> None:
-        """Compare every trainer with the reference along the whole trajectory, which is also the warm-up."""
-        for contender, trainer, measurement in self._measured:
-            self._show(contender, "is checked")
-            self._guarded(measurement.compare, contender, measurement)
-            if contender.problem is None:
-                self._guarded(partial(self._describe, contender, trainer), contender, measurement)
-                self._guarded(partial(self._compare_elsewhere, contender, measurement), contender, measurement)
-            if contender.problem is None:
-                self._guarded(partial(measurement.tie, self._iterations), contender, measurement)
-            self._show(contender, "ready")
+    def _check(self, entry: _Entry) -> None:
+        contender, measurement = entry.contender, entry.measurement
+        self._show(contender, "is checked")
+        if not contender.agreement.checks:
+            self._step(entry, measurement.compare)
+            self._step(entry, lambda: setattr(contender, "description", entry.trainer.describe()))
+            self._step(entry, lambda: self._compare_elsewhere(entry))
+            self._step(entry, lambda: measurement.tie(self._iterations))
+        else:
+            self._step(entry, lambda: self._check_again(entry))
+        self._show(contender, "ready")
 
-    def run(self, watch: noise.Watch) -> None:
+    def _rounds(self, entries: Sequence[_Entry], watch: noise.Watch) -> None:
         """Run all rounds. Progress is shown between rounds only, since drawing would slow a round on few cores."""
         order = random.SystemRandom()
+        for entry in entries:
+            entry.contender.runs.append([])
         for seed in self._starts.seeds(self._comparison.rounds):
             initial = self._starts.parameters(seed)
-            for contender, _, measurement in order.sample(self._measured, len(self._measured)):
+            for entry in order.sample(entries, len(entries)):
+                contender, measurement = entry.contender, entry.measurement
                 if contender.problem is None:
                     self._show(contender, "runs")
                     watch.look()
                     time.sleep(SETTLE)
-                    self._guarded(partial(measurement.round, seed, initial, self._iterations), contender, measurement)
-                    contender.samples = measurement.samples
-                    last = measurement.last
-                    contender.accuracy = last.accuracy if last is not None else contender.accuracy
+                    self._step(entry, partial(measurement.round, seed, initial, self._iterations))
+                    contender.runs[-1] = measurement.samples
+                    if measurement.last is not None:
+                        contender.accuracy = measurement.last.accuracy
                     self._show(contender, "ready")
-
-    def finish(self) -> None:
-        """Repeat some rounds, as their checks, and score the networks."""
-        for contender, trainer, measurement in self._measured:
-            if contender.problem is None:
-                self._show(contender, "repeats a round")
-                self._guarded(partial(measurement.confirm, self._starts, self._iterations), contender, measurement)
-            if contender.problem is None:
-                self._guarded(partial(self._finish, contender, trainer, measurement), contender, measurement)
-            self._show(contender, "finished")
 
     @property
     def _iterations(self) -> int:
@@ -92,8 +112,11 @@ class Race:
         contender.state = "out" if contender.problem else state
         self._progress(self._comparison)
 
-    def _guarded(self, action: Callable[[], Any], contender: Contender, measurement: Measurement) -> None:
-        """Take a step of a contender; a failed check or an exception takes it out of the race."""
+    def _step(self, entry: _Entry, action: Callable[[], Any]) -> None:
+        """Take a step of a contender that is still in the race; a failed check or an exception takes it out."""
+        contender, measurement = entry.contender, entry.measurement
+        if contender.problem is not None:
+            return
         try:
             action()
             contender.problem = contender.problem or measurement.problem
@@ -101,23 +124,39 @@ class Race:
             contender.problem = words.exception(error)
         contender.agreement = measurement.agreement
 
-    def _compare_elsewhere(self, contender: Contender, measurement: Measurement) -> None:
+    def _compare_elsewhere(self, entry: _Entry) -> None:
+        isolated = self._comparison.isolated
+
         def start(task: Workload, dataset: Dataset, initial: Parameters) -> Trainer:
-            return processes.start(contender.backend, task, dataset, initial, self._threads, self._comparison.isolated)
+            return processes.start(entry.contender.backend, task, dataset, initial, self._threads, isolated)
 
-        measurement.compare_elsewhere(start, self._trajectory.dataset.image_shape)
+        entry.measurement.compare_elsewhere(start, self._trajectory.dataset.image_shape)
 
-    def _describe(self, contender: Contender, trainer: Trainer) -> None:
-        contender.description = trainer.describe()
+    def _check_again(self, entry: _Entry) -> None:
+        """Compare a later process's trainer with the reference, unless it ends where the first one did."""
+        if not entry.measurement.repeats(self._iterations):
+            entry.measurement.compare()
+            if entry.measurement.problem is None:
+                entry.measurement.tie(self._iterations)
 
-    def _finish(self, contender: Contender, trainer: Trainer, measurement: Measurement) -> None:
+    def _finish(self, entry: _Entry) -> None:
+        """Repeat some rounds, as their check, score the network, and sum up what was checked."""
+        contender, measurement = entry.contender, entry.measurement
+        self._show(contender, "repeats a round")
+        self._step(entry, lambda: measurement.confirm(self._starts, self._iterations))
+        self._step(entry, lambda: self._judge(entry))
+        proof = measurement.proof()
+        contender.proof = proof if contender.proof is None else contender.proof.with_process(proof)
+        self._show(contender, "finished")
+
+    def _judge(self, entry: _Entry) -> None:
+        contender, measurement = entry.contender, entry.measurement
         task, dataset = self._comparison.workload.with_dtype(contender.dtype), self._trajectory.dataset
         contender.final = final_scores(measurement.agreement.states[task.iterations], task, dataset)
         contender.accuracy = contender.final.train_accuracy
         # Update the GPU's clocks only: other contenders' libraries may have changed the rest.
         assert contender.description is not None, "it was described before it ran"
-        contender.description = replace(contender.description, gpu=trainer.describe().gpu)
+        contender.description = replace(contender.description, gpu=entry.trainer.describe().gpu)
         measurement.judge(contender.description)
         speed = speed_of(task, contender.description, min(contender.samples), least_flops(task, dataset))
         contender.problem = measurement.problem or beside_limits(speed)[1]
-        contender.proof = measurement.proof()

@@ -34,6 +34,7 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
         "backend": contender.backend,
         "dtype": contender.dtype,
         "seconds": contender.samples,
+        "processes": [len(run) for run in contender.runs],
         "baseline": comparison.baseline_of(contender).label,
         # JSON has no infinity: an unknown interval is null.
         "ratio": ratio and {"value": ratio.value, "interval": [ratio.low, ratio.high] if ratio.known else None},
@@ -72,7 +73,7 @@ def store(comparison: Comparison, folder: Path) -> list[Path]:
     ]
     if not rows:
         return []
-    options = {"command": "compare", "rounds": comparison.rounds}
+    options = {"command": "compare", "rounds": comparison.rounds, "processes": comparison.processes}
     run = runs.Run(folder / machine.folder_name(), comparison.workload.name, options)
     run.document["benchmarks"] = [runs.entry(row) for row in rows]
     return [run.finish(), *report.write(folder)]
@@ -92,5 +93,6 @@ def _row(contender: Contender, comparison: Comparison, start: ColdStart) -> Row:
         problem=contender.problem,
         interleaved=True,
         proof=contender.proof,
+        processes=[len(run) for run in contender.runs],
         least_flops=least_flops(comparison.workload, comparison.trajectory.dataset),
     )

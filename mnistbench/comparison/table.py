@@ -12,7 +12,7 @@ from rich.text import Text
 from mnistbench import words
 from mnistbench.comparison import Comparison, Contender, fraction
 from mnistbench.timing.differences import SIGNIFICANCE
-from mnistbench.timing.statistics import different, median, paired_ratio
+from mnistbench.timing.statistics import median, median_of_processes, ratio_of_processes
 
 _HEADINGS = ("", "threads", "time", "", "times as fast", "", "accuracy", "agreement")
 
@@ -51,8 +51,9 @@ def _phase(comparison: Comparison) -> str:
         return "loading"
     if states & {"loaded", "is checked"}:
         return "comparing with the reference along the whole training"
+    total = comparison.processes * comparison.rounds
     done = [len(contender.samples) for contender in comparison.contenders if not contender.problem]
-    return f"round {min(min(done, default=0) + 1, comparison.rounds)} of {comparison.rounds}"
+    return f"round {min(min(done, default=0) + 1, total)} of {total}"
 
 
 def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[RenderableType]:
@@ -62,7 +63,7 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
         return [name, threads, Text("NO RESULT", style="bold red"), *[""] * 4, Text(contender.problem, style="red")]
     time = interval = ""
     if contender.samples:
-        middle = median(contender.samples)
+        middle = median_of_processes([run for run in contender.runs if run])
         time = words.seconds(middle.value)
         interval = f"{words.seconds(middle.low)} to {words.seconds(middle.high)}" if middle.low < middle.high else ""
     ratio, by = _ratio(contender, comparison, running)
@@ -70,7 +71,7 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
     error = contender.agreement.trajectory()[-1:]
     said = f"agrees ({words.scientific(error[0][1], 1)})" if error else ""
     if running:
-        said = f"{len(contender.samples)}/{comparison.rounds} rounds, {contender.state}"
+        said = f"{len(contender.samples)}/{comparison.processes * comparison.rounds} rounds, {contender.state}"
     return [name, threads, time, interval, ratio, by, accuracy, said]
 
 
@@ -82,24 +83,23 @@ def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple
     if pairs is None:
         return "", "the baseline has no result" if baseline.problem else ""
     if running:
-        return words.times(median([first / second for first, second in zip(*pairs, strict=True)]).value), ""
-    ratio = paired_ratio(*pairs)
-    differ = different(*pairs)
+        return words.times(ratio_of_processes(*pairs).value), ""
+    ratio, differ = ratio_of_processes(*pairs), comparison.significant(contender)
     if differ is None:
         return words.times(ratio.value), "too few rounds to tell"
     interval = f"{words.times(ratio.low)} to {words.times(ratio.high)}"
-    told = differ and not ratio.low <= 1 <= ratio.high
-    return words.times(ratio.value), interval + ("" if told else ", no difference")
+    return words.times(ratio.value), interval + ("" if differ else ", no difference")
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Explain the numbers."""
-    first = comparison.baseline
-    level = median([1.0] * comparison.rounds).level
+    first, several = comparison.baseline, comparison.processes > 1
+    level = 0.95 if several else median([1.0] * comparison.rounds).level
+    rounds = f"{comparison.rounds} interleaved rounds"
+    each = f" in each of {comparison.processes} processes" if several else ", of this process"
     return [
-        f"time: median of {comparison.rounds} interleaved rounds, and an interval that covers the true one with a "
-        f"probability of {words.level(level)}; times as fast: as {first}"
-        f"{'' if ' ' in first else ' in the same dtype'}, the "
-        "ratio within rounds with its 95% interval; a difference is significant if 1 is outside of that, and ratios as "
-        f"far from 1 would come by chance in at most {words.percent(SIGNIFICANCE, 0)} of cases."
+        f"time: median of {rounds}{each}, and an interval that covers the true one with a probability of "
+        f"{words.level(level)}; times as fast: as {first}{'' if ' ' in first else ' in the same dtype'}, the ratio "
+        "within rounds with its 95% interval; a difference counts if one as large would come by chance in at "
+        f"most {words.percent(SIGNIFICANCE, 0)} of cases, all contenders taken together."
     ]

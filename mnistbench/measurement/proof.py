@@ -9,6 +9,9 @@ from typing import Any
 CHECKS = ("trajectory", "other images", "one call", "repetition", "fresh weights", "threads")
 """Names of the checks that a complete measurement has passed, in their order."""
 
+ONCE = ("trajectory", "other images")
+"""Those of the first of several processes only, whose end the others have to reach."""
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -33,6 +36,12 @@ class Proof:
     def complete(self) -> bool:
         """Whether all checks were made and passed."""
         return set(self.checks) >= set(CHECKS)
+
+    def with_process(self, other: Proof) -> Proof:
+        """Return the proof of this process's rounds and of those of a later one, which repeats fewer checks."""
+        checks = tuple(check for check in self.checks if check in other.checks or check in ONCE)
+        rounds = {name: getattr(self, name) + getattr(other, name) for name in ("seeds", "advance", "whole", "cpu")}
+        return Proof(checks, self.host_to_host or other.host_to_host, **rounds)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Proof:

@@ -126,8 +126,9 @@ def _time(row: Row | None) -> str:
 
 def _rounds(rows: Sequence[Row]) -> str:
     """Say how many rounds were timed: "7", or "2 to 15"."""
-    counts = sorted({len(row.samples) for row in rows})
-    return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    counts, processes = sorted({len(row.samples) for row in rows}), {len(row.runs) for row in rows}
+    found = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    return f"{found} (in {max(processes)} processes)" if processes != {1} else found
 
 
 def _scaled(rows: Sequence[Row]) -> str:

@@ -7,9 +7,11 @@ holds what the rows of one run have in common.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from mnistbench.backends import Description
@@ -18,7 +20,7 @@ from mnistbench.machine.rates import Limits
 from mnistbench.measurement import Proof
 from mnistbench.results.origin import NOWHERE, Origin
 from mnistbench.task.workload import DType, Workload
-from mnistbench.timing.statistics import Median, Ratio, median
+from mnistbench.timing.statistics import Median, Ratio, Rounds, median_of_processes
 from mnistbench.training.scores import FinalScores
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ class Row:
         timed: Number of iterations that a round timed, from the first on, whose seconds were scaled; None if all.
         size: Place in the scaling benchmark, or None.
         proof: What was checked of the rounds; None in rows of earlier versions.
+        processes: Number of rounds in each process; None if one process ran them all.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
     """
 
@@ -135,6 +138,7 @@ class Row:
     timed: int | None = None
     size: Size | None = None
     proof: Proof | None = None
+    processes: tuple[int, ...] | None = None
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
 
@@ -154,6 +158,7 @@ class Row:
         timed: int | None = None,
         size: Size | None = None,
         proof: Proof | None = None,
+        processes: Sequence[int] | None = None,
         least_flops: float | None = None,
     ) -> Row:
         """Make a row from a measurement.
@@ -167,13 +172,14 @@ class Row:
             problem: Reason why the row is no result, if known already.
             timed: Number of iterations that a round timed; None for all.
             proof: What was checked of the rounds.
+            processes: Number of rounds in each process; None for a single one.
             least_flops: Floating-point operations of an iteration that cannot be skipped; None if unknown.
         """
         speed = speed_of(workload, description, min(samples), least_flops)
         limits, too_fast = beside_limits(speed)
         if problem is None:
             problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
-        costs = start.costs.as_dict() | {"train": median(samples).value}
+        costs = start.costs.as_dict() | {"train": statistics.median(samples)}
         return cls(
             backend=agreement.backend,
             workload=workload,
@@ -198,6 +204,7 @@ class Row:
             timed=None if timed == workload.iterations else timed,
             size=size,
             proof=proof,
+            processes=None if processes is None or len(processes) == 1 else tuple(processes),
         )
 
     @property
@@ -211,9 +218,15 @@ class Row:
         return self.problem is None
 
     @cached_property
+    def runs(self) -> Rounds:
+        """Seconds of each round, a list for each process."""
+        ends = [*accumulate(self.processes or (len(self.samples),))]
+        return [[*self.samples[start:end]] for start, end in zip([0, *ends], ends, strict=False)]
+
+    @cached_property
     def timing(self) -> Median:
         """Median of the rounds, with its interval."""
-        return median(self.samples)
+        return median_of_processes(self.runs)
 
     @cached_property
     def speed(self) -> Speed:
@@ -233,7 +246,7 @@ class Row:
             "schema": SCHEMA,
             **{
                 name: getattr(self, name)
-                for name in (*_AS_STORED, "gpu", "bytes_read", "validated", "interleaved", "timed")
+                for name in (*_AS_STORED, "gpu", "bytes_read", "validated", "interleaved", "timed", "processes")
             },
             "workload": self.workload.describe(),
             "dense_flops": self.workload.dense_flops,
@@ -283,6 +296,7 @@ class Row:
             timed=record.get("timed"),
             size=size,
             proof=proof and Proof.from_dict(proof),
+            processes=_counts(record.get("processes"), len(samples)),
             origin=origin,
             **{name: record[name] for name in _AS_STORED},
         )
@@ -301,6 +315,13 @@ def speed_of(workload: Workload, description: Description, seconds: float, least
     bytes_read = workload.image_bytes if told is None else told
     device, threads, skips = description.device, description.threads, description.skips
     return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops)
+
+
+def _counts(processes: Sequence[int] | None, rounds: int) -> tuple[int, ...] | None:
+    """Check the numbers of rounds of processes; raise a ValueError if they do not add up."""
+    if processes is not None and (sum(processes) != rounds or min(processes) < 1):
+        raise ValueError(f"{rounds} timings of processes with {processes} rounds")
+    return None if processes is None else tuple(processes)
 
 
 def _points(values: Iterable[tuple[int, float]]) -> tuple[Point, ...]:

@@ -23,7 +23,7 @@ from mnistbench.files import create_text
 from mnistbench.results.origin import Origin
 from mnistbench.results.row import SCHEMA, Row, Speedup
 from mnistbench.task.workload import Workload
-from mnistbench.timing.statistics import paired_ratio
+from mnistbench.timing.statistics import ratio_of_processes
 
 _LITTER_SECONDS = 3600.0
 """Age from which a temporary file is one that a killed process left."""
@@ -144,9 +144,9 @@ def speedup(row: Row, baselines: Sequence[Row]) -> Speedup | None:
     """
     same_run = [other for other in baselines if other.origin.run == row.origin.run]
     for other in same_run:
-        if row.interleaved and len(other.samples) == len(row.samples):
-            found = paired_ratio(other.samples, row.samples)
-            return Speedup(found.value, found.low, found.high)
+        if row.interleaved and [*map(len, other.runs)] == [*map(len, row.runs)]:
+            found = ratio_of_processes(other.runs, row.runs)
+            return Speedup(found.value, found.low, found.high, found.processes)
     for others in (same_run, baselines):
         medians = {other.threads: other.timing.value for other in others}
         threads = row.threads if row.device == "CPU" else max(medians, default=0)

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,11 +55,6 @@ def of_processes(samples: Rounds) -> Iterator[str]:
     if (shortest := min(map(min, samples))) < SHORTEST:
         took, least = words.seconds(shortest), words.seconds(SHORTEST, 1)
         yield f"a round took {took}, less than {least}; train for more iterations"
-
-
-def of_timings(samples: Sequence[float]) -> Iterator[str]:
-    """Yield the warnings of :func:`of_processes` for the rounds of a single process."""
-    return of_processes([samples])
 
 
 def of_cores() -> Iterator[str]:

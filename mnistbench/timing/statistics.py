@@ -261,10 +261,3 @@ def _outside(n: int, tail: float) -> int:
     for rank in range(1, n + 1):
         sets = np.pad(sets, (0, rank)) + np.pad(sets, (rank, 0))
     return int(np.searchsorted(np.cumsum(sets) / 2.0**n, tail, side="right"))
-
-
-def different(baseline: Sequence[float], other: Sequence[float]) -> bool | None:
-    """Whether two contenders that took turns in one process differ; None if they took fewer than :data:`FEWEST`."""
-    from mnistbench.timing.differences import differences
-
-    return differences([baseline], [[other]])[0].significant

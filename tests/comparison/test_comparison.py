@@ -231,6 +231,49 @@ def test_the_same_in_a_process_of_its_own() -> None:
 
 
 @pytest.mark.process
+def test_several_processes_are_as_many_observations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch)
+    found = compare("numpy", "numba", rounds=2, processes=3, cold_starts=True)
+    assert [contender.problem for contender in found.contenders] == [None, None]
+    assert [[len(run) for run in contender.runs] for contender in found.contenders] == [[2, 2, 2]] * 2
+    proofs = [contender.proof for contender in found.contenders]
+    assert all(proof is not None and proof.complete and len(proof.advance) == 6 for proof in proofs)
+    ratio = found.ratio(found.contenders[1])
+    assert ratio is not None
+    assert (ratio.known, ratio.processes) == (True, 3)
+    assert found.significant(found.contenders[1]) is not None
+    assert "in each of 3 processes" in drawn(found, running=False).replace("\n", " ")
+    found.workload = replace(found.workload, name="smoke")
+    storing.store(found, tmp_path)
+    rows = {row.backend: row for row in storage.latest(storage.load(tmp_path / machine.folder_name()))}
+    numpy, numba = rows["numpy"], rows["numba"]
+    assert [*map(len, numpy.runs)] == [*map(len, numba.runs)] == [2, 2, 2]
+    assert [*numba.samples] == found.contenders[1].samples
+    assert numba.speedup == Speedup(ratio.value, ratio.low, ratio.high, 3)
+    assert "6 (in 3 processes) rounds" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.process
+def test_a_later_process_that_ends_elsewhere_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the first one is said to have ended at 0."""
+    real = race.Race._check_again
+    compared: list[int] = []
+
+    def check_again(self: Any, entry: Any) -> None:
+        states = entry.measurement.agreement.states
+        states[TASK.iterations] = Parameters.from_arrays(0 * array for array in states[TASK.iterations].arrays())
+        real(self, entry)
+        compared.append(len(entry.measurement.agreement.checks))
+
+    monkeypatch.setattr(race.Race, "_check_again", check_again)
+    (numpy,) = compare("numpy", rounds=2, processes=2).contenders
+    assert numpy.problem is None
+    assert compared[0] > 10
+    assert numpy.proof is not None
+    assert numpy.proof.complete
+
+
+@pytest.mark.process
 def test_a_process_that_dies_is_one_clear_line_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     trainers: list[processes.RemoteTrainer] = []
     start = processes.start
@@ -289,6 +332,7 @@ def test_libraries_that_clash_get_processes_of_their_own(monkeypatch: pytest.Mon
     [
         ((), {}, "nothing to compare"),
         (("numpy",), {"rounds": 0}, "0 rounds"),
+        (("numpy",), {"processes": 0}, "0 processes"),
         (("numba",), {"baseline": "numpy"}, "baseline 'numpy' does not take part; choose from numba, numba float64"),
     ],
 )
@@ -327,9 +371,9 @@ def test_the_table_can_be_drawn_at_any_time(seed: int) -> None:
 
 def timed(**samples: list[float]) -> Comparison:
     """A finished comparison in float64 with these seconds, numpy's first."""
-    found = comparison._prepared(list(samples), ["float64"], TASK, 7, None)
+    found = comparison._prepared(list(samples), ["float64"], TASK, 7, 1, None)
     for contender, seconds in zip(found.contenders, samples.values(), strict=True):
-        contender.samples, contender.accuracy, contender.state = seconds, 0.5, "ready"
+        contender.runs, contender.accuracy, contender.state = [seconds], 0.5, "ready"
     return found
 
 
@@ -366,9 +410,9 @@ def test_the_table_fits_a_terminal_and_says_what_is_doubtful() -> None:
     assert "2.94×" in text
     assert "no difference" not in text
     assert "warning: numpy float64: rounds scatter by 13%" in text
-    found.contenders[1].samples = [3.1, 3.0, 2.9, 3.2, 2.8, 3.0]
+    found.contenders[1].runs = [[3.1, 3.0, 2.9, 3.2, 2.8, 3.0]]
     assert "no difference" in drawn(found, running=False)
-    found.contenders[1].samples = [2.9, 3.0, 3.1, 2.8, 2.7, 2.9]
+    found.contenders[1].runs = [[2.9, 3.0, 3.1, 2.8, 2.7, 2.9]]
     assert "no difference" not in drawn(found, running=False), "it is the faster one in every round"
     found.contenders[1].problem = "it cheats"
     assert "NO RESULT" in drawn(found, running=False)

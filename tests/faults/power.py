@@ -1,8 +1,8 @@
 """What the comparison with the reference tells apart on the workloads that are measured, with their real data.
 
 ``python -m tests.faults.power classic wide deep`` trains every fault below, and honest backends, on these workloads in
-both dtypes, and writes the worst error of each into the table of docs/honesty.md. It takes about an hour; columns of
-other workloads stay as they are.
+both dtypes, and writes the worst error of each into the table of docs/honesty.md. It takes about an hour; the columns
+of other workloads are kept.
 """
 
 from __future__ import annotations

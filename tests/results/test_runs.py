@@ -66,7 +66,7 @@ def test_a_row_is_on_disk_when_it_is_known(tmp_path: Path) -> None:
     assert stored(run.path) == [("numpy", "float64"), ("numba", "float64")]
     assert run.finish() == run.path
     assert json.loads(run.path.read_text(encoding="utf-8"))["finished"] is True
-    assert "process" not in run.path.read_text(encoding="utf-8")
+    assert '"process"' not in run.path.read_text(encoding="utf-8")
     assert [*run.path.parent.iterdir()] == [run.path]
 
 

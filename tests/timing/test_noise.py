@@ -27,7 +27,7 @@ GOOD = [1.0, 1.01, 1.02, 1.03, 1.04, 1.05]
     ],
 )
 def test_timings(samples: list[float], warnings: list[str]) -> None:
-    found = list(noise.of_timings(samples))
+    found = list(noise.of_processes([samples]))
     assert len(found) == len(warnings)
     assert all(text.startswith(start) for text, start in zip(found, warnings, strict=True))
 
