@@ -9,6 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.recording import timings
 from mnistbench.measurement import Measurement, Starts
 from mnistbench.reference.parameters import Parameters
+from mnistbench.timing.noise import Watch
 
 
 def time_rounds(
@@ -29,6 +30,7 @@ def time_rounds(
     def prepare() -> tuple[tuple[int, Parameters], dict[str, object]]:
         done = measurement.samples
         show(done)
+        watch.look()
         seed = seeds[len(done) % rounds]
         return (seed, starts.parameters(seed)), {}
 
@@ -39,5 +41,7 @@ def time_rounds(
             measurement.trainer.reset(initial)
             measurement.trainer.advance(iterations)
 
-    benchmark.pedantic(train, setup=prepare, rounds=rounds)  # type: ignore[no-untyped-call]
+    with Watch() as watch:
+        benchmark.pedantic(train, setup=prepare, rounds=rounds)  # type: ignore[no-untyped-call]
+    measurement.watched = [watch.record()]
     timings(benchmark)[:] = measurement.samples

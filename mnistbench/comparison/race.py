@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.results.row import speed_of
 from mnistbench.task.workload import Workload
 from mnistbench.timing import noise
+from mnistbench.timing.orders import balanced
 from mnistbench.training.scores import final_scores
 
 Racing = Sequence[tuple[Contender, Trainer]]
@@ -66,6 +66,7 @@ class Race:
         with noise.Watch() as watch:
             self._rounds(entries, watch)
         for entry in entries:
+            entry.measurement.watched = [watch.record()]
             self._finish(entry)
         return [*watch.warnings()]
 
@@ -87,12 +88,12 @@ class Race:
 
     def _rounds(self, entries: Sequence[_Entry], watch: noise.Watch) -> None:
         """Run all rounds. Progress is shown between rounds only, since drawing would slow a round on few cores."""
-        order = random.SystemRandom()
+        orders = balanced(len(entries))
         for entry in entries:
             entry.contender.runs.append([])
         for seed in self._starts.seeds(self._comparison.rounds):
             initial = self._starts.parameters(seed)
-            for entry in order.sample(entries, len(entries)):
+            for entry in (entries[place] for place in next(orders)):
                 contender, measurement = entry.contender, entry.measurement
                 if contender.problem is None:
                     self._show(contender, "runs")

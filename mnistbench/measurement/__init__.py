@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +65,7 @@ class Measurement:
         trainer: Trainer that is measured.
         agreement: Agreement of the trainer with the reference, with the checks of rounds.
         problem: Reason why it has no result, or None.
+        watched: What was seen of the machine during the rounds.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Measurement:
         self.agreement = agreement
         self.problem: str | None = None
         self.trainer, self._trajectory, self._clock = trainer, trajectory, clock
+        self.watched: list[Mapping[str, float]] = []
         self._checks: list[str] = []
         self._seeds: list[int] = []
         self._rounds: list[Round] = []
@@ -190,7 +192,7 @@ class Measurement:
             tuple(getattr(found, name) for found in self._rounds) for name in ("seconds", "whole", "cpu")
         )
         seeds = tuple(f"{seed:x}" for seed in self._seeds)
-        return Proof(tuple(self._checks), self.whole, seeds, advance, whole, cpu)
+        return Proof(tuple(self._checks), self.whole, seeds, advance, whole, cpu, tuple(self.watched))
 
     @property
     def samples(self) -> list[float]:

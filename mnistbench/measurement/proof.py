@@ -13,6 +13,9 @@ ONCE = ("trajectory", "other images")
 """Those of the first of several processes only, whose end the others have to reach."""
 
 
+_BY_PROCESS = ("seeds", "advance", "whole", "cpu", "watched")
+
+
 @dataclass(frozen=True)
 class Proof:
     """What was checked of a measurement, and what its clocks showed.
@@ -22,6 +25,7 @@ class Proof:
         host_to_host: Whether work was done outside of ``advance``, so that rounds are timed from before the reset
             until the trained parameters are on the host.
         seeds: Seed of each round's initial parameters, hexadecimal.
+        watched: What :class:`mnistbench.timing.noise.Watch` saw during the rounds of each process.
         advance, whole, cpu: Seconds of each round's ``advance``, from host to host, and of CPU time in ``advance``.
     """
 
@@ -31,6 +35,7 @@ class Proof:
     advance: tuple[float, ...]
     whole: tuple[float, ...]
     cpu: tuple[float, ...]
+    watched: tuple[Mapping[str, float], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -40,7 +45,7 @@ class Proof:
     def with_process(self, other: Proof) -> Proof:
         """Return the proof of this process's rounds and of those of a later one, which repeats fewer checks."""
         checks = tuple(check for check in self.checks if check in other.checks or check in ONCE)
-        rounds = {name: getattr(self, name) + getattr(other, name) for name in ("seeds", "advance", "whole", "cpu")}
+        rounds = {name: getattr(self, name) + getattr(other, name) for name in _BY_PROCESS}
         return Proof(checks, self.host_to_host or other.host_to_host, **rounds)
 
     @classmethod

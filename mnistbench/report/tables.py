@@ -9,7 +9,7 @@ from dataclasses import replace
 from mnistbench import words
 from mnistbench.results import origin, storage
 from mnistbench.results.reproduction import Run
-from mnistbench.results.row import Row
+from mnistbench.results.row import Row, Speedup
 from mnistbench.task.summary import training_summary
 from mnistbench.task.workload import DTYPES
 from mnistbench.timing.statistics import NOISY_SPREAD
@@ -39,8 +39,7 @@ def _checked_less(row: Row) -> bool:
     return row.proof is None or not row.proof.complete
 
 
-def _speedup(row: Row) -> str:
-    found = row.speedup
+def _speedup(row: Row, found: Speedup | None) -> str:
     if found is None or not row.validated:
         return ""
     known = found.known and found.low < found.high
@@ -60,7 +59,8 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "compile": _compile,
     "train": _train,
     "per iteration": lambda row: words.seconds(row.timing.value / row.workload.iterations),
-    "speedup": _speedup,
+    "over numpy float64": lambda row: _speedup(row, row.speedup),
+    "in the same dtype": lambda row: _speedup(row, row.in_dtype),
     "accuracy": _accuracy,
     "agreement": _agreement,
 }
@@ -105,7 +105,7 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
                 [
                     backend,
                     *(_time(valid.get((backend, dtype))) for dtype in DTYPES),
-                    _speedup(single[backend]) if backend in single else "",
+                    _speedup(single[backend], single[backend].speedup) if backend in single else "",
                 ]
                 for backend in dict.fromkeys(backend for backend, _ in valid)
             ),
@@ -167,9 +167,10 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
         f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights"
         f"{_scaled(rows)}, "
         f"and an interval that covers the true median with a probability of at least {level}; "
-        f"speedup: over numpy float64, {_how_compared(rows)}; "
+        f"speedups over numpy: {_how_compared(rows)}; "
         "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
     )
+    yield from _baselines(rows)
     noisy = [f"{row.backend} {row.dtype} by {words.percent(row.timing.spread, 0)}" for row in rows if row.timing.noisy]
     if noisy:
         most = words.percent(NOISY_SPREAD, 0)
@@ -183,6 +184,20 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
             yield f"{row.backend} {row.dtype} is no result: {row.problem}."
         if row.throttled:
             yield f"{row.backend} {row.dtype} ran while the GPU's clocks were held down: {row.throttled}."
+
+
+def _baselines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield how well the baseline's library multiplies here, which every speedup over numpy depends on."""
+    parts = []
+    for row in rows:
+        limits = row.limits
+        if row.backend != "numpy" or limits is None or row.dtype not in limits.product:
+            continue
+        share = limits.product[row.dtype] / limits.multiply_add[row.dtype]
+        parts.append(f"{words.percent(share, 0)} of the multiply-add peak in {row.dtype}")
+    if parts:
+        library = next((str(row.limits.blas) for row in rows if row.limits and row.limits.blas), "an unknown library")
+        yield f"numpy: products by {library}, which reaches {' and '.join(dict.fromkeys(parts))} with large matrices."
 
 
 def provenance(measured: Sequence[Row | Run]) -> str:

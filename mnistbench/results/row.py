@@ -113,6 +113,7 @@ class Row:
         proof: What was checked of the rounds; None in rows of earlier versions.
         processes: Number of rounds in each process; None if one process ran them all.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
+        in_dtype: Speedup over numpy in the row's own dtype, set there too.
     """
 
     backend: str
@@ -141,6 +142,7 @@ class Row:
     processes: tuple[int, ...] | None = None
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
+    in_dtype: Speedup | None = None
 
     @classmethod
     def measured(

@@ -117,13 +117,21 @@ def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def latest(rows: Sequence[Row]) -> list[Row]:
     """Choose one workload's last row of each backend, dtype, device and number of threads, in the registry's order.
 
-    All rows are of one machine. Each has its :func:`speedup` over the ``numpy`` backend in float64.
+    All rows are of one machine. Each has its :func:`speedup` over ``numpy`` in float64 and in its own dtype.
     """
     rank = {name: place for place, name in enumerate(registry.list_backends())}
     chosen = _last(rows, lambda row: (row.backend, row.dtype, row.device, row.threads))
     chosen.sort(key=lambda row: (rank.get(row.backend, len(rank)), row.threads, row.dtype))
-    baselines = [row for row in rows if (row.backend, row.dtype) == ("numpy", "float64") and row.validated]
-    return [replace(row, speedup=speedup(row, baselines)) for row in chosen]
+    numpy = [row for row in rows if row.backend == "numpy" and row.validated]
+    double, single = ([row for row in numpy if row.dtype == dtype] for dtype in ("float64", "float32"))
+    return [
+        replace(
+            row,
+            speedup=speedup(row, double),
+            in_dtype=speedup(row, double if row.dtype == "float64" else single),
+        )
+        for row in chosen
+    ]
 
 
 def _last(rows: Sequence[Row], identity: Callable[[Row], Any]) -> list[Row]:

@@ -119,6 +119,20 @@ class Watch:
             seconds.append(time.perf_counter() - start)
         self._clocks.append(min(seconds))
 
+    def record(self) -> dict[str, float]:
+        """Return what was seen, by name: CPUs that others used, CPUs withheld, throttlings, and the clock's loss."""
+        return {
+            "others": self.others or 0.0,
+            "stolen": self.stolen or 0.0,
+            "throttlings": float(self._throttled),
+            "clock_lost": self._lost,
+        }
+
+    @property
+    def _lost(self) -> float:
+        """Fraction by which the median clock was below the best one; 0 without looks."""
+        return 1 - min(self._clocks) / median(self._clocks).value if self._clocks else 0.0
+
     def warnings(self) -> Iterator[str]:
         """Yield a warning for each disturbance seen."""
         if self.others is not None and self.others > OTHERS:
@@ -127,8 +141,8 @@ class Watch:
             yield f"the hypervisor kept {self.stolen:.1f} CPUs from this machine"
         if self._throttled > 0:
             yield "the CPU throttled its clock because of heat or power"
-        if self._clocks and (lost := 1 - min(self._clocks) / median(self._clocks).value) > SLOWER:
-            yield f"the CPU ran {words.percent(lost, 0)} below its best clock half of the time"
+        if self._lost > SLOWER:
+            yield f"the CPU ran {words.percent(self._lost, 0)} below its best clock half of the time"
 
 
 def _cpu_seconds() -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,12 +17,13 @@ from matplotlib.figure import Figure
 from mnistbench import charts, report
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine.identity import Machine
+from mnistbench.machine.rates import Blas
 from mnistbench.report import tables
 from mnistbench.results import storage
 from mnistbench.results.row import Row
 from mnistbench.task.workload import Network
 from tests.support import builders
-from tests.support.rows import NO_RESULT, agreeing, document, row, sized
+from tests.support.rows import LIMITS, NO_RESULT, PROOF, agreeing, document, row, sized
 
 MACHINE = "some-cpu-2-cpus"
 BEGIN, END = "<!-- results: begin, written by 'mnistbench charts' -->", "<!-- results: end -->"
@@ -435,11 +437,12 @@ def table(*rows: Row) -> list[str]:
 def test_the_table_for_a_terminal() -> None:
     head, numpy, numba, *notes = table(row("numpy", "float64", 20.0), row("numba", "float32", 0.8))
     assert re.split(r"  +", head) == [
-        *("backend", "dtype", "device", "load", "compile", "train", "per iteration", "speedup", "accuracy", "agreement")
+        *("backend", "dtype", "device", "load", "compile", "train", "per iteration", "over numpy float64"),
+        *("in the same dtype", "accuracy", "agreement"),
     ]
     assert re.split(r"  +", numpy) == [
         *("numpy", "float64", "CPU, 2 threads", "250 ms", "5.00 s (125 ms cached)"),
-        *("20.0 s (19.6 s to 20.6 s)", "40.0 ms", "1.00×", "84.8%", "agrees (5×10⁻¹⁴)"),
+        *("20.0 s (19.6 s to 20.6 s)", "40.0 ms", "1.00×", "1.00×", "84.8%", "agrees (5×10⁻¹⁴)"),
     ]
     assert "800 ms (784 ms to 824 ms)" in numba
     assert "25.0×" in numba
@@ -462,6 +465,28 @@ def test_noise_missing_baselines_and_cached_kernels_are_said() -> None:
     assert "noisy, rounds that scatter by more than 5% of their median: numba float32 by 52%." in notes
 
 
+def test_the_baselines_library_is_said() -> None:
+    limits = replace(LIMITS, product={"float32": 120e9, "float64": 88e9}, blas=Blas("openblas", "1.2", "Haswell"))
+    rows = [row("numpy", dtype, 20.0, limits=limits) for dtype in ("float32", "float64")]
+    said = (
+        "openblas 1.2 Haswell, which reaches 60% of the multiply-add peak in float32 and 88% of the multiply-add peak"
+    )
+    assert any(said in note for note in table(*rows))
+    assert not any("products by" in note for note in table(row("numba", "float32", 1.0, limits=limits)))
+
+
+def test_rows_with_fewer_checks_are_said() -> None:
+    old = row("numpy", "float64", 20.0, proof=None)
+    part = row("numba", "float32", 1.0, proof=replace(PROOF, checks=("trajectory",)))
+    assert ["fewer checks" in line for line in table(old, part, row("numba", "float64", 1.0))[1:4]] == [
+        True,
+        True,
+        False,
+    ]
+    outside = row("numba", "float32", 1.0, proof=replace(PROOF, host_to_host=True))
+    assert any("works outside of its iterations too" in note for note in table(outside))
+
+
 def test_clocks_that_were_held_down_are_said() -> None:
     cold, hot = ({"throttled": words, "clock_sm_mhz": 1200} for words in (None, "power cap"))
     rows = (row("numpy", "float64", 20.0, gpu=None), row("cupy", "float64", 0.1, gpu=cold))
@@ -476,7 +501,7 @@ def test_clocks_that_were_held_down_are_said() -> None:
         (7, "aa", True, "the ratio within rounds that ran all of them in turn, with its 95% interval;"),
         (7, "ab", True, "where it has an interval the ratio within rounds that ran both in turn, else a ratio of"),
         (5, "aa", True, "the ratio within rounds that ran both in turn, too few for an interval, else a ratio of"),
-        (7, "aa", False, "speedup: over numpy float64, a ratio of medians;"),
+        (7, "aa", False, "speedups over numpy: a ratio of medians;"),
     ],
 )
 def test_the_table_says_how_speedups_were_found(rounds: int, files: str, interleaved: bool, said: str) -> None:

@@ -365,6 +365,12 @@ def test_the_speedup_is_over_numpy_in_float64() -> None:
     assert [row.speedup for row in storage.latest(rows)] == [Speedup(1.0), Speedup(4.0), Speedup(4.0)]
 
 
+def test_the_other_speedup_is_over_numpy_in_the_same_dtype() -> None:
+    rows = [*lasting(12.0, row()), *lasting(6.0, row("numpy", "float32")), *lasting(3.0, row("numba", "float32"))]
+    assert [row.in_dtype for row in storage.latest(rows)] == [Speedup(1.0), Speedup(1.0), Speedup(2.0)]
+    assert [row.in_dtype for row in storage.latest([rows[0], rows[2]])] == [Speedup(1.0), None]
+
+
 @pytest.mark.parametrize("baseline", [row("numpy", "float32"), row(checks=())])
 def test_without_a_valid_baseline_there_is_no_speedup(baseline: Row) -> None:
     assert [row.speedup for row in storage.latest([baseline, row("numba")])] == [None, None]
