@@ -113,7 +113,9 @@ class Measurement:
         initial = self._trajectory.fresh()
         found = self._clock(self.trainer, initial, iterations)
         what = f"one call of {words.counted(iterations, 'iteration')}"
-        self._require(what, check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations))
+        checks = check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations)
+        self.agreement.checks.extend(checks)
+        self._require(what, checks)
         expected = self.agreement.states[iterations]
         if self.problem is None and not _equal(found.parameters, expected):
             self._require_near(what, found, expected, initial, iterations)
@@ -151,18 +153,20 @@ class Measurement:
             starts: Where the rounds' seeds come from.
             iterations: Number of iterations of a round.
         """
+        if self.problem is not None:
+            return
         known = self._seeds.index(starts.reference)
         others = [place for place in range(len(self._seeds)) if place != known]
         random = secrets.SystemRandom()
         classic = self._trajectory.workload.is_classic
         for place in (known, *random.sample(others, min(len(others), REPEATED - 1))):
-            if self.problem is not None:
-                return
             found, initial, what = self._rounds[place], starts.parameters(self._seeds[place]), f"round {place + 1}"
             chosen = place == known and classic
             places = {0, *random.sample(range(iterations), min(iterations, UPDATES)), iterations - 1}
             watched = places if chosen else ()
             end, metrics, updates = self._in_pieces(initial, iterations, watched)
+            if self.problem is not None:
+                return
             for before, after, of_update in updates:
                 self._require(what, check_update(before, after, of_update, self._dtype, self._trajectory))
             if place == known and not classic:
@@ -175,6 +179,8 @@ class Measurement:
                 self._require_near(what, found, end, initial, iterations)
             elif not _same(found.metrics, metrics):
                 self.problem = f"{what} ended with other metrics than its repetition: {found.metrics}, {metrics}"
+            if self.problem is not None:
+                return
         self._passed("repetition")
 
     def judge(self, description: Description) -> None:
@@ -245,25 +251,26 @@ class Measurement:
         return self.trainer.parameters(), metrics, updates
 
     def _require(self, what: str, checks: list[Check]) -> None:
-        self.agreement.checks.extend(checks)
         if failed := [check for check in checks if not check.passed]:
             self.problem = f"{what} disagrees with the reference: {failed[0]}"
 
     def _require_near(self, what: str, found: Round, pieces: Parameters, initial: Parameters, iterations: int) -> None:
-        """Accept another end than that of pieces only from a trainer whose pieces, too, end elsewhere each time."""
+        """Accept another end than that of pieces only from a trainer whose pieces, too, end elsewhere each time.
+
+        Nor may it be further away than a backend may be from the reference.
+        """
         again = [pieces, *(self._in_pieces(initial, iterations)[0] for _ in range(2))]
-        spreads = [max(_distances(a, b)[k] for a in again for b in again) for k in range(len(pieces.arrays()))]
-        if any(
-            own > SPREADS * spread for own, spread in zip(_distances(found.parameters, pieces), spreads, strict=True)
-        ):
+        spreads = np.max([_distances(one, other) for one in again for other in again], axis=0)
+        sizes = np.array([np.abs(array).max() for array in pieces.arrays()])
+        allowed = np.minimum(SPREADS * spreads, self._trajectory.drift(iterations, self._dtype) * sizes)
+        if not (_distances(found.parameters, pieces) <= allowed).all():
             self.problem = f"{what} ends elsewhere than calls of a few iterations each do"
 
 
 def _equal(one: Parameters, other: Parameters) -> bool:
     """Whether parameters are equal bit for bit."""
-    return all(
-        a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one.arrays(), other.arrays(), strict=True)
-    )
+    pairs = zip(one.arrays(), other.arrays(), strict=True)
+    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def _same(one: Metrics, other: Metrics) -> bool:
