@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import mnistbench.backends as registry
 from benchmarks.progress import Progress
-from benchmarks.recording import Recording, outcome
+from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
 from mnistbench import machine, words
 from mnistbench.agreement import Agreement, Trajectory
@@ -194,8 +194,7 @@ def test_scaling(
         progress.phase("comparing")
         measurement = Measurement(trainer, Agreement(backend_name, dtype), reference)
         measurement.compare(gradients=False)
-        if measurement.problem is None:
-            measurement.tie(_COMPARED)
+        measurement.tie(_COMPARED)
         iteration = settle(trainer)
         paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
         task = replace(workload, iterations=round_length(iteration), name=storage.SCALING)
@@ -207,14 +206,14 @@ def test_scaling(
         starts = Starts(reference)
         time_rounds(benchmark, measurement, starts, rounds, task.iterations)
         progress.phase("repeating rounds", 0.0)
-        measurement.confirm(starts, task.iterations)
+        measurement.confirm(starts, task.iterations, whole=False)
         description = trainer.describe()
         measurement.judge(description)
         found = Row.measured(
             task,
             description,
             ColdStart(Costs(load=loading), None, None),
-            measurement.samples,
+            timings(benchmark),
             measurement.agreement,
             reference,
             None,

@@ -11,6 +11,7 @@ once after a reset is in each round, and scaling makes it longer, not shorter.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
 from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory, checkpoints
+from mnistbench.comparison import processes
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.measurement import Measurement, Starts
 from mnistbench.measurement.bound import least_flops
@@ -90,15 +92,11 @@ def test_training(
         progress.phase("comparing")
         measurement = Measurement(trainer, Agreement(backend_name, dtype), trajectory)
         measurement.compare()
-        if measurement.problem is None:
-            measurement.compare_elsewhere(
-                lambda task, images, initial: backend.start(task, images, initial, threads), dataset.image_shape
-            )
+        measurement.compare_elsewhere(partial(processes.start, backend_name, threads=threads, isolate=False))
         estimated = _settle(trainer, workload)
         rounds, iterations = plan(estimated, workload.iterations, pytestconfig.getoption("--rounds"))
         progress.phase("comparing one call", (2 + rounds) * estimated * iterations / workload.iterations)
-        if measurement.problem is None:
-            measurement.tie(iterations)
+        measurement.tie(iterations)
         # pytest-benchmark compares runs of the same name.
         description = trainer.describe()
         benchmark.name = storage.case_name(workload, backend_name, description.threads)
@@ -116,7 +114,7 @@ def test_training(
         description = trainer.describe()
         measurement.judge(description)
         samples = timings(benchmark)
-        samples[:] = [took * workload.iterations / iterations for took in measurement.samples]
+        samples[:] = [took * workload.iterations / iterations for took in samples]
         progress.phase("limits of the machine", 0.0)
         end = measurement.agreement.states.get(workload.iterations)
         row = Row.measured(

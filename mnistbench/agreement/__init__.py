@@ -40,6 +40,7 @@ __all__ = [
     "check",
     "check_round",
     "check_trainer",
+    "check_training_loss",
     "check_update",
     "checkpoints",
     "growth",
@@ -143,10 +144,15 @@ def check_round(
     ]
 
 
+def check_training_loss(own: Parameters, end: State, dtype: str, trajectory: Trajectory) -> list[Check]:
+    """Compare the loss of all training images with that of the reference's ``end`` from the same initial parameters."""
+    return list(_training_loss_checks(own, end, dtype, trajectory))
+
+
 def check_update(
-    before: Parameters, after: Parameters, metrics: Metrics, dtype: str, trajectory: Trajectory
+    before: Parameters, after: Parameters, metrics: Metrics, iteration: int, dtype: str, trajectory: Trajectory
 ) -> list[Check]:
-    """Compare one update with the reference's from the same parameters, at any place of a classic training.
+    """Compare the update of an iteration of a classic training with the reference's from the same parameters.
 
     Only a classic training has no state but its parameters. The images are computed in blocks, so that they need not
     fit the memory in float64.
@@ -164,11 +170,12 @@ def check_update(
         for total, mean in zip(bounds, of_block, strict=True):
             for array, values in zip(total.arrays(), mean.arrays(), strict=True):
                 array += values * (batch.Y.size / len(train))
-    state = State.of(1, own, logits, train.labels)
-    return [
+    state = State.of(1, own, logits, train.labels)  # an update is all that has accumulated since
+    checks = [
         *_metrics_checks(metrics, state, dtype, trajectory),
         *_step_checks(before, after, (bounds[0], bounds[1]), 0, trajectory, dtype),
     ]
+    return [replace(check, iteration=iteration) for check in checks]
 
 
 _BLOCK = 8_192
@@ -289,8 +296,9 @@ def _training_loss_checks(own: Parameters, state: State, dtype: str, trajectory:
     """
     if trajectory.workload.is_classic:
         return
-    expected, allowed = trajectory.training_loss(dtype)
-    found = score(own, trajectory.dataset.train, trajectory.workload.network.activation).loss
+    train, activation = trajectory.dataset.train, trajectory.workload.network.activation
+    found, expected = (score(one, train, activation).loss for one in (own, state.parameters))
+    allowed = trajectory.spread_of_loss(dtype)
     yield compared("training loss", state.iteration, np.array(found), np.array(expected), np.array(allowed))
 
 

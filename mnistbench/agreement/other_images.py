@@ -26,9 +26,7 @@ Start = Callable[[Workload, Dataset, Parameters], Trainer]
 """Function that starts a backend on a workload and a data set from initial parameters."""
 
 
-def compare_other_images(
-    start: Start, agreement: Agreement, workload: Workload, image_shape: tuple[int, int]
-) -> Agreement:
+def compare_other_images(start: Start, agreement: Agreement, workload: Workload, usual: Dataset) -> Agreement:
     """Compare a backend with the reference on random images with random labels, for a few iterations.
 
     Images are dense, sparse or bright, and there are more classes than the workload has; so what is right only for
@@ -37,10 +35,13 @@ def compare_other_images(
     Args:
         agreement: Agreement without checks, to which those on these images are added.
         workload: Workload whose recipe, hidden layers and dtype are used.
-        image_shape: (height, width) of its images.
+        usual: Its data set. The learning rate is as much smaller as the random images are brighter, so that training
+            is as stable.
     """
     task = _task(workload)
-    dataset = _dataset(task, image_shape)
+    dataset = _dataset(task, usual.image_shape)
+    rate = workload.learning_rate * min(1.0, _brightness(usual) / _brightness(dataset))
+    task = replace(task, learning_rate=rate)
     trajectory = Trajectory(task, dataset)
     try:
         with start(task, dataset, trajectory.fresh()) as trainer:
@@ -67,3 +68,8 @@ def _dataset(task: Workload, image_shape: tuple[int, int]) -> Dataset:
     labels = random.integers(0, task.network.outputs, IMAGES + DEV)
     train, dev = (Split(images[part], labels[part]) for part in (slice(IMAGES), slice(IMAGES, None)))
     return Dataset("random images", image_shape, task.network.outputs, train, dev, None)
+
+
+def _brightness(dataset: Dataset) -> float:
+    """Return the mean square of the pixels, of 1,000 images at most."""
+    return float(np.mean(np.square(dataset.train.images[:1000], dtype=np.float64)))

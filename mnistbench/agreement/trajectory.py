@@ -120,14 +120,16 @@ class Trajectory:
             return 0.0
         return ALLOWED * self.twins(dtype).margin(split, expected, self.workload.network.activation)
 
-    def training_loss(self, dtype: str) -> tuple[float, float]:
-        """Compute the loss of all training images after the last iteration, and its tolerance, which twins set."""
+    def spread_of_loss(self, dtype: str) -> float:
+        """Compute the tolerance of the loss of all training images after the last iteration, which twins set."""
         train, activation = self.dataset.train, self.workload.network.activation
-        expected = score(self.states[-1].parameters, train, activation).loss
-        twins = [score(own.astype(np.float64), train, activation).loss for own in self.twins(dtype).last]
+        expected, *twins = (
+            score(own.astype(np.float64), train, activation).loss
+            for own in (self.states[-1].parameters, *self.twins(dtype).last)
+        )
         eps = float(np.finfo(dtype).eps)
         size = growth(len(train)) * rounding.K * eps * (self.states[-1].logit_size + expected)
-        return expected, size + ALLOWED * max(abs(own - expected) for own in twins)
+        return size + ALLOWED * max(abs(own - expected) for own in twins)
 
     def twins(self, dtype: str) -> Twins:
         """Return the twins in ``dtype``, trained once."""

@@ -254,9 +254,10 @@ def _start(
             task = comparison.workload.with_dtype(contender.dtype)
             try:
                 trainer = remote.start(contender.backend, task, dataset, initial.astype("float64"), threads, isolate)
-            except MnistbenchError:
-                raise  # a mistake of the user's, known before anything is measured
             except Exception as error:
+                measured = any(other.runs for other in comparison.contenders)
+                if isinstance(error, MnistbenchError) and type(error) is not MnistbenchError and not measured:
+                    raise  # a mistake of the user's
                 contender.problem, contender.state = words.exception(error), "out"
                 continue
             started.append((contender, unless_clash.enter_context(trainer)))
@@ -274,7 +275,7 @@ def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
     for contender in contenders:
         if contender.problem or not contender.samples:
             continue
-        for warning in noise.of_processes(contender.runs):
+        for warning in noise.of_processes([run for run in contender.runs if run]):
             yield f"{contender.label}: {warning}"
         gpu = contender.description.gpu if contender.description else None
         if throttled := (gpu or {}).get("throttled"):

@@ -57,14 +57,13 @@ class Race:
         The first trainer of a contender is compared with the reference along the whole trajectory. That of a later
         process is not if it ends where the first one did, bit for bit.
         """
-        if self._trajectory.workload.is_classic:  # else the reference trains from the weights, once
-            self._starts = Starts(self._trajectory)
         entries = [_Entry(contender, trainer, self._measurement(contender, trainer)) for contender, trainer in racing]
         for entry in entries:
             self._check(entry)
         self._trajectory.free_images()
         with noise.Watch() as watch:
-            self._rounds(entries, watch)
+            if entries:
+                self._rounds(entries, watch)
         for entry in entries:
             entry.measurement.watched = [watch.record()]
             self._finish(entry)
@@ -91,9 +90,12 @@ class Race:
         orders = balanced(len(entries))
         for entry in entries:
             entry.contender.runs.append([])
-        for seed in self._starts.seeds(self._comparison.rounds):
-            initial = self._starts.parameters(seed)
-            for entry in (entries[place] for place in next(orders)):
+        # Each has weights of its own, so that no other trainer of its backend has seen them.
+        seeds = [self._starts.seeds(self._comparison.rounds) for _ in entries]
+        for number in range(self._comparison.rounds):
+            for place in next(orders):
+                entry, seed = entries[place], seeds[place][number]
+                initial = self._starts.parameters(seed)
                 contender, measurement = entry.contender, entry.measurement
                 if contender.problem is None:
                     self._show(contender, "runs")
@@ -131,14 +133,13 @@ class Race:
         def start(task: Workload, dataset: Dataset, initial: Parameters) -> Trainer:
             return processes.start(entry.contender.backend, task, dataset, initial, self._threads, isolated)
 
-        entry.measurement.compare_elsewhere(start, self._trajectory.dataset.image_shape)
+        entry.measurement.compare_elsewhere(start)
 
     def _check_again(self, entry: _Entry) -> None:
         """Compare a later process's trainer with the reference, unless it ends where the first one did."""
         if not entry.measurement.repeats(self._iterations):
             entry.measurement.compare()
-            if entry.measurement.problem is None:
-                entry.measurement.tie(self._iterations)
+            entry.measurement.tie(self._iterations)
 
     def _finish(self, entry: _Entry) -> None:
         """Repeat some rounds, as their check, score the network, and sum up what was checked."""

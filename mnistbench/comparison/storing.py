@@ -93,6 +93,6 @@ def _row(contender: Contender, comparison: Comparison, start: ColdStart) -> Row:
         problem=contender.problem,
         interleaved=True,
         proof=contender.proof,
-        processes=[len(run) for run in contender.runs],
+        processes=[len(run) for run in contender.runs if run],
         least_flops=least_flops(comparison.workload, comparison.trajectory.dataset),
     )

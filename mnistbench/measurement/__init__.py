@@ -14,15 +14,24 @@ The rate and the CPU seconds of the rounds must be possible. All checks are outs
 
 from __future__ import annotations
 
+import functools
 import secrets
-import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 
 from mnistbench import words
-from mnistbench.agreement import Agreement, Check, Trajectory, check_round, check_trainer, check_update
+from mnistbench.agreement import (
+    Agreement,
+    Check,
+    Trajectory,
+    check_round,
+    check_trainer,
+    check_training_loss,
+    check_update,
+)
 from mnistbench.agreement.other_images import Start, compare_other_images
 from mnistbench.backends import Description, Metrics, Trainer
 from mnistbench.measurement.proof import CHECKS, Proof
@@ -32,18 +41,22 @@ from mnistbench.task.workload import DType
 
 __all__ = ["CHECKS", "Clock", "Measurement", "Proof", "Round", "Starts", "timed_round"]
 
+P = ParamSpec("P")
+
 REPEATED = 2
 """Number of rounds that are repeated in pieces, the reference's among them."""
 
 UPDATES = 3
-"""Number of updates at random places of a classic round, besides its first and its last, that the reference makes."""
+"""Number of updates at random places of a classic round that the reference makes, besides its first and its last."""
 
-Update = tuple[Parameters, Parameters, Metrics]
-"""Parameters before and after an iteration, and its metrics."""
+Update = tuple[int, Parameters, Parameters, Metrics]
+"""Iteration, parameters before and after it, and its metrics."""
 
-LATE, LATE_FLOOR = 0.05, 1e-3
-"""Fraction of a round, and seconds, by which it may take longer from host to host than ``advance`` alone. If it takes
-longer than both together, work was done outside of ``advance``, and the time from host to host is the result."""
+LATE = 0.05
+"""Fraction of a round by which it may take longer from host to host than ``advance`` alone."""
+
+LATE_FLOOR = 1e-3
+"""Seconds that it may take longer besides. If it takes still longer, the time from host to host is the round's."""
 
 ELSEWHERE = 4.0
 """Factor for tolerances that were found along another training of the same workload."""
@@ -58,8 +71,24 @@ MEASURABLE = 0.05
 """Seconds of rounds from which CPU seconds are compared with them; less is not counted precisely everywhere."""
 
 
+def _step(
+    action: Callable[Concatenate[Measurement, P], None],
+) -> Callable[Concatenate[Measurement, P], None]:
+    """Make an exception of a method the measurement's problem, and skip the method if there is one already."""
+
+    @functools.wraps(action)
+    def step(self: Measurement, /, *arguments: P.args, **options: P.kwargs) -> None:
+        if self.problem is None:
+            try:
+                action(self, *arguments, **options)
+            except Exception as error:  # a faulty backend may raise anything
+                self.problem = words.exception(error)
+
+    return step
+
+
 class Measurement:
-    """Measurement of one trainer.
+    """Measurement of one trainer. Once it has a problem, its further steps do nothing.
 
     Attributes:
         trainer: Trainer that is measured.
@@ -80,6 +109,7 @@ class Measurement:
         self._seeds: list[int] = []
         self._rounds: list[Round] = []
 
+    @_step
     def compare(self, gradients: bool = True) -> None:
         """Compare the trainer with the reference along the whole training, which also warms it up.
 
@@ -91,19 +121,21 @@ class Measurement:
             self.problem = f"disagrees with the reference: {self.agreement.summary()}"
         self._passed("trajectory")
 
-    def compare_elsewhere(self, start: Start, image_shape: tuple[int, int]) -> None:
+    @_step
+    def compare_elsewhere(self, start: Start) -> None:
         """Compare the backend with the reference on random images too.
 
         Args:
             start: Function that starts the backend on a workload, a data set and initial parameters.
-            image_shape: (height, width) of the workload's images.
         """
         task = self._trajectory.workload.with_dtype(self._dtype)
-        found = compare_other_images(start, Agreement(self.agreement.backend, self._dtype), task, image_shape)
+        agreement = Agreement(self.agreement.backend, self._dtype)
+        found = compare_other_images(start, agreement, task, self._trajectory.dataset)
         if not found.passed:
             self.problem = f"disagrees with the reference on random images: {found.summary()}"
         self._passed("other images")
 
+    @_step
     def tie(self, iterations: int) -> None:
         """Require that one call ends where the compared pieces did.
 
@@ -135,6 +167,7 @@ class Measurement:
             self.trainer.reset(self._trajectory.fresh())
         return equal
 
+    @_step
     def round(self, seed: int, initial: Parameters, iterations: int) -> None:
         """Time a round from the initial parameters of a seed; all rounds have the same number of iterations."""
         found = self._clock(self.trainer, initial, iterations)
@@ -143,46 +176,52 @@ class Measurement:
         self._seeds.append(seed)
         self._rounds.append(found)
 
-    def confirm(self, starts: Starts, iterations: int) -> None:
+    @_step
+    def confirm(self, starts: Starts, iterations: int, *, whole: bool = True) -> None:
         """Repeat the reference's round and another in pieces, and compare the former with the reference.
-
-        A classic training has no state but its parameters, so the reference makes some of the updates, from the
-        trainer's own parameters. Otherwise it trains from the round's weights, and ``iterations`` is a checkpoint.
 
         Args:
             starts: Where the rounds' seeds come from.
-            iterations: Number of iterations of a round.
+            iterations: Number of iterations of a round; one of the trajectory's checkpoints, if ``whole``.
+            whole: Whether the reference trains as long too. It makes some of a classic round's updates in any case,
+                from the trainer's own parameters, since a classic training has no other state.
         """
-        if self.problem is not None:
-            return
         known = self._seeds.index(starts.reference)
         others = [place for place in range(len(self._seeds)) if place != known]
         random = secrets.SystemRandom()
-        classic = self._trajectory.workload.is_classic
-        for place in (known, *random.sample(others, min(len(others), REPEATED - 1))):
-            found, initial, what = self._rounds[place], starts.parameters(self._seeds[place]), f"round {place + 1}"
-            chosen = place == known and classic
-            places = {0, *random.sample(range(iterations), min(iterations, UPDATES)), iterations - 1}
-            watched = places if chosen else ()
-            end, metrics, updates = self._in_pieces(initial, iterations, watched)
-            if self.problem is not None:
-                return
-            for before, after, of_update in updates:
-                self._require(what, check_update(before, after, of_update, self._dtype, self._trajectory))
-            if place == known and not classic:
-                ends = starts.ends(iterations)
-                checks = check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations, ends)
-                self._require(what, [replace(check, error=check.error / ELSEWHERE) for check in checks])
-            if place == known:
-                self._passed("fresh weights")
-            if not _equal(found.parameters, end):
-                self._require_near(what, found, end, initial, iterations)
-            elif not _same(found.metrics, metrics):
-                self.problem = f"{what} ended with other metrics than its repetition: {found.metrics}, {metrics}"
-            if self.problem is not None:
-                return
+        places = {0, *random.sample(range(iterations), min(iterations, UPDATES)), iterations - 1}
+        watched = places if self._trajectory.workload.is_classic else ()
+        self._repeat(known, starts, iterations, watched)
+        if whole and self.problem is None:
+            found = self._rounds[known]
+            ends = starts.ends(iterations)
+            checks = check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations, ends)
+            if iterations == self._trajectory.workload.iterations:
+                checks += check_training_loss(found.parameters, ends[1], self._dtype, self._trajectory)
+            what = f"round {known + 1}, from fresh weights,"
+            self._require(what, [replace(check, error=check.error / ELSEWHERE) for check in checks])
+            self._passed("fresh weights")
+        for place in random.sample(others, min(len(others), REPEATED - 1)):
+            if self.problem is None:
+                self._repeat(place, starts, iterations)
         self._passed("repetition")
 
+    def _repeat(self, place: int, starts: Starts, iterations: int, watched: Collection[int] = ()) -> None:
+        """Repeat a round in pieces; compare its end, and the watched updates with the reference's."""
+        found, initial, what = self._rounds[place], starts.parameters(self._seeds[place]), f"round {place + 1}"
+        end, metrics, updates = self._in_pieces(initial, iterations, watched)
+        for iteration, before, after, of_update in updates:
+            if self.problem is None:
+                checks = check_update(before, after, of_update, iteration, self._dtype, self._trajectory)
+                self._require(what, checks)
+        if self.problem is not None:
+            return
+        if not _equal(found.parameters, end):
+            self._require_near(what, found, end, initial, iterations)
+        elif not _same(found.metrics, metrics):
+            self.problem = f"{what} ended with other metrics than its repetition: {found.metrics}, {metrics}"
+
+    @_step
     def judge(self, description: Description) -> None:
         """Require that no more threads computed than the trainer declares."""
         seconds = sum(found.seconds for found in self._rounds)
@@ -198,20 +237,18 @@ class Measurement:
             tuple(getattr(found, name) for found in self._rounds) for name in ("seconds", "whole", "cpu")
         )
         seeds = tuple(f"{seed:x}" for seed in self._seeds)
-        return Proof(tuple(self._checks), self.whole, seeds, advance, whole, cpu, tuple(self.watched))
+        return Proof(tuple(self._checks), self.host_to_host, seeds, advance, whole, cpu, tuple(self.watched))
 
     @property
     def samples(self) -> list[float]:
-        """Seconds of each round: of ``advance``, or from host to host where :attr:`whole` says so."""
-        return [found.whole if self.whole else found.seconds for found in self._rounds]
+        """Seconds of each round: of ``advance``, or from host to host if work was done outside of it."""
+        return [found.whole if _late(found) else found.seconds for found in self._rounds]
 
     @property
-    def whole(self) -> bool:
-        """Whether work was done outside of ``advance``, so that the time from host to host is the result."""
-        if not self._rounds:
-            return False
-        late = statistics.median(found.whole - found.seconds for found in self._rounds)
-        return late > LATE_FLOOR + LATE * statistics.median(found.seconds for found in self._rounds)
+    def host_to_host(self) -> bool:
+        """Whether work was done outside of ``advance`` more than once, or in every round."""
+        late = sum(map(_late, self._rounds))
+        return late >= min(2, max(1, len(self._rounds)))
 
     @property
     def last(self) -> Metrics | None:
@@ -246,7 +283,7 @@ class Measurement:
             before = self.trainer.parameters() if done in watched else None
             metrics = self.trainer.advance(step)
             if before is not None:
-                updates.append((before, self.trainer.parameters(), metrics))
+                updates.append((done, before, self.trainer.parameters(), metrics))
             done += step
         return self.trainer.parameters(), metrics, updates
 
@@ -265,6 +302,11 @@ class Measurement:
         allowed = np.minimum(SPREADS * spreads, self._trajectory.drift(iterations, self._dtype) * sizes)
         if not (_distances(found.parameters, pieces) <= allowed).all():
             self.problem = f"{what} ends elsewhere than calls of a few iterations each do"
+
+
+def _late(found: Round) -> bool:
+    """Whether work of a round was done outside of ``advance``."""
+    return found.whole - found.seconds > LATE_FLOOR + LATE * found.seconds
 
 
 def _equal(one: Parameters, other: Parameters) -> bool:

@@ -230,6 +230,12 @@ def test_the_same_in_a_process_of_its_own() -> None:
     assert numba.versions["numba"]
 
 
+@pytest.mark.usefixtures("fakes")
+def test_a_race_in_which_nobody_is_left_ends() -> None:
+    (found,) = compare("FailsToStart").contenders
+    assert found.problem == "RuntimeError: no device"
+
+
 @pytest.mark.process
 def test_several_processes_are_as_many_observations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started(monkeypatch)
@@ -251,6 +257,23 @@ def test_several_processes_are_as_many_observations(tmp_path: Path, monkeypatch:
     assert [*numba.samples] == found.contenders[1].samples
     assert numba.speedup == Speedup(ratio.value, ratio.low, ratio.high, 3)
     assert "6 (in 3 processes) rounds" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.process
+def test_who_fails_in_a_later_process_is_stored_as_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch)
+
+    def check_again(self: Any, entry: Any) -> None:
+        if entry.contender.backend == "numba":
+            raise RuntimeError("no memory")
+
+    monkeypatch.setattr(race.Race, "_check_again", check_again)
+    found = compare("numpy", "numba", rounds=2, processes=2, cold_starts=True)
+    found.workload = replace(found.workload, name="smoke")
+    storing.store(found, tmp_path)
+    rows = {row.backend: row for row in storage.load(tmp_path / machine.folder_name())}
+    assert rows["numba"].problem == "RuntimeError: no memory"
+    assert [len(rows[name].samples) for name in ("numpy", "numba")] == [4, 2]
 
 
 @pytest.mark.process
