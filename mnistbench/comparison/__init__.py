@@ -1,6 +1,6 @@
 """Comparison of backends on one task in interleaved rounds, with ratios taken within rounds.
 
-Every round runs each contender once, in another random order, from fresh weights. A machine that is slower for a while
+Every round runs each contender once, in another order, from fresh weights. A machine that is slower for a while
 slows both sides of a ratio, so ratios are known better than times. A process may be faster or slower as a whole, so
 with several processes each starts every contender anew, and is one observation. A contender that fails a check of
 :mod:`mnistbench.measurement` gets no result, and the race goes on without it.

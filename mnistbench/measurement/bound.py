@@ -7,8 +7,8 @@ import numpy as np
 from mnistbench.datasets import Dataset
 from mnistbench.task.workload import Workload
 
-_ZERO_SLOPES = ("relu",)
-"""Activations whose units may have a derivative of 0, and then no gradient."""
+_ZERO_SLOPES = ("relu", "tanh", "sigmoid")
+"""Activations whose units may have a derivative of 0, and then no gradient; the latter two where they round to 1."""
 
 
 def least_flops(workload: Workload, dataset: Dataset) -> float | None:

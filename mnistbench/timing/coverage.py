@@ -193,7 +193,7 @@ def as_markdown(shown: str = "") -> Iterator[str]:
 def _signature(lines: Sequence[str]) -> str:
     found = hashlib.sha256("\n".join(lines).encode())
     for name in ("coverage", "differences", "statistics"):
-        found.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+        found.update(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8").encode())
     return f"<!-- digest of these tables and of the code that simulates them: {found.hexdigest()[:16]} -->"
 
 
