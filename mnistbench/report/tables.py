@@ -191,10 +191,11 @@ def _baselines(rows: Sequence[Row]) -> Iterator[str]:
     parts = []
     for row in rows:
         limits = row.limits
-        if row.backend != "numpy" or limits is None or row.dtype not in limits.product:
+        if row.backend != "numpy" or limits is None:
             continue
-        share = limits.product[row.dtype] / limits.multiply_add[row.dtype]
-        parts.append(f"{words.percent(share, 0)} of the multiply-add peak in {row.dtype}")
+        product, peak = limits.product.get(row.dtype), limits.multiply_add.get(row.dtype)
+        if product and peak:
+            parts.append(f"{words.percent(product / peak, 0)} of the multiply-add peak in {row.dtype}")
     if parts:
         library = next((str(row.limits.blas) for row in rows if row.limits and row.limits.blas), "an unknown library")
         yield f"numpy: products by {library}, which reaches {' and '.join(dict.fromkeys(parts))} with large matrices."

@@ -473,6 +473,8 @@ def test_the_baselines_library_is_said() -> None:
     )
     assert any(said in note for note in table(*rows))
     assert not any("products by" in note for note in table(row("numba", "float32", 1.0, limits=limits)))
+    unknown = replace(limits, multiply_add={})
+    assert not any("products by" in note for note in table(row("numpy", "float32", 1.0, limits=unknown)))
 
 
 def test_rows_with_fewer_checks_are_said() -> None:
