@@ -113,7 +113,7 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"Training time: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations in one run, "
+        f"Training time: median of {_rounds(rows)} of {rows[0].workload.iterations} iterations in one run, "
         f"on {rows[0].origin.machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
         "Noise, the other costs and speedups over numpy float64: [all results](results/README.md).  "
     )
@@ -125,10 +125,10 @@ def _time(row: Row | None) -> str:
 
 
 def _rounds(rows: Sequence[Row]) -> str:
-    """Say how many rounds were timed: "7", or "2 to 15"."""
+    """Say how many rounds were timed: "7 rounds", or "2 to 15 rounds", and in how many processes, if in several."""
     counts, processes = sorted({len(row.samples) for row in rows}), {len(row.runs) for row in rows}
     found = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    return f"{found} (in {max(processes)} processes)" if processes != {1} else found
+    return f"{found} rounds" + f" in {max(processes)} processes" * (processes != {1})
 
 
 def _scaled(rows: Sequence[Row]) -> str:
@@ -145,17 +145,21 @@ def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _how_compared(rows: Sequence[Row]) -> str:
     """Say how the speedups of the rows were found."""
-    across = any(row.speedup is not None and row.speedup.across_runs for row in rows)
+    across = any(found.across_runs for found in _speedups(rows))
     return _ratios(rows) + f", and {words.ABOUT} is over a median of another run" * across
 
 
+def _speedups(rows: Sequence[Row]) -> list[Speedup]:
+    return [found for row in rows for found in (row.speedup, row.in_dtype) if found is not None]
+
+
 def _ratios(rows: Sequence[Row]) -> str:
-    known = [row.speedup is not None and row.speedup.known for row in rows]
-    if all(known) and len({row.origin.run for row in rows}) == 1:
+    known = [found.known for found in _speedups(rows)]
+    if known and all(known) and len({row.origin.run for row in rows}) == 1:
         return "the ratio within rounds that ran all of them in turn, with its 95% interval"
     if any(known):
         return "where it has an interval the ratio within rounds that ran both in turn, else a ratio of medians"
-    if any(row.interleaved and row.speedup for row in rows):
+    if any(row.interleaved and _speedups([row]) for row in rows):
         return "the ratio within rounds that ran both in turn, too few for an interval, else a ratio of medians"
     return "a ratio of medians"
 
@@ -164,7 +168,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     """Yield explanations of the numbers, and reasons to doubt them."""
     level = words.level(min(row.timing.level for row in rows))
     yield (
-        f"train: median of {_rounds(rows)} rounds of {rows[0].workload.iterations} iterations from fresh weights"
+        f"train: median of {_rounds(rows)} of {rows[0].workload.iterations} iterations from fresh weights"
         f"{_scaled(rows)}, "
         f"and an interval that covers the true median with a probability of at least {level}; "
         f"speedups over numpy: {_how_compared(rows)}; "

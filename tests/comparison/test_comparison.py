@@ -256,7 +256,7 @@ def test_several_processes_are_as_many_observations(tmp_path: Path, monkeypatch:
     assert [*map(len, numpy.runs)] == [*map(len, numba.runs)] == [2, 2, 2]
     assert [*numba.samples] == found.contenders[1].samples
     assert numba.speedup == Speedup(ratio.value, ratio.low, ratio.high, 3)
-    assert "6 (in 3 processes) rounds" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "6 rounds in 3 processes of" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.process
