@@ -37,6 +37,7 @@ def test_columns_of_other_workloads_are_kept(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8").endswith("\nAfter.\n")
 
 
+@pytest.mark.slow
 def test_a_small_workload_shows_the_same() -> None:
     names = ["TF32 operands of every product", "last half of the iterations not run", "numpy"]
     assert {name: found.passed for name, found in power.errors("smoke", "float32", names)} == {
