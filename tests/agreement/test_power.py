@@ -50,7 +50,7 @@ def test_a_cell_is_measured_again(request: pytest.FixtureRequest) -> None:
         pytest.skip("--all-options runs it")
     table = power.read()
     name = random.choice([*power.FAULTS])
-    place, cell = random.choice([*table[name].items()])
+    place, cell = random.choice([(place, cell) for place, cell in table[name].items() if cell != "-"])
     workload, dtype = place.split(", ")
     ((_, found),) = power.errors(workload, "float32" if dtype == "float32" else "float64", [name])
     assert found.passed is (not cell.startswith(">") and float(cell.split()[0]) <= 1)

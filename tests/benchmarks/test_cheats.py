@@ -16,6 +16,7 @@ pytest.importorskip("pytest_benchmark")
 PROBLEMS = {
     "half": "ends elsewhere than calls of a few iterations each do",
     "at-once": "one call of 10 iterations disagrees with the reference: ",
+    "failing": "RuntimeError: out of luck",
     "boasting": "one call of 10 iterations disagrees with the reference: loss",
 }
 
@@ -24,7 +25,7 @@ def test_cheats_are_no_results(tmp_path: Path) -> None:
     info = tmp_path / "site" / "cheats-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cheats\nVersion: 1\n")
-    places = {"half": "Half", "at-once": "AtOnce", "boasting": "Boasting", "ahead": "Ahead"}
+    places = {"half": "Half", "at-once": "AtOnce", "boasting": "Boasting", "failing": "Failing", "ahead": "Ahead"}
     lines = [f"{name} = tests.support.cheats:{place}Backend" for name, place in places.items()]
     (info / "entry_points.txt").write_text("\n".join(["[mnistbench.backends]", *lines]) + "\n")
     named = [option for name in places for option in ("--backend", name)]

@@ -81,24 +81,34 @@ class TrainsHalfOnceTrusted(TrainsHalf):
         return Honest.whole(self, iterations) if self.rounds == 1 else super().whole(iterations)
 
 
-class TrainsHalfFromOtherWeights(Honest):
-    """Knows the workload's own initial parameters, and is honest there. The pieces are as wrong as the whole."""
+class LeavesOut(Honest):
+    """Takes updates back, wherever ``leaves_out`` says so. The pieces are as wrong as the whole."""
 
     done = 0
+
+    def leaves_out(self) -> bool:
+        """Whether the update just made, the ``done``-th, is taken back; here none."""
+        return False
 
     def reset(self, parameters: Parameters) -> None:
         super().reset(parameters)
         self.done = 0
 
     def advance(self, iterations: int) -> Metrics:
-        known = identical(self.initial, builders.initial(self.workload))
         for _ in range(iterations):
             before = NumpyTrainer.parameters(self)
             found = NumpyTrainer.advance(self, 1)
             self.done += 1
-            if not known and self.done > ITERATIONS // 2:
+            if self.leaves_out():
                 NumpyTrainer.reset(self, before)
         return found
+
+
+class TrainsHalfFromOtherWeights(LeavesOut):
+    """Knows the workload's own initial parameters, and is honest there."""
+
+    def leaves_out(self) -> bool:
+        return self.done > ITERATIONS // 2 and not identical(self.initial, builders.initial(self.workload))
 
 
 class Remembers(Honest):
@@ -331,23 +341,11 @@ def test_rounds_may_be_longer_than_the_trajectory(kind: type[Honest]) -> None:
     assert (found.problem is None) is (kind is Honest)
 
 
-class StopsAfterFive(NumpyTrainer):
+class StopsAfterFive(LeavesOut):
     """Makes no update beyond the iterations that the benchmark of scaling compares, in pieces or at once."""
 
-    done = 0
-
-    def reset(self, parameters: Parameters) -> None:
-        super().reset(parameters)
-        self.done = 0
-
-    def advance(self, iterations: int) -> Metrics:
-        for _ in range(iterations):
-            before = super().parameters()
-            found = super().advance(1)
-            self.done += 1
-            if self.done > 6:
-                super().reset(before)
-        return found
+    def leaves_out(self) -> bool:
+        return self.done > 6
 
 
 def test_who_stops_where_the_comparison_does_has_no_result() -> None:
