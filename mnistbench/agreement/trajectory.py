@@ -69,6 +69,7 @@ class Trajectory:
         self.forwards = {k + 1: states[k] for k in before}
         """State before the last update to each checkpoint, which the metrics of its iteration describe."""
         self._twins: dict[str, Twins] = {}
+        self._losses: dict[str, float] = {}
 
     @cached_property
     def batches(self) -> mlp.Batches:
@@ -122,6 +123,11 @@ class Trajectory:
 
     def spread_of_loss(self, dtype: str) -> float:
         """Compute the tolerance of the loss of all training images after the last iteration, which twins set."""
+        if dtype not in self._losses:
+            self._losses[dtype] = self._spread_of_loss(dtype)
+        return self._losses[dtype]
+
+    def _spread_of_loss(self, dtype: str) -> float:
         train, activation = self.dataset.train, self.workload.network.activation
         expected, *twins = (
             score(own.astype(np.float64), train, activation).loss

@@ -114,7 +114,7 @@ class Comparison:
         return None if pairs is None else ratio_of_processes(*pairs)
 
     def significant(self, contender: Contender) -> bool | None:
-        """Whether the times of a contender and its baseline differ by more than chance; None if unknown.
+        """Whether the times differ by more than chance, and 1 is outside of the ratio's interval; None if unknown.
 
         All contenders with the same baseline are tested together.
         """
@@ -122,8 +122,9 @@ class Comparison:
         family = [c for c in self.contenders if self.baseline_of(c) is baseline and self.pairs(c) is not None]
         if contender not in family:
             return None
-        found = differences(baseline.runs, [other.runs for other in family])
-        return found[family.index(contender)].significant
+        differ = differences(baseline.runs, [other.runs for other in family])[family.index(contender)].significant
+        ratio = self.ratio(contender)
+        return None if differ is None or ratio is None else differ and not ratio.low <= 1 <= ratio.high
 
 
 Progress = Callable[[Comparison], None]
