@@ -31,8 +31,8 @@ from mnistbench.results.row import Row, Size
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Network, Workload
 from mnistbench.threads import resolve
-from mnistbench.timing.clock import Costs, timed
-from mnistbench.training.cold import ColdStart
+from mnistbench.timing.clock import timed
+from mnistbench.training.cold import ColdStart, Process
 
 IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
 HIDDEN = (10, 32, 64, 128, 256, 512)
@@ -212,7 +212,7 @@ def test_scaling(
         found = Row.measured(
             task,
             description,
-            ColdStart(Costs(load=loading), None, None),
+            ColdStart((Process({"load": loading}, 1, None, None),)),
             timings(benchmark),
             measurement.agreement,
             reference,

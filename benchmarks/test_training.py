@@ -25,6 +25,7 @@ from mnistbench import words
 from mnistbench.agreement import Agreement, Trajectory, checkpoints
 from mnistbench.comparison import processes
 from mnistbench.datasets import Dataset, load_images
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import Measurement, Starts
 from mnistbench.measurement.bound import least_flops
 from mnistbench.results import storage
@@ -39,6 +40,9 @@ from mnistbench.training.scores import final_scores
 # Without --rounds, as many rounds as fit the seconds; six are the fewest with an interval.
 _SECONDS = 6.0
 _MOST = 15
+
+# Seconds for new processes of a case, after which none starts, and of a training in one, which is cut there.
+_COLD = 2.0
 
 # Idle threads of OpenBLAS spin for some tens of milliseconds; a round next to them was 40 % slow.
 _SETTLE = 0.3
@@ -85,7 +89,9 @@ def test_training(
     if option := backend.unsupported(workload):  # a backend named by --backend is refused earlier
         pytest.skip(f"{backend_name} does not implement {option}")
     progress.phase("cold start")
-    start = cold.measure(backend_name, workload, threads, compiled)
+    (start,) = cold.measure([(backend_name, workload)], threads, _COLD, compiled)
+    if isinstance(start, MnistbenchError):
+        raise start
     progress.phase("compiling")
     backend.warm_up(workload, threads)
     with backend.start(workload, dataset, trajectory.initial, threads) as trainer:

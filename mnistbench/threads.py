@@ -49,6 +49,11 @@ def usable_cpus(root: Path = Path("/")) -> int:
     return max(1, math.floor(min([allowed_cpus(), *_quotas(root)])))
 
 
+def quota(root: Path = Path("/")) -> float | None:
+    """Return the CPU quota of this process's control groups, as :func:`usable_cpus` reads it; None without one."""
+    return min(_quotas(root), default=None)
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the CPUs that each control group around this process may use, if it has a quota (cgroups 1 and 2)."""
     for folder in _control_groups(root):

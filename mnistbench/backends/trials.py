@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 from mnistbench.backends.base import Trainer
 from mnistbench.timing.clock import timed
 
+Way = TypeVar("Way", bound=Hashable)
 
-def seconds(start: Callable[[], Trainer]) -> float:
-    """Return the shortest of five times that a trainer takes for three iterations, after warm-up."""
-    with start() as trainer:
-        trainer.advance(2)
-        return min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
+_tuning = 0.0
+
+
+def tuning_seconds() -> float:
+    """Return the seconds that trials have taken in this process, without what the fastest ways took to start."""
+    return _tuning
+
+
+class Trials(Generic[Way]):
+    """Trials of ways to compute the same.
+
+    Attributes:
+        fastest: Fastest way tried so far.
+    """
+
+    fastest: Way
+
+    def __init__(self, start: Callable[[Way], Trainer]) -> None:
+        """Prepare to start trainers by ``start``, a function of the way."""
+        self._start = start
+        self._seconds = math.inf
+        self._starting = 0.0
+
+    def run(self, way: Way) -> None:
+        """Time three iterations on a way five times, after its start and a warm-up, and keep it if it is the fastest.
+
+        It raises what the trainer raises, and the way is then out.
+        """
+        global _tuning
+        began = time.perf_counter()
+        try:
+            with self._start(way) as trainer:
+                trainer.advance(2)
+                starting = time.perf_counter() - began
+                seconds = min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
+        finally:
+            _tuning += time.perf_counter() - began
+        if seconds < self._seconds:
+            _tuning += self._starting - starting  # whoever trains on the fastest way would have to start it anyway
+            self.fastest, self._seconds, self._starting = way, seconds, starting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from mnistbench import words
 from mnistbench.charts.page import (
     GREY,
+    INK,
     MARGIN,
     SMALL,
     WIDTH,
@@ -35,7 +37,14 @@ if TYPE_CHECKING:
 _LEFT = 0.95  # left end of the plot, right of the dtypes
 _RIGHT = WIDTH - 0.35
 _HEADER, _ROW, _GAP = 0.27, 0.25, 0.09  # heights: a backend's name, a measurement, between backends
-_PARTS = {"import": "#D4D4D4", "load": "#ABABAB", "compile": "#6E6E6E"}  # train has the backend's colour
+_PARTS = {
+    "import": "#DEDEDE",
+    "load": "#C2C2C2",
+    "compile": "#A3A3A3",
+    "tuning": "#858585",
+    "first call": "#666666",
+}
+"""Parts of a cold start before the training, which has the backend's colour, in the order they are paid."""
 
 _OVER_GRID = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
@@ -179,8 +188,23 @@ def training_time(rows: Sequence[Row], subtitle: str = "") -> Figure:
 
 
 def _parts(row: Row) -> dict[str, float]:
-    """Return the costs in the order they are paid; a negative difference of times is noise, drawn as 0."""
-    return {name: max(0.0, float(row.costs[name])) for name in (*_PARTS, "train")}
+    """Return the costs in the order they are paid, medians over new processes.
+
+    The training is that of the new processes; rows of earlier versions have the median of the timed rounds alone. A
+    negative difference of times is noise, drawn as 0.
+    """
+    costs = {name: row.costs.get(name.replace(" ", "_"), 0.0) for name in (*_PARTS, "train")}
+    if row.cold is not None:
+        costs["train"] = statistics.median(row.cold.training(row.workload.iterations))
+    return {name: max(0.0, float(cost)) for name, cost in costs.items()}
+
+
+def _totals(row: Row) -> list[float]:
+    """List the seconds from the start to the trained model of each new process; empty in rows of earlier versions."""
+    if row.cold is None:
+        return []
+    costs = [row.cold.cost(name) for name in row.cold.costs] + [row.cold.training(row.workload.iterations)]
+    return [max(0.0, math.fsum(of_process)) for of_process in zip(*costs, strict=True)]
 
 
 def _part_label(name: str, cost: float) -> str:
@@ -226,14 +250,14 @@ def _bar(axes: Axes, y: float, parts: dict[str, float], hues: dict[str, str], sc
 
 @styled()
 def cold_start(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Draw the costs from a cold start to the trained model: import, load, compile and train."""
+    """Draw the costs from a cold start to the trained model, one after the other."""
     measured = required(rows)
     everywhere, small_print = provenance(measured)
     costs = [_parts(row) for row in measured]
     totals = [sum(parts.values()) for parts in costs]
     groups = _grouped(measured, totals)
     title = f"From a cold start to the trained model: {task(rows)}"
-    small_print = f"Parts below 1% are not named. {small_print}"
+    small_print = f"{_how_started(measured)} Parts below 1% are not named. {small_print}"
     page = Page(title, subtitle, sum(group.height for group in groups) + 0.3, small_print)
     _key(page)
     page.top += 0.3
@@ -248,7 +272,23 @@ def cold_start(rows: Sequence[Row], subtitle: str = "") -> Figure:
     colour = colours(row.backend for row in measured)
     for y, row in places:
         _bar(axes, y, _parts(row), _PARTS | {"train": colour[row.backend]}, scale)
+        if len(ends := _totals(row)) > 1:
+            axes.plot([min(ends), max(ends)], [y + 0.46 * _ROW] * 2, color=INK, linewidth=1.0, solid_capstyle="butt")
     return page.figure
+
+
+def _how_started(rows: Sequence[Row]) -> str:
+    """Explain what was measured in new processes, of which rows of earlier versions have one without the training."""
+    started = [row for row in rows if row.cold]
+    text = "Bars: medians over new processes. Line below a bar: from the fastest to the slowest." if started else ""
+    scaled = [row for row in started if row.cold and row.cold.empty[0].iterations < row.workload.iterations]
+    if scaled:
+        named = ", ".join(f"{row.backend} {row.dtype}" for row in scaled)
+        text += f" Scaled from a training's first iterations: {named}."
+    if len(started) < len(rows):
+        others = " of other rows" * bool(started)
+        text += f" Import, load and compile{others} are of one process, the training is the median of warm rounds."
+    return text.strip()
 
 
 def _key(page: Page) -> None:

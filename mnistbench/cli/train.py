@@ -141,7 +141,8 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
     accuracies = "   ".join(f"{name} {percent(share)}" for name, share in shares.items() if share is not None)
     out.print(f"accuracy   {accuracies}   loss {result.loss:.4f}")
     costs = {**result.costs.as_dict(), "total": result.costs.total}
-    out.print(f"costs      {'   '.join(f'{name} {seconds(cost)}' for name, cost in costs.items())}")
+    named = (f"{name.replace('_', ' ')} {seconds(max(0.0, cost))}" for name, cost in costs.items())
+    out.print(f"costs      {'   '.join(named)}")
     for path in written:
         out.print(f"wrote      {path}")
     if published and result.test_accuracy is not None:

@@ -34,6 +34,9 @@ from mnistbench.training.scores import FinalScores
 BASELINE = "numpy"
 """Default baseline, if it takes part."""
 
+COLD = 10.0
+"""Seconds for the new processes of a backend in a dtype, after which none starts, and of a training in one."""
+
 
 @dataclass
 class Contender:
@@ -81,6 +84,7 @@ class Comparison:
         processes: Number of processes of each contender, one after the other.
         baseline: Label of a contender, or name of a backend, which is the baseline in each dtype.
         isolated: Whether every contender has a process of its own.
+        orders: Order of the contenders in each round, as places in ``contenders``.
         trajectory: The reference's trajectory, once computed.
         warnings: Reasons to doubt the timings.
     """
@@ -91,6 +95,7 @@ class Comparison:
     baseline: str
     contenders: list[Contender]
     isolated: bool = False
+    orders: list[list[int]] = field(default_factory=list)
     trajectory: Trajectory | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -219,19 +224,20 @@ def _prepared(
 
 def _start_cold(comparison: Comparison, threads: int, progress: Progress) -> None:
     """Measure the cold start of each backend in each dtype, one process after the other."""
-    done = set()
-    for contender in comparison.contenders:
-        if (case := (contender.backend, contender.dtype)) not in done:
-            done.add(case)
-            contender.state = "starts in a new process"
-            progress(comparison)
-            try:
-                contender.cold = cold.measure(
-                    contender.backend, comparison.workload.with_dtype(contender.dtype), threads
-                )
-                contender.state = "waits"
-            except MnistbenchError as error:
-                contender.problem, contender.state = str(error), "out"
+    first = {}
+    for contender in reversed(comparison.contenders):
+        first[contender.backend, comparison.workload.with_dtype(contender.dtype)] = contender
+
+    def starting(case: cold.Case) -> None:
+        for contender in comparison.contenders:
+            contender.state = "starts in a new process" if contender is first[case] else "waits"
+        progress(comparison)
+
+    for contender, found in zip(first.values(), cold.measure([*first], threads, COLD, starting=starting), strict=True):
+        if isinstance(found, MnistbenchError):
+            contender.problem, contender.state = str(found), "out"
+        else:
+            contender.cold, contender.state = found, "waits"
 
 
 def _start(

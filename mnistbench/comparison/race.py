@@ -88,12 +88,15 @@ class Race:
     def _rounds(self, entries: Sequence[_Entry], watch: noise.Watch) -> None:
         """Run all rounds. Progress is shown between rounds only, since drawing would slow a round on few cores."""
         orders = balanced(len(entries))
+        places = [self._comparison.contenders.index(entry.contender) for entry in entries]
         for entry in entries:
             entry.contender.runs.append([])
         # Each has weights of its own, so that no other trainer of its backend has seen them.
         seeds = [self._starts.seeds(self._comparison.rounds) for _ in entries]
         for number in range(self._comparison.rounds):
-            for place in next(orders):
+            order = next(orders)
+            self._comparison.orders.append([places[place] for place in order])
+            for place in order:
                 entry, seed = entries[place], seeds[place][number]
                 initial = self._starts.parameters(seed)
                 contender, measurement = entry.contender, entry.measurement

@@ -73,7 +73,13 @@ def store(comparison: Comparison, folder: Path) -> list[Path]:
     ]
     if not rows:
         return []
-    options = {"command": "compare", "rounds": comparison.rounds, "processes": comparison.processes}
+    options = {
+        "command": "compare",
+        "rounds": comparison.rounds,
+        "processes": comparison.processes,
+        "isolated": comparison.isolated,
+        "orders": comparison.orders,
+    }
     run = runs.Run(folder / machine.folder_name(), comparison.workload.name, options)
     run.document["benchmarks"] = [runs.entry(row) for row in rows]
     return [run.finish(), *report.write(folder)]

@@ -87,6 +87,12 @@ def _bytes(size: str) -> int:
     return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
 
 
+def resident_memory() -> int:
+    """Return the resident memory of this process in bytes."""
+    resident: int = psutil.Process().memory_info().rss
+    return resident
+
+
 def peak_memory() -> int | None:
     """Return the peak resident memory of this process in bytes, or None if unknown.
 
@@ -137,8 +143,10 @@ if not (cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0) or cuda.cuDe
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the installed libraries that can influence a result."""
     found = {"python": platform.python_version()}
-    libraries = ("numpy", "numba", "llvmlite", "threadpoolctl", "cupy", "cupy-cuda12x", "cupy-cuda13x")
-    for name in ("mnistbench", *libraries, "pytest-benchmark"):
+    libraries = ("numpy", "scipy", "numba", "llvmlite", "threadpoolctl", "jax", "jaxlib", "torch", "triton")
+    on_gpu = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
+    others = {point.dist.name for point in importlib.metadata.entry_points(group="mnistbench.backends") if point.dist}
+    for name in ("mnistbench", *libraries, *on_gpu, "pytest-benchmark", *sorted(others)):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def measure(threads: int) -> Limits:
         product={dtype: rate.value for dtype, rate in product.items()},
         blas=probes.blas(),
         gpu=_gpu(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu_share=min(rate.share for rate in (*best.values(), *product.values())),
     )
 

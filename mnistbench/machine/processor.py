@@ -87,6 +87,19 @@ def read(root: Path = Path("/")) -> Processor:
     )
 
 
+def details(root: Path = Path("/")) -> dict[str, str | None]:
+    """Return what the system tells of the processor besides :func:`read`; None for what it does not tell."""
+    told = _told(root)
+    keys = {
+        "family": ("cpu family", "machdep.cpu.family", "CPU architecture", "hw.cpufamily"),
+        "model": ("model", "machdep.cpu.model", "CPU part"),
+        "stepping": ("stepping", "machdep.cpu.stepping", "CPU revision"),
+        "microcode": ("microcode", "machdep.cpu.microcode_version"),
+        "flags": ("flags", "Features", "machdep.cpu.features"),
+    }
+    return {name: _first(told, *names) or None for name, names in keys.items()}
+
+
 def _told(root: Path) -> dict[str, str]:
     """Return what the system tells of its processors, by its own names; values that differ are joined by "+"."""
     found: dict[str, dict[str, None]] = {}

@@ -110,6 +110,7 @@ class Limits(Rates):
         blas: Library that computes the matrix product; None if unknown.
         gpu: Limits of the GPU; None if there is none that CuPy can use.
         cpu_share: Fraction of the wanted CPU time that the best rounds got; the smallest over the CPU's limits.
+        date: When they were measured (ISO 8601); None in records of earlier versions.
     """
 
     threads: int
@@ -117,6 +118,7 @@ class Limits(Rates):
     blas: Blas | None
     gpu: GpuLimits | None
     cpu_share: float = 1.0
+    date: str | None = None
 
     @property
     def disturbed(self) -> bool:
@@ -139,6 +141,7 @@ class Limits(Rates):
             return cls(
                 **_rates(record),
                 cpu_share=_positive(record["cpu_share"]),
+                date=record.get("date"),
                 threads=_count(record["threads"]),
                 product=_by_dtype(record["product"]),
                 blas=None if blas is None else Blas(str(blas["library"]), blas["version"], blas["kernel"]),

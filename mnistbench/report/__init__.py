@@ -56,6 +56,7 @@ class _Results:
         folder: Folder of its charts.
         opening: Rows of its last interleaved run of the workload :data:`OPENING`.
         workloads: The latest rows of each workload, presets first.
+        stored: All rows of each workload.
         scaling: The latest row of each size of the scaling benchmark.
         errors: All trainings of presets.
     """
@@ -64,6 +65,7 @@ class _Results:
     folder: Path
     opening: list[Row]
     workloads: dict[str, list[Row]]
+    stored: dict[str, list[Row]]
     scaling: list[Row]
     errors: list[Run]
 
@@ -75,7 +77,7 @@ class _Results:
         latest = {name: storage.latest(found[name]) for name in names}
         raced = [row for row in found.get(OPENING, []) if row.interleaved and row.validated]
         opening = [row for row in raced if row.origin.run == raced[-1].origin.run]
-        return cls(name, folder, storage.latest(opening), latest, storage.scaling(rows), errors)
+        return cls(name, folder, storage.latest(opening), latest, found, storage.scaling(rows), errors)
 
     def of_workload(self, workload: str) -> list[_Picture]:
         """List the charts of a workload, if it is a preset."""
@@ -216,7 +218,12 @@ def _texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple[Path, s
         lines += ["", "No GPU rows have been measured yet; `benchmarks/gpu.sh` measures them where there is a GPU."]
     for machine in machines:
         for workload, of_workload in machine.workloads.items():
-            lines += ["", f"## {machine.name}: {workload}", "", *tables.as_markdown(of_workload)]
+            lines += [
+                "",
+                f"## {machine.name}: {workload}",
+                "",
+                *tables.as_markdown(of_workload, machine.stored[workload]),
+            ]
             for picture in machine.of_workload(workload):
                 lines += ["", _image(picture.stem.removeprefix(f"{workload}-"), machine, picture)]
         lines += [*_all_workloads(machine), *_errors(machine)]

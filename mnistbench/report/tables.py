@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mnistbench import words
@@ -20,16 +20,12 @@ def _train(row: Row) -> str:
     return f"{words.seconds(found.value)} ({words.seconds(found.low)} to {words.seconds(found.high)}{noisy})"
 
 
-def _compile(row: Row) -> str:
-    cost, cached = row.costs["compile"], row.compile_cached
-    if cost < 1e-3:
-        return "nothing"
-    return words.seconds(cost) + ("" if cached is None else f" ({words.seconds(cached)} cached)")
-
-
 def _agreement(row: Row) -> str:
+    if not row.validated:
+        return "NO RESULT"
     error = row.agreement.trajectory[-1][1] if row.agreement.trajectory else 0.0
-    return f"agrees ({words.scientific(error, 1)}){_FEWER * _checked_less(row)}" if row.validated else "NO RESULT"
+    of = f"{words.scientific(error, 1)} of {words.scientific(row.agreement.tolerance, 1)}"
+    return f"agrees ({of}){_FEWER * _checked_less(row)}"
 
 
 _FEWER = ", fewer checks"
@@ -55,8 +51,6 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "backend": lambda row: row.backend,
     "dtype": lambda row: row.dtype,
     "device": lambda row: f"{row.device}, {words.counted(row.threads, 'thread')}",
-    "load": lambda row: words.seconds(row.costs["load"]),
-    "compile": _compile,
     "train": _train,
     "per iteration": lambda row: words.seconds(row.timing.value / row.workload.iterations),
     "over numpy float64": lambda row: _speedup(row, row.speedup),
@@ -66,27 +60,137 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
 }
 
 
-def _cells(rows: Sequence[Row]) -> list[list[str]]:
+_NOTHING = 1e-3  # seconds below which a cost is not worth a number
+
+
+def _cost(row: Row, name: str) -> str:
+    """Return the median of a cost in new processes, with its range if there were several."""
+    found = row.cold.cost(name) if row.cold else [row.costs[name]] if name in row.costs else []
+    return _range(found)
+
+
+def _range(found: Sequence[float]) -> str:
+    if not found:
+        return ""
+    if min(found) <= 0 or max(found) < _NOTHING:
+        return f"{words.ABOUT} 0"
+    low, high = (words.seconds(end, 2) for end in (min(found), max(found)))
+    return words.seconds(statistics.median(found), 2) + f" ({low} to {high})" * (low != high)
+
+
+def _cached(row: Row) -> str:
+    if row.cold is None:
+        return "" if row.compile_cached is None else words.seconds(row.compile_cached, 2)
+    return _range([process.costs["compile"] for process in row.cold.filled])
+
+
+def _first_training(row: Row) -> str:
+    if row.cold is None:
+        return ""
+    scaled = min(process.iterations for process in row.cold.empty)
+    cut = f", from {words.counted(scaled, 'iteration')}" * (scaled < row.workload.iterations)
+    return _range(row.cold.training(row.workload.iterations)) + cut
+
+
+def _memory(row: Row) -> str:
+    """Return the memory before the data were loaded, and the peak."""
+    before = [process.baseline_memory for process in row.cold.empty if process.baseline_memory] if row.cold else []
+    peak = row.peak_memory_bytes
+    sizes = [*([statistics.median(before)] if before else []), *([] if peak is None else [peak])]
+    return " to ".join(words.quantity(size, "B") for size in sizes)
+
+
+_COSTS: dict[str, Callable[[Row], str]] = {
+    "backend": lambda row: row.backend,
+    "dtype": lambda row: row.dtype,
+    "import": lambda row: _cost(row, "import"),
+    "load": lambda row: _cost(row, "load"),
+    "compile": lambda row: _cost(row, "compile"),
+    "compile, cached": _cached,
+    "tuning": lambda row: _cost(row, "tuning"),
+    "first call": lambda row: _cost(row, "first_call"),
+    "first training": _first_training,
+    "memory": _memory,
+}
+
+_ELSEWHERE: dict[str, Callable[[Row], str]] = {
+    "date": lambda row: row.origin.date[:10],
+    "commit": lambda row: row.origin.code,
+}
+
+
+def _cells(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> list[list[str]]:
     """Return the headings, and a line of cells for each row."""
-    return [[*_COLUMNS], *([make(row) for make in _COLUMNS.values()] for row in rows)]
+    return [[*columns], *([make(row) for make in columns.values()] for row in rows)]
 
 
 def as_text(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the table for a terminal, and its notes."""
-    cells = _cells(rows)
+    """Yield the tables for a terminal, and their notes."""
+    yield from _aligned(_cells(rows, _COLUMNS))
+    yield from _notes(rows)
+    if started := [row for row in rows if row.cold]:
+        yield ""
+        yield from _aligned(_cells(started, _COSTS))
+        yield _about_costs(started)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-    yield from _notes(rows)
 
 
-def as_markdown(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the table in Markdown, its notes, and the origin of the rows."""
-    yield from _markdown(_cells(rows))
+def as_markdown(rows: Sequence[Row], stored: Sequence[Row] = ()) -> Iterator[str]:
+    """Yield the tables of a workload in Markdown: the run that most rows are of, then rows of other runs.
+
+    Args:
+        rows: Rows of one workload.
+        stored: All stored rows of that workload, whose medians are named beside those shown.
+    """
+    runs: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        runs.setdefault(row.origin.run, []).append(row)
+    most = max(runs.values(), key=lambda of_run: (len(of_run), of_run[0].origin.date))
+    others = [row for row in rows if row.origin.run != most[0].origin.run]
+    yield from _markdown(_cells(most, _COLUMNS))
+    if others:
+        yield from ("", "Other runs:", "")
+        yield from _markdown(_cells(others, _COLUMNS | _ELSEWHERE))
     yield ""
-    for note in _notes(rows):
+    for note in (*_notes(rows), *_repeated(rows, stored)):
         yield f"{note}  "
     yield provenance(rows)
+    started = [row for row in rows if "import" in row.costs]
+    if started:
+        yield from ("", "In a new process:", "")
+        yield from _markdown(_cells(started, _COSTS))
+        yield from ("", _about_costs(started))
+
+
+def _repeated(rows: Sequence[Row], stored: Sequence[Row]) -> Iterator[str]:
+    """Yield the range of a case's medians, where several runs have measured it."""
+    parts = []
+    for row in rows:
+        case = (row.backend, row.dtype, row.device, row.threads)
+        same = [one for one in stored if (one.backend, one.dtype, one.device, one.threads) == case and one.validated]
+        if len(same) > 1:
+            medians = [one.timing.value for one in same]
+            ends = " to ".join(words.seconds(end) for end in (min(medians), max(medians)))
+            parts.append(f"{row.backend} {row.dtype} in {len(same)} from {ends}")
+    if parts:
+        yield f"Medians of all runs stored: {', '.join(parts)}."
+
+
+def _about_costs(rows: Sequence[Row]) -> str:
+    """Explain the table of costs."""
+    counts = sorted({len(row.cold.empty) if row.cold else 1 for row in rows})
+    number = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    return (
+        f"Each cost: the median of {number} new process{'es' * (counts[-1] > 1)} with empty caches of compiled code, "
+        "and from the least to the most where there were several. Cached: compiling in a process that finds the "
+        "former's code on disk. Tuning: trying ways to compute. First call: the extra time of the first iteration. "
+        "First training: all iterations after that. Memory: resident before the data are loaded, and the peak."
+    )
 
 
 def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
@@ -172,7 +276,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
         f"{_scaled(rows)}, "
         f"and an interval that covers the true median with a probability of at least {level}; "
         f"speedups over numpy: {_how_compared(rows)}; "
-        "load and compile: in a process that has just started; agreement: the largest relative error of a parameter."
+        "agreement: the largest relative error of a parameter after the last iteration, of the tolerated one."
     )
     yield from _baselines(rows)
     noisy = [f"{row.backend} {row.dtype} by {words.percent(row.timing.spread, 0)}" for row in rows if row.timing.noisy]

@@ -21,11 +21,11 @@ from mnistbench.measurement import Proof
 from mnistbench.results.origin import NOWHERE, Origin
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.statistics import Median, Ratio, Rounds, median_of_processes
+from mnistbench.training.cold import ColdStart
 from mnistbench.training.scores import FinalScores
 
 if TYPE_CHECKING:
     from mnistbench.agreement import Agreement, Trajectory
-    from mnistbench.training.cold import ColdStart
 
 SCHEMA = 1
 """Version of the JSON; incremented when a field changes its meaning."""
@@ -99,9 +99,11 @@ class Row:
         bytes_read: Bytes of image data that an iteration reads; None in rows of earlier versions.
         versions: Versions of the libraries that computed.
         gpu: Report of the GPU's driver, or None.
-        costs: Seconds of import, load, compile and train; import and compile only if a cold process was measured.
-        compile_cached: Seconds of compiling in a later process; None if compiling costs nothing or is unknown.
+        costs: Seconds of each cost by name: medians over new processes, and of the timed rounds as ``train``. Rows with
+            a ``size`` have ``load`` and ``train`` alone.
+        compile_cached: Seconds of compiling in a later process; None if nothing is cached or it is unknown.
         peak_memory_bytes: Peak resident memory of a cold process, or None.
+        cold: Costs of each new process; None in rows of earlier versions and those with a ``size``.
         final: Loss and accuracies after the last iteration; None if the loss is not finite or unknown.
         limits: Limits of the machine; None in rows of earlier versions.
         errors: Fractions of the test images misclassified at the checkpoints.
@@ -129,6 +131,7 @@ class Row:
     costs: Mapping[str, float]
     compile_cached: float | None
     peak_memory_bytes: int | None
+    cold: ColdStart | None
     limits: Limits | None
     final: FinalScores | None
     errors: tuple[Point, ...]
@@ -167,7 +170,7 @@ class Row:
 
         Args:
             description: The trainer's description of itself.
-            start: Costs of a cold process; only its load counts in a row with a ``size``.
+            start: Costs of new processes; only their load counts in a row with a ``size``.
             samples: Seconds of each timed round, scaled to all iterations.
             agreement: Agreement of the same trainer with the reference's ``trajectory``.
             final: Loss and accuracies after the last iteration.
@@ -181,7 +184,7 @@ class Row:
         limits, too_fast = beside_limits(speed)
         if problem is None:
             problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
-        costs = start.costs.as_dict() | {"train": statistics.median(samples)}
+        costs = start.costs | {"train": statistics.median(samples)}
         return cls(
             backend=agreement.backend,
             workload=workload,
@@ -196,6 +199,7 @@ class Row:
             costs=costs if size is None else {name: costs[name] for name in ("load", "train")},
             compile_cached=start.compile_cached,
             peak_memory_bytes=start.peak_memory,
+            cold=start if size is None else None,
             limits=limits,
             final=final if final is not None and math.isfinite(final.loss) else None,
             errors=_points(agreement.errors),
@@ -262,6 +266,7 @@ class Row:
             "errors": _records(self.errors),
             "agreement": verdict,
             "proof": self.proof and asdict(self.proof),
+            "cold": self.cold and self.cold.as_dict(),
             **({} if self.size is None else asdict(self.size) | {"axes": list(self.size.axes)}),
         }
 
@@ -275,7 +280,7 @@ class Row:
         verdict, limits, problem = record["agreement"], record.get("limits"), record["problem"]
         if record["validated"] is not (problem is None):
             raise ValueError(f"validated is {record['validated']}, and the problem {problem}")
-        size, proof = None, record.get("proof")
+        size, proof, cold = None, record.get("proof"), record.get("cold")
         if "axes" in record:
             size = Size(tuple(record["axes"]), record["hidden"], record["allowed_threads"], record["compared"])
         if not samples:
@@ -298,6 +303,7 @@ class Row:
             timed=record.get("timed"),
             size=size,
             proof=proof and Proof.from_dict(proof),
+            cold=cold and ColdStart.from_dict(cold),
             processes=_counts(record.get("processes"), len(samples)),
             origin=origin,
             **{name: record[name] for name in _AS_STORED},

@@ -21,6 +21,7 @@ import psutil
 from mnistbench import machine
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
+from mnistbench.machine.environment import environment
 from mnistbench.results import storage
 from mnistbench.results.row import Row
 
@@ -92,6 +93,7 @@ class Run:
             "finished": False,
             "options": dict(options),
             "code_sha256": _digest(code),
+            "environment": environment(),
             "process": _this_process(),
         }
 
@@ -124,6 +126,9 @@ class Run:
         for what in ("code_sha256", "options", "machine_info"):
             if (old := document.get(what)) != now[what]:
                 return _difference(what, old, now[what])
+        variables = [one.get("environment", {}).get("variables", {}) for one in (document, now)]
+        if variables[0] != variables[1]:
+            return _difference("environment", *variables)
         if document["commit_info"]["id"] != now["commit_info"]["id"]:
             return f"it is of commit {document['commit_info']['id'][:7]}"
         return None

@@ -1,97 +1,191 @@
-"""Cold starts: costs of training in a new process, measured by running one."""
+"""Cold starts: costs of training in a new process, measured by running several."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import mnistbench.backends as registry
 from mnistbench import threads as thread_limits
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.task.workload import Workload
-from mnistbench.timing.clock import Costs
+from mnistbench.timing.clock import timed
 
-# Seconds of compilation from which a second process is measured, which finds the compiled code on disk.
-_WORTH_CACHING = 0.05
+MOST = 5
+"""Largest number of processes with empty caches for a backend and a dtype."""
 
 CACHES = ("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Variables that name the disk caches of compiled code: Numba's, CuPy's, PyTorch's for the CPU and for a GPU."""
 
+Case = tuple[str, Workload]
+"""A backend's name, and what it trains."""
+
 
 @dataclass(frozen=True)
-class ColdStart:
-    """Costs of the first process on a machine.
+class Process:
+    """What a new process cost.
 
     Attributes:
-        costs: Costs with empty compiler caches; ``train`` covers one iteration only.
-        compile_cached: Seconds of compilation in a later process; None if the first spent hardly any.
-        peak_memory: Peak resident memory of the first process in bytes; None if unknown.
+        costs: Seconds by name, as :class:`mnistbench.timing.clock.Costs` gives them; ``train`` is of ``iterations``.
+        iterations: Number of iterations that were trained, from the first on.
+        baseline_memory: Resident memory in bytes once the backend's libraries were imported; None if unknown.
+        peak_memory: Peak of the resident memory in bytes; None if unknown.
     """
 
-    costs: Costs
-    compile_cached: float | None
+    costs: Mapping[str, float]
+    iterations: int
+    baseline_memory: int | None
     peak_memory: int | None
 
 
-def measure(backend: str, workload: Workload, threads: int | None, keep: Path | None = None) -> ColdStart:
-    """Train one iteration of a workload on MNIST in a new process; if that compiles anything, repeat it in a second.
+@dataclass(frozen=True)
+class ColdStart:
+    """Costs of the first processes on a machine.
 
-    The compilers' disk caches are moved to an empty folder meanwhile; JAX has one only if its user asked for it.
+    Attributes:
+        empty: Processes with empty caches of compiled code.
+        filled: Processes after one of those that filled a cache.
+    """
+
+    empty: tuple[Process, ...] = ()
+    filled: tuple[Process, ...] = ()
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
+        """Read the result of :meth:`as_dict`.
+
+        Raises:
+            KeyError, TypeError: If it is damaged.
+        """
+        return cls(*(tuple(Process(**process) for process in record[name]) for name in ("empty", "filled")))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the processes as JSON values."""
+        return {name: [asdict(process) for process in getattr(self, name)] for name in ("empty", "filled")}
+
+    def __add__(self, other: ColdStart) -> ColdStart:
+        return ColdStart(self.empty + other.empty, self.filled + other.filled)
+
+    def cost(self, name: str) -> list[float]:
+        """List the seconds of a cost in each process with empty caches."""
+        return [process.costs[name] for process in self.empty]
+
+    def training(self, iterations: int) -> list[float]:
+        """List the seconds of a training of ``iterations`` in each process with empty caches, scaled if it was cut."""
+        return [process.costs["train"] / process.iterations * iterations for process in self.empty]
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Median of each cost over the processes with empty caches, without ``train``."""
+        names = [name for name in self.empty[0].costs if name != "train"]
+        return {name: statistics.median(self.cost(name)) for name in names}
+
+    @property
+    def compile_cached(self) -> float | None:
+        """Median seconds of compiling in processes with filled caches; None if nothing was cached."""
+        return statistics.median(process.costs["compile"] for process in self.filled) if self.filled else None
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Largest peak of a process with empty caches in bytes; None if unknown."""
+        return max((process.peak_memory for process in self.empty if process.peak_memory is not None), default=None)
+
+
+def measure(
+    cases: Sequence[Case],
+    threads: int | None,
+    seconds: float,
+    keep: Path | None = None,
+    starting: Callable[[Case], None] = lambda case: None,
+) -> list[ColdStart | MnistbenchError]:
+    """Train each case on MNIST in new processes, in random order.
+
+    A case gets :data:`MOST` processes with empty caches, or as many as start within its ``seconds``. The compilers'
+    disk caches are moved to an empty folder meanwhile. What fills it is followed by a process that finds it filled.
+    JAX has such a cache only if its user asked for it.
 
     Args:
+        seconds: Seconds of the processes of a case, after which none starts, and of a training, which is cut there.
         keep: Folder to which the compiled code is copied, for a process with its caches there.
+        starting: Called with each case before its processes start.
 
-    Raises:
-        MnistbenchError: If the process fails; the message ends with the last line of its stderr.
+    Returns:
+        For each case its costs, or the error of the first process that failed.
     """
+    found: list[ColdStart | MnistbenchError] = [ColdStart() for _ in cases]
+    spent = [0.0] * len(cases)
+    for _ in range(MOST):
+        for place in random.sample(range(len(cases)), len(cases)):
+            so_far = found[place]
+            if isinstance(so_far, MnistbenchError) or (so_far.empty and spent[place] >= seconds):
+                continue
+            starting(cases[place])
+            try:
+                one, took = timed(lambda: _start(*cases[place], threads, seconds, keep))  # noqa: B023 - called at once
+                found[place], spent[place] = so_far + one, spent[place] + took
+            except MnistbenchError as error:
+                found[place] = error
+    return found
+
+
+def _start(backend: str, workload: Workload, threads: int | None, seconds: float, keep: Path | None) -> ColdStart:
+    """Train in a process with empty caches, and if it fills them in another."""
+    options = {"backend": backend, "threads": threads, "workload": workload.describe(), "seconds": seconds}
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | dict.fromkeys(CACHES, cache)
         if "JAX_COMPILATION_CACHE_DIR" in environment:
             environment["JAX_COMPILATION_CACHE_DIR"] = cache
-        first, peak_memory = _run(backend, workload, threads, environment)
-        cached = None
-        if first.compile > _WORTH_CACHING:
-            cached = _run(backend, workload, threads, environment)[0].compile
+        first = _run(options, environment)
+        filled = any(path.is_file() for path in Path(cache).rglob("*"))
         if keep is not None:
             shutil.copytree(cache, keep, dirs_exist_ok=True)
-    return ColdStart(first, cached, peak_memory)
+        return ColdStart((first,), (_run(options, environment),) if filled else ())
 
 
-def _run(
-    backend: str, workload: Workload, threads: int | None, environment: dict[str, str]
-) -> tuple[Costs, int | None]:
-    """Train in one new process; return its costs and its peak memory in bytes."""
-    options = {"backend": backend, "threads": threads, "workload": workload.describe()}
+def _run(options: Mapping[str, Any], environment: Mapping[str, str]) -> Process:
+    """Train in one new process."""
     command = [sys.executable, "-c", f"from {__name__} import child; child()", json.dumps(options)]
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if process.returncode:
         last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-        raise MnistbenchError(f"a new process that trains with {backend} failed: {last[0]}")
-    record = json.loads(process.stdout)
-    costs = record["costs"]
-    return Costs(costs["import"], costs["load"], costs["compile"], costs["train"]), record["peak_memory_bytes"]
+        raise MnistbenchError(f"a new process that trains with {options['backend']} failed: {last[0]}")
+    return Process(**json.loads(process.stdout))
 
 
 def child() -> None:
-    """Train one iteration in the new process, on the embedded MNIST or, if that has too few images, on copies."""
+    """Train in the new process, on the embedded MNIST or, if that has too few images, on copies; print the costs."""
     options = json.loads(sys.argv[1])
     try:
         thread_limits.limit(options["threads"])
-        registry.get_backend(options["backend"])  # before NumPy is loaded, so that its import time counts
+        backend = registry.get_backend(options["backend"])  # before NumPy is loaded, so that its import time counts
 
         from mnistbench import machine
         from mnistbench.datasets import load_images
-        from mnistbench.training.loop import train
+        from mnistbench.reference.parameters import Parameters
+        from mnistbench.training.loop import load
 
-        workload = replace(Workload.from_description(options["workload"]), iterations=1)
+        baseline = machine.resident_memory()
+        workload = Workload.from_description(options["workload"])
         images = load_images(workload.images, workload.seed)
-        result = train(images, workload=workload, backend=options["backend"], threads=options["threads"])
+        initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
+        trainer, costs = load(backend, workload, images, initial.astype(workload.dtype), options["threads"])
+        with trainer:
+            costs.import_ = registry.import_seconds(backend.name)
+            costs.compile += registry.probe_seconds(backend.name)
+            one = timed(lambda: trainer.advance(1))[1]
+            iterations = max(1, min(workload.iterations, int(options["seconds"] / max(one, 1e-9))))
+            trainer.reset(initial)
+            costs.train = timed(lambda: trainer.advance(iterations))[1]
     except MnistbenchError as error:
         sys.exit(str(error))
-    print(json.dumps({"costs": result.costs.as_dict(), "peak_memory_bytes": machine.peak_memory()}))
+    print(json.dumps(asdict(Process(costs.as_dict(), iterations, baseline, machine.peak_memory()))))

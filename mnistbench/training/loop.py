@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import mnistbench.backends as registry
-from mnistbench.backends import Backend, Metrics, Trainer
+from mnistbench.backends import Backend, Metrics, Trainer, trials
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import Diverged, ModelError, OptionError
 from mnistbench.reference.evaluation import Score, score
@@ -25,6 +25,8 @@ from mnistbench.training.scores import final_scores
 
 EVERY = 10
 """Default number of iterations between reports of full-batch training."""
+
+_LATER = 3  # iterations with whose median the first one is compared
 
 
 class ParametersLike(Protocol):
@@ -284,17 +286,16 @@ def _check(
 def load(
     backend: Backend, workload: Workload, dataset: Dataset, initial: Parameters, threads: int | None
 ) -> tuple[Trainer, Costs]:
-    """Start a trainer at iteration 0 with everything compiled, and return the costs of loading and compiling.
-
-    The extra time of the first iteration counts as compiling if it exceeds the time of a later one; smaller
-    differences also occur by chance, and when memory is first touched.
-    """
-    costs = Costs()
-    _, costs.compile = timed(lambda: backend.warm_up(workload, threads))
-    trainer, costs.load = timed(lambda: backend.start(workload, dataset, initial, threads))
-    first, *later = (timed(lambda: trainer.advance(1))[1] for _ in range(4))
-    if first > 2 * max(later):
-        costs.compile += first - statistics.median(later)
+    """Start a trainer at iteration 0 with everything compiled, and return what that cost."""
+    costs, before = Costs(), trials.tuning_seconds()
+    _, warming = timed(lambda: backend.warm_up(workload, threads))
+    between = trials.tuning_seconds()
+    trainer, loading = timed(lambda: backend.start(workload, dataset, initial, threads))
+    costs.tuning = trials.tuning_seconds() - before
+    costs.compile = warming - (between - before)
+    costs.load = loading - (trials.tuning_seconds() - between)
+    first, *later = (timed(lambda: trainer.advance(1))[1] for _ in range(1 + _LATER))
+    costs.first_call = first - statistics.median(later)
     trainer.reset(initial)
     return trainer, costs
 

@@ -33,7 +33,7 @@ from mnistbench.task.presets import PUBLISHED
 from tests.support import builders
 from tests.support.figures import assert_legible, said
 from tests.support.paths import ROOT
-from tests.support.rows import LONG_NAME, agreeing, on, row
+from tests.support.rows import LONG_NAME, agreeing, on, row, started
 
 
 def normal() -> list[Row]:
@@ -255,13 +255,26 @@ def test_a_device_is_named_where_it_differs() -> None:
     assert {"NVIDIA H200, 2 threads", "CPU, 2 threads"} <= set(shown)
 
 
-def test_cold_start_stacks_the_four_costs() -> None:
+def test_cold_start_stacks_the_costs() -> None:
     costs = {"import": 0.5, "load": 0.25, "compile": 5.0, "train": 10.0}
     figure = charts.cold_start([row("numba", "float32", 10.0, costs=costs)])
     bars = [patch for patch in figure.axes[1].patches if isinstance(patch, Rectangle)]
-    assert [bar.get_width() for bar in bars] == pytest.approx([0.5, 0.25, 5.0, 10.0])
-    assert [bar.get_x() for bar in bars] == pytest.approx([0.0, 0.5, 0.75, 5.75])
+    assert [bar.get_width() for bar in bars] == pytest.approx([0.5, 0.25, 5.0, 0.0, 0.0, 10.0])
+    assert [bar.get_x() for bar in bars] == pytest.approx([0.0, 0.5, 0.75, 5.75, 5.75, 5.75])
     assert {"15.8 s", "compile 5.0 s", "train 10.0 s", "import 500 ms, load 250 ms"} <= set(said(figure))
+
+
+def test_cold_start_draws_a_training_that_was_really_cold() -> None:
+    cold = started(5.0, 3.0, 9.0, train=2.0, iterations=250)
+    measured = row("numba", "float32", 1.0, costs=cold.costs | {"train": 1.0}, cold=cold)
+    figure = charts.cold_start([measured])
+    bars = [patch for patch in figure.axes[1].patches if isinstance(patch, Rectangle)]
+    assert [bar.get_width() for bar in bars] == pytest.approx([0.5, 0.25, 5.0, 2.0, 1.0, 4.0])
+    (whisker,) = (line for line in figure.axes[1].lines if line.get_color() == page.INK)
+    assert np.array(whisker.get_xdata()) == pytest.approx([10.75, 16.75])
+    text = " ".join(said(figure))
+    assert "Scaled from a training's first iterations: numba float32." in text
+    assert "warm rounds" not in text
 
 
 def test_cold_start_is_sorted_by_the_total() -> None:

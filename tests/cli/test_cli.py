@@ -108,7 +108,8 @@ def test_train_prints_the_lines_of_the_tutorial(data: Path) -> None:
     summary = "\n".join(lines[5:])
     assert "numpy, float32: 20-10-3 network, 60 images, 25 iterations on CPU" in summary
     assert re.search(r"accuracy   train \d+\.\d%   dev \d+\.\d%   test \d+\.\d%   loss \d\.\d{4}", summary)
-    names, cost = ("import", "load", "compile", "train", "total"), r"(0|[\d.]+) [mµn]?s"
+    names = ("import", "load", "compile", "tuning", "first call", "train", "total")
+    cost = r"(0|[\d.]+) [mµn]?s"
     assert re.search(f"costs      {'   '.join(f'{name} {cost}' for name in names)}", summary)
     assert listing().keys() == {"digits", *(f"digits/{path.name}" for path in data.iterdir())}
 
@@ -127,7 +128,7 @@ def test_train_as_json(data: Path) -> None:
     names = "backend dtype iterations train_accuracy dev_accuracy test_accuracy loss costs history peak_memory_bytes"
     assert [*record] == [*names.split(), "description", "workload", "updates", "test_error", "published"]
     assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
-    assert [*record["costs"]] == ["import", "load", "compile", "train"]
+    assert [*record["costs"]] == ["import", "load", "compile", "tuning", "first_call", "train"]
     assert [[*entry] for entry in record["history"]] == [["iteration", "loss", "accuracy"]] * 4
     assert [entry["iteration"] for entry in record["history"]] == [0, 10, 20, 25]
     assert record["history"][-1]["loss"] == record["loss"]

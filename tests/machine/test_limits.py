@@ -392,7 +392,7 @@ def test_a_number_that_is_none_is_refused(path: tuple[Any, ...], wrong: Any) -> 
         Limits.from_dict(damaged(path, lambda holder, key: holder.__setitem__(key, wrong)))
 
 
-@pytest.mark.parametrize("field", [*SOME.as_dict()])
+@pytest.mark.parametrize("field", [field for field in SOME.as_dict() if field != "date"])
 def test_a_missing_field_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         Limits.from_dict(damaged((field,), lambda holder, key: holder.pop(key)))

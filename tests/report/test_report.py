@@ -23,7 +23,7 @@ from mnistbench.results import storage
 from mnistbench.results.row import Row
 from mnistbench.task.workload import Network
 from tests.support import builders
-from tests.support.rows import LIMITS, NO_RESULT, PROOF, agreeing, document, row, sized
+from tests.support.rows import LIMITS, NO_RESULT, PROOF, agreeing, document, row, sized, started
 
 MACHINE = "some-cpu-2-cpus"
 BEGIN, END = "<!-- results: begin, written by 'mnistbench charts' -->", "<!-- results: end -->"
@@ -212,7 +212,9 @@ def test_machines_of_one_name_are_kept_apart_even_in_one_folder(change: dict[str
     text = (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
     tables_of = re.split("^## ", text, flags=re.MULTILINE)[1:]
     assert [
-        (section.count("| numpy |"), section.count("| numba |")) for section in tables_of if "train" in section
+        tuple(section.count(f"| {name} | float64 | CPU") for name in ("numpy", "numba"))
+        for section in tables_of
+        if "train" in section
     ] == [
         (1, 0),
         (0, 1),
@@ -233,7 +235,7 @@ def test_a_machine_is_one_under_two_names_of_llvm(tmp_path: Path) -> None:
     text = (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
     assert "## AMD EPYC (znver6), 2 CPUs: classic" in text
     assert "znver5" not in text
-    assert text.count("| numba |") == 1
+    assert text.count("| numba | float64 | CPU") == 1
 
 
 # README's table
@@ -309,7 +311,7 @@ def test_scaling_rows_have_charts_of_their_own_and_are_in_no_other(project: Path
     assert f"![scaling-images]({MACHINE}/scaling-images.svg)" in text
     assert "scaling-threads" not in text
     assert "Scaling: measured until 2025-03-03 at 0123456" in text
-    assert text.count("| numba | float32 |") == 1, "its rows are in no table"
+    assert text.count("| numba | float32 | CPU") == 1, "its rows are in no table"
     # A later row of one size makes the charts stale that it is in, or may be in.
     storage.store(folder, "scaling_1", document(size(1_000, ["images"]), day=4))
     assert stale(project) == sorted([*new, "results/README.md"])
@@ -437,28 +439,60 @@ def table(*rows: Row) -> list[str]:
 def test_the_table_for_a_terminal() -> None:
     head, numpy, numba, *notes = table(row("numpy", "float64", 20.0), row("numba", "float32", 0.8))
     assert re.split(r"  +", head) == [
-        *("backend", "dtype", "device", "load", "compile", "train", "per iteration", "over numpy float64"),
+        *("backend", "dtype", "device", "train", "per iteration", "over numpy float64"),
         *("in the same dtype", "accuracy", "agreement"),
     ]
     assert re.split(r"  +", numpy) == [
-        *("numpy", "float64", "CPU, 2 threads", "250 ms", "5.00 s (125 ms cached)"),
-        *("20.0 s (19.6 s to 20.6 s)", "40.0 ms", "1.00×", "1.00×", "84.8%", "agrees (5×10⁻¹⁴)"),
+        *("numpy", "float64", "CPU, 2 threads"),
+        *("20.0 s (19.6 s to 20.6 s)", "40.0 ms", "1.00×", "1.00×", "84.8%", "agrees (5×10⁻¹⁴ of 10⁻¹⁰)"),
     ]
     assert "800 ms (784 ms to 824 ms)" in numba
     assert "25.0×" in numba
     assert "1.60 ms" in numba
-    assert table(agreeing(row("numpy", "float64", 1.0)))[1].endswith("agrees (0)")
+    assert table(agreeing(row("numpy", "float64", 1.0)))[1].endswith("agrees (0 of 10⁻¹⁰)")
     assert notes[0].startswith("train: median of 7 rounds of 500 iterations")
     assert "at least 98%" in notes[0]
     five = table(row("numba", "float32", 0.8, samples=(0.8, 0.81, 0.79, 0.8, 0.82)))
     assert "at least 93%" in five[2], "93.75% are not 94%"
 
 
-def test_noise_missing_baselines_and_cached_kernels_are_said() -> None:
-    noisy = row("numba", "float32", 1.0, compile_cached=None, threads=1, samples=(1.0, 1.0, 1.5))
+def test_the_costs_of_new_processes_have_a_table() -> None:
+    several = started(5.0, 3.0, 9.0, cached=0.125)
+    one = started(0.0, train=1.0, iterations=100)
+    *_, blank, head, numpy, numba, about = table(
+        row("numpy", "float64", 20.0, costs={"train": 20.0} | one.costs, cold=one),
+        row("numba", "float32", 0.8, costs={"train": 0.8} | several.costs, cold=several),
+    )
+    assert blank == ""
+    assert re.split(r"  +", head) == [
+        *("backend", "dtype", "import", "load", "compile", "compile, cached", "tuning", "first call"),
+        *("first training", "memory"),
+    ]
+    assert re.split(r"  +", numba)[4:] == [
+        *("5.0 s (3.0 s to 9.0 s)", "120 ms", "2.0 s", "1.0 s", "4.0 s", "100 MB to 1.00 GB"),
+    ]
+    assert re.split(r"  +", numpy)[4:] == ["≈ 0", "2.0 s", "1.0 s", "5.0 s, from 100 iterations", "100 MB to 1.00 GB"]
+    assert "the median of 1 to 3 new processes with empty caches" in about
+
+
+def test_rows_of_other_runs_have_a_table_of_their_own() -> None:
+    """With their dates and commits, and how far the medians of all runs lie apart."""
+    earlier = [
+        row(name, "float32", 2.0, file="0001.json", date="2025-01-01", commit="a" * 40) for name in ("numpy", "jax")
+    ]
+    later = [row(name, "float32", 1.0, file="0002.json", date="2025-02-01") for name in ("numpy", "numba")]
+    lines = [*tables.as_markdown(storage.latest([*earlier, *later]), [*earlier, *later])]
+    apart = lines.index("Other runs:")
+    assert sum(line.startswith(("| numpy", "| numba")) for line in lines[:apart]) == 2
+    (jax,) = (line for line in lines[apart:] if line.startswith("| jax | float32 | CPU"))
+    assert jax.endswith("| 2025-01-01 | aaaaaaa |")
+    assert "Medians of all runs stored: numpy float32 in 2 from 1.00 s to 2.00 s.  " in lines
+
+
+def test_noise_and_missing_baselines_are_said() -> None:
+    noisy = row("numba", "float32", 1.0, threads=1, samples=(1.0, 1.0, 1.5))
     _, line, *notes = table(noisy)
     assert "noisy" in line
-    assert "cached" not in line
     assert "nan" not in line
     assert "×" not in line.partition("agrees")[0]
     assert "1 thread " in line
@@ -526,8 +560,9 @@ def test_a_table_of_several_runs_says_so(other: str) -> None:
     ]
     changes: dict[str, Any] = {"commit": {"commit": "fedcba9876543210"}, "version": {"versions": {"numba": "1.3.0"}}}
     later = row("numba", "float32", 1.0, file="b", interleaved=True, **changes.get(other, {}))
-    *table, note, last = tables.as_markdown(storage.latest([*rows, later]))
-    lines = "\n".join(table)
+    table = [*tables.as_markdown(storage.latest([*rows, later]))]
+    place = next(place for place, line in enumerate(table) if line.startswith("Measured"))
+    note, last, lines = table[place - 1], table[place], "\n".join(table[:place])
     assert all(f"| {speedup} |" in lines for speedup in ("1.00×", "≈ 20.0×", "10.0×"))
     assert "≈ is over a median of another run" in note
     assert last.startswith("Measured in 2 runs until ")
@@ -541,7 +576,8 @@ def test_a_table_of_several_runs_says_so(other: str) -> None:
 def test_the_table_in_markdown(written: Path) -> None:
     lines = (written / "results" / "README.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert len({line.count("|") for line in rows}) == 1
+    headings = {line.count("|") for line in rows if line.startswith("| backend")}
+    assert {line.count("|") for line in rows} == headings == {10, 11}, "the times, and the costs of new processes"
     assert "## Some CPU, 2 CPUs: classic" in lines
     assert "## Some CPU, 2 CPUs: smoke" in lines
     assert any(line.startswith("Measured until 2025-03-01 at 0123456, with ") for line in lines)

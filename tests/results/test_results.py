@@ -27,8 +27,8 @@ from mnistbench.results import runs, storage
 from mnistbench.results.row import SCHEMA, Row, Size, Speedup
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
-from mnistbench.timing.clock import Costs, timed
-from mnistbench.training.cold import ColdStart
+from mnistbench.timing.clock import timed
+from mnistbench.training.cold import ColdStart, Process
 from mnistbench.training.scores import FinalScores
 from tests.support.paths import ROOT
 from tests.support.rows import ORIGIN, document, sized
@@ -61,6 +61,8 @@ def trajectory() -> Trajectory:
 
 
 TRAJECTORY = trajectory()
+COSTS = {"import": 0.1, "load": 0.2, "compile": 0.3, "tuning": 0.0, "first_call": -0.01, "train": 0.4}
+START = ColdStart((Process(COSTS, 10, 10**7, 10**8),), (Process(COSTS | {"compile": 0.05}, 10, None, None),))
 GOOD = (Check("W1", 0, 0.0, 0.0), Check("W1", 10, 0.5, 3e-8))
 
 
@@ -79,7 +81,7 @@ def row(
     return Row.measured(
         TRAJECTORY.workload.with_dtype(dtype),
         replace(found, **description),
-        ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, 10**8),
+        START,
         samples,
         Agreement(backend, dtype, [*checks], errors=[(0, 0.9), (10, 0.25)]),
         TRAJECTORY,
@@ -113,7 +115,7 @@ def test_what_is_stored_is_what_is_read(tmp_path: Path, own: Row) -> None:
 def test_the_numbers_of_a_row() -> None:
     found = row(samples=(0.5, 0.25, 1.0))
     workload = TRAJECTORY.workload
-    assert found.costs == {"import": 0.1, "load": 0.2, "compile": 0.3, "train": 0.5}
+    assert found.costs == {"import": 0.1, "load": 0.2, "compile": 0.3, "tuning": 0.0, "first_call": -0.01, "train": 0.5}
     assert row(size=sized(["images"])).costs == {"load": 0.2, "train": 0.5}
     assert found.speed.flops_per_second == workload.dense_flops * 10 / 0.5
     assert found.speed.fraction_of_peak(found.limits) == found.speed.flops_per_second / (2 * PEAK)
@@ -248,7 +250,7 @@ def test_a_trainer_that_does_nothing_is_too_fast(unknown: str | None, monkeypatc
         found = Row.measured(
             classic,
             trainer.describe(),
-            ColdStart(Costs(0.1, 0.2, 0.3, 0.4), 0.05, None),
+            START,
             samples,
             Agreement("idle", "float32", [*GOOD]),
             TRAJECTORY,

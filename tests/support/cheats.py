@@ -17,7 +17,7 @@ class Cheat(NumpyTrainer):
     calls = 0
 
     def advance(self, iterations: int) -> Metrics:
-        if iterations != self.workload.iterations or iterations == 1:  # as a cold process trains
+        if iterations != self.workload.iterations:
             return super().advance(iterations)
         self.calls += 1
         return super().advance(iterations) if self.calls <= self.trusted else self.cheat(iterations)

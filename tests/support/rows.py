@@ -13,6 +13,7 @@ from mnistbench.results.origin import Origin
 from mnistbench.results.row import Row, Size, Speedup, Verdict
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType
+from mnistbench.training.cold import ColdStart, Process
 from mnistbench.training.scores import FinalScores
 
 PROOF = Proof(CHECKS, False, (), (), (), ())
@@ -73,6 +74,7 @@ def row(backend: str, dtype: str, median: float, **changes: Any) -> Row:
         costs={"import": 0.5, "load": 0.25, "compile": 5.0, "train": median},
         compile_cached=0.125,
         peak_memory_bytes=10**9,
+        cold=None,
         limits=LIMITS,
         final=FinalScores(0.5, 0.8475, 0.8, 0.8),
         errors=tuple((k, 0.02 + 0.9 / (1 + k / 5)) for k in (0, *_ITERATIONS)),
@@ -87,6 +89,16 @@ def row(backend: str, dtype: str, median: float, **changes: Any) -> Row:
         origin=origin,
     )
     return replace(found, **changes)
+
+
+def started(*compiling: float, train: float = 4.0, iterations: int = 500, cached: float | None = None) -> ColdStart:
+    """Cold starts of processes that spent the ``compiling`` seconds, and trained ``iterations``."""
+
+    def process(seconds: float) -> Process:
+        costs = {"import": 0.5, "load": 0.25, "compile": seconds, "tuning": 2.0, "first_call": 1.0, "train": train}
+        return Process(costs, iterations, 10**8, 10**9)
+
+    return ColdStart(tuple(map(process, compiling)), () if cached is None else (process(cached),))
 
 
 def gpu(name: str) -> GpuLimits:

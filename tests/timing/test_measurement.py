@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +18,16 @@ from mnistbench.task.presets import preset
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import Costs, timed
 from mnistbench.training import cold
+from mnistbench.training.cold import ColdStart, Process
 
 # The clock
 
 
 def test_costs_add_up() -> None:
-    costs = Costs(1.0, 2.0, 4.0, 8.0)
-    assert costs.total == 15
-    assert costs.as_dict() == {"import": 1.0, "load": 2.0, "compile": 4.0, "train": 8.0}
+    costs = Costs(1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    assert costs.total == 63
+    names = "import", "load", "compile", "tuning", "first_call", "train"
+    assert costs.as_dict() == dict(zip(names, (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), strict=True))
 
 
 def test_the_clock_times_the_call_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,33 +90,101 @@ def test_the_caches_of_some_threads(
 # A process of its own
 
 
+def process(compiling: float = 0.0, iterations: int = 500, train: float = 3.0, peak: int | None = 7) -> Process:
+    costs = {"import": 1.0, "load": 2.0, "compile": compiling, "tuning": 0.0, "first_call": 0.25, "train": train}
+    return Process(costs, iterations, 5, peak)
+
+
+def measured(case: tuple[str, Workload], seconds: float = 0.0, keep: Path | None = None) -> ColdStart:
+    (found,) = cold.measure([case], 1, seconds, keep)
+    assert isinstance(found, ColdStart)
+    return found
+
+
 def test_what_a_cold_process_compiled_may_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by the next case, whose own process finds nothing."""
+    seen: list[int] = []
 
-    def run(backend: str, workload: Workload, threads: int | None, environment: dict[str, str]) -> tuple[Costs, None]:
+    def run(options: dict[str, Any], environment: dict[str, str]) -> Process:
         cache = Path(environment["NUMBA_CACHE_DIR"])
-        assert [*cache.iterdir()] == []
-        (cache / "kernels").mkdir()
-        (cache / "kernels" / workload.dtype).touch()
-        return Costs(), None
+        seen.append(len([*cache.iterdir()]))
+        (cache / "kernels").mkdir(exist_ok=True)
+        (cache / "kernels" / options["workload"]["dtype"]).touch()
+        return process()
 
     monkeypatch.setattr(cold, "_run", run)
-    cold.measure("numba", preset("smoke", "float32"), 1, tmp_path)
-    cold.measure("numba", preset("smoke", "float64"), 1, tmp_path)
+    measured(("numba", preset("smoke", "float32")), keep=tmp_path)
+    measured(("numba", preset("smoke", "float64")), keep=tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["float32", "float64", "kernels"]
+    assert seen == [0, 1, 0, 1]
 
 
 @pytest.mark.process
 def test_a_cold_start() -> None:
-    found = cold.measure("numpy", preset("smoke", "float64"), threads=1)
-    assert all(math.isfinite(value) and value >= 0 for value in found.costs.as_dict().values())
-    assert found.costs.import_ > 0
-    assert found.costs.load > 0
-    assert found.costs.train > 0
-    if sys.platform != "win32":
-        assert found.peak_memory is not None
-        # At least the images in float64, at most what no small run can need.
-        assert 2000 * 784 * 8 < found.peak_memory < 2**34
+    task = preset("smoke", "float64")
+    found = measured(("numpy", task), 1.0)
+    assert 1 <= len(found.empty) <= cold.MOST
+    assert (found.filled, found.compile_cached) == ((), None)
+    for process in found.empty:
+        assert all(math.isfinite(value) for value in process.costs.values())
+        assert min(process.costs[name] for name in ("import", "load", "train")) > 0
+        assert process.iterations == task.iterations, "it takes less than a second"
+        if sys.platform != "win32":
+            assert process.peak_memory is not None
+            assert process.baseline_memory is not None
+            # At least the images in float64, at most what no small run can need.
+            assert process.baseline_memory + 2000 * 784 * 8 < process.peak_memory < 2**34
+
+
+@pytest.mark.process
+def test_a_long_cold_training_is_cut() -> None:
+    found = measured(("numpy", replace(preset("smoke"), iterations=10_000)), 0.05)
+    assert len(found.empty) == 1
+    (cut,) = found.empty
+    assert 1 <= cut.iterations < 10_000
+    assert found.training(10_000) == pytest.approx([cut.costs["train"] * 10_000 / cut.iterations])
+
+
+def test_cold_processes_come_in_random_order_until_the_seconds_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, orders = 0.0, []
+    takes = {"fast": 1.0, "slow": 4.0, "slower": 11.0}
+
+    def run(options: dict[str, Any], environment: dict[str, str]) -> Process:
+        nonlocal now
+        now += takes[options["backend"]]
+        return process()
+
+    monkeypatch.setattr(cold, "_run", run)
+    monkeypatch.setattr("mnistbench.timing.clock.time.perf_counter", lambda: now)
+    for _ in range(20):
+        order: list[cold.Case] = []
+        found = cold.measure([(name, preset("smoke")) for name in takes], 1, 10.0, starting=order.append)
+        assert [len(one.empty) for one in found if isinstance(one, ColdStart)] == [5, 3, 1]
+        orders.append("".join(name for name, _ in order))
+    assert len({*orders}) > 1
+
+
+def test_a_cold_start_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(options: dict[str, Any], environment: dict[str, str]) -> Process:
+        if options["backend"] == "broken":
+            raise MnistbenchError("out of luck")
+        return process()
+
+    monkeypatch.setattr(cold, "_run", run)
+    broken, honest = cold.measure([("broken", preset("smoke")), ("honest", preset("smoke"))], 1, 1e9)
+    assert str(broken) == "out of luck"
+    assert isinstance(honest, ColdStart)
+    assert len(honest.empty) == cold.MOST
+
+
+def test_the_numbers_of_a_cold_start() -> None:
+    found = ColdStart((process(4.0), process(6.0, 250), process(5.0, peak=9)), (process(0.5), process(0.25)))
+    assert found.cost("compile") == [4.0, 6.0, 5.0]
+    assert found.costs == {"import": 1.0, "load": 2.0, "compile": 5.0, "tuning": 0.0, "first_call": 0.25}
+    assert found.training(500) == [3.0, 6.0, 3.0]
+    assert (found.compile_cached, found.peak_memory) == (0.375, 9)
+    assert ColdStart((process(peak=None),)).peak_memory is None
+    assert ColdStart.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
 
 def test_available_memory_is_some_of_the_machines() -> None:
@@ -129,7 +200,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
         "import json, os; first = not os.listdir(os.environ['NUMBA_CACHE_DIR']);"
         "open(os.environ['NUMBA_CACHE_DIR'] + '/kernel', 'w').close();"
         "print(json.dumps({'costs': {'import': 1, 'load': 2, 'compile': 5.0 if first else 0.01, 'train': 3},"
-        "'peak_memory_bytes': 7}))"
+        "'iterations': 1, 'baseline_memory': 5, 'peak_memory': 7}))"
     )
 
     def run(command: list[str], **options: object) -> object:
@@ -142,12 +213,12 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
 
 @pytest.mark.process
 def test_what_is_compiled_is_measured_again_from_the_cache(commands: list[list[str]]) -> None:
-    found = cold.measure("numba", preset("smoke"), threads=None)
-    assert found.costs == Costs(1, 2, 5.0, 3)
+    found = measured(("numba", preset("smoke")))
+    assert found.costs == {"import": 1, "load": 2, "compile": 5.0}
     assert (found.compile_cached, found.peak_memory) == (0.01, 7)
     assert commands[0] == commands[1]
     options = json.loads(commands[0][-1])
-    assert (options["workload"]["images"], options["threads"]) == (2000, None)
+    assert (options["workload"]["images"], options["threads"]) == (2000, 1)
 
 
 @pytest.mark.parametrize("jax", [None, "/a/cache"])
@@ -156,24 +227,24 @@ def test_nothing_is_compiled_before(monkeypatch: pytest.MonkeyPatch, jax: str | 
     caches = {"NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
     seen = []
 
-    def run(backend: str, workload: Workload, threads: int | None, environment: dict[str, str]) -> tuple[Costs, None]:
+    def run(options: dict[str, Any], environment: dict[str, str]) -> Process:
         folders = {environment[name] for name in caches | ({"JAX_COMPILATION_CACHE_DIR"} & environment.keys())}
         seen.append((len(folders), list(Path(folders.pop()).iterdir()), "JAX_COMPILATION_CACHE_DIR" in environment))
-        return Costs(), None
+        return process()
 
     monkeypatch.setattr(cold, "_run", run)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/of/the/user")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     if jax:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax)
-    cold.measure("torch", preset("smoke"), threads=None)
+    measured(("torch", preset("smoke")))
     assert seen == [(1, [], jax is not None)]
 
 
 @pytest.mark.process
 def test_the_measured_process_is_that_of_the_workload(commands: list[list[str]]) -> None:
     workload = replace(preset("deep", "float64", seed=7), images=123)
-    cold.measure("numpy", workload, threads=1)
+    measured(("numpy", workload))
     sent = json.loads(commands[0][-1])
     assert (sent["backend"], sent["threads"]) == ("numpy", 1)
     assert Workload.from_description(sent["workload"]) == workload
@@ -181,16 +252,15 @@ def test_the_measured_process_is_that_of_the_workload(commands: list[list[str]])
 
 @pytest.mark.process
 def test_the_measured_process_trains_more_images_than_mnist_has() -> None:
-    found = cold.measure("numpy", replace(preset("smoke"), images=60_001), threads=None)
-    assert found.costs.load > 0
+    assert measured(("numpy", replace(preset("smoke"), images=60_001))).costs["load"] > 0
 
 
 @pytest.mark.process
 def test_a_process_that_fails_is_an_error_in_one_line() -> None:
-    with pytest.raises(MnistbenchError) as caught:
-        cold.measure("abacus", preset("smoke"), threads=1)
-    assert str(caught.value).startswith("a new process that trains with abacus failed: backend 'abacus'")
-    assert str(caught.value).isprintable()
+    (found,) = cold.measure([("abacus", preset("smoke"))], 1, 0.0)
+    assert isinstance(found, MnistbenchError)
+    assert str(found).startswith("a new process that trains with abacus failed: backend 'abacus'")
+    assert str(found).isprintable()
 
 
 @pytest.mark.process
@@ -198,5 +268,5 @@ def test_a_process_that_is_killed_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     opened = subprocess.Popen
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     monkeypatch.setattr(subprocess, "Popen", lambda command, **options: opened([sys.executable, "-c", code], **options))
-    with pytest.raises(MnistbenchError, match=r"failed: exit status -9$"):
-        cold.measure("numpy", Workload(preset("smoke").network, 10), threads=1)
+    (found,) = cold.measure([("numpy", Workload(preset("smoke").network, 10))], 1, 0.0)
+    assert str(found).endswith("failed: exit status -9")

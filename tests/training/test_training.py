@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import mnistbench.backends as registry
 from mnistbench import reference
-from mnistbench.backends import Backend, Metrics
+from mnistbench.backends import Backend, Metrics, trials
 from mnistbench.backends.numpy import NumpyBackend, NumpyMlpTrainer, NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import (
@@ -215,8 +215,9 @@ def test_backends_that_cannot_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_costs_are_complete() -> None:
     seconds = train().costs.as_dict()
-    assert [*seconds] == ["import", "load", "compile", "train"]
-    assert all(math.isfinite(value) and value >= 0 for value in seconds.values())
+    assert [*seconds] == ["import", "load", "compile", "tuning", "first_call", "train"]
+    assert all(math.isfinite(value) for value in seconds.values())
+    assert all(value >= 0 for name, value in seconds.items() if name != "first_call")
     assert seconds["load"] > 0
     assert seconds["train"] > 0
 
@@ -232,12 +233,18 @@ def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal now
         now += seconds
 
+    def tuned(seconds: float) -> None:
+        pay(seconds)
+        monkeypatch.setattr(trials, "_tuning", trials.tuning_seconds() + seconds)
+
     def loaded(self: Any, *arguments: Any) -> Any:
         pay(1000)
+        tuned(2_000_000)
         return load(self, *arguments)
 
     def warmed(self: Any, *arguments: Any) -> None:
         pay(100)
+        tuned(4_000_000)
 
     def advanced(self: Any, iterations: int) -> Metrics:
         pay(iterations + (0 if next(calls) else 10))
@@ -250,8 +257,9 @@ def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._import_seconds, "numpy", 10_000.0)
     monkeypatch.setitem(registry._probe_seconds, "numpy", 5.0)
     costs = train(iterations=25, callback=lambda progress, parameters: pay(1e6)).costs
-    assert costs.as_dict() == {"import": 10_000, "load": 1000, "compile": 115, "train": 25}
-    assert costs.total == 11_140
+    parts = {"load": 1000, "compile": 105, "tuning": 6_000_000, "first_call": 10, "train": 25}
+    assert costs.as_dict() == {"import": 10_000} | parts
+    assert costs.total == 6_011_140
 
 
 WORKLOAD = Workload(DATASET.network(4), 40)

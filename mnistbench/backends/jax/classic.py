@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends import trials
 from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.jax import device
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
+from mnistbench.backends.trials import Trials
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
@@ -142,10 +142,10 @@ def fastest_block(images: int, network: Network, dtype: DType, threads: int) -> 
     workload = Workload(network, images, dtype=dtype)
     dataset, parameters = Dataset.blank(network, images), Parameters.initial(network, 0)
 
-    def seconds(block: int) -> float:
-        return trials.seconds(lambda: JaxTrainer(workload, dataset, parameters, threads, block))
-
     sizes = [images]
     if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:
         sizes.append(-(-images // round(images / _BLOCK)))  # so that the last block is nearly full
-    return min(sizes, key=seconds)
+    trials: Trials[int] = Trials(lambda block: JaxTrainer(workload, dataset, parameters, threads, block))
+    for block in sizes:
+        trials.run(block)
+    return trials.fastest

@@ -7,15 +7,15 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistbench.backends import trials
 from mnistbench.backends.base import Description, Trainer
+from mnistbench.backends.trials import Trials, Way
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -69,9 +69,6 @@ def compiled(function: Any) -> Callable[..., Any]:
     return found
 
 
-Way = TypeVar("Way")
-
-
 def fastest(
     plain: Iterable[Way], compiled: Callable[[Way], list[Way]], start: Callable[[Way], Trainer]
 ) -> tuple[Way, str]:
@@ -82,16 +79,17 @@ def fastest(
         compiled: function from the fastest of those to ways that need a compiler and may fail.
         start: function that starts a trainer on a way.
     """
-    found = {way: trials.seconds(partial(start, way)) for way in plain}
-    remark = ""
-    for way in compiled(min(found, key=found.__getitem__)):
+    trials, remark = Trials(start), ""
+    for way in plain:
+        trials.run(way)
+    for way in compiled(trials.fastest):
         try:
-            found[way] = trials.seconds(partial(start, way))
+            trials.run(way)
         except BackendUnavailable:
             raise
         except Exception as error:  # a compiler may fail with any exception
             remark = f" (torch.compile failed: {type(error).__name__})"
-    return min(found, key=found.__getitem__), remark
+    return trials.fastest, remark
 
 
 class DeviceTrainer(Trainer):

@@ -1,0 +1,66 @@
+"""Trials of ways to compute: the fastest is kept, and what trying cost is told apart from what it needed to start."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from mnistbench.backends import trials
+from mnistbench.backends.trials import Trials
+
+STARTS = {"slow": 100.0, "fast": 1000.0, "medium": 10.0}
+ITERATES = {"slow": 3.0, "fast": 1.0, "medium": 2.0}
+
+
+class Clock:
+    now = 0.0
+
+
+class Timed:
+    """Stands in for a trainer; its times are those above."""
+
+    def __init__(self, way: str) -> None:
+        if way == "broken":
+            Clock.now += 7
+            raise RuntimeError(way)
+        self._way = way
+        Clock.now += STARTS[way]
+
+    def __enter__(self) -> Timed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, iterations: int) -> None:
+        Clock.now += iterations * ITERATES[self._way]
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "_tuning", 0.0)
+    monkeypatch.setattr("mnistbench.timing.clock.time.perf_counter", lambda: Clock.now)
+
+
+@pytest.mark.parametrize("order", [*permutations(STARTS)])
+def test_the_fastest_way_is_kept_and_its_start_is_no_tuning(order: tuple[str, ...]) -> None:
+    start: Any = Timed
+    tried: Trials[str] = Trials(start)
+    before = Clock.now
+    for way in order:
+        tried.run(way)
+    assert tried.fastest == "fast"
+    started = STARTS["fast"] + 2 * ITERATES["fast"]
+    assert trials.tuning_seconds() == Clock.now - before - started
+
+
+def test_a_way_that_fails_is_out_and_its_time_is_tuning() -> None:
+    start: Any = Timed
+    tried: Trials[str] = Trials(start)
+    tried.run("slow")
+    with pytest.raises(RuntimeError, match="broken"):
+        tried.run("broken")
+    assert tried.fastest == "slow"
+    assert trials.tuning_seconds() == 7 + 15 * ITERATES["slow"]
