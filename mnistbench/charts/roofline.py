@@ -77,8 +77,8 @@ def _rates(row: Row) -> Rates | None:
 
 
 def _intensity(row: Row) -> float:
-    """Compute the FLOP per byte of image data that an iteration reads."""
-    return row.speed.flops_per_second / row.speed.bytes_per_second
+    """Compute the FLOP per byte that an iteration moves: of images, as the backend stores them, and of parameters."""
+    return row.workload.dense_flops / (row.speed.bytes_read + row.workload.parameter_bytes)
 
 
 def _roofs(rows: Sequence[Row]) -> dict[str, _Roofs]:
@@ -162,11 +162,12 @@ def roofline(rows: Sequence[Row], subtitle: str = "") -> Figure:
     texts = _labels(measured)
     names = [f"{shortened(name, 1.4)} peak  {_rate(rate)}" for name, _, rate in peaks]
     height = panel_height(len(texts) + len(names), 4.2)
-    how = "Level: multiply-adds in registers. Rising: reading what is there. Percentages: of the peak. "
+    how = "Level: multiply-adds in registers. Rising: reading what is there. Percentages: of the peak. Bytes: every "
+    how += "pass over images, weights, gradients and optimizer state, from cache or memory. "
     small_print = f"{how}{_skipping(measured)}{where}"
     page = Page(f"Roofline: {task(rows)}", subtitle, height + 0.85, small_print)
     axes, start = _axes(page, height, measured, slopes, [rate for _, _, rate in peaks], texts + names)
-    axes.set_xlabel("FLOP per byte of image data read", size=SMALL, color=GREY)
+    axes.set_xlabel("FLOP per byte of images and parameters moved", size=SMALL, color=GREY)
     _draw_slopes(page, axes, slopes, start, max((rate for _, _, rate in peaks), default=math.inf))
 
     ends = []

@@ -233,7 +233,8 @@ def _start_cold(comparison: Comparison, threads: int, progress: Progress) -> Non
             contender.state = "starts in a new process" if contender is first[case] else "waits"
         progress(comparison)
 
-    for contender, found in zip(first.values(), cold.measure([*first], threads, COLD, starting=starting), strict=True):
+    costs = cold.measure([*first], threads, COLD, kernels=True, starting=starting)
+    for contender, found in zip(first.values(), costs, strict=True):
         if isinstance(found, MnistbenchError):
             contender.problem, contender.state = str(found), "out"
         else:

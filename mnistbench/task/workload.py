@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from mnistbench.exceptions import OptionError
@@ -113,7 +114,7 @@ class Workload:
     @property
     def itemsize(self) -> int:
         """Number of bytes of a value of ``dtype``."""
-        return {"float32": 4, "float64": 8}[self.dtype]
+        return int(self.dtype.removeprefix("float")) // 8
 
     @property
     def is_classic(self) -> bool:
@@ -171,6 +172,16 @@ class Workload:
     def image_bytes(self) -> int:
         """Number of bytes of an iteration's images as uint8, the least that it can read, averaged over an epoch."""
         return self.images * self.network.inputs // self.iterations_per_epoch
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Number of bytes of parameters, gradients and optimizer state that an iteration moves, each pass in full.
+
+        The products read the weights twice, the gradients are written once, and the update reads those, and reads and
+        writes the parameters and the optimizer's moments. What stays in a cache counts too.
+        """
+        passes = 2 + 1 + 1 + 2 + 2 * self.recipe.optimizer.moments
+        return passes * self.itemsize * sum(i * o + o for i, o in pairwise(self.network.sizes))
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON values; activation and recipe only if they are not the classic's."""

@@ -137,9 +137,24 @@ def student(values: Sequence[float]) -> tuple[float, float]:
 
 def student_interval(logarithms: Sequence[float], level: float) -> tuple[float, float, float]:
     """Return the geometric mean of what has these logarithms, and Student's interval around it."""
-    mean, error = student(logarithms)
-    margin = _quantile(len(logarithms) - 1, (1 + level) / 2) * error
+    mean, margin = math.fsum(logarithms) / len(logarithms), student_margin(logarithms, level)
     return math.exp(mean), math.exp(mean - margin), math.exp(mean + margin)
+
+
+def student_margin(values: Sequence[float], level: float = 0.95) -> float:
+    """Return half of the width of Student's interval around the mean of two values or more."""
+    return _quantile(len(values) - 1, (1 + level) / 2) * student(values)[1]
+
+
+def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval for a probability, of which a ``share`` of ``count`` independent trials came out.
+
+    See E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+    """
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    margin = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return middle - margin, middle + margin
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,8 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,9 @@ MOST = 5
 CACHES = ("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Variables that name the disk caches of compiled code: Numba's, CuPy's, PyTorch's for the CPU and for a GPU."""
 
+_KERNELS = ("Haswell", "Zen", "SkylakeX", "NEOVERSEN1", "NEOVERSEV1", "ARMV8")
+"""Kernels that NumPy's builds of OpenBLAS may hold. One that they lack is the same as none, whichever was chosen."""
+
 Case = tuple[str, Workload]
 """A backend's name, and what it trains."""
 
@@ -40,12 +44,18 @@ class Process:
         iterations: Number of iterations that were trained, from the first on.
         baseline_memory: Resident memory in bytes once the backend's libraries were imported; None if unknown.
         peak_memory: Peak of the resident memory in bytes; None if unknown.
+        blas: Processor whose kernels NumPy's library for products chose, such as "SkylakeX"; None if unknown.
     """
 
     costs: Mapping[str, float]
     iterations: int
     baseline_memory: int | None
     peak_memory: int | None
+    blas: str | None = None
+
+    def training(self, iterations: int) -> float:
+        """Return the seconds of a training of ``iterations``, scaled if it was cut."""
+        return self.costs["train"] / self.iterations * iterations
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,12 @@ class ColdStart:
     Attributes:
         empty: Processes with empty caches of compiled code.
         filled: Processes after one of those that filled a cache.
+        kernels: Processes of the backend numpy in which OpenBLAS was told to take other kernels than it had chosen.
     """
 
     empty: tuple[Process, ...] = ()
     filled: tuple[Process, ...] = ()
+    kernels: tuple[Process, ...] = ()
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
@@ -67,14 +79,14 @@ class ColdStart:
         Raises:
             KeyError, TypeError: If it is damaged.
         """
-        return cls(*(tuple(Process(**process) for process in record[name]) for name in ("empty", "filled")))
+        return cls(**{name: tuple(Process(**process) for process in record.get(name, ())) for name in _KINDS})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the processes as JSON values."""
-        return {name: [asdict(process) for process in getattr(self, name)] for name in ("empty", "filled")}
+        return {name: [asdict(process) for process in getattr(self, name)] for name in _KINDS}
 
     def __add__(self, other: ColdStart) -> ColdStart:
-        return ColdStart(self.empty + other.empty, self.filled + other.filled)
+        return ColdStart(*(getattr(self, name) + getattr(other, name) for name in _KINDS))
 
     def cost(self, name: str) -> list[float]:
         """List the seconds of a cost in each process with empty caches."""
@@ -82,7 +94,7 @@ class ColdStart:
 
     def training(self, iterations: int) -> list[float]:
         """List the seconds of a training of ``iterations`` in each process with empty caches, scaled if it was cut."""
-        return [process.costs["train"] / process.iterations * iterations for process in self.empty]
+        return [process.training(iterations) for process in self.empty]
 
     @property
     def costs(self) -> dict[str, float]:
@@ -101,11 +113,15 @@ class ColdStart:
         return max((process.peak_memory for process in self.empty if process.peak_memory is not None), default=None)
 
 
+_KINDS = tuple(kind.name for kind in fields(ColdStart))
+
+
 def measure(
     cases: Sequence[Case],
     threads: int | None,
     seconds: float,
     keep: Path | None = None,
+    kernels: bool = False,
     starting: Callable[[Case], None] = lambda case: None,
 ) -> list[ColdStart | MnistbenchError]:
     """Train each case on MNIST in new processes, in random order.
@@ -117,6 +133,7 @@ def measure(
     Args:
         seconds: Seconds of the processes of a case, after which none starts, and of a training, which is cut there.
         keep: Folder to which the compiled code is copied, for a process with its caches there.
+        kernels: Whether to train the backend numpy with the other kernels of OpenBLAS too.
         starting: Called with each case before its processes start.
 
     Returns:
@@ -131,16 +148,23 @@ def measure(
                 continue
             starting(cases[place])
             try:
-                one, took = timed(lambda: _start(*cases[place], threads, seconds, keep))  # noqa: B023 - called at once
+                options = _options(*cases[place], threads, seconds)
+                one, took = timed(lambda: _start(options, keep))  # noqa: B023 - called at once
+                if kernels and options["backend"] == "numpy":
+                    names = {process.blas for process in so_far.kernels} if so_far.empty else _KERNELS
+                    one += ColdStart(kernels=tuple(_with_kernels(one.empty[0].blas, names, options)))
                 found[place], spent[place] = so_far + one, spent[place] + took
             except MnistbenchError as error:
                 found[place] = error
     return found
 
 
-def _start(backend: str, workload: Workload, threads: int | None, seconds: float, keep: Path | None) -> ColdStart:
+def _options(backend: str, workload: Workload, threads: int | None, seconds: float) -> dict[str, Any]:
+    return {"backend": backend, "threads": threads, "workload": workload.describe(), "seconds": seconds}
+
+
+def _start(options: Mapping[str, Any], keep: Path | None) -> ColdStart:
     """Train in a process with empty caches, and if it fills them in another."""
-    options = {"backend": backend, "threads": threads, "workload": workload.describe(), "seconds": seconds}
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | dict.fromkeys(CACHES, cache)
         if "JAX_COMPILATION_CACHE_DIR" in environment:
@@ -152,7 +176,17 @@ def _start(backend: str, workload: Workload, threads: int | None, seconds: float
         return ColdStart((first,), (_run(options, environment),) if filled else ())
 
 
-def _run(options: Mapping[str, Any], environment: Mapping[str, str]) -> Process:
+def _with_kernels(chosen: str | None, names: Collection[str | None], options: Mapping[str, Any]) -> Iterator[Process]:
+    """Train with those of the named kernels that OpenBLAS has and that run here, besides those it has ``chosen``."""
+    known = {chosen}
+    for name in filter(None, names if chosen else ()):
+        with contextlib.suppress(MnistbenchError):  # such as kernels of instructions that the processor lacks
+            if (found := _run(options, os.environ | {"OPENBLAS_CORETYPE": name})).blas not in known:
+                known.add(found.blas)
+                yield found
+
+
+def _run(options: Mapping[str, Any], environment: dict[str, str]) -> Process:
     """Train in one new process."""
     command = [sys.executable, "-c", f"from {__name__} import child; child()", json.dumps(options)]
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -171,6 +205,7 @@ def child() -> None:
 
         from mnistbench import machine
         from mnistbench.datasets import load_images
+        from mnistbench.machine import probes
         from mnistbench.reference.parameters import Parameters
         from mnistbench.training.loop import load
 
@@ -188,4 +223,6 @@ def child() -> None:
             costs.train = timed(lambda: trainer.advance(iterations))[1]
     except MnistbenchError as error:
         sys.exit(str(error))
-    print(json.dumps(asdict(Process(costs.as_dict(), iterations, baseline, machine.peak_memory()))))
+    blas = probes.blas()
+    found = Process(costs.as_dict(), iterations, baseline, machine.peak_memory(), None if blas is None else blas.kernel)
+    print(json.dumps(asdict(found)))

@@ -339,7 +339,7 @@ def test_test_errors_have_a_table_and_a_chart_that_are_kept_up_to_date(project: 
     assert stale(project) == []
     text = (project / "results" / "README.md").read_text(encoding="utf-8")
     assert "## Some CPU, 2 CPUs: test errors" in text
-    assert "| **1.35%** | 1.25%, 1.35%, 1.45% | 1.6%, Simard et al. 2003 |" in text
+    assert "| **1.35%** | 1.25%, 1.35%, 1.45% | 1.10% to 1.60% | 1.14% to 1.60% | 1.6%, Simard et al. 2003 |" in text
     assert f"![test-errors]({MACHINE}/test-errors.svg)" in text
     stored.write_text(stored.read_text().replace("0.0125", "0.0115"))
     assert stale(project) == sorted(["results/README.md", *errors])
@@ -473,6 +473,17 @@ def test_the_costs_of_new_processes_have_a_table() -> None:
     ]
     assert re.split(r"  +", numpy)[4:] == ["≈ 0", "2.0 s", "1.0 s", "5.0 s, from 100 iterations", "100 MB to 1.00 GB"]
     assert "the median of 1 to 3 new processes with empty caches" in about
+
+
+def test_a_faster_kernel_of_the_baselines_library_is_said() -> None:
+    own = replace(started(0.0, train=4.0), empty=tuple(replace(one, blas="Zen") for one in started(0.0, 0.0).empty))
+    others = tuple(replace(one, blas=name) for one, name in zip(started(0.0, 0.0).empty, ("A", "B"), strict=True))
+    faster = replace(others[0], costs={**others[0].costs, "train": 2.0}), others[1]
+    for kernels, told in (((), None), (others[1:], "4.0 s with B."), (faster, "2.0 s with A and 4.0 s with B; ")):
+        _, _, *notes = table(row("numpy", "float64", 20.0, cold=replace(own, kernels=kernels)))
+        found = [note for note in notes if "kernels of OpenBLAS" in note]
+        assert [told is not None and told in note for note in found] == [True] * (told is not None)
+        assert ("OPENBLAS_CORETYPE=A makes the baseline 2.00× as fast" in "".join(found)) is (kernels is faster)
 
 
 def test_rows_of_other_runs_have_a_table_of_their_own() -> None:

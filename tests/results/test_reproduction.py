@@ -112,6 +112,9 @@ def test_rows_and_the_table(tmp_path: Path) -> None:
     lines = [*tables.errors_as_markdown(runs)]
     assert lines[2].startswith("| simard | 784-8-10 | adam, learning rate 0.001 (cosine), relu, he, dropout 0.5, ")
     assert f"**{50 * sum(run.test_error for run in runs):.2f}%**" in lines[2]
-    assert "1.6%, Simard et al. 2003" in lines[2]
+    assert "| 1.6%, Simard et al. 2003 | 1.37% to 1.87% |" in lines[2], "as anyone computes it by Wilson's formula"
+    alone = [*tables.errors_as_markdown(runs[:1])]
+    assert lines[2].count(" to ") == 3
+    assert alone[2].count(" to ") == 2, "one seed tells nothing of others"
     assert "trained in the authors' own way" in lines[4]
     assert lines[-1].startswith("Measured in 2 runs until")

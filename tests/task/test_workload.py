@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mnistbench import reference
 from mnistbench.exceptions import OptionError
-from mnistbench.task.recipe import Recipe
+from mnistbench.task.recipe import Optimizer, Recipe
 from mnistbench.task.workload import DType, Network, Workload
 
 BAD_RATES = (0.0, -0.1, float("nan"), float("inf"))
@@ -99,3 +99,11 @@ def test_a_number_of_epochs() -> None:
     assert replace(task, recipe=Recipe()).for_epochs(7).iterations == 7
     with pytest.raises(OptionError, match=r"^0 epochs: at least 1 is needed$"):
         task.for_epochs(0)
+
+
+def test_the_bytes_that_an_update_moves() -> None:
+    """Two passes over the weights, one that writes gradients, one that reads them, two of parameters, and moments."""
+    task = Workload(Network((3, 2)), 10)
+    assert task.parameter_bytes == 6 * 4 * 8
+    assert replace(task, dtype="float64").parameter_bytes == 6 * 8 * 8
+    assert replace(task, recipe=Recipe(optimizer=Optimizer("adam"))).parameter_bytes == 10 * 4 * 8

@@ -23,6 +23,7 @@ from mnistbench.timing.statistics import (
     paired_ratio,
     ratio_of_processes,
     spread,
+    wilson,
 )
 
 # Rounds of one process
@@ -272,3 +273,12 @@ def test_processes_that_are_no_pairs_are_refused(
         ratio_of_processes(baseline, other)
     with pytest.raises(ValueError, match="not defined"):
         median_of_processes([])
+
+
+@pytest.mark.parametrize("share", [0.0054, 0.016, 0.3])
+def test_wilsons_interval_covers_the_probability(share: float) -> None:
+    rng = np.random.default_rng(0)
+    found = rng.binomial(10_000, share, 4_000) / 10_000
+    covered = np.mean([low <= share <= high for low, high in (wilson(one, 10_000) for one in found.tolist())])
+    assert covered == pytest.approx(0.95, abs=0.02)
+    assert wilson(0.0, 100)[0] == pytest.approx(0.0, abs=1e-12)
