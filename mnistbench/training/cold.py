@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -11,8 +10,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,7 @@ CACHES = ("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITO
 """Variables that name the disk caches of compiled code: Numba's, CuPy's, PyTorch's for the CPU and for a GPU."""
 
 _KERNELS = ("Haswell", "Zen", "SkylakeX", "NEOVERSEN1", "NEOVERSEV1", "ARMV8")
-"""Kernels that NumPy's builds of OpenBLAS may hold. One that they lack is the same as none, whichever was chosen."""
+"""Kernels that NumPy's builds of OpenBLAS may hold, by the names of processors."""
 
 Case = tuple[str, Workload]
 """A backend's name, and what it trains."""
@@ -151,8 +151,7 @@ def measure(
                 options = _options(*cases[place], threads, seconds)
                 one, took = timed(lambda: _start(options, keep))  # noqa: B023 - called at once
                 if kernels and options["backend"] == "numpy":
-                    names = {process.blas for process in so_far.kernels} if so_far.empty else _KERNELS
-                    one += ColdStart(kernels=tuple(_with_kernels(one.empty[0].blas, names, options)))
+                    one += ColdStart(kernels=tuple(_run(options, _with(name)) for name in other_kernels()))
                 found[place], spent[place] = so_far + one, spent[place] + took
             except MnistbenchError as error:
                 found[place] = error
@@ -176,14 +175,26 @@ def _start(options: Mapping[str, Any], keep: Path | None) -> ColdStart:
         return ColdStart((first,), (_run(options, environment),) if filled else ())
 
 
-def _with_kernels(chosen: str | None, names: Collection[str | None], options: Mapping[str, Any]) -> Iterator[Process]:
-    """Train with those of the named kernels that OpenBLAS has and that run here, besides those it has ``chosen``."""
-    known = {chosen}
-    for name in filter(None, names if chosen else ()):
-        with contextlib.suppress(MnistbenchError):  # such as kernels of instructions that the processor lacks
-            if (found := _run(options, os.environ | {"OPENBLAS_CORETYPE": name})).blas not in known:
-                known.add(found.blas)
-                yield found
+@cache
+def other_kernels() -> list[str]:
+    """List the kernels that NumPy's OpenBLAS can be told to take here, besides those that it chooses itself."""
+    command = [
+        sys.executable,
+        "-c",
+        "from mnistbench.machine import probes; print(getattr(probes.blas(), 'kernel', ''))",
+    ]
+    found: dict[str, str] = {}
+    for name in ("", *_KERNELS):
+        # One that the library lacks changes nothing, and one that the processor cannot run ends the process.
+        process = subprocess.run(command, capture_output=True, text=True, env=_with(name), check=False)
+        if process.returncode == 0:
+            found.setdefault(process.stdout.strip(), name)
+    return [name for name in found.values() if name]
+
+
+def _with(kernel: str) -> dict[str, str]:
+    """Return the environment with these kernels of OpenBLAS, or with those it chooses itself if it is empty."""
+    return os.environ | ({"OPENBLAS_CORETYPE": kernel} if kernel else {})
 
 
 def _run(options: Mapping[str, Any], environment: dict[str, str]) -> Process:

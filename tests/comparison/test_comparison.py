@@ -489,13 +489,14 @@ def started(monkeypatch: pytest.MonkeyPatch, fail: str = "") -> list[str]:
     """Make cold starts up, of which one fails; return the list of those that were asked for."""
     asked: list[str] = []
 
-    def start(backend: str, workload: Workload, *_: Any) -> ColdStart:
-        asked.append(backend)
-        if backend == fail:
-            raise MnistbenchError(f"a new process that trains with {backend} failed")
-        return ColdStart((Process(Costs(1, 1, 1, 1, 1, 1).as_dict(), workload.iterations, None, None),))
+    def start(options: dict[str, Any], *_: Any) -> ColdStart:
+        asked.append(options["backend"])
+        if options["backend"] == fail:
+            raise MnistbenchError(f"a new process that trains with {fail} failed")
+        return ColdStart((Process(Costs(1, 1, 1, 1, 1, 1).as_dict(), options["workload"]["iterations"], None, None),))
 
     monkeypatch.setattr(cold, "_start", start)
+    monkeypatch.setattr(cold, "other_kernels", list)
     return asked
 
 
