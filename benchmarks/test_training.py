@@ -22,7 +22,7 @@ from benchmarks.progress import Progress
 from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
 from mnistbench import words
-from mnistbench.agreement import Agreement, Trajectory, checkpoints
+from mnistbench.agreement import Agreement, Trajectory, last_checkpoint
 from mnistbench.comparison import processes
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.exceptions import MnistbenchError
@@ -148,8 +148,7 @@ def plan(seconds: float, iterations: int, rounds: int | None) -> tuple[int, int]
     """
     if rounds is not None:
         return rounds, iterations
-    most = int(_SECONDS / FEWEST / seconds * iterations)
-    stop = max((stop for stop in checkpoints(iterations) if stop <= most), default=0) or 1
+    stop = last_checkpoint(iterations, _SECONDS / FEWEST / seconds * iterations)
     return max(FEWEST, min(_MOST, int(_SECONDS / seconds * iterations / stop))), stop
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import mnistbench.backends as registry
 from mnistbench import reference, words
 from mnistbench.agreement import rounding
-from mnistbench.agreement.checkpoints import State, checkpoints, margins
+from mnistbench.agreement.checkpoints import State, checkpoints, last_checkpoint, margins
 from mnistbench.agreement.outcome import Agreement, Check, compared, same, whole_number
 from mnistbench.agreement.trajectory import Trajectory, growth, switching, trajectory_k
 from mnistbench.backends import Backend, Metrics, Trainer
@@ -44,6 +44,7 @@ __all__ = [
     "check_update",
     "checkpoints",
     "growth",
+    "last_checkpoint",
     "switching",
     "trajectory_k",
     "verify",

@@ -48,6 +48,11 @@ class State:
         )
 
 
+def last_checkpoint(iterations: int, most: float) -> int:
+    """Return the last checkpoint of a training of ``iterations`` after at most ``most`` of them, at least 1."""
+    return max((stop for stop in checkpoints(iterations) if stop <= most), default=0) or 1
+
+
 def checkpoints(iterations: int) -> list[int]:
     """Return 0, 1, 2, 5, 10, 20, 50, ... below ``iterations``, and ``iterations`` itself."""
     series = [digit * 10**power for power in range(len(str(iterations))) for digit in (1, 2, 5)]

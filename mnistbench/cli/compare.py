@@ -36,6 +36,12 @@ def compare(
         int,
         typer.Option(help="Number of processes per backend; with 5 of 3 rounds, intervals hold for the next one too."),
     ] = 1,
+    longest: Annotated[
+        float,
+        typer.Option(
+            help="Seconds of a round; a longer training ends earlier, and its time is scaled (inf: whole trainings)."
+        ),
+    ] = 3.0,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -111,6 +117,7 @@ def compare(
             load_images(task.images, seed),
             rounds=rounds,
             processes=processes,
+            longest=longest,
             baseline=baseline,
             threads=number,
             isolate=isolate,
@@ -131,7 +138,8 @@ def compare(
 
 def _refuse_ineffective(context: typer.Context, against: str | None) -> None:
     """Raise an OptionError if an option was given that has no effect with, or without, ``--against``."""
-    names = ("fail", "budget") if against is None else ("rounds", "processes", "baseline", "isolate", "results")
+    of_race = ("rounds", "processes", "longest", "baseline", "isolate", "results")
+    names = ("fail", "budget") if against is None else of_race
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":

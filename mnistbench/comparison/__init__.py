@@ -34,7 +34,7 @@ from mnistbench.training.scores import FinalScores
 BASELINE = "numpy"
 """Default baseline, if it takes part."""
 
-COLD = 10.0
+COLD = 6.0
 """Seconds for the new processes of a backend in a dtype, after which none starts, and of a training in one."""
 
 
@@ -46,7 +46,8 @@ class Contender:
         label: Unique name: "numba float32", "numba float32 (2)".
         agreement: Agreement with the reference along the whole trajectory, before any round.
         state: Current activity, for display.
-        runs: Seconds of each round, a list for each process.
+        runs: Seconds of each round, a list for each process, scaled to all iterations.
+        timed: Number of iterations of a round, from the first on; 0 before that is known.
         problem: Reason why it has no result, or None.
         accuracy: Accuracy on the training images in the last iteration of the last round; NaN before.
         description: The trainer's description of itself.
@@ -61,6 +62,7 @@ class Contender:
     agreement: Agreement
     state: str = "waits"
     runs: list[list[float]] = field(default_factory=list)
+    timed: int = 0
     problem: str | None = None
     accuracy: float = math.nan
     description: Description | None = None
@@ -82,6 +84,7 @@ class Comparison:
         workload: Workload that each contender trains in its own dtype.
         rounds: Number of rounds to run in each process.
         processes: Number of processes of each contender, one after the other.
+        longest: Seconds from which a round ends at an earlier checkpoint of the training.
         baseline: Label of a contender, or name of a backend, which is the baseline in each dtype.
         isolated: Whether every contender has a process of its own.
         orders: Order of the contenders in each round, as places in ``contenders``.
@@ -92,6 +95,7 @@ class Comparison:
     workload: Workload
     rounds: int
     processes: int
+    longest: float
     baseline: str
     contenders: list[Contender]
     isolated: bool = False
@@ -143,6 +147,7 @@ def compare(
     *,
     rounds: int = 7,
     processes: int = 1,
+    longest: float = math.inf,
     baseline: str | None = None,
     threads: int | None = None,
     isolate: bool = False,
@@ -159,6 +164,8 @@ def compare(
         rounds: Number of rounds in each process.
         processes: Number of processes of each contender. With several, intervals and tests are about all processes;
             with one, about that process only, and they take 6 rounds or more.
+        longest: Seconds of a round; one that would be longer ends at an earlier checkpoint, and is scaled to all
+            iterations. What a backend does only once after a reset then counts more than once.
         baseline: A backend that takes part, or a label such as "numpy float64"; numpy by default, or the first.
         threads: Number of host threads of every contender; None as for :func:`mnistbench.threads.resolve`.
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
@@ -168,11 +175,12 @@ def compare(
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend cannot run the workload.
-        OptionError: If there are fewer than 1 round or process, no backend, or a baseline that does not take part.
+        OptionError: If there are fewer than 1 round or process, no backend, a round of no time, or a baseline that
+            does not take part.
     """
     from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
-    comparison = _prepared(backends, dtypes, workload, rounds, processes, baseline)
+    comparison = _prepared(backends, dtypes, workload, rounds, processes, longest, baseline)
     threads = resolve(threads)
     initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
@@ -201,6 +209,7 @@ def _prepared(
     workload: Workload,
     rounds: int,
     processes: int,
+    longest: float,
     baseline: str | None,
 ) -> Comparison:
     """Check the options and return the comparison before anything has run."""
@@ -208,6 +217,8 @@ def _prepared(
         raise OptionError(f"{rounds} rounds: at least 1 is needed")
     if processes < 1:
         raise OptionError(f"{processes} processes: at least 1 is needed")
+    if not longest > 0:
+        raise OptionError(f"rounds of {longest:g} s: more than 0 are needed")
     if not backends or not dtypes:
         raise OptionError("nothing to compare: name a backend")
     taking_part: list[Contender] = []
@@ -219,7 +230,7 @@ def _prepared(
     chosen = baseline or (BASELINE if BASELINE in backends else backends[0])
     if chosen not in (names := dict.fromkeys([*backends, *(contender.label for contender in taking_part)])):
         raise OptionError(f"baseline {chosen!r} does not take part; choose from {', '.join(names)}")
-    return Comparison(workload, rounds, processes, chosen, taking_part)
+    return Comparison(workload, rounds, processes, longest, chosen, taking_part)
 
 
 def _start_cold(comparison: Comparison, threads: int, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from mnistbench import words
-from mnistbench.agreement import Trajectory
+from mnistbench.agreement import Trajectory, last_checkpoint
 from mnistbench.backends import Trainer
 from mnistbench.comparison import Comparison, Contender, Progress, processes
 from mnistbench.datasets import Dataset
@@ -20,6 +21,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.results.row import speed_of
 from mnistbench.task.workload import Workload
 from mnistbench.timing import noise
+from mnistbench.timing.clock import timed
 from mnistbench.timing.orders import balanced
 from mnistbench.training.scores import final_scores
 
@@ -80,7 +82,8 @@ class Race:
             self._step(entry, measurement.compare)
             self._step(entry, lambda: setattr(contender, "description", entry.trainer.describe()))
             self._step(entry, lambda: self._compare_elsewhere(entry))
-            self._step(entry, lambda: measurement.tie(self._iterations))
+            self._step(entry, lambda: self._choose(entry))
+            self._step(entry, lambda: measurement.tie(contender.timed))
         else:
             self._step(entry, lambda: self._check_again(entry))
         self._show(contender, "ready")
@@ -104,15 +107,12 @@ class Race:
                     self._show(contender, "runs")
                     watch.look()
                     time.sleep(SETTLE)
-                    self._step(entry, partial(measurement.round, seed, initial, self._iterations))
-                    contender.runs[-1] = measurement.samples
+                    self._step(entry, partial(measurement.round, seed, initial, contender.timed))
+                    scale = self._comparison.workload.iterations / contender.timed
+                    contender.runs[-1] = [seconds * scale for seconds in measurement.samples]
                     if measurement.last is not None:
                         contender.accuracy = measurement.last.accuracy
                     self._show(contender, "ready")
-
-    @property
-    def _iterations(self) -> int:
-        return self._comparison.workload.iterations
 
     def _show(self, contender: Contender, state: str) -> None:
         contender.state = "out" if contender.problem else state
@@ -138,17 +138,25 @@ class Race:
 
         entry.measurement.compare_elsewhere(start)
 
+    def _choose(self, entry: _Entry) -> None:
+        """Choose the number of iterations of a contender's rounds by the time of a few."""
+        entry.contender.timed = iterations = self._comparison.workload.iterations
+        if self._comparison.longest < math.inf:
+            few = max(1, iterations // 50)
+            seconds = min(timed(partial(entry.trainer.advance, few))[1] for _ in range(2)) / few
+            entry.contender.timed = last_checkpoint(iterations, self._comparison.longest / max(seconds, 1e-9))
+
     def _check_again(self, entry: _Entry) -> None:
         """Compare a later process's trainer with the reference, unless it ends where the first one did."""
-        if not entry.measurement.repeats(self._iterations):
+        if not entry.measurement.repeats(entry.contender.timed):
             entry.measurement.compare()
-            entry.measurement.tie(self._iterations)
+            entry.measurement.tie(entry.contender.timed)
 
     def _finish(self, entry: _Entry) -> None:
         """Repeat some rounds, as their check, score the network, and sum up what was checked."""
         contender, measurement = entry.contender, entry.measurement
         self._show(contender, "repeats a round")
-        self._step(entry, lambda: measurement.confirm(self._starts, self._iterations))
+        self._step(entry, lambda: measurement.confirm(self._starts, contender.timed))
         self._step(entry, lambda: self._judge(entry))
         proof = measurement.proof()
         contender.proof = proof if contender.proof is None else contender.proof.with_process(proof)

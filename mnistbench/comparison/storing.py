@@ -35,6 +35,7 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
         "dtype": contender.dtype,
         "seconds": contender.samples,
         "processes": [len(run) for run in contender.runs],
+        "timed": contender.timed,
         "baseline": comparison.baseline_of(contender).label,
         # JSON has no infinity: an unknown interval is null.
         "ratio": ratio and {"value": ratio.value, "interval": [ratio.low, ratio.high] if ratio.known else None},
@@ -98,6 +99,7 @@ def _row(contender: Contender, comparison: Comparison, start: ColdStart) -> Row:
         contender.final,
         problem=contender.problem,
         interleaved=True,
+        timed=contender.timed,
         proof=contender.proof,
         processes=[len(run) for run in contender.runs if run],
         least_flops=least_flops(comparison.workload, comparison.trajectory.dataset),

@@ -69,7 +69,10 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
     ratio, by = _ratio(contender, comparison, running)
     accuracy = "" if math.isnan(contender.accuracy) else words.percent(contender.accuracy)
     error = contender.agreement.trajectory()[-1:]
-    said = f"agrees ({words.scientific(error[0][1], 1)})" if error else ""
+    said = ""
+    if error and comparison.trajectory is not None:
+        tolerance = comparison.trajectory.drift(comparison.workload.iterations, contender.dtype)
+        said = f"agrees ({words.scientific(error[0][1], 1)} of {words.scientific(tolerance, 1)})"
     if running:
         said = f"{len(contender.samples)}/{comparison.processes * comparison.rounds} rounds, {contender.state}"
     return [name, threads, time, interval, ratio, by, accuracy, said]
@@ -97,8 +100,10 @@ def notes(comparison: Comparison) -> list[str]:
     level = 0.95 if several else median([1.0] * comparison.rounds).level
     rounds = f"{comparison.rounds} interleaved rounds"
     each = f" in each of {comparison.processes} processes" if several else ", of this process"
+    cut = [f"{c.label} {c.timed:,}" for c in comparison.contenders if 0 < c.timed < comparison.workload.iterations]
+    scaled = f" (scaled from the first iterations: {', '.join(cut)})" * bool(cut)
     return [
-        f"time: median of {rounds}{each}, and an interval that covers the true one with a probability of "
+        f"time: median of {rounds}{each}{scaled}, and an interval that covers the true one with a probability of "
         f"{words.level(level)}; times as fast: as {first}{'' if ' ' in first else ' in the same dtype'}, the ratio "
         "within rounds with its 95% interval; a difference counts if one as large would come by chance in at "
         f"most {words.percent(SIGNIFICANCE, 0)} of cases, all contenders taken together."

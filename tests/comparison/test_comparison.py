@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from mnistbench.backends import Backend, Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.cli import app
 from mnistbench.comparison import Comparison, processes, race, storing
-from mnistbench.comparison.table import table
+from mnistbench.comparison.table import notes, table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError, OptionError, UnsupportedWorkload
 from mnistbench.machine import limits
@@ -395,7 +396,7 @@ def test_the_table_can_be_drawn_at_any_time(seed: int) -> None:
 
 def timed(**samples: list[float]) -> Comparison:
     """A finished comparison in float64 with these seconds, numpy's first."""
-    found = comparison._prepared(list(samples), ["float64"], TASK, 7, 1, None)
+    found = comparison._prepared(list(samples), ["float64"], TASK, 7, 1, math.inf, None)
     for contender, seconds in zip(found.contenders, samples.values(), strict=True):
         contender.runs, contender.accuracy, contender.state = [seconds], 0.5, "ready"
     return found
@@ -455,7 +456,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 
 
 def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mnistbench", "compare", *map(str, arguments)]
+    once = "from mnistbench.training import cold; cold.MOST = 1; from mnistbench.cli import main; main()"
+    command = [sys.executable, "-c", once, "compare", *map(str, arguments)]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "150"})
     assert found.returncode == status, found.stdout + found.stderr
     return found
@@ -498,6 +500,25 @@ def started(monkeypatch: pytest.MonkeyPatch, fail: str = "") -> list[str]:
     monkeypatch.setattr(cold, "_start", start)
     monkeypatch.setattr(cold, "other_kernels", list)
     return asked
+
+
+def test_a_long_training_is_cut_and_scaled(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rounds are tied to the checked run, so who does less in them has no result."""
+    started(monkeypatch)
+    found = compare("numpy", "TrainsHalfInRounds", rounds=2, processes=1, longest=1e-9, cold_starts=True)
+    iterations = found.workload.iterations
+    numpy, _ = found.contenders
+    assert (numpy.problem, numpy.timed) == (None, 1)
+    assert numpy.proof is not None
+    assert numpy.samples == pytest.approx([seconds * iterations for seconds in numpy.proof.advance])
+    assert f"(scaled from the first iterations: numpy {numpy.dtype} 1" in notes(found)[0]
+    found.workload = replace(found.workload, name="smoke")
+    storing.store(found, tmp_path)
+    assert storage.load(tmp_path / machine.folder_name())[0].timed == 1
+    whole = compare("numpy", rounds=1)
+    assert (whole.contenders[0].timed, "scaled" in notes(whole)[0]) == (iterations, False)
+    with pytest.raises(OptionError, match="rounds of 0 s"):
+        compare("numpy", rounds=1, longest=0.0)
 
 
 def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
