@@ -54,7 +54,7 @@ class _Results:
     Attributes:
         name: The machine's label, which no other machine of the folder has.
         folder: Folder of its charts.
-        opening: Rows of its last interleaved run of the workload :data:`OPENING`.
+        opening: Rows of the last of its largest interleaved runs of the workload :data:`OPENING`.
         workloads: The latest rows of each workload, presets first.
         stored: All rows of each workload.
         scaling: The latest row of each size of the scaling benchmark.
@@ -75,8 +75,11 @@ class _Results:
         found = storage.workloads(rows)
         names = [name for name in dict.fromkeys([*PRESETS, *found]) if name in found]
         latest = {name: storage.latest(found[name]) for name in names}
-        raced = [row for row in found.get(OPENING, []) if row.interleaved and row.validated]
-        opening = [row for row in raced if row.origin.run == raced[-1].origin.run]
+        raced: dict[tuple[str, str], list[Row]] = {}
+        for row in found.get(OPENING, []):
+            if row.interleaved and row.validated:
+                raced.setdefault(row.origin.run, []).append(row)
+        opening = max(raced.values(), key=_extent, default=[])
         return cls(name, folder, storage.latest(opening), latest, found, storage.scaling(rows), errors)
 
     def of_workload(self, workload: str) -> list[_Picture]:
@@ -262,8 +265,8 @@ def _errors(machine: _Results) -> Iterator[str]:
 
 
 def _opening(folder: Path, machines: Sequence[_Results]) -> list[str]:
-    """Return the table and the chart that open the project's README, from the last interleaved run of all machines."""
-    machine = _newest(machines, lambda machine: machine.opening)
+    """Return the table and the chart that open the project's README, from the last of the largest interleaved runs."""
+    machine = max((one for one in machines if one.opening), key=lambda one: _extent(one.opening), default=None)
     if machine is None:
         return [f"No run has measured {OPENING} in turn: `mnistbench compare --results {folder.name}` does."]
     chart = f"![training time]({folder.name}/{machine.folder.name}/{OPENING}-training-time.svg)"
@@ -272,7 +275,8 @@ def _opening(folder: Path, machines: Sequence[_Results]) -> list[str]:
 
 def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
     """Return the test errors that docs/errors.md shows, from the machine measured last."""
-    machine = _newest(machines, lambda machine: machine.errors)
+    dated = [one for one in machines if one.errors]
+    machine = max(dated, key=lambda one: max(run.origin.date for run in one.errors), default=None)
     if machine is None:
         return []
     (picture,) = machine.of_errors()
@@ -280,12 +284,9 @@ def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
     return [*tables.errors_as_markdown(machine.errors), "", chart]
 
 
-def _newest(
-    machines: Sequence[_Results], results: Callable[[_Results], Sequence[Row] | Sequence[Run]]
-) -> _Results | None:
-    """Return the machine with the latest of the results, or None if there are none."""
-    dates = {max(one.origin.date for one in found): machine for machine in machines if (found := results(machine))}
-    return dates[max(dates)] if dates else None
+def _extent(rows: Sequence[Row]) -> tuple[int, str]:
+    """Return the number of the rows of a run, and its date, which tells runs of as many rows apart."""
+    return len(rows), max(row.origin.date for row in rows)
 
 
 def _section(

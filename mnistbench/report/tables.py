@@ -81,7 +81,7 @@ def _range(found: Sequence[float]) -> str:
 def _cached(row: Row) -> str:
     if row.cold is None:
         return "" if row.compile_cached is None else words.seconds(row.compile_cached, 2)
-    return _range([process.costs["compile"] for process in row.cold.filled])
+    return _range(row.cold.cached())
 
 
 def _first_training(row: Row) -> str:
@@ -106,9 +106,9 @@ _COSTS: dict[str, Callable[[Row], str]] = {
     "import": lambda row: _cost(row, "import"),
     "load": lambda row: _cost(row, "load"),
     "compile": lambda row: _cost(row, "compile"),
-    "compile, cached": _cached,
     "tuning": lambda row: _cost(row, "tuning"),
     "first call": lambda row: _cost(row, "first_call"),
+    "cached": _cached,
     "first training": _first_training,
     "memory": _memory,
 }
@@ -187,9 +187,10 @@ def _about_costs(rows: Sequence[Row]) -> str:
     number = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     return (
         f"Each cost: the median of {number} new process{'es' * (counts[-1] > 1)} with empty caches of compiled code, "
-        "and from the least to the most where there were several. Cached: compiling in a process that finds the "
-        "former's code on disk. Tuning: trying ways to compute. First call: the extra time of the first iteration. "
-        "First training: all iterations after that. Memory: resident before the data are loaded, and the peak."
+        "and from the least to the most where there were several. Tuning: trying ways to compute. First call: the "
+        "extra time of the first iteration. Cached: compiling, in the first iteration too, in a process that finds the "
+        "former's code on disk. First training: all iterations after that. Memory: resident before the data are "
+        "loaded, and the peak."
     )
 
 

@@ -92,6 +92,10 @@ class ColdStart:
         """List the seconds of a cost in each process with empty caches."""
         return [process.costs[name] for process in self.empty]
 
+    def cached(self) -> list[float]:
+        """List the seconds of compiling, in the first iteration too, in each process with filled caches."""
+        return [process.costs["compile"] + max(0.0, process.costs["first_call"]) for process in self.filled]
+
     def training(self, iterations: int) -> list[float]:
         """List the seconds of a training of ``iterations`` in each process with empty caches, scaled if it was cut."""
         return [process.training(iterations) for process in self.empty]
@@ -104,8 +108,8 @@ class ColdStart:
 
     @property
     def compile_cached(self) -> float | None:
-        """Median seconds of compiling in processes with filled caches; None if nothing was cached."""
-        return statistics.median(process.costs["compile"] for process in self.filled) if self.filled else None
+        """Median of :meth:`cached`; None if nothing was cached."""
+        return statistics.median(self.cached()) if self.filled else None
 
     @property
     def peak_memory(self) -> int | None:
