@@ -83,7 +83,8 @@ def test_a_newcomers_run_leaves_the_projects_pages_as_they_are(project: Path) ->
     page = project / "docs" / "errors.md"
     page.write_text("\n".join(line.replace("results:", "errors:") for line in (BEGIN, END)), encoding="utf-8")
     before = {path: path.read_bytes() for path in (page, project / "README.md")}
-    run = document(row("numba", "float32", 0.5, interleaved=True), day=9, machine="Another CPU, 8 CPUs")
+    rows = [row(name, "float32", 0.5, interleaved=True) for name in ("numpy", "numba", "numba-plain", "jax", "torch")]
+    run = document(*rows, day=9, machine="Another CPU, 8 CPUs")
     storage.store(project / "results" / "another-cpu-8-cpus", "classic_0123456", run)
     builders.store_errors(project / "results" / MACHINE, "simard")
     report.write(project / "results")

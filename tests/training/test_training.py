@@ -251,6 +251,7 @@ def test_costs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
         return honest(self, iterations)
 
     monkeypatch.setattr("mnistbench.timing.clock.time.perf_counter", lambda: now)
+    monkeypatch.setattr(trials, "_tuning", 0.0)
     monkeypatch.setattr(type(backend), "load", loaded)
     monkeypatch.setattr(type(backend), "warm_up", warmed)
     monkeypatch.setattr(NumpyTrainer, "advance", advanced)
