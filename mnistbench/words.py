@@ -81,6 +81,11 @@ def scientific(value: float, digits: int = 2) -> str:
     return power if float(mantissa) == 1 else f"{mantissa}{TIMES}{power}"
 
 
+def relative(error: float) -> str:
+    """Write a relative error, or a tolerance of one: 5×10⁻⁷, 0.074, 1.3."""
+    return significant(error, 2) if 0.01 <= error < 100 else scientific(error, 1)
+
+
 def abbreviated(value: float) -> str:
     """Write a large number with a suffix: 41k for 41,000."""
     suffix, unit = next((pair for pair in (("M", 1e6), ("k", 1e3)) if value >= pair[1]), ("", 1.0))

@@ -110,3 +110,9 @@ def test_what_cannot_be_encoded_looks_alike() -> None:
     )
     assert text.encode("ascii", words.ALIKE) == b"16.6x, 3.1x10^-7, 5.00 us, infx ?, ~ 2"
     assert text.encode("utf-8", words.ALIKE).decode() == text
+
+
+def test_errors_are_written_so_that_they_are_read_at_once() -> None:
+    values = 0.0, 5.2e-7, 0.0094, 0.074, 1.27, 12.0, 1e3, math.inf
+    expected = "0", "5×10⁻⁷", "9×10⁻³", "0.074", "1.3", "12", "10³", "inf"
+    assert tuple(map(words.relative, values)) == expected

@@ -72,7 +72,7 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
     said = ""
     if error and comparison.trajectory is not None:
         tolerance = comparison.trajectory.drift(comparison.workload.iterations, contender.dtype)
-        said = f"agrees ({words.scientific(error[0][1], 1)} of {words.scientific(tolerance, 1)})"
+        said = f"agrees ({words.relative(error[0][1])} of {words.relative(tolerance)})"
     if running:
         said = f"{len(contender.samples)}/{comparison.processes * comparison.rounds} rounds, {contender.state}"
     return [name, threads, time, interval, ratio, by, accuracy, said]

@@ -24,7 +24,7 @@ def _agreement(row: Row) -> str:
     if not row.validated:
         return "NO RESULT"
     error = row.agreement.trajectory[-1][1] if row.agreement.trajectory else 0.0
-    of = f"{words.scientific(error, 1)} of {words.scientific(row.agreement.tolerance, 1)}"
+    of = f"{words.relative(error)} of {words.relative(row.agreement.tolerance)}"
     return f"agrees ({of}){_FEWER * _checked_less(row)}"
 
 
