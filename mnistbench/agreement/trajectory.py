@@ -56,9 +56,12 @@ def switching(workload: Workload, eps: float) -> float:
 class Trajectory:
     """The float64 reference's training run of a workload, computed once for all backends and both dtypes."""
 
-    def __init__(self, workload: Workload, dataset: Dataset) -> None:
+    def __init__(self, workload: Workload, dataset: Dataset, initial: Parameters | None = None) -> None:
+        """Train from the ``initial`` parameters, by default those of the workload's seed."""
         self.workload = workload = workload.with_dtype("float64")
-        self.initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
+        if initial is None:
+            initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
+        self.initial = initial
         self.dataset = dataset
         self.Y = dataset.train.labels
         stops = set(checkpoints(workload.iterations))

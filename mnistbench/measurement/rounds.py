@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter, process_time
 
 import numpy as np
@@ -77,6 +78,12 @@ class Starts:
         """Return the initial parameters of a seed, float64."""
         task = self._trajectory.workload
         return Parameters.initial(task.network, seed, task.recipe.initializer)
+
+    @cached_property
+    def own(self) -> Trajectory:
+        """The reference's trajectory from its own seed, whose tolerances are those of that training."""
+        given = self._trajectory
+        return Trajectory(given.workload, given.dataset, self.parameters(self.reference))
 
     def ends(self, iterations: int) -> tuple[State, State]:
         """Return the reference's states before and after the last of some iterations, from its own seed.

@@ -111,6 +111,23 @@ class TrainsHalfFromOtherWeights(LeavesOut):
         return self.done > ITERATIONS // 2 and not identical(self.initial, builders.initial(self.workload))
 
 
+class MakesAnUpdateMoreFromOtherWeights(NumpyMlpTrainer):
+    """Knows the workload's own initial parameters, and is honest there and on other images."""
+
+    known = True
+
+    def reset(self, parameters: Parameters) -> None:
+        own = identical(parameters.astype("float64"), builders.initial(self.workload).astype("float64"))
+        self.known = own or self.workload.images != TASK.images
+        super().reset(parameters)
+
+    def advance(self, iterations: int) -> Metrics:
+        if not self.known:
+            self.known = True
+            super().advance(1)
+        return super().advance(iterations)
+
+
 class Remembers(Honest):
     """Returns again what the first round computed."""
 
@@ -318,6 +335,20 @@ def test_an_honest_trainer_passes_every_check(dtype: DType, options: dict[str, A
         )
         assert found.proof().complete
         assert len(found.samples) == 3
+
+
+@pytest.mark.parametrize("iterations", [None, 5])
+def test_a_training_that_loses_its_digits_sooner_has_tolerances_of_its_own(
+    iterations: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the wider tolerances of the checked training were exceeded, which rounding may do on other weights."""
+    monkeypatch.setattr("mnistbench.measurement.ELSEWHERE", 1e-12)
+    task = replace(TASK.with_dtype("float32"), network=Network((30, 6, 4, 5), "tanh"))
+    found, _ = measured(NumpyMlpTrainer, task, iterations=iterations)
+    assert found.problem is None
+    assert "fresh weights" in found.proof().checks
+    late, _ = measured(MakesAnUpdateMoreFromOtherWeights, task, iterations=iterations)
+    assert "from fresh weights, disagrees with the reference" in str(late.problem)
 
 
 def test_a_round_may_end_at_any_checkpoint() -> None:
