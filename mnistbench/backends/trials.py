@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mnistbench.backends.base import Trainer
 from mnistbench.timing.clock import timed
 
-Way = TypeVar("Way", bound=Hashable)
+Way = TypeVar("Way")
 
 _tuning = 0.0
 

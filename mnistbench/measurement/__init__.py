@@ -62,8 +62,8 @@ ELSEWHERE = 4.0
 """Factor for tolerances that were found along another training of the same workload."""
 
 ALONG = 4.0
-"""Factor for tolerances along the very training, from weights on which nobody chose them: an honest backend in float32
-on "deep" was at 1.5 of them, where few twins happened to meet what rounding did to it."""
+"""Factor for tolerances along the very training. Two twins do not meet everything that rounding may do from weights at
+random: numba in float32 on "deep" was at 1.5 of these tolerances from one of five."""
 
 SPREADS = 4.0
 """Largest distance of one call's end from that of pieces, as a multiple of the distance between repeated pieces."""
