@@ -13,6 +13,7 @@ if numba.config.DISABLE_JIT:
 
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.numba.classic.trainer import NumbaTrainer
+from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -40,6 +41,4 @@ class NumbaBackend(Backend):
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         if workload.is_classic:
             return NumbaTrainer(workload, dataset, parameters, resolve(threads))
-        from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer  # loads SciPy's BLAS
-
         return NumbaMlpTrainer(workload, dataset, parameters, resolve(threads))

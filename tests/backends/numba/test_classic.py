@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from mnistbench.backends.numba.classic import kernels, layout, ordering, prepare
 from mnistbench.backends.numba.simd import sync, vector
 from mnistbench.backends.numba.simd.cache import SOURCES, entry_point, known
 from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
+from mnistbench.backends.numba.simd.workers import ABANDON
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
@@ -75,7 +75,7 @@ def make(
     return backend().start(workload, dataset, parameters, threads), parameters
 
 
-def some(threads: int | None = None, dtype: DType = "float64", count: int = 700) -> tuple[Trainer, Parameters]:
+def some(threads: int | None = None, dtype: DType = "float64", count: int = 3000) -> tuple[Trainer, Parameters]:
     """Start a trainer on enough images for several blocks and threads."""
     labels = np.random.default_rng(3).integers(0, 10, count)
     return make(strokes(count, 12, 12, 1), labels, 10, 10, dtype, threads, shape=(12, 12))
@@ -173,19 +173,22 @@ def test_more_pixels_than_two_bytes_count() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_same_bits_for_any_division_of_iterations(dtype: DType, threads: int) -> None:
-    whole, _ = some(threads, dtype)
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
+def test_the_same_bits_for_any_threads_and_division_of_iterations(dtype: DType, threads: int) -> None:
+    whole, _ = some(1, dtype)
     expected = whole.advance(24)
     for parts in ([1] * 24, [5, 19], [24]):
         own, _ = some(threads, dtype)
         assert [own.advance(part) for part in parts][-1] == expected
         assert identical(own.parameters(), whole.parameters())
+        assert identical(own.gradients(), whole.gradients())
 
 
-def test_more_threads_than_images_need() -> None:
+def test_threads_beyond_what_tasks_can_feed() -> None:
     own, _ = some(64, count=40)
-    assert own.describe().threads == 3  # pairs of groups of 8
+    description = own.describe()
+    assert description.threads == 2  # of three pairs of groups
+    assert "2 tasks an iteration, for up to 2 threads" in description.kernel
     own.advance(3)
 
 
@@ -193,7 +196,7 @@ def test_more_threads_than_images_need() -> None:
 
 
 def test_a_worker_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, start = some(3)
+    own, _ = some(3)
 
     def fail_in_the_second(thread: int, *arguments: Any) -> None:
         if thread == 1:
@@ -205,12 +208,20 @@ def test_a_worker_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) ->
         patch.setattr(trainer, "run", fail_in_the_second)
         with pytest.raises(MemoryError, match="no room"):
             own.advance(1_000_000_000)
-    assert identical(own.parameters(), start)
-    own.advance(1)
+    assert_whole_iterations(own)
+
+
+def assert_whole_iterations(own: Trainer) -> None:
+    """Require that a trainer of :func:`some` ended after whole iterations, and goes on from there."""
+    other, _ = some(1)
+    while not identical(own.parameters(), other.parameters()):
+        assert other.advance(1).loss > 0.1, "no iteration has ended so"
+    assert own.advance(1) == other.advance(1)
+    assert identical(own.parameters(), other.parameters())
 
 
 def test_a_thread_that_cannot_start_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, parameters = some(3)
+    own, _ = some(3)
     start = threading.Thread.start
     started = []
 
@@ -224,8 +235,7 @@ def test_a_thread_that_cannot_start_ends_the_others(monkeypatch: pytest.MonkeyPa
         patch.setattr(threading.Thread, "start", fail_at_the_third)
         with pytest.raises(RuntimeError, match="can't start"):
             own.advance(1_000_000_000)
-    assert identical(own.parameters(), parameters)
-    own.advance(1)
+    assert_whole_iterations(own)
 
 
 # Preparation.
@@ -249,13 +259,22 @@ def test_similar_images_come_together() -> None:
     assert (kinds.all(axis=1) | ~kinds.any(axis=1)).all()
 
 
-def test_work_is_shared_evenly() -> None:
-    counts = np.array([100] * 10 + [0] * 50)
-    assert prepare.share_out(counts, 1) == [0, 60]
-    bounds = prepare.share_out(counts, 3)
-    work = [int(np.sum(counts[a:b] + 20)) for a, b in pairwise(bounds)]
-    assert max(work) - min(work) <= 2 * 120
-    assert prepare.share_out(np.array([5, 5, 5000]), 3) == [0, 1, 2, 3]
+@given(st.integers(1, 3000), st.integers(2, 16), st.integers(1, 40), st.integers(0, 9))
+def test_tasks_are_whole_blocks_and_become_smaller(pairs: int, shares: int, block_pairs: int, seed: int) -> None:
+    costs = np.random.default_rng(seed).integers(20, 1000, pairs)
+    blocks, tasks = prepare.cut_tasks(costs, block_pairs, shares)
+    assert (blocks[0], blocks[-1], tasks[0], tasks[-1]) == (0, pairs, 0, len(blocks) - 1)
+    assert (np.diff(tasks) > 0).all()
+    assert ((np.diff(blocks) > 0) & (np.diff(blocks) <= block_pairs)).all()
+    work = np.add.reduceat(costs, blocks[tasks[:-1]])
+    assert work.sum() == costs.sum()
+    assert work.max() <= costs.sum() / shares + costs.max()
+
+
+def test_half_of_the_classics_work_is_in_large_tasks() -> None:
+    blocks, tasks = prepare.cut_tasks(np.full(1282, 100), layout.BLOCK_PAIRS, 8)
+    np.testing.assert_allclose(np.diff(blocks[tasks]), np.repeat([72, 48, 24, 16], 8), atol=1)
+    assert np.diff(blocks).max() <= 25
 
 
 @pytest.mark.parametrize(
@@ -361,6 +380,18 @@ def test_outer_product() -> None:
     np.testing.assert_array_equal(found[:48].reshape(6, 8), 1 + np.concatenate([2 * v[2:5], v[1] * v[2:5]]))
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 4, 16])
+def test_transpose(lanes: int) -> None:
+    values = np.arange(float(lanes**2))
+
+    def body(out: Any, values: Any, lanes: Any) -> None:
+        square = vector.loads(lanes, vector.zero(lanes, out), values, 0, len(lanes))
+        vector.store(out, 0, len(lanes), vector.transpose(square))
+
+    found = apply(body, "float64", values, (0.0,) * lanes, size=lanes**2)
+    np.testing.assert_array_equal(found.reshape(lanes, lanes), values.reshape(lanes, lanes).T)
+
+
 def test_selections() -> None:
     values = np.array([1.0, -1, 0, np.nan, 5, -5, np.inf, -np.inf])
     keys = np.arange(8, dtype=np.int32) % 3
@@ -399,7 +430,7 @@ def test_an_abandoned_barrier_opens() -> None:
     worker.start()
     time.sleep(0.05)
     assert worker.is_alive()
-    control[sync.ABANDON] = 1
+    control[ABANDON] = 1
     worker.join(10)
     assert not worker.is_alive()
 
@@ -418,7 +449,7 @@ def test_a_kernel_called_from_python_is_an_error_and_no_crash() -> None:
     for _ in range(2):
         with pytest.raises(TypeError, match="meet can be called by compiled code only"):
             sync.meet(control, 1, 2)
-        control[sync.ABANDON] = 1
+        control[ABANDON] = 1
         _meet(control)  # which compiles it for these types
 
 

@@ -1,4 +1,4 @@
-"""The Numba backend on mlps: random decisions bit for bit, BLAS, blocks, threads, dense and sparse images."""
+"""The Numba backend on mlps: random decisions bit for bit, products, blocks, threads, dense and sparse images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba import NumbaBackend
-from mnistbench.backends.numba.mlp import blas, random, updates, warp
+from mnistbench.backends.numba.mlp import products, random, updates, warp
 from mnistbench.backends.numba.mlp import trainer as mlp_trainer
 from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.datasets import Dataset, Split
@@ -69,12 +69,11 @@ def test_depths_and_widths(hidden: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("ink", [0.0, 0.25, 1.0])
-def test_the_first_layer_uses_blas_for_dense_images_only(ink: float) -> None:
+def test_zeros_are_skipped_unless_there_are_none(ink: float) -> None:
     dataset = data(ink=ink)
     workload = task(dataset, (7, 6), replace(EVERYTHING, augmentation=Augmentation(1)))
     assert_agrees(dataset, workload)
     described = NumbaBackend().start(workload, dataset, initial(workload), 2).describe()
-    assert ("by BLAS," in described.kernel) == (ink == 1.0)
     assert (described.skips is None) == (ink == 1.0)
 
 
@@ -108,6 +107,19 @@ def test_the_same_bits_for_any_division_of_iterations_and_after_a_reset() -> Non
     assert identical(one.parameters(), start)
     one.advance(13)
     assert identical(one.parameters(), other.parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ink", [0.25, 1.0])
+def test_the_same_bits_for_any_number_of_threads(dtype: DType, ink: float) -> None:
+    dataset = data(ink=ink)
+    workload = task(dataset, (70, 33, 6), replace(EVERYTHING, dropout=(0.2,), batch_size=23), dtype)
+    one, *others = (NumbaBackend().start(workload, dataset, initial(workload), threads) for threads in (1, 2, 3, 4, 8))
+    expected = one.advance(13)
+    for other in others:
+        assert other.advance(13) == expected
+        assert identical(other.parameters(), one.parameters())
+        assert identical(other.gradients(), one.gradients())
 
 
 def test_nan_is_not_hidden() -> None:
@@ -158,7 +170,7 @@ from tests.backends.numba.test_mlp import data, trainings
 from tests.support.builders import initial
 
 def compiled():
-    return [[*function.signatures] for function in (ordering._order, kernels.run, mlp_kernels.run)]
+    return [[*function.signatures] for function in (ordering._build_groups, kernels.run, mlp_kernels.run)]
 
 workload = trainings()[sys.argv[1]]
 NumbaBackend().warm_up(workload, 2)
@@ -222,27 +234,30 @@ def test_augmented_images_equal_the_reference(shape: tuple[int, int], change: Au
     np.testing.assert_array_equal(out, augmentation.augmented(images, places, shape, change, 5, 2))
 
 
-# BLAS.
+# Products.
+
+LANES, TILE = (None,) * 4, (None,) * 2
 
 
 @entry_point
-def _multiply(a: Any, at: Any, b: Any, bt: Any, c: Any, sizes: Any, beta: Any) -> None:
-    blas.product(a, 0, a.shape[1], at, b, 0, b.shape[1], bt, c, 0, c.shape[1], sizes, beta)
+def _multiply(left: Any, row: int, step: int, right: Any, out: Any, rows: int, inner: int, adds: bool) -> None:
+    vectors = out.shape[1] // 4
+    products.multiply(
+        LANES, TILE, left, 3, row, step, right, 0, right.shape[1], out, 0, out.shape[1], rows, inner, vectors, adds
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("left_transposed", [False, True])
-@pytest.mark.parametrize("right_transposed", [False, True])
-def test_products_of_parts_of_matrices(dtype: DType, left_transposed: bool, right_transposed: bool) -> None:
+@pytest.mark.parametrize("inner", [0, 1, 5, products.DEPTH, products.DEPTH + 1, 3 * products.DEPTH])
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_of_parts_of_matrices(dtype: DType, inner: int, adds: bool, transposed: bool) -> None:
     rng = np.random.default_rng(0)
-    rows, inner, columns = 3, 5, 4
-    a, b, c = (rng.random(shape).astype(dtype) for shape in ((7, 8), (6, 9), (5, 10)))
-    left = a[:inner, :rows].T if left_transposed else a[:rows, :inner]
-    right = b[:columns, :inner].T if right_transposed else b[:inner, :columns]
-    expected = c.copy()
-    expected[:rows, :columns] = left @ right + 0.5 * c[:rows, :columns]
-    _multiply(a, left_transposed, b, right_transposed, c, (rows, inner, columns), 0.5)
-    np.testing.assert_allclose(c, expected, rtol=1e-6)
+    left, right, out = (rng.random(shape).astype(dtype) for shape in ((8, inner), (inner, 20), (8, 20)))
+    stored = np.append(np.zeros(3, dtype), (left.T if transposed else left).reshape(-1))
+    expected = left @ right + (out if adds else 0)
+    _multiply(stored, *((1, 8) if transposed else (inner, 1)), right, out, 8, inner, adds)
+    np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
 def test_one_minus_a_decay_is_rounded_once_from_float64() -> None:
@@ -254,6 +269,12 @@ def test_one_minus_a_decay_is_rounded_once_from_float64() -> None:
 def test_few_tiles_and_little_padding() -> None:
     assert [mlp_trainer.tile_of(vectors, 32) for vectors in (1, 25)] == [1, 5]
     assert all(mlp_trainer.tile_of(vectors, 16) <= 2 for vectors in range(1, 50))
+
+
+def test_tiles_of_the_other_layers() -> None:
+    assert mlp_trainer.inner_tile_of((784, 500, 150, 10), 16, 32) == 5
+    assert mlp_trainer.inner_tile_of((784, 800, 10), 16, 32) in (5, 6)
+    assert mlp_trainer.inner_tile_of((784, 10), 16, 32) >= 2  # there is no other layer
 
 
 def test_more_pixels_than_two_bytes_count() -> None:

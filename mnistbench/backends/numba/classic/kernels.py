@@ -15,7 +15,7 @@ A block passes through all kernels while its Z1 and Z2 are in the L1 cache:
     hidden_error       dZ1, overwriting Z1, and db1
     image_gradient     dW1         reads the images, pixel by pixel
 
-:func:`run` repeats this for all blocks of a thread, and :func:`update` takes the step. Both use loops in place of
+:func:`run` repeats this for all blocks, in tasks, and :func:`take_step` takes the step. Both use loops in place of
 slices, which take seconds to compile. Gradients here are sums over images, and pixels are bytes: the step divides by m
 and, for W1, by 255. So does hidden_layer.
 """
@@ -29,8 +29,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnistbench.backends.numba.classic.packing import NO_IMAGE, Packed
-from mnistbench.backends.numba.simd import Array, Ints, sync
+from mnistbench.backends.numba.simd import Array, Ints
+from mnistbench.backends.numba.simd.atomic import now, peek
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
+from mnistbench.backends.numba.simd.tasks import (
+    PHASE_BITS,
+    ROW_BITS,
+    STATES,
+    claim,
+    keep_pace,
+    number_of,
+    publish,
+    row_of,
+)
 from mnistbench.backends.numba.simd.vector import (
     add_lane_sums,
     as_doubles,
@@ -105,8 +116,35 @@ class Sizes(NamedTuple):
     pairs: int
 
 
+class Room(NamedTuple):
+    """What the threads compute with. A row of results is written by the thread whose spare row it is.
+
+    Attributes:
+        steps: Step sizes of W1 and of the other parameters.
+        gradients: (tasks + threads, row) sums over the images of a task.
+        scores: (tasks + threads, SPILL + 4 * lanes) scores of a task.
+        pieces: (slices + threads, width) slices of the parameters; those published first are slice by slice in order.
+        parameters: (threads, row) each thread's copy of the parameters.
+        Z1: (threads, ...) a block's Z1 and dZ1, as [hidden tile][pair][hidden unit of the tile][2 * lanes].
+        Z2: (threads, ...) a block's Z2 and dZ2, as [pair][class][2 * lanes].
+        costs, begun: (tasks + slices,) as in :func:`~mnistbench.backends.numba.simd.tasks.claim`.
+        paces: (threads, PACES) each thread's record.
+    """
+
+    steps: Array
+    gradients: Array
+    scores: Array
+    pieces: Array
+    parameters: Array
+    Z1: Array
+    Z2: Array
+    costs: Ints
+    begun: Ints
+    paces: Ints
+
+
 LOSS, HITS, SPILL = range(3)
-"""Indices of a thread's scores: sum of losses, number of correctly classified images, scratch memory for vectors."""
+"""Indices of a task's scores: sum of losses, number of correctly classified images, scratch memory for vectors."""
 
 
 @kernel
@@ -301,13 +339,71 @@ def clear(values: Array) -> None:
 
 
 @kernel
-def update(first: int, last: int, step: Any, parameters: Array, gradients: Array) -> None:
-    """W := W - alpha dW for parameters first to last. The threads' gradients are added in order of the threads."""
-    for thread in range(1, len(gradients)):
-        for i in range(first, last):
-            gradients[0, i] += gradients[thread, i]
-    for i in range(first, last):
-        parameters[i] -= step * gradients[0, i]
+def collect(first: int, slices: int, pieces: Array, control: Ints, parameters: Array) -> None:
+    """Copy the published slices of the parameters, whose states are from control[first] on, to ``parameters``."""
+    width = pieces.shape[1]
+    for slice_ in range(slices):
+        piece = pieces[row_of(peek(control, first + slice_))]
+        for i in range(width):
+            parameters[slice_ * width + i] = piece[i]
+
+
+@kernel
+def add_gradients(
+    task: int,
+    measure: bool,
+    tile: Tile,
+    sizes: Sizes,
+    packed: Packed,
+    parameters: Array,
+    Z1: Array,
+    Z2: Array,
+    gradient: Array,
+    scores: Array,
+    state: int,
+    control: Ints,
+) -> None:
+    """Compute a task's sums of gradients and scores. Stop if its state is not ``state``: somebody has published it."""
+    clear(gradient)
+    clear(scores)
+    for block in range(packed.task_block[task], packed.task_block[task + 1]):
+        hidden_layer(block, tile, sizes, packed, parameters, Z1)
+        if peek(control, STATES + task) != state:
+            return
+        output_layer(block, measure, tile, sizes, packed, parameters, Z1, Z2, scores)
+        output_gradient(block, tile, sizes, packed, Z1, Z2, gradient)
+        hidden_error(block, tile, sizes, packed, parameters, Z1, Z2, gradient)
+        if peek(control, STATES + task) != state:
+            return
+        image_gradient(block, tile, sizes, packed, Z1, gradient)
+
+
+@kernel
+def take_step(
+    slice_: int,
+    tasks: int,
+    tile: Tile,
+    sizes: Sizes,
+    steps: Array,
+    gradients: Array,
+    old: Array,
+    control: Ints,
+    new: Array,
+) -> None:
+    """new := old - alpha dW for a slice of the parameters. The tasks' gradients are added in their order."""
+    lanes, width = 2 * len(tile.lanes), len(old)
+    like = zero(tile.lanes + tile.lanes, old)
+    one = (splat(like, 1),)
+    for at in range(0, width, 4 * lanes):
+        total = repeat((None, None, None, None), like)
+        for task in range(tasks):
+            total = fma_loads(total, one, gradients[row_of(peek(control, STATES + task))], slice_ * width + at, lanes)
+        store(new, at, lanes, total)
+    other = min(max(sizes.b1 - slice_ * width, 0), width)
+    for i in range(other):
+        new[i] = old[i] - steps[0] * new[i]
+    for i in range(other, width):
+        new[i] = old[i] - steps[1] * new[i]
 
 
 @entry_point
@@ -318,48 +414,51 @@ def run(
     tile: Tile,
     sizes: Sizes,
     packed: Packed,
-    parameters: Array,
-    steps: Array,
-    gradients: Array,
-    Z1: Array,
-    Z2: Array,
-    scores: Array,
+    room: Room,
     control: Ints,
 ) -> None:
-    """Do one thread's share of some iterations: forward and backward passes of its images, and a part of the update.
+    """Do tasks of some iterations until all are done.
 
     Args:
-        thread: Index of the thread, and of its row of ``gradients``.
-        learn: Whether to update the parameters.
-        steps: Step sizes of W1 and of the other parameters.
-        gradients: (threads, total) sums over each thread's images.
-        Z1: Scratch memory for a block's Z1 and dZ1, as [hidden tile][pair][hidden unit of the tile][2 * lanes].
-        Z2: Scratch memory for a block's Z2 and dZ2, as [pair][class][2 * lanes].
-        scores: Sum of losses and number of correct images in the last iteration's forward pass.
-        control: Control array of :mod:`~mnistbench.backends.numba.simd.sync`.
+        thread: Index of the thread.
+        learn: Whether to update the parameters; otherwise leave the gradients of one iteration.
+        control: Control array of :mod:`~mnistbench.backends.numba.simd.tasks`.
     """
-    threads = len(gradients)
-    gradient = gradients[thread]
-    for iteration in range(iterations):
-        measure = iteration == iterations - 1
-        clear(gradient)
-        clear(scores)
-        for block in range(len(packed.block_pair) - 1):
-            hidden_layer(block, tile, sizes, packed, parameters, Z1)
-            output_layer(block, measure, tile, sizes, packed, parameters, Z1, Z2, scores)
-            output_gradient(block, tile, sizes, packed, Z1, Z2, gradient)
-            hidden_error(block, tile, sizes, packed, parameters, Z1, Z2, gradient)
-            image_gradient(block, tile, sizes, packed, Z1, gradient)
-        sync.meet(control, 2 * iteration + 1, threads)
-        if sync.peek(control, sync.ABANDON) != 0:
+    tasks, slices = len(packed.task_block) - 1, len(room.pieces) - len(room.parameters)
+    end = 2 * iterations if learn else 1
+    row, piece, collected = tasks + thread, slices + thread, -1
+    parameters = room.parameters[thread]
+    while True:
+        ticket = claim(end, tasks, slices, control, room.costs, room.begun, room.paces[thread])
+        phase, task = ticket >> PHASE_BITS, number_of(ticket)
+        if phase >= end:
             return
-        if learn:
-            first, last = thread * sizes.total // threads, (thread + 1) * sizes.total // threads
-            update(min(first, sizes.b1), min(last, sizes.b1), steps[0], parameters, gradients)
-            update(max(first, sizes.b1), max(last, sizes.b1), steps[1], parameters, gradients)
-        if thread == 0:
-            control[sync.DONE] += 1
-            control[sync.GO_ON] = 1 - sync.peek(control, sync.STOP)
-        sync.meet(control, 2 * iteration + 2, threads)
-        if sync.peek(control, sync.GO_ON) == 0:
-            return
+        time, iteration = now(), phase >> 1
+        place = STATES + task + tasks * (phase & 1)
+        old = peek(control, place)
+        if old >> ROW_BITS != iteration:  # somebody has published it
+            continue
+        if phase & 1:
+            old_piece, new_piece = room.pieces[row_of(old)], room.pieces[piece]
+            take_step(task, tasks, tile, sizes, room.steps, room.gradients, old_piece, control, new_piece)
+            piece = publish(place, old, piece, control)
+        else:
+            if collected != iteration:  # a newer slice would mean that this task is published, so that nobody sees it
+                collect(STATES + tasks, slices, room.pieces, control, parameters)
+                collected = iteration
+            add_gradients(
+                task,
+                iteration == iterations - 1,
+                tile,
+                sizes,
+                packed,
+                parameters,
+                room.Z1[thread],
+                room.Z2[thread],
+                room.gradients[row],
+                room.scores[row],
+                old,
+                control,
+            )
+            row = publish(place, old, row, control)
+        keep_pace(phase & 1, room.costs[place - STATES], now() - time, room.paces[thread])

@@ -28,8 +28,8 @@ def choose_tile(host: Host, network: Network, dtype: DType) -> Tile:
     return Tile((None,) * lanes, (None,) * hidden, (None,) * classes)
 
 
-BLOCK_PAIRS = 24
-"""Largest number of pairs in a block: 31 kB of Z1 for 10 hidden units fit an L1 cache of 48 kB."""
+BLOCK_PAIRS = 28
+"""Largest number of pairs in a block: 36 kB of Z1 for 10 hidden units fit an L1 cache of 48 kB."""
 
 BLOCK_BYTES = 1 << 20
 """Largest size of a block's Z1 and Z2, unless one pair needs more: half an L2 cache."""

@@ -12,7 +12,6 @@ This is NumPy, block by block, since compiling the same loops takes seconds and 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +27,10 @@ _PAIRS = 32
 
 
 class Packed(NamedTuple):
-    """One thread's images.
+    """All images.
 
     Attributes:
+        task_block: (tasks + 1,) first block of each task.
         label: (pairs * 2 * lanes,) label of each image, or NO_IMAGE.
         block_pair: (blocks + 1,) first pair of each block.
         part: (3 * pairs + 1,) offsets in ``pixel`` of each pair's three parts: both groups, first only, second only.
@@ -44,6 +44,7 @@ class Packed(NamedTuple):
         member_chunk: Chunks of the first and second pixel of each entry of a run.
     """
 
+    task_block: Ints
     label: NDArray[np.int32]
     block_pair: Ints
     part: Ints
@@ -57,7 +58,7 @@ class Packed(NamedTuple):
     member_chunk: Bytes
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """One block's images, as in :class:`Packed`, with numbers of entries in place of offsets.
 
     Attributes:
@@ -86,21 +87,19 @@ def count_chunks(images: Bytes, order: Ints, lanes: int) -> Ints:
     return np.concatenate([np.count_nonzero(used.reshape(len(used) // 2, -1), axis=1) for used in found])
 
 
-def pack(images: Bytes, labels: Ints, order: Ints, lanes: int, blocks: int) -> Packed:
-    """Pack images[order] for one thread, in ``blocks`` equal blocks."""
-    pairs = -(-len(order) // (2 * lanes))
-    bounds = np.arange(blocks + 1) * pairs // blocks
-    packed = [_pack_block(images, labels, order, lanes, *of_block) for of_block in pairwise(bounds.tolist())]
-    arrays = {name: np.concatenate([getattr(block, name) for block in packed]) for name in _Block._fields}
+def join(blocks: list[Block], lanes: int, task_block: Ints) -> Packed:
+    """Join packed blocks, in order."""
+    arrays = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in Block._fields}
     parts = arrays["parts"]
     return Packed(
+        task_block=task_block,
         label=arrays["label"],
-        block_pair=bounds,
+        block_pair=_offsets([len(block.parts) for block in blocks]),
         part=_offsets(parts.reshape(-1)),
         pair_chunk=_offsets(lanes * (2 * parts[:, 0] + parts[:, 1] + parts[:, 2])),
         pixel=arrays["pixel"],
         chunk=arrays["chunk"],
-        block_run=_offsets([len(block.runs) for block in packed]),
+        block_run=_offsets([len(block.runs) for block in blocks]),
         run_pixels=arrays["runs"],
         run_member=_offsets(arrays["lengths"]),
         member=arrays["member"],
@@ -108,8 +107,8 @@ def pack(images: Bytes, labels: Ints, order: Ints, lanes: int, blocks: int) -> P
     )
 
 
-def _pack_block(images: Bytes, labels: Ints, order: Ints, lanes: int, first: int, last: int) -> _Block:
-    """Pack pairs ``first`` to ``last``."""
+def pack_block(images: Bytes, labels: Ints, order: Ints, lanes: int, first: int, last: int) -> Block:
+    """Pack pairs ``first`` to ``last`` of images[order]."""
     rows = _rows(images, order, lanes, first, last)
     groups, pixels = len(rows) // lanes, rows.shape[1]
     used = _used(rows, lanes)
@@ -135,7 +134,7 @@ def _pack_block(images: Bytes, labels: Ints, order: Ints, lanes: int, first: int
     label = np.full(groups * lanes, NO_IMAGE, np.int32)
     own = order[first * 2 * lanes : last * 2 * lanes]
     label[: len(own)] = labels[own]
-    return _Block(
+    return Block(
         label=label,
         parts=np.count_nonzero(parts, axis=2),
         pixel=pixel.astype(index),

@@ -8,18 +8,22 @@ import numpy as np
 
 from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.numba.classic import layout
-from mnistbench.backends.numba.classic.kernels import HITS, LOSS, SPILL, run
+from mnistbench.backends.numba.classic.kernels import HITS, LOSS, SPILL, Room, run
 from mnistbench.backends.numba.classic.prepare import prepare
-from mnistbench.backends.numba.simd import sync
+from mnistbench.backends.numba.simd import Ints
 from mnistbench.backends.numba.simd.host import CACHE_LINE, aligned, host
+from mnistbench.backends.numba.simd.tasks import ROWS, STATES, make_control, make_paces
 from mnistbench.backends.numba.simd.workers import run_workers
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
+SLICES = 4
+"""Number of slices of the parameters for each thread, in which they are updated."""
+
 
 class NumbaTrainer(Trainer):
-    """Trainer that holds each thread's packed images and one vector of parameters in the kernels' layout."""
+    """Trainer that holds the packed images and one vector of parameters in the kernels' layout."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload)
@@ -28,25 +32,45 @@ class NumbaTrainer(Trainer):
         self._sizes = sizes = layout.choose_sizes(workload.network, self._tile, workload.dtype)
         self._images = len(dataset.train)
         lanes = len(self._tile.lanes)
-        # Each thread needs at least one pair.
-        self._threads = min(threads, -(-self._images // (2 * lanes)))
         images = np.ascontiguousarray(dataset.train.images)
         shape = dataset.image_shape if images.shape[1] == dataset.pixels else (1, images.shape[1])
-        self._packed = prepare(images, dataset.train.labels, shape, lanes, self._threads, sizes.pairs)
-        self._parameters = aligned((sizes.total,), workload.dtype)
-        # add_lane_sums adds whole vectors of up to 2 * lanes values.
-        row = -(-(sizes.total + 2 * lanes) // CACHE_LINE) * CACHE_LINE
-        self._gradients = aligned((self._threads, row), workload.dtype)
-        block = (self._threads, sizes.pairs * 2 * lanes)
-        self._Z1 = aligned((block[0], block[1] * sizes.hidden), workload.dtype)
-        self._Z2 = aligned((block[0], block[1] * sizes.classes), workload.dtype)
-        self._scores = aligned((self._threads, SPILL + 4 * lanes), "float64")
+        self._packed, costs = prepare(images, dataset.train.labels, shape, lanes, threads, sizes.pairs)
+        self._most_threads = -(-int(costs.sum()) // int(costs.max()))  # more would wait for the largest task
+        self._threads = min(threads, self._most_threads)
+        self._tasks = len(costs)
+        self._room = self._make_room(costs)
+        self._parameters = np.zeros(self._slices * self._room.pieces.shape[1], workload.dtype)
         self.reset(parameters)
+
+    def _make_room(self, costs: Ints) -> Room:
+        sizes, threads, tasks, dtype = self._sizes, self._threads, self._tasks, self.workload.dtype
+        lanes = len(self._tile.lanes)
+        unit = 8 * lanes  # a step takes four vectors of a pair together
+        slices = min(SLICES * threads, -(-sizes.total // unit))
+        width = -(-sizes.total // (slices * unit)) * unit
+        # add_lane_sums adds whole vectors of up to 2 * lanes values. Rows at a distance of a power of two would compete
+        # for the same places of a cache.
+        row = slices * width + 5 * CACHE_LINE // self.workload.itemsize
+        self._slices, pair = slices, sizes.pairs * 2 * lanes
+        step = self.workload.learning_rate / self._images
+        return Room(
+            steps=np.array([step / 255, step], dtype),
+            gradients=aligned((tasks + threads, row), dtype),
+            scores=aligned((tasks + threads, SPILL + 4 * lanes), "float64"),
+            pieces=aligned((slices + threads, width), dtype),
+            parameters=aligned((threads, row), dtype),
+            Z1=aligned((threads, pair * sizes.hidden), dtype),
+            Z2=aligned((threads, pair * sizes.classes), dtype),
+            costs=np.append(costs, np.ones(slices, np.int64)),
+            begun=np.zeros(tasks + slices, np.int64),
+            paces=make_paces(threads),
+        )
 
     def advance(self, iterations: int) -> Metrics:
         """Run ``iterations`` (at least 1) iterations; Ctrl-C ends after the one in progress."""
         self._run(iterations, learn=True)
-        loss, hits = self._scores[:, LOSS].sum() / self._images, self._scores[:, HITS].sum() / self._images
+        scores = self._room.scores[self._rows]
+        loss, hits = scores[:, LOSS].sum() / self._images, scores[:, HITS].sum() / self._images
         return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
@@ -57,24 +81,24 @@ class NumbaTrainer(Trainer):
 
     def gradients(self) -> Parameters:
         self._run(1, learn=False)
-        total = self._gradients[0, : self._sizes.total].copy()
-        for row in self._gradients[1:]:
-            total += row[: self._sizes.total]
+        total = np.zeros(self._sizes.total, self.workload.dtype)
+        for row in self._rows:
+            total += self._room.gradients[row, : self._sizes.total]
         total[: self._sizes.b1] /= 255 * self._images
         total[self._sizes.b1 :] /= self._images
         return layout.from_layout(total, self._tile, self._sizes, self.workload.network)
 
     def describe(self) -> Description:
         lanes, pixels = len(self._tile.lanes), self.workload.network.inputs
-        chunks = sum(len(packed.chunk) for packed in self._packed) / lanes
+        chunks = len(self._packed.chunk) / lanes
         skipped = 1 - chunks / (-(-self._images // lanes) * pixels)
-        stored = sum(array.nbytes for packed in self._packed for array in packed)
+        stored = sum(array.nbytes for array in self._packed)
         return Description(
             device="CPU",
             threads=self._threads,
             versions={"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
             kernel=f"{self._host.name}, {lanes} images in a vector, {len(self._tile.hidden)} hidden units at a time; "
-            "threads meet at a spinning barrier that yields the core",
+            f"{self._tasks} tasks an iteration, for up to {self._most_threads} threads",
             skips=f"chunks of a pixel of {lanes} images that are all zero: {skipped:.0%} of them"
             if skipped > 0
             else None,
@@ -83,25 +107,16 @@ class NumbaTrainer(Trainer):
         )
 
     def _run(self, iterations: int, learn: bool) -> None:
-        control = np.zeros(sync.CONTROL_SIZE, np.int64)
-        steps = np.array([1 / 255, 1]) * (self.workload.learning_rate / self._images)
-        steps = steps.astype(self.workload.dtype)
+        room, slices = self._room, self._slices
+        control = make_control(self._tasks, slices)
+        room.pieces[:slices] = self._parameters.reshape(slices, -1)
 
         def work(thread: int) -> None:
-            run(
-                thread,
-                iterations,
-                learn,
-                self._tile,
-                self._sizes,
-                self._packed[thread],
-                self._parameters,
-                steps,
-                self._gradients,
-                self._Z1[thread],
-                self._Z2[thread],
-                self._scores[thread],
-                control,
-            )
+            run(thread, iterations, learn, self._tile, self._sizes, self._packed, room, control)
 
-        run_workers(self._threads, work, control)
+        try:
+            run_workers(self._threads, work, control)
+        finally:
+            rows = control[STATES:] & ROWS
+            self._rows = rows[: self._tasks]
+            self._parameters[:] = room.pieces[rows[self._tasks :]].reshape(-1)

@@ -1,4 +1,4 @@
-"""The kernels for networks of any depth on mini-batches: zeros are skipped in the first layer, the others use BLAS.
+"""The kernels for networks of any depth on mini-batches; zeros are skipped in the first layer.
 
 A batch is computed in blocks of images. Images and activations are stored in rows, weights as (inputs, units). Each
 thread does its share of four stages; a barrier follows stages 2, 3 and, with stage 1 of the next block, 4:
@@ -21,13 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.numba.mlp.blas import product
+from mnistbench.backends.numba.mlp.products import FOUR, load_four, multiply, store_four
 from mnistbench.backends.numba.mlp.random import keep
 from mnistbench.backends.numba.mlp.updates import Rates, Rule, move
 from mnistbench.backends.numba.mlp.warp import Warp, warped
 from mnistbench.backends.numba.simd import Array, Bytes, Ints, sync
+from mnistbench.backends.numba.simd.atomic import peek
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
-from mnistbench.backends.numba.simd.vector import fma_loads, head, index, loads, repeat, splat, store, tail, zero
+from mnistbench.backends.numba.simd.vector import fma_loads, index, loads, repeat, splats, store, transpose, zero
+from mnistbench.backends.numba.simd.workers import ABANDON, STOP
 from mnistbench.reference.mlp import LEAK
 from mnistbench.task.recipe import ACTIVATIONS
 
@@ -39,26 +41,33 @@ RELU, LEAKY_RELU, TANH, SIGMOID = map(ACTIVATIONS.index, ("relu", "leaky-relu", 
 # Columns of ``Net.shape``, which has a row for each layer.
 INPUTS, UNITS = 0, 1
 WIDTH = 2
-"""Number of values in a row of weights, biases or activations: the units, padded."""
+"""Number of values in a row of weights: the units, padded."""
 WEIGHTS, BIASES = 3, 4
 """Offsets in a parameter vector. The first layer's weights are stored as (threads, pixels, the thread's units)."""
 OUTPUTS = 5
-"""Offset of the layer's values, (images, width), in ``Room.A``, ``D`` and ``dZ``."""
-SHAPE_COLUMNS = 6
+"""Offset of the layer's values, (images, row), in ``Room.A``, ``D`` and ``dZ``."""
+ROW = 6
+"""Number of values in a row: the width, padded to an odd number of cache lines, so that rows do not compete for the
+same places of a cache."""
+TRANSPOSED = 7
+"""Offset in ``Net.transposed`` of the weights as (width, row of the layer before); none of the first layer."""
+SHAPE_COLUMNS = 8
 
-LOSS, HITS, SCORES = 0, 16, 32
-"""Indices of a thread's scores, two cache lines apart, and their number."""
+LOSS, HITS, SCORES = range(3)
+"""Indices of an image's scores, and their number."""
 
 
 class Net(NamedTuple):
     """The network and its training state.
 
     Attributes:
-        lanes, tile: Tuples whose lengths are the lanes of a vector and the vectors of a tile of units.
+        lanes: Tuple whose length is the lanes of a vector.
+        tile, inner: Tuples whose lengths are the vectors of a tile of units in the first and the other layers.
         shape: (layers, SHAPE_COLUMNS) table of layers.
         activation: Index into ACTIVATIONS.
-        dense: Whether the first layer is a BLAS product.
+        dense: Whether the first layer skips no pixels, since few are zero.
         parameters, v, s: (total,) parameters and the optimizer's moments, in the layout of ``shape``.
+        transposed: Weights of all layers but the first, transposed.
         gradients: (total,) sums over images, unless the optimizer consumes them at once.
         keys: (layers - 1, 2) key of each hidden layer's dropout in this epoch.
         below: (layers - 1,) a unit is dropped if its 32-bit word is below this; -1 for a layer without dropout.
@@ -67,12 +76,14 @@ class Net(NamedTuple):
 
     lanes: Any
     tile: Any
+    inner: Any
     shape: Ints
     activation: int
     dense: bool
     parameters: Array
     v: Array
     s: Array
+    transposed: Array
     gradients: Array
     rule: Rule
     keys: NDArray[np.uint32]
@@ -113,7 +124,7 @@ class Room(NamedTuple):
         rows: (threads, 4, width) rows of gradients.
         warping: (threads, ...) scratch memory of the augmentation.
         kept: (threads, width) dropout's factors of an image.
-        scores: (threads, SCORES) sums of the losses, and numbers of correctly classified images.
+        scores: (batch, SCORES) loss of each image of a batch, and whether it is classified correctly.
     """
 
     inks: Bytes
@@ -140,10 +151,16 @@ def share(total: int, thread: int, threads: int) -> tuple[int, int]:
 
 
 @kernel
+def fours(count: int) -> int:
+    """Return the number of fours that hold ``count`` items."""
+    return (count + 3) // 4
+
+
+@kernel
 def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, thread: int, threads: int) -> None:
     """Stage 1: copy or augment the thread's share of images ``first`` to ``last`` of the epoch, and list pixels."""
     pixels = data.images.shape[1]
-    begin, end = share((last - first + 3) // 4, thread, threads)
+    begin, end = share(fours(last - first), thread, threads)
     for four in range(begin, end):
         for i in range(4 * four, 4 * four + 4):
             ink = room.inks[half, i]
@@ -201,65 +218,39 @@ def list_images(data: Data, room: Room, half: int, images: int, thread: int, thr
 
 
 @kernel
-def store_four(net: Net, out: Array, at: int, row: int, acc: Any) -> None:
-    """Store four tiles of vectors at out[at], out[at + row], ..."""
-    lanes = len(net.lanes)
-    second = tail(net.tile, acc)
-    third = tail(net.tile, second)
-    store(out, at, lanes, head(net.tile, acc))
-    store(out, at + row, lanes, head(net.tile, second))
-    store(out, at + 2 * row, lanes, head(net.tile, third))
-    store(out, at + 3 * row, lanes, tail(net.tile, third))
-
-
-@kernel
-def load_four(net: Net, like: Any, array: Array, at: int, row: int) -> Any:
-    """Load what :func:`store_four` stored."""
-    lanes = len(net.lanes)
-    first, second = loads(net.tile, like, array, at, lanes), loads(net.tile, like, array, at + row, lanes)
-    third, fourth = loads(net.tile, like, array, at + 2 * row, lanes), loads(net.tile, like, array, at + 3 * row, lanes)
-    return first + second + third + fourth
-
-
-@kernel
-def four_splats(like: Any, values: Array, at: int) -> Any:
-    """Broadcast each of four neighbouring values to a vector."""
-    first, second = splat(like, values[at]), splat(like, values[at + 1])
-    return first, second, splat(like, values[at + 2]), splat(like, values[at + 3])
-
-
-@kernel
 def first_layer(net: Net, room: Room, half: int, images: int, thread: int, threads: int) -> None:
     """Stage 2: Z1 of the thread's units, for all images of the block."""
     lanes, pixels, width = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH]
     own = width // threads
     weights = net.shape[0, WEIGHTS] + thread * pixels * own
     biases = net.shape[0, BIASES] + thread * own
-    outputs = net.shape[0, OUTPUTS] + thread * own
+    outputs, stride = net.shape[0, OUTPUTS] + thread * own, net.shape[0, ROW]
     if net.dense:
         for i in range(images):
             for unit in range(own):
-                room.A[outputs + i * width + unit] = net.parameters[biases + unit]
-        at = half * room.inputs.shape[1] * pixels
-        sizes = (images, pixels, own)
-        product(room.inputs, at, pixels, False, net.parameters, weights, own, False, room.A, outputs, width, sizes, 1.0)
+                room.A[outputs + i * stride + unit] = net.parameters[biases + unit]
+        at, rows, vectors = half * room.inputs.shape[1] * pixels, 4 * fours(images), own // lanes
+        multiply(
+            net.lanes, net.tile, room.inputs.reshape(-1), at, pixels, 1, net.parameters, weights, own,
+            room.A, outputs, stride, rows, pixels, vectors, True,
+        )  # fmt: skip
         return
     like, grays = zero(net.lanes, net.parameters), room.grays.reshape(-1)
     for unit in range(0, own, len(net.tile) * lanes):
-        for four in range((images + 3) // 4):
+        for four in range(fours(images)):
             begin = (half * room.counts.shape[1] + four) * pixels
             bias = loads(net.tile, like, net.parameters, biases + unit, lanes)
             acc = bias + bias + bias + bias
             for k in range(begin, begin + room.counts[half, four]):
                 row = weights + index(room.pixels, k) * own + unit
-                acc = fma_loads(acc, four_splats(like, grays, 4 * k), net.parameters, row, lanes)
-            store_four(net, room.A, outputs + 4 * four * width + unit, width, acc)
+                acc = fma_loads(acc, splats(FOUR, like, grays, 4 * k, 1), net.parameters, row, lanes)
+            store_four(net.lanes, net.tile, room.A, outputs + 4 * four * stride + unit, stride, acc)
 
 
 @kernel
 def activate(net: Net, room: Room, layer: int, image: int, place: int, first: int, last: int, kept: Array) -> None:
     """Compute A = f(Z) and D = f'(Z), times dropout's factors, for units ``first`` (even) to ``last`` of an image."""
-    at = net.shape[layer, OUTPUTS] + image * net.shape[layer, WIDTH]
+    at = net.shape[layer, OUTPUTS] + image * net.shape[layer, ROW]
     A, D = room.A[at + first : at + last], room.D[at + first : at + last]
     one, nothing, leak = A.dtype.type(1), A.dtype.type(0), A.dtype.type(LEAK)
     if net.activation == RELU:
@@ -300,44 +291,76 @@ def activate_first(net: Net, data: Data, room: Room, first: int, images: int, th
 
 
 @kernel
-def other_layers(net: Net, data: Data, room: Room, first: int, images: int, thread: int, threads: int) -> None:
-    """Stage 3: forward pass after the first layer, loss, and backward pass to dZ1, of the thread's images."""
-    begin, end = share(images, thread, threads)
-    count, last = end - begin, len(net.shape) - 1
-    if count == 0:
-        return
+def other_layers(
+    net: Net, data: Data, room: Room, first: int, place: int, images: int, thread: int, threads: int
+) -> None:
+    """Stage 3: forward pass after the first layer, loss, and backward pass to dZ1, of the thread's images.
+
+    Args:
+        first: Index of the block's first image in the epoch's order.
+        place: Its index in the batch.
+    """
+    begin, end = share(fours(images), thread, threads)
+    rows, begin, end = 4 * (end - begin), 4 * begin, min(4 * end, images)
+    last = len(net.shape) - 1
     for layer in range(1, last + 1):
-        width, units, inputs = net.shape[layer, WIDTH], net.shape[layer, UNITS], net.shape[layer, INPUTS]
-        before = net.shape[layer - 1, OUTPUTS] + begin * net.shape[layer - 1, WIDTH]
-        at = net.shape[layer, OUTPUTS] + begin * width
-        weights, biases = net.shape[layer, WEIGHTS], net.shape[layer, BIASES]
-        for i in range(count):
-            for unit in range(units):
-                room.A[at + i * width + unit] = net.parameters[biases + unit]
-        row, sizes = net.shape[layer - 1, WIDTH], (count, inputs, units)
-        product(room.A, before, row, False, net.parameters, weights, width, False, room.A, at, width, sizes, 1.0)
+        forward(net, room, layer, begin, rows)
         if layer < last:
             for i in range(begin, end):
-                activate(net, room, layer, i, data.order[first + i], ZERO, units, room.kept[thread])
+                activate(net, room, layer, i, data.order[first + i], ZERO, net.shape[layer, UNITS], room.kept[thread])
     for i in range(begin, end):
-        softmax(net, room, i, data.labels[data.order[first + i]], room.scores[thread])
+        softmax(net, room, i, data.labels[data.order[first + i]], room.scores[place + i])
     for layer in range(last, 0, -1):
-        width, units, inputs = net.shape[layer, WIDTH], net.shape[layer, UNITS], net.shape[layer, INPUTS]
-        row = net.shape[layer - 1, WIDTH]
-        before = net.shape[layer - 1, OUTPUTS] + begin * row
-        at, weights = net.shape[layer, OUTPUTS] + begin * width, net.shape[layer, WEIGHTS]
-        sizes = (count, units, inputs)
-        product(room.dZ, at, width, False, net.parameters, weights, width, True, room.dZ, before, row, sizes, 0.0)
-        for i in range(count):
-            for unit in range(before + i * row, before + i * row + inputs):
-                room.dZ[unit] *= room.D[unit]
+        backward(net, room, layer, begin, rows)
+
+
+@kernel
+def forward(net: Net, room: Room, layer: int, begin: int, rows: int) -> None:
+    """Compute Z of a layer for ``rows`` images from ``begin`` on."""
+    width, stride, row = net.shape[layer, WIDTH], net.shape[layer, ROW], net.shape[layer - 1, ROW]
+    before, at = net.shape[layer - 1, OUTPUTS] + begin * row, net.shape[layer, OUTPUTS] + begin * stride
+    weights, biases = net.shape[layer, WEIGHTS], net.shape[layer, BIASES]
+    for i in range(rows):
+        for unit in range(width):
+            room.A[at + i * stride + unit] = net.parameters[biases + unit]
+    inner, vectors = net.shape[layer, INPUTS], width // len(net.lanes)
+    multiply(
+        net.lanes, net.inner, room.A, before, row, 1, net.parameters, weights, width,
+        room.A, at, stride, rows, inner, vectors, True,
+    )  # fmt: skip
+
+
+@kernel
+def backward(net: Net, room: Room, layer: int, begin: int, rows: int) -> None:
+    """Compute dZ of the layer before from that of a layer, for ``rows`` images from ``begin`` on."""
+    stride, row = net.shape[layer, ROW], net.shape[layer - 1, ROW]
+    before, at = net.shape[layer - 1, OUTPUTS] + begin * row, net.shape[layer, OUTPUTS] + begin * stride
+    inner, vectors = net.shape[layer, UNITS], -(-net.shape[layer, INPUTS] // len(net.lanes))
+    multiply(
+        net.lanes, net.inner, room.dZ, at, stride, 1, net.transposed, net.shape[layer, TRANSPOSED], row,
+        room.dZ, before, row, rows, inner, vectors, False,
+    )  # fmt: skip
+    for i in range(before, before + rows * row):
+        room.dZ[i] *= room.D[i]
+
+
+@kernel
+def copy_transposed(net: Net, layer: int, low: int, high: int) -> None:
+    """Copy weights of a layer's inputs ``low`` to ``high``, multiples of the lanes, to the transposed matrix."""
+    lanes, width, row = len(net.lanes), net.shape[layer, WIDTH], net.shape[layer - 1, ROW]
+    weights, out = net.shape[layer, WEIGHTS], net.shape[layer, TRANSPOSED]
+    like = zero(net.lanes, net.parameters)
+    for i in range(low, high, lanes):
+        for unit in range(0, width, lanes):
+            square = loads(net.lanes, like, net.parameters, weights + i * width + unit, width)
+            store(net.transposed, out + unit * row + i, row, transpose(square))
 
 
 @kernel
 def softmax(net: Net, room: Room, image: int, label: int, scores: Array) -> None:
-    """Compute an image's dZ = softmax(Z) - Y, and add its loss and whether it is classified correctly to the scores."""
+    """Compute an image's dZ = softmax(Z) - Y, and its scores: its loss, and whether it is classified correctly."""
     last = len(net.shape) - 1
-    at = net.shape[last, OUTPUTS] + image * net.shape[last, WIDTH]
+    at = net.shape[last, OUTPUTS] + image * net.shape[last, ROW]
     Z, dZ = room.A[at : at + net.shape[last, UNITS]], room.dZ[at : at + net.shape[last, UNITS]]
     best = np.argmax(Z)
     total = Z.dtype.type(0)
@@ -347,8 +370,8 @@ def softmax(net: Net, room: Room, image: int, label: int, scores: Array) -> None
     for unit in range(len(Z)):
         dZ[unit] /= total
     dZ[label] -= Z.dtype.type(1)
-    scores[LOSS] += math.log(total) - (Z[label] - Z[best])
-    scores[HITS] += best == label
+    scores[LOSS] = math.log(total) - (Z[label] - Z[best])
+    scores[HITS] = best == label
 
 
 @kernel
@@ -361,19 +384,21 @@ def gradients(
         opens: Whether the block is the first of its batch.
         moves: Whether to update the parameters, after the last block. Otherwise the gradients are stored.
     """
+    lanes = len(net.lanes)
     first_gradients(net, room, rates, half, images, opens, moves, thread, threads)
     for layer in range(1, len(net.shape)):
-        width, units = net.shape[layer, WIDTH], net.shape[layer, UNITS]
-        low, high = share(net.shape[layer, INPUTS], thread, threads)
-        if low < high:
-            before = net.shape[layer - 1, OUTPUTS] + low
-            row, at = net.shape[layer - 1, WIDTH], net.shape[layer, OUTPUTS]
-            weights = net.shape[layer, WEIGHTS] + low * width
-            sizes, beta = (high - low, images, units), 0.0 if opens else 1.0
-            product(room.A, before, row, True, room.dZ, at, width, False, net.gradients, weights, width, sizes, beta)
-            if moves:
-                count = (high - low) * width
-                move(net.rule, rates, True, net.parameters, net.v, net.s, weights, count, net.gradients, weights)
+        inputs, width, row = net.shape[layer, INPUTS], net.shape[layer, WIDTH], net.shape[layer - 1, ROW]
+        low, high = share(-(-inputs // lanes), thread, threads)
+        low, rows = lanes * low, lanes * (high - low)
+        before, at = net.shape[layer - 1, OUTPUTS] + low, net.shape[layer, OUTPUTS]
+        weights, vectors = net.shape[layer, WEIGHTS] + low * width, width // lanes
+        multiply(
+            net.lanes, net.inner, room.A, before, 1, row, room.dZ, at, net.shape[layer, ROW],
+            net.gradients, weights, width, rows, images, vectors, not opens,
+        )  # fmt: skip
+        if moves:
+            move(net.rule, rates, True, net.parameters, net.v, net.s, weights, rows * width, net.gradients, weights)
+            copy_transposed(net, layer, low, low + rows)
     for layer in range(len(net.shape)):
         bias_gradients(net, room, rates, layer, images, opens, moves, thread, threads)
 
@@ -386,10 +411,13 @@ def first_gradients(
     lanes, pixels, width = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH]
     own = width // threads
     weights = net.shape[0, WEIGHTS] + thread * pixels * own
-    errors = net.shape[0, OUTPUTS] + thread * own
+    errors, stride = net.shape[0, OUTPUTS] + thread * own, net.shape[0, ROW]
     if net.dense:
-        at, sizes, beta = half * room.inputs.shape[1] * pixels, (pixels, images, own), 0.0 if opens else 1.0
-        product(room.inputs, at, pixels, True, room.dZ, errors, width, False, net.gradients, weights, own, sizes, beta)
+        at, vectors = half * room.inputs.shape[1] * pixels, own // lanes
+        multiply(
+            net.lanes, net.tile, room.inputs.reshape(-1), at, 1, pixels, room.dZ, errors, stride,
+            net.gradients, weights, own, pixels, images, vectors, not opens,
+        )  # fmt: skip
         if moves:
             count = pixels * own
             move(net.rule, rates, True, net.parameters, net.v, net.s, weights, count, net.gradients, weights)
@@ -403,14 +431,14 @@ def first_gradients(
             if opens:
                 acc = repeat(net.tile + net.tile + net.tile + net.tile, like)
             else:
-                acc = load_four(net, like, net.gradients, at + unit, own)
+                acc = load_four(net.lanes, net.tile, net.gradients, at + unit, own)
             for k in range(begin, begin + room.used[four]):
-                row = errors + index(room.images, k) * width + unit
-                acc = fma_loads(acc, four_splats(like, values, 4 * k), room.dZ, row, lanes)
+                row = errors + index(room.images, k) * stride + unit
+                acc = fma_loads(acc, splats(FOUR, like, values, 4 * k, 1), room.dZ, row, lanes)
             if moves:
-                store_four(net, scratch, unit, own, acc)
+                store_four(net.lanes, net.tile, scratch, unit, own, acc)
             else:
-                store_four(net, net.gradients, at + unit, own, acc)
+                store_four(net.lanes, net.tile, net.gradients, at + unit, own, acc)
         if moves:
             move(net.rule, rates, True, net.parameters, net.v, net.s, at, 4 * own, scratch, ZERO)
 
@@ -420,7 +448,7 @@ def bias_gradients(
     net: Net, room: Room, rates: Rates, layer: int, images: int, opens: bool, moves: bool, thread: int, threads: int
 ) -> None:
     """Stage 4 for the thread's biases of a layer."""
-    width = net.shape[layer, WIDTH]
+    stride = net.shape[layer, ROW]
     low, high = share(net.shape[layer, UNITS], thread, threads)
     at, errors = net.shape[layer, BIASES] + low, net.shape[layer, OUTPUTS] + low
     sums = net.gradients[at : at + high - low]
@@ -429,7 +457,7 @@ def bias_gradients(
             sums[unit] = 0
     for i in range(images):
         for unit in range(high - low):
-            sums[unit] += room.dZ[errors + i * width + unit]
+            sums[unit] += room.dZ[errors + i * stride + unit]
     if moves:
         move(net.rule, rates, False, net.parameters, net.v, net.s, at, high - low, net.gradients, at)
 
@@ -457,15 +485,12 @@ def run(
         control: Control array of :mod:`~mnistbench.backends.numba.simd.sync`.
     """
     room_for = room.inks.shape[1]
-    scores = room.scores[thread]
     meeting, half = ZERO, ZERO
     for iteration in range(len(numbers)):
         begin, end = bounds[first + iteration], bounds[first + iteration + 1]
         blocks = -(-(end - begin) // room_for)
         mean = net.parameters.dtype.type(1) / net.parameters.dtype.type(end - begin)
         rates = Rates(numbers[iteration, 0], numbers[iteration, 1], numbers[iteration, 2], mean)
-        for i in range(SCORES):
-            scores[i] = 0
         for block in range(blocks):
             low, high = begin + (end - begin) * block // blocks, begin + (end - begin) * (block + 1) // blocks
             images = high - low
@@ -479,9 +504,9 @@ def run(
             if not net.dense:
                 list_images(data, room, half, images, thread, threads)
             sync.meet(control, meeting + 1, threads)
-            other_layers(net, data, room, low, images, thread, threads)
+            other_layers(net, data, room, low, low - begin, images, thread, threads)
             sync.meet(control, meeting + 2, threads)
-            if sync.peek(control, sync.ABANDON) != 0:
+            if peek(control, ABANDON) != 0:
                 return
             closes = block == blocks - 1
             gradients(net, room, rates, half, images, block == 0, learn and closes, thread, threads)
@@ -497,8 +522,8 @@ def run(
             gather(net, data, room, half, follows, until, thread, threads)
             if closes and thread == 0:
                 control[sync.DONE] += 1
-                control[sync.GO_ON] = 1 - sync.peek(control, sync.STOP)
+                control[sync.GO_ON] = 1 - peek(control, STOP)
             meeting += 3
             sync.meet(control, meeting, threads)
-        if sync.peek(control, sync.GO_ON) == 0:
+        if peek(control, sync.GO_ON) == 0:
             return

@@ -9,7 +9,6 @@ import llvmlite
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.numba.mlp.kernels import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
@@ -17,7 +16,7 @@ from mnistbench.backends.numba.mlp.updates import rule_of
 from mnistbench.backends.numba.mlp.warp import keys, scratch, warp
 from mnistbench.backends.numba.pixels import fraction_used
 from mnistbench.backends.numba.simd import sync
-from mnistbench.backends.numba.simd.host import aligned, host
+from mnistbench.backends.numba.simd.host import CACHE_LINE, aligned, host
 from mnistbench.backends.numba.simd.workers import run_workers
 from mnistbench.datasets import Dataset
 from mnistbench.reference import counter, mlp
@@ -28,9 +27,14 @@ from mnistbench.task.workload import Workload
 BLOCK = 256
 """Largest number of images in a block; its values, some 2 MB for 800 units in float32, fit the caches."""
 
-DENSE_FROM = 1.0
-"""Fraction of non-zero pixels from which on the first layer uses BLAS. At 0.95, skipping zeros still takes 0.63 of the
-time."""
+DENSE_FROM = 0.6
+"""Fraction of non-zero pixels from which on the first layer skips none: in four images, hardly a pixel is zero in
+all."""
+
+
+def largest_tile(registers: int) -> int:
+    """Return the vectors of a tile whose accumulators for four rows, and four operands, fill the registers."""
+    return 6 if registers == 32 else 2
 
 
 def tile_of(vectors: int, registers: int) -> int:
@@ -38,8 +42,26 @@ def tile_of(vectors: int, registers: int) -> int:
 
     Minimizes padding and the number of tiles, since each tile walks the lists.
     """
-    largest = 6 if registers == 32 else 2
-    return min(range(1, largest + 1), key=lambda size: (-(-vectors // size) * (size + 0.5), -size))
+    return min(range(1, largest_tile(registers) + 1), key=lambda size: (-(-vectors // size) * (size + 0.5), -size))
+
+
+def odd_lines(size: int) -> int:
+    """Return a size in bytes that is an odd number of cache lines, at least ``size``."""
+    return (-(-size // CACHE_LINE) | 1) * CACHE_LINE
+
+
+def inner_tile_of(sizes: tuple[int, ...], lanes: int, registers: int) -> int:
+    """Choose the vectors of a tile in products of the layers after the first, the rest being computed singly.
+
+    Minimizes the time of the forward pass and the gradients, whose columns are a layer's units, and of the backward
+    pass, whose columns are the units before it. A tile takes half a vector's time more, and so does a single vector.
+    """
+    columns = [-(-units // lanes) for before, after in pairwise(sizes[1:]) for units in (before, after, after)]
+
+    def cost(size: int) -> float:
+        return sum(count // size * (size + 0.5) + count % size * 1.5 for count in columns)
+
+    return min(range(2, largest_tile(registers) + 1), key=lambda size: (cost(size), -size))
 
 
 class NumbaMlpTrainer(Trainer):
@@ -54,7 +76,7 @@ class NumbaMlpTrainer(Trainer):
         self._threads = min(threads, vectors, workload.batch_size)
         tile = tile_of(-(-vectors // self._threads), machine.registers)
         self._block = -(-min(BLOCK, workload.batch_size) // 4) * 4
-        shape, total, values = self._shape(lanes, tile * lanes)
+        shape, total, values, transposed = self._shape(lanes, tile * lanes)
         images = np.ascontiguousarray(dataset.train.images)
         pixels = images.shape[1]
         image_shape = dataset.image_shape if pixels == dataset.pixels else (1, pixels)
@@ -63,12 +85,14 @@ class NumbaMlpTrainer(Trainer):
         self._net = Net(
             lanes=(None,) * lanes,
             tile=(None,) * tile,
+            inner=(None,) * inner_tile_of(sizes, lanes, machine.registers),
             shape=shape,
             activation=ACTIVATIONS.index(workload.network.activation),
             dense=fraction_used(images) >= DENSE_FROM,
             parameters=aligned((total,), dtype),
             v=aligned((total if recipe.optimizer.moments > 0 else lanes,), dtype),
             s=aligned((total if recipe.optimizer.moments > 1 else lanes,), dtype),
+            transposed=aligned((transposed,), dtype),
             gradients=aligned((total,), dtype),
             rule=rule_of(workload),
             keys=np.zeros((hidden, 2), np.uint32),
@@ -85,25 +109,29 @@ class NumbaMlpTrainer(Trainer):
         )
         self._room = self._make_room(values, image_shape)
         self._starts = np.append(np.arange(0, len(images), workload.batch_size), len(images))
-        self._blas = ThreadpoolController().select(user_api="blas")
         self._epoch = -1
         self.reset(parameters)
 
-    def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int]:
-        """Return the kernels' table of layers and the lengths of a parameter vector and of a block's values.
+    def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int, int]:
+        """Return the kernels' table of layers, and the lengths of their vectors of parameters, values and transposes.
 
-        Each thread's units of the first layer are padded to a multiple of ``unit``.
+        Each thread's units of the first layer are padded to a multiple of ``unit``, inputs and units of other layers to
+        whole vectors. Padding is zero and stays zero.
         """
-        sizes = self.workload.network.sizes
+        workload, sizes = self.workload, self.workload.network.sizes
         shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
-        total = values = 0
+        total = values = transposed = before = 0
         for layer, (inputs, units) in enumerate(pairwise((-(-sizes[0] // 4) * 4, *sizes[1:]))):
             step = self._threads * unit if layer == 0 else lanes
             width = -(-units // step) * step
-            shape[layer] = inputs, units, width, total, total + inputs * width, values
-            total += (inputs + 1) * width
-            values += self._block * width
-        return shape, total, values
+            biases = total + (inputs if layer == 0 else -(-inputs // lanes) * lanes) * width
+            row = odd_lines(width * workload.itemsize) // workload.itemsize
+            shape[layer] = inputs, units, width, total, biases, values, row, transposed
+            total = biases + width
+            values += self._block * row
+            transposed += width * before
+            before = row
+        return shape, total, values, max(transposed, 1)
 
     def _make_room(self, values: int, image_shape: tuple[int, int]) -> Room:
         dtype, threads, block = self.workload.dtype, self._threads, self._block
@@ -124,7 +152,7 @@ class NumbaMlpTrainer(Trainer):
             rows=aligned((threads, 4, width), dtype),
             warping=np.stack([scratch(image_shape)] * threads),
             kept=aligned((threads, max(self.workload.network.sizes) + 1), dtype),
-            scores=np.zeros((threads, SCORES)),
+            scores=np.zeros((self.workload.batch_size, SCORES)),
         )
 
     def advance(self, iterations: int) -> Metrics:
@@ -133,7 +161,7 @@ class NumbaMlpTrainer(Trainer):
         while done < iterations:
             done += self._run(iterations - done, learn=True)
         images = np.diff(self._starts)[(self._iteration - 1) % self.workload.iterations_per_epoch]
-        loss, hits = (self._room.scores[:, place].sum() / images for place in (LOSS, HITS))
+        loss, hits = (self._room.scores[:images, place].sum() / images for place in (LOSS, HITS))
         return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
@@ -152,13 +180,14 @@ class NumbaMlpTrainer(Trainer):
         return mlp.with_penalty(mean, self.parameters(), self.workload.recipe.l2, self.workload.images)
 
     def describe(self) -> Description:
-        first = "by BLAS" if self._net.dense else f"{len(self._net.tile)} vectors of units at a time"
+        tile, inner = len(self._net.tile), len(self._net.inner)
         used = fraction_used(self._data.images)
         return Description(
             device="CPU",
             threads=self._threads,
             versions={"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
-            kernel=f"{host().name}, first layer {first}, others by BLAS; threads meet three times a batch",
+            kernel=f"{host().name}, {tile} vectors of units at a time in the first layer, {inner} in others; "
+            "threads meet three times a batch",
             skips=None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
             bytes_read=self.workload.image_bytes,
         )
@@ -180,8 +209,7 @@ class NumbaMlpTrainer(Trainer):
             run(thread, self._threads, first, self._starts, learn, table, self._net, self._data, self._room, control)
 
         try:
-            with self._blas.limit(limits=1):  # each worker calls BLAS by itself
-                run_workers(self._threads, work, control)
+            run_workers(self._threads, work, control)
         finally:
             if learn:
                 self._iteration += int(control[sync.DONE])
@@ -199,24 +227,27 @@ class NumbaMlpTrainer(Trainer):
         self._data.warp_keys[:] = keys(seed, epoch)
 
     def _to_layout(self, parameters: Parameters) -> None:
-        vector = self._net.parameters
+        vector, transposed = self._net.parameters, self._net.transposed
         vector[:] = 0
-        for (inputs, units, width, weights, biases, _), (W, b) in zip(
+        before = 0
+        for (_, units, width, weights, biases, _, row, at), (W, b) in zip(
             self._net.shape.tolist(), parameters.layers(), strict=True
         ):
-            padded = np.zeros((inputs, width), vector.dtype)
+            padded = np.zeros(((biases - weights) // width, width), vector.dtype)
             padded[: W.shape[1], :units] = W.T
             parts = self._threads if weights == 0 else 1
-            vector[weights:biases] = padded.reshape(inputs, parts, -1).swapaxes(0, 1).reshape(-1)
+            vector[weights:biases] = padded.reshape(len(padded), parts, -1).swapaxes(0, 1).reshape(-1)
             vector[biases : biases + units] = b[:, 0]
+            transposed[at : at + units * before].reshape(units, before)[:, : W.shape[1]] = W[:, :before]
+            before = row
 
     def _from_layout(self, vector: NDArray[Any]) -> Parameters:
         """Return copies of the parameters, or gradients, in a vector in the layout of :meth:`_to_layout`."""
         weights, biases = [], []
         table = zip(self._net.shape.tolist(), self.workload.network.sizes, strict=False)
-        for (inputs, units, _, first, last, _), true_inputs in table:
+        for (_, units, width, first, last, *_), inputs in table:
             parts = self._threads if first == 0 else 1
-            padded = vector[first:last].reshape(parts, inputs, -1).swapaxes(0, 1).reshape(inputs, -1)
-            weights.append(padded[:true_inputs, :units].T.copy())
+            padded = vector[first:last].reshape(parts, (last - first) // width, -1).swapaxes(0, 1).reshape(-1, width)
+            weights.append(padded[:inputs, :units].T.copy())
             biases.append(vector[last : last + units, None].copy())
         return Parameters(weights, biases)

@@ -15,17 +15,15 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from mnistbench.backends.numba.simd.atomic import add, pause, peek
 from mnistbench.backends.numba.simd.cache import kernel
-from mnistbench.backends.numba.simd.vector import address, call_intrinsic, intrinsic
+from mnistbench.backends.numba.simd.vector import intrinsic
+from mnistbench.backends.numba.simd.workers import ABANDON
 
 # Indices of the control array that the workers and the main thread share. They are 128 bytes apart, since CPUs fetch
 # cache lines in pairs: polling one does not slow down a write to another.
 ARRIVED = 0
 """Number of arrivals at barriers since the start."""
-STOP = 16
-"""Set by the main thread: end after the current iteration."""
-ABANDON = 32
-"""Set when a worker failed or could not be started: do not wait, and end before anything is updated."""
 DONE = 48
 """Number of finished iterations."""
 GO_ON = 64
@@ -52,42 +50,6 @@ llvm.add_symbol(_YIELD, _yield_address())
 
 
 @intrinsic
-def _add(typing: Any, array: Any, place: Any, value: Any) -> Any:
-    """Add ``value`` to array[place] atomically, in sequentially consistent order."""
-
-    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        pointer = address(context, builder, array, arguments[0], arguments[1])
-        return builder.atomic_rmw("add", pointer, arguments[2], "seq_cst")
-
-    return types.int64(array, types.intp, types.int64), emit
-
-
-@intrinsic
-def peek(typing: Any, array: Any, place: Any) -> Any:
-    """Load array[place] atomically, in acquire order."""
-
-    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return builder.load_atomic(address(context, builder, array, arguments[0], arguments[1]), "acquire", 8)
-
-    return types.int64(array, types.intp), emit
-
-
-@intrinsic
-def _pause(typing: Any) -> Any:
-    """Tell the CPU that this is a spin loop, so that a sibling hyperthread gets the core's resources."""
-
-    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        machine = llvm.get_default_triple().split("-")[0]
-        if machine in ("x86_64", "i686"):
-            call_intrinsic(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
-        elif machine in ("aarch64", "arm64"):
-            call_intrinsic(builder, "llvm.aarch64.hint", ir.VoidType(), [ir.IntType(32)(1)])  # yield
-        return context.get_dummy_value()
-
-    return types.void(), emit
-
-
-@intrinsic
 def _yield_core(typing: Any) -> Any:
     """Let the operating system run another thread on this core, if one is waiting."""
 
@@ -104,11 +66,11 @@ def meet(control: Any, meeting: int, threads: int) -> None:
     """Arrive at barrier number ``meeting`` (1, 2, ...) and wait until all ``threads`` workers have arrived."""
     if threads == 1:
         return
-    _add(control, ARRIVED, 1)
+    add(control, ARRIVED, 1)
     spins = 0
     while peek(control, ARRIVED) < meeting * threads and peek(control, ABANDON) == 0:
         spins += 1
         if spins < _SPINS:
-            _pause()
+            pause()
         else:
             _yield_core()

@@ -375,6 +375,19 @@ def loads(typing: Any, tile: Any, like: Any, array: Any, offset: Any, stride: An
 
 
 @intrinsic
+def splats(typing: Any, tile: Any, like: Any, array: Any, offset: Any, stride: Any) -> Any:
+    """Return a tuple of len(tile) vectors; vector i has array[offset + i * stride] in every lane."""
+    result = types.UniTuple(like, tile.count)
+
+    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        pointer = address(context, builder, array, arguments[2], arguments[3])
+        values = [builder.load(_strided(builder, pointer, arguments[4], i)) for i in range(tile.count)]
+        return context.make_tuple(builder, result, [_splat(builder, value, like.lanes) for value in values])
+
+    return result(tile, like, array, types.intp, types.intp), emit
+
+
+@intrinsic
 def fma(typing: Any, acc: Any, x: Any, ys: Any) -> Any:
     """Return the tuple of acc[i] + x * ys[i]."""
 
@@ -420,6 +433,28 @@ def fma_loads(typing: Any, acc: Any, xs: Any, array: Any, offset: Any, stride: A
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, xs, array, types.intp, types.intp), emit
+
+
+@intrinsic
+def transpose(typing: Any, rows: Any) -> Any:
+    """Return the columns of a square matrix of as many vectors as they have lanes, a power of two."""
+    lanes = rows.dtype.lanes
+    assert rows.count == lanes, "not square"
+
+    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        found = _items(builder, arguments[0], rows)
+        half = 1
+        while half < lanes:  # exchange the off-diagonal quarters of every square of 2 * half rows
+            low = [lane if not lane & half else lanes + (lane ^ half) for lane in range(lanes)]
+            high = [lane ^ half if not lane & half else lanes + lane for lane in range(lanes)]
+            for i in range(lanes):
+                if not i & half:
+                    x, y = found[i], found[i | half]
+                    found[i], found[i | half] = _shuffle(builder, x, y, low), _shuffle(builder, x, y, high)
+            half *= 2
+        return context.make_tuple(builder, rows, found)
+
+    return rows(rows), emit
 
 
 @intrinsic

@@ -6,17 +6,20 @@ import contextlib
 import threading
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
+from mnistbench.backends.numba.simd import Ints
 
-from mnistbench.backends.numba.simd import sync
+# Indices of the control array that threads share.
+STOP = 16
+"""Set to end after the current iteration."""
+ABANDON = 32
+"""Set when a worker failed or could not be started: those that wait for it must not."""
 
 
-def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.int64]) -> None:
+def run_workers(threads: int, work: Callable[[int], None], control: Ints) -> None:
     """Call ``work(0)``, ``work(1)``, ... on ``threads`` threads, and always wait until all have ended.
 
-    An exception in a worker ends the others at their next barrier and is raised here. Ctrl-C lets them finish the
-    iteration in progress.
+    An exception in a worker ends the others, no later than after the iteration in progress, and is raised here. Ctrl-C
+    lets them finish that iteration.
     """
     errors: list[BaseException] = []
 
@@ -25,7 +28,7 @@ def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.i
             work(thread)
         except BaseException as error:
             errors.append(error)
-            control[sync.ABANDON] = 1
+            control[STOP] = control[ABANDON] = 1
 
     workers = [threading.Thread(target=guarded, args=(thread,)) for thread in range(threads)]
     try:
@@ -34,9 +37,9 @@ def run_workers(threads: int, work: Callable[[int], None], control: NDArray[np.i
         for worker in workers:
             worker.join()
     except BaseException:
-        control[sync.STOP] = 1
+        control[STOP] = 1
         if workers[-1].ident is None:  # could not be started
-            control[sync.ABANDON] = 1
+            control[ABANDON] = 1
         _join_all(workers)
         raise
     if errors:
