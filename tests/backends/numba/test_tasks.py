@@ -331,7 +331,7 @@ def test_a_guard_that_is_missing_is_found(fault: str, reduced: bool) -> None:
 
 
 SAVINGS: dict[str, Edit] = {
-    "NEXT left as it is after the last phase": ("ticket >> PHASE_BITS < end and ", ""),
+    "NEXT counted up after the last phase": ("ticket >> PHASE_BITS < end and ", ""),
     "no look at NEXT while waiting": (" or peek(control, NEXT) >> PHASE_BITS != phase:", ":"),
     "no look at a task that may be late": ("peek(control, STATES + base + task) >> ROW_BITS == phase >> 1 and ", ""),
 }

@@ -34,7 +34,8 @@ from mnistbench.reference.mlp import LEAK
 from mnistbench.task.recipe import ACTIVATIONS
 
 ZERO: Any = np.int64(0)
-"""An int64 zero: a literal 0 has a type of its own in Numba, and callees would be compiled once more for it."""
+ONE: Any = np.int64(1)
+"""Typed numbers: a literal has a type of its own in Numba, and callees would be compiled once more for it."""
 
 RELU, LEAKY_RELU, TANH, SIGMOID = map(ACTIVATIONS.index, ("relu", "leaky-relu", "tanh", "sigmoid"))
 
@@ -231,8 +232,8 @@ def first_layer(net: Net, room: Room, half: int, images: int, thread: int, threa
                 room.A[outputs + i * stride + unit] = net.parameters[biases + unit]
         at, rows, vectors = half * room.inputs.shape[1] * pixels, 4 * fours(images), own // lanes
         multiply(
-            net.lanes, net.tile, room.inputs.reshape(-1), at, pixels, 1, net.parameters, weights, own,
-            room.A, outputs, stride, rows, pixels, vectors, True,
+            net.lanes, net.tile, room.inputs.reshape(-1), at, pixels, ONE, net.parameters, weights, own,
+            room.A, outputs, stride, rows, pixels, vectors, ONE,
         )  # fmt: skip
         return
     like, grays = zero(net.lanes, net.parameters), room.grays.reshape(-1)
@@ -325,8 +326,8 @@ def forward(net: Net, room: Room, layer: int, begin: int, rows: int) -> None:
             room.A[at + i * stride + unit] = net.parameters[biases + unit]
     inner, vectors = net.shape[layer, INPUTS], width // len(net.lanes)
     multiply(
-        net.lanes, net.inner, room.A, before, row, 1, net.parameters, weights, width,
-        room.A, at, stride, rows, inner, vectors, True,
+        net.lanes, net.inner, room.A, before, row, ONE, net.parameters, weights, width,
+        room.A, at, stride, rows, inner, vectors, ONE,
     )  # fmt: skip
 
 
@@ -337,8 +338,8 @@ def backward(net: Net, room: Room, layer: int, begin: int, rows: int) -> None:
     before, at = net.shape[layer - 1, OUTPUTS] + begin * row, net.shape[layer, OUTPUTS] + begin * stride
     inner, vectors = net.shape[layer, UNITS], -(-net.shape[layer, INPUTS] // len(net.lanes))
     multiply(
-        net.lanes, net.inner, room.dZ, at, stride, 1, net.transposed, net.shape[layer, TRANSPOSED], row,
-        room.dZ, before, row, rows, inner, vectors, False,
+        net.lanes, net.inner, room.dZ, at, stride, ONE, net.transposed, net.shape[layer, TRANSPOSED], row,
+        room.dZ, before, row, rows, inner, vectors, ZERO,
     )  # fmt: skip
     for i in range(before, before + rows * row):
         room.dZ[i] *= room.D[i]
@@ -393,11 +394,11 @@ def gradients(
         before, at = net.shape[layer - 1, OUTPUTS] + low, net.shape[layer, OUTPUTS]
         weights, vectors = net.shape[layer, WEIGHTS] + low * width, width // lanes
         multiply(
-            net.lanes, net.inner, room.A, before, 1, row, room.dZ, at, net.shape[layer, ROW],
-            net.gradients, weights, width, rows, images, vectors, not opens,
+            net.lanes, net.inner, room.A, before, ONE, row, room.dZ, at, net.shape[layer, ROW],
+            net.gradients, weights, width, rows, images, vectors, ZERO if opens else ONE,
         )  # fmt: skip
         if moves:
-            move(net.rule, rates, True, net.parameters, net.v, net.s, weights, rows * width, net.gradients, weights)
+            move(net.rule, rates, ONE, net.parameters, net.v, net.s, weights, rows * width, net.gradients, weights)
             copy_transposed(net, layer, low, low + rows)
     for layer in range(len(net.shape)):
         bias_gradients(net, room, rates, layer, images, opens, moves, thread, threads)
@@ -415,12 +416,12 @@ def first_gradients(
     if net.dense:
         at, vectors = half * room.inputs.shape[1] * pixels, own // lanes
         multiply(
-            net.lanes, net.tile, room.inputs.reshape(-1), at, 1, pixels, room.dZ, errors, stride,
-            net.gradients, weights, own, pixels, images, vectors, not opens,
+            net.lanes, net.tile, room.inputs.reshape(-1), at, ONE, pixels, room.dZ, errors, stride,
+            net.gradients, weights, own, pixels, images, vectors, ZERO if opens else ONE,
         )  # fmt: skip
         if moves:
             count = pixels * own
-            move(net.rule, rates, True, net.parameters, net.v, net.s, weights, count, net.gradients, weights)
+            move(net.rule, rates, ONE, net.parameters, net.v, net.s, weights, count, net.gradients, weights)
         return
     like, values = zero(net.lanes, net.parameters), room.values.reshape(-1)
     scratch = room.rows[thread].reshape(-1)
@@ -440,7 +441,7 @@ def first_gradients(
             else:
                 store_four(net.lanes, net.tile, net.gradients, at + unit, own, acc)
         if moves:
-            move(net.rule, rates, True, net.parameters, net.v, net.s, at, 4 * own, scratch, ZERO)
+            move(net.rule, rates, ONE, net.parameters, net.v, net.s, at, 4 * own, scratch, ZERO)
 
 
 @kernel
@@ -459,7 +460,7 @@ def bias_gradients(
         for unit in range(high - low):
             sums[unit] += room.dZ[errors + i * stride + unit]
     if moves:
-        move(net.rule, rates, False, net.parameters, net.v, net.s, at, high - low, net.gradients, at)
+        move(net.rule, rates, ZERO, net.parameters, net.v, net.s, at, high - low, net.gradients, at)
 
 
 @entry_point

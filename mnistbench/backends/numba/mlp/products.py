@@ -71,9 +71,9 @@ def multiply(
     rows: int,
     inner: int,
     vectors: int,
-    adds: bool,
+    adds: int,
 ) -> None:
-    """Compute out := left right, or out + left right if it ``adds``, for matrices inside of arrays.
+    """Compute out := left right, or out + left right if ``adds`` is not 0, for matrices inside of arrays.
 
     Args:
         left: Array that holds the left operand, (rows, inner).
@@ -112,14 +112,14 @@ def panel(
     out_row: int,
     rows: int,
     inner: int,
-    adds: bool,
+    adds: int,
 ) -> None:
     """Compute one tile's columns of :func:`multiply`."""
     like = zero(lanes, out)
     for first in range(0, max(inner, 1), DEPTH):
         last = min(first + DEPTH, inner)
         for r in range(0, rows, 4):
-            if adds or first > 0:
+            if adds != 0 or first > 0:
                 acc = load_four(lanes, tile, out, out_at + r * out_row, out_row)
             else:
                 acc = repeat(tile + tile + tile + tile, like)
@@ -145,7 +145,7 @@ def column(
     out_row: int,
     rows: int,
     inner: int,
-    adds: bool,
+    adds: int,
 ) -> None:
     """Compute one vector's columns of :func:`multiply`, as two sums, since four accumulators would wait for each other.
 
@@ -154,7 +154,7 @@ def column(
     like = zero(lanes, out)
     for r in range(0, rows, 4):
         odd = repeat(FOUR, like)
-        even = load_four(lanes, (None,), out, out_at + r * out_row, out_row) if adds else odd
+        even = load_four(lanes, (None,), out, out_at + r * out_row, out_row) if adds != 0 else odd
         at = left_at + r * left_row
         for k in range(1, inner, 2):
             even = fma_splats(

@@ -55,13 +55,17 @@ def inner_tile_of(sizes: tuple[int, ...], lanes: int, registers: int) -> int:
 
     Minimizes the time of the forward pass and the gradients, whose columns are a layer's units, and of the backward
     pass, whose columns are the units before it. A tile takes half a vector's time more, and so does a single vector.
+    The first layer's tile for one thread is chosen if it is nearly as fast, since products are compiled for each size.
+    The choice must not depend on the number of threads: the order of sums depends on it.
     """
     columns = [-(-units // lanes) for before, after in pairwise(sizes[1:]) for units in (before, after, after)]
 
     def cost(size: int) -> float:
         return sum(count // size * (size + 0.5) + count % size * 1.5 for count in columns)
 
-    return min(range(2, largest_tile(registers) + 1), key=lambda size: (cost(size), -size))
+    best = min(range(2, largest_tile(registers) + 1), key=lambda size: (cost(size), -size))
+    first = tile_of(-(-sizes[1] // lanes), registers)
+    return first if cost(first) <= 1.1 * cost(best) else best
 
 
 class NumbaMlpTrainer(Trainer):

@@ -52,7 +52,7 @@ class Rates(NamedTuple):
 def move(
     rule: Rule,
     rates: Rates,
-    is_weight: bool,
+    is_weight: int,
     p: Array,
     v: Array,
     s: Array,
@@ -63,12 +63,13 @@ def move(
 ) -> None:
     """Update parameters p[at : at + count] and their moments v and s.
 
-    The gradients are the means over images of the sums in sums[sums_at : sums_at + count].
+    The gradients are the means over images of the sums in sums[sums_at : sums_at + count]. ``is_weight`` is 1 for
+    weights and 0 for biases: a literal True would be another type than False.
     """
     one = p.dtype.type(1)
     p, v, s = p[at : at + count], v[at : at + count], s[at : at + count]
     g = sums[sums_at : sums_at + count]
-    l2 = rule.l2 if is_weight else p.dtype.type(0)
+    l2 = rule.l2 if is_weight != 0 else p.dtype.type(0)
     if rule.optimizer == _GD:
         for i in range(count):
             p[i] -= rates.rate * (g[i] * rates.mean + l2 * p[i])
@@ -87,7 +88,7 @@ def move(
             v[i] = rule.keep * v[i] + rule.take * (gradient * gradient)
             p[i] -= rates.rate * gradient / (math.sqrt(v[i]) + rule.epsilon)
     else:
-        shrunk = one - rates.rate * rule.decay if rule.optimizer == _ADAMW and is_weight else one
+        shrunk = one - rates.rate * rule.decay if rule.optimizer == _ADAMW and is_weight != 0 else one
         step = rates.rate * rates.first
         for i in range(count):
             gradient = g[i] * rates.mean + l2 * p[i]
