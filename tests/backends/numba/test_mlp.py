@@ -109,17 +109,29 @@ def test_the_same_bits_for_any_division_of_iterations_and_after_a_reset() -> Non
     assert identical(one.parameters(), other.parameters())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("ink", [0.25, 1.0])
-def test_the_same_bits_for_any_number_of_threads(dtype: DType, ink: float) -> None:
+def test_the_same_bits_for_any_number_of_threads(ink: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlp_trainer, "tile_of", lambda *_: 2)  # compiled once for all
     dataset = data(ink=ink)
-    workload = task(dataset, (70, 33, 6), replace(EVERYTHING, dropout=(0.2,), batch_size=23), dtype)
+    workload = task(dataset, (70, 33, 6), replace(EVERYTHING, dropout=(0.2,), batch_size=23), "float32")
     one, *others = (NumbaBackend().start(workload, dataset, initial(workload), threads) for threads in (1, 2, 3, 4, 8))
     expected = one.advance(13)
     for other in others:
         assert other.advance(13) == expected
         assert identical(other.parameters(), one.parameters())
         assert identical(other.gradients(), one.gradients())
+
+
+@pytest.mark.parametrize("hidden", [(70, 33), (500, 150), (16, 160)], ids=str)
+def test_products_do_not_depend_on_the_number_of_threads(hidden: tuple[int, ...]) -> None:
+    dataset = data()
+    workload = task(dataset, hidden, Recipe(batch_size=16), "float32")
+    tiles = set()
+    for threads in range(1, 9):
+        own = NumbaBackend().start(workload, dataset, initial(workload), threads)
+        assert isinstance(own, mlp_trainer.NumbaMlpTrainer)
+        tiles.add(len(own._net.inner))
+    assert len(tiles) == 1
 
 
 def test_nan_is_not_hidden() -> None:
