@@ -211,18 +211,19 @@ class Measurement:
         A training from other weights may lose its digits sooner, unless it is a classic one. So where these tolerances
         do not hold, those along the very training count, which take the reference several trainings more.
         """
-        found, ends = self._rounds[known], starts.ends(iterations)
-        checks = check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations, ends)
-        whole = iterations == self._trajectory.workload.iterations
-        if whole:
-            checks += check_training_loss(found.parameters, ends[1], self._dtype, self._trajectory)
-        checks = [replace(check, error=check.error / ELSEWHERE) for check in checks]
-        if self._trajectory.workload.is_classic or all(check.passed for check in checks):
+        found, workload = self._rounds[known], self._trajectory.workload
+        ends = starts.ends(iterations)
+
+        def compared(trajectory: Trajectory, factor: float) -> list[Check]:
+            checks = check_round(found.parameters, found.metrics, self._dtype, trajectory, iterations, ends)
+            if iterations == workload.iterations:
+                checks += check_training_loss(found.parameters, ends[1], self._dtype, trajectory)
+            return [replace(check, error=check.error / factor) for check in checks]
+
+        checks = compared(self._trajectory, ELSEWHERE)
+        if workload.is_classic or all(check.passed for check in checks):
             return checks
-        checks = check_round(found.parameters, found.metrics, self._dtype, starts.own, iterations)
-        if whole:
-            checks += check_training_loss(found.parameters, starts.own.states[-1], self._dtype, starts.own)
-        return [replace(check, error=check.error / ALONG) for check in checks]
+        return compared(starts.own, ALONG)
 
     def _repeat(self, place: int, starts: Starts, iterations: int, watched: Collection[int] = ()) -> None:
         """Repeat a round in pieces; compare its end, and the watched updates with the reference's."""

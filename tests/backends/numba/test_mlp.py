@@ -69,7 +69,7 @@ def test_depths_and_widths(hidden: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("ink", [0.0, 0.25, 1.0])
-def test_zeros_are_skipped_unless_there_are_none(ink: float) -> None:
+def test_zeros_are_skipped_unless_they_are_few(ink: float) -> None:
     dataset = data(ink=ink)
     workload = task(dataset, (7, 6), replace(EVERYTHING, augmentation=Augmentation(1)))
     assert_agrees(dataset, workload)

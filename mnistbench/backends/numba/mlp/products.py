@@ -28,7 +28,6 @@ DEPTH = 128
 """Number of inner indices whose rows of a panel are used for all rows of the product before the next ones: 32 kB for
 four vectors of 64 bytes, which fit an L1 cache of 48 kB."""
 
-
 FOUR = (None,) * 4
 """The rows of a tile."""
 
