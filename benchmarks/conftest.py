@@ -32,11 +32,13 @@ _progress = pytest.StashKey[Progress]()
 _recording = pytest.StashKey[Recording]()
 _comparing = pytest.StashKey[flags.Comparing]()
 _compiled = pytest.StashKey[Path]()
+_plain = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mnistbench")
     group.addoption("--workload", choices=PRESETS, default="classic", help="what to train (default: classic)")
+    group.addoption("--plain", action="store_true", help="measure the plain variants of backends too")
     group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 6 to 15 in 6 s)")
     group.addoption("--most-images", type=int, default=1_000_000, metavar="N", help="largest size of test_scaling.py")
     group.addoption("--budget", type=float, default=60, metavar="S", help="seconds of a case of it (default: 60)")
@@ -91,6 +93,22 @@ def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
 def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
     # This checkout's commit, wherever pytest was started.
     commit_info |= machine.commit("benchmarks", "conftest.py", "pyproject.toml")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the plain backends, which take long and show the mathematics, unless they are asked for."""
+    if config.getoption("--plain") or config.getoption("--backend"):
+        return
+    plain = [item for item in items if _ours(item.path) and registry.is_plain(_backend(item))]
+    if plain:
+        items[:] = [item for item in items if item not in plain]
+        config.hook.pytest_deselected(items=plain)
+    config.stash[_plain] = list(dict.fromkeys(map(_backend, plain)))
+
+
+def _backend(item: pytest.Item) -> str:
+    name: str = item.callspec.params["backend_name"]  # type: ignore[attr-defined]
+    return name
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -174,7 +192,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     recording, comparing = config.stash[_recording], config.stash[_comparing]
     rows = recording.rows()
-    _left_out(terminalreporter, bool(rows))
+    _left_out(terminalreporter, bool(rows), config.stash.get(_plain, []))
     for workload, lines in _tables(rows).items():
         terminalreporter.section(f"{workload} workload, {rows[0].origin.machine}")
         for line in lines:
@@ -196,8 +214,8 @@ def _tables(rows: Sequence[Row]) -> dict[str, Iterator[str]]:
     return shown
 
 
-def _left_out(terminalreporter: pytest.TerminalReporter, measured: bool) -> None:
-    """Write why cases have no row, in one line for each unavailable backend."""
+def _left_out(terminalreporter: pytest.TerminalReporter, measured: bool, plain: list[str]) -> None:
+    """Write why cases have no row, in one line for each unavailable backend, and one for all ``plain`` ones."""
     lines: list[str] = []
     unavailable: Counter[str] = Counter()
     for skipped in terminalreporter.getreports("skipped"):
@@ -207,6 +225,8 @@ def _left_out(terminalreporter: pytest.TerminalReporter, measured: bool) -> None
         else:
             lines.append(f"{skipped.nodeid.partition('[')[2].removesuffix(']')}: {reason}")
     lines += [f"{words.counted(count, 'case')}: {reason}" for reason, count in unavailable.items()]
+    if plain:
+        lines.append(f"{' and '.join(plain)}: measured with --plain")
     if lines or not measured:
         terminalreporter.section("left out" if measured else "nothing was measured")
     for line in lines:

@@ -29,6 +29,7 @@ __all__ = [
     "availability",
     "get_backend",
     "import_seconds",
+    "is_plain",
     "list_backends",
     "probe_seconds",
     "refuse_unsupported",
@@ -107,6 +108,11 @@ def list_backends(*, usable: bool = False) -> list[str]:
         usable: list only backends that can run here, which loads every installed backend library.
     """
     return [name for name in _registered() if not usable or availability(name).usable]
+
+
+def is_plain(name: str) -> bool:
+    """Whether the backend called ``name`` is the readable variant of another, by its name."""
+    return name.endswith("-plain")
 
 
 def availability(name: str) -> Availability:

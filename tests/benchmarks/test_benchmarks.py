@@ -53,7 +53,7 @@ def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
 def test_beyond_the_classic_who_cannot_is_left_out_and_errors_are_drawn(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     only = ["--workload", "smoke-deep", "--dtype", "float32", "--threads", "1", "--rounds", 2, "--results", folder]
-    found = benchmarks(*only, "-k", "numpy or plain")
+    found = benchmarks(*only, "--plain", "-k", "numpy or plain")
     assert found.returncode == 0, found.stdout + found.stderr
     assert "numba-plain does not implement 2 hidden layers" in found.stdout
     (row,) = storage.load(stored(folder)[0].parent)

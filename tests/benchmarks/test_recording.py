@@ -152,6 +152,7 @@ def test_who_cannot_run_is_named_with_the_reason(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     assert "nothing was measured" in found.stdout
     assert "2 cases: cupy is unavailable: " in found.stdout
+    assert "numba-plain and cupy-plain: measured with --plain" in found.stdout
     assert "Traceback" not in found.stdout + found.stderr
 
 
