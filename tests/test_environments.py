@@ -14,7 +14,7 @@ import pytest
 
 import mnistbench
 from mnistbench.threads import usable_cpus
-from tests.support.benchmarks import ONE_CASE, benchmarks
+from tests.support.benchmarks import ONE_CASE, ONE_THREAD, benchmarks
 
 NO_NUMBA = """raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 2.4.")"""
 
@@ -22,7 +22,7 @@ NO_NUMBA = """raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 2.4.")
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mnistbench", *arguments],
-        env={**os.environ, "COLUMNS": "200", **environment},
+        env={**os.environ, **ONE_THREAD, "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
         encoding=environment.get("PYTHONIOENCODING"),
@@ -30,20 +30,15 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.fixture(scope="module")
-def own_limits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A folder for limits that are measured without Numba."""
-    return {"MNISTBENCH_CACHE_DIR": str(tmp_path_factory.mktemp("limits"))}
-
-
 RACE = ("compare", "numpy", "numpy", "--workload", "smoke", "--iterations", "5", "--rounds", "2")
 
 
 @pytest.mark.process
-def test_without_numba_all_others_are_measured(tmp_path: Path, own_limits: dict[str, str]) -> None:
-    """Numba refuses the version of NumPy."""
+def test_without_numba_all_others_are_measured(tmp_path: Path) -> None:
+    """Numba refuses the version of NumPy, or its compiler is off."""
     (tmp_path / "numba.py").write_text(NO_NUMBA)
     paths = [str(tmp_path), str(Path(mnistbench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    own_limits = {"MNISTBENCH_CACHE_DIR": str(tmp_path / "limits")}  # they are measured without Numba
     environment = own_limits | {"PYTHONPATH": os.pathsep.join(paths)}
     listed = command("backends", **environment).stdout
     assert listed.count("Numba needs NumPy 2.3 or less. Got NumPy 2.4.; pip install --upgrade numba") == 2
@@ -53,15 +48,15 @@ def test_without_numba_all_others_are_measured(tmp_path: Path, own_limits: dict[
     limits = json.loads(path.read_text(encoding="utf-8"))["benchmarks"][0]["extra_info"]["limits"]
     assert limits["multiply_add"] == {}
     assert [level["name"] for level in limits["levels"]] == ["memory"]
+    done = command(*RACE, NUMBA_DISABLE_JIT="1", **own_limits)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.process
-def test_where_numbas_compiler_is_off_its_backends_say_so(own_limits: dict[str, str]) -> None:
+def test_where_numbas_compiler_is_off_its_backends_say_so() -> None:
     done = command("train", "--workload", "smoke", NUMBA_DISABLE_JIT="1")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("is unavailable: NUMBA_DISABLE_JIT is set, and Numba compiles nothing; unset it\n")
-    done = command(*RACE, NUMBA_DISABLE_JIT="1", **own_limits)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.process

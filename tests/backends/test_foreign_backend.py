@@ -13,6 +13,7 @@ import pytest
 
 import mnistbench
 from mnistbench.results import storage
+from tests.support.benchmarks import ONE_THREAD
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.process
@@ -57,7 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a new interpreter that finds the example and this package."""
     path = os.pathsep.join(map(str, (site, Path(mnistbench.__file__).parents[1])))
-    environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}
+    environment = os.environ | ONE_THREAD | {"PYTHONPATH": path, "COLUMNS": "200"}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

@@ -77,15 +77,17 @@ def test_masks_are_the_reference_s_bit_for_bit(peer: str, seed: int, epoch: int)
         assert np.array_equal(draws.kept(layer, places, units, rate), expected)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (12, 9), (1, 13), (5, 1)])
+MUCH = Augmentation(shift=64, rotate=180.0, elastic_alpha=500.0, elastic_sigma=16.0)
+SHARP = Augmentation(shift=1, rotate=20.0, elastic_alpha=120.0, elastic_sigma=0.5)
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("shape", "change"),
     [
-        Augmentation(shift=2),
-        Augmentation(rotate=15.0),
-        Augmentation(elastic_alpha=34.0),
-        Augmentation(shift=64, rotate=180.0, elastic_alpha=500.0, elastic_sigma=16.0),
-        Augmentation(shift=1, rotate=20.0, elastic_alpha=120.0, elastic_sigma=0.5),
+        ((28, 28), Augmentation(shift=2)),
+        ((28, 28), Augmentation(rotate=15.0)),
+        ((28, 28), Augmentation(elastic_alpha=34.0)),
+        *((shape, change) for shape in ((28, 28), (12, 9), (1, 13), (5, 1)) for change in (MUCH, SHARP)),
     ],
     ids=str,
 )

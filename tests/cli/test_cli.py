@@ -32,6 +32,7 @@ from mnistbench.results import storage
 from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import Network
 from mnistbench.threads import usable_cpus
+from tests.support.benchmarks import ONE_THREAD
 from tests.support.builders import identical, idx
 from tests.support.rows import document, row
 
@@ -94,7 +95,9 @@ def listing() -> dict[str, bytes]:
 
 def in_a_process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mnistbench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD, **environment}
+    )
 
 
 # train

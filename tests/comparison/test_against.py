@@ -41,6 +41,7 @@ from mnistbench.task.presets import variant
 from mnistbench.task.recipe import Recipe
 from mnistbench.task.workload import Workload
 from mnistbench.timing.statistics import paired_ratio
+from tests.support.benchmarks import ONE_THREAD
 from tests.support.paths import ROOT
 
 # Verdicts
@@ -477,7 +478,9 @@ def test_a_process_that_fails_says_why_on_one_line(process: Any) -> None:
 
 def command(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run ``mnistbench compare`` of the checkout at ``cwd``."""
-    environment = os.environ | {"PYTHONPATH": str(cwd), "COLUMNS": "200", "MNISTBENCH_CACHE_DIR": "../kept"}
+    environment = (
+        os.environ | ONE_THREAD | {"PYTHONPATH": str(cwd), "COLUMNS": "200", "MNISTBENCH_CACHE_DIR": "../kept"}
+    )
     found = subprocess.run(
         [sys.executable, "-m", "mnistbench", "compare", *map(str, arguments)],
         capture_output=True,

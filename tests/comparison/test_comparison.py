@@ -38,6 +38,7 @@ from mnistbench.timing.clock import Costs
 from mnistbench.training import cold
 from mnistbench.training.cold import ColdStart, Process
 from tests.support import builders
+from tests.support.benchmarks import ONE_THREAD
 
 DATA = builders.dataset(200, 30, 5)
 TASK = replace(builders.workload(DATA, iterations=20), learning_rate=0.5)
@@ -458,7 +459,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     once = "from mnistbench.training import cold; cold.MOST = 1; from mnistbench.cli import main; main()"
     command = [sys.executable, "-c", once, "compare", *map(str, arguments)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "150"})
+    environment = {**os.environ, **ONE_THREAD, "COLUMNS": "150"}
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert found.returncode == status, found.stdout + found.stderr
     return found
 
