@@ -55,16 +55,14 @@ class Speed:
         return None if rates is None else self.bytes_per_second / rates.bandwidth_for(self.bytes_read)
 
     def above(self, limits: Limits) -> str | None:
-        """Describe the CPU's limit that these rates exceed, which is a measuring error; None if there is none.
+        """Describe the limit that these rates exceed, which is a measuring error; None if there is none.
 
         An iteration reads the images twice and may find in a near cache what it has just read, so only half of
         ``bytes_read`` must have come from its level. Trainers that skip work may exceed the limits, but not with what
-        cannot be skipped. A GPU's may exceed them all: its matrix units are faster than its multiply-adds, and a kernel
-        may keep images in registers.
+        cannot be skipped. A GPU's matrix units are faster than its multiply-adds, so they are its peak, in any dtype;
+        and a kernel on it may keep images in registers, so that reading has no limit.
         """
-        if self.device != "CPU":
-            return None
-        peak = self._peak(limits)
+        peak = self._peak(limits) if self.device == "CPU" else self._of_matrix_units(limits)
         least = None if self.least_flops is None else self._a_second(self.least_flops)
         if peak is not None and least is not None and least > peak:
             found, most = (words.quantity(value, "FLOP/s") for value in (least, peak))
@@ -74,6 +72,8 @@ class Speed:
         if peak is not None and (rate := self.flops_per_second) > peak:
             found, most = (words.quantity(value, "FLOP/s") for value in (rate, peak))
             return f"{found} is above the machine's peak of {most}, and nothing is skipped"
+        if self.device != "CPU":
+            return None
         shortest = limits.least_seconds(self.bytes_read / 2)
         if shortest is not None and self.bytes_per_second * shortest > self.bytes_read:
             found, most = (words.quantity(v, "B/s") for v in (self.bytes_per_second, self.bytes_read / shortest))
@@ -89,6 +89,10 @@ class Speed:
     def _peak(self, limits: Limits | None) -> float | None:
         rates = self.rates(limits)
         return None if rates is None else rates.multiply_add.get(self.workload.dtype)
+
+    def _of_matrix_units(self, limits: Limits) -> float | None:
+        gpu = limits.gpu
+        return None if gpu is None or gpu.name != self.device else gpu.matrix
 
     def _a_second(self, per_iteration: float) -> float:
         return per_iteration * self.workload.iterations / max(self.seconds, 1e-9)

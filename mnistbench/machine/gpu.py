@@ -7,7 +7,7 @@ events. The launch latency is timed on the host.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,27 @@ _LAUNCHES = 1000
 
 _LARGEST = 1 << 30
 """Bytes read to measure memory, at least, if half of the free memory allows."""
+
+
+MATRIX = {
+    (7, 0): 1024,
+    (7, 2): 2048,
+    (7, 5): 2048,
+    (8, 0): 4096,
+    (8, 6): 2048,
+    (8, 7): 4096,
+    (8, 9): 2048,
+    (9, 0): 8192,
+    (10, 0): 16384,
+    (10, 3): 16384,
+    (11, 0): 16384,
+    (12, 0): 2048,
+    (12, 1): 2048,
+}
+"""Operations of a multiprocessor's matrix units in a clock cycle, by compute capability, for dense operands of 8 bits,
+or 16 where there are none of 8; a multiply-add is two. They are the rates that NVIDIA prints for V100, Xavier, T4,
+A100, GA102, Orin, AD102, H100, B200, B300, Thor, GB202 and GB10, over their multiprocessors and the clock printed with
+them."""
 
 
 def measure() -> GpuLimits:
@@ -59,6 +80,7 @@ def measure() -> GpuLimits:
         levels=levels,
         name=name.decode() if isinstance(name, bytes) else str(name),
         launch_latency=_latency(),
+        matrix=_matrix(device.compute_capability, facts),
     )
     cp.get_default_memory_pool().free_all_blocks()
     return found
@@ -69,6 +91,17 @@ def module(dtype: DType) -> Any:
     real = {"float32": "float", "float64": "double"}[dtype]
     source = Path(__file__).with_name("limits.cu").read_text(encoding="utf-8")
     return cp.RawModule(code=source, options=("-std=c++17", f"-DREAL={real}", f"-DCHAINS={CHAINS}"))
+
+
+def _matrix(capability: str, facts: Mapping[str, int]) -> float | None:
+    """Compute the operations per second of the matrix units at the highest clock; None for an unknown GPU.
+
+    Args:
+        capability: Compute capability as CuPy writes it, the digits of both numbers: "90", "120".
+        facts: Attributes of the device; its clock rate is in kHz.
+    """
+    a_cycle = MATRIX.get((int(capability[:-1]), int(capability[-1])))
+    return a_cycle and float(a_cycle) * facts["MultiProcessorCount"] * facts["ClockRate"] * 1e3
 
 
 def _arithmetic(dtype: DType, blocks: int) -> float:

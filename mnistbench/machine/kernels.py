@@ -5,6 +5,7 @@ Both use LLVM vectors of the host's width, so that they do not depend on LLVM's 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import binding, ir
@@ -34,21 +35,32 @@ def vector_bytes() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
 
+def vector_widths() -> list[int]:
+    """List the widths in bytes in which multiply-adds may be fastest, the registers' first.
+
+    A processor may lower its clock for registers of 64 bytes, or have one unit for them and two for 32.
+    """
+    return [64, 32] if vector_bytes() == 64 else [vector_bytes()]
+
+
 def has_multiply_add() -> bool:
     """Whether the host is an x86-64 with fused multiply-adds."""
     return bool(binding.get_host_cpu_features().get("fma"))
 
 
-@intrinsic
-def _multiply_add(typing_context, value, steps):  # type: ignore[no-untyped-def]
-    """Compute chain := chain * value + value in every lane of every chain, ``steps`` times, in registers.
+def _multiply_add(width: int) -> Any:
+    """Return an intrinsic that computes chain := chain * value + value in every lane of every chain, in registers.
 
-    Return one lane of the chains' sum, so that the compiler cannot remove the work.
+    It does so ``steps`` times, and returns one lane of the chains' sum, so that the compiler cannot remove the work.
+
+    Args:
+        width: Size of a vector in bytes.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         scalar, count = args
-        lanes = vector_bytes() * 8 // value.bitwidth
+        value = signature.args[0]
+        lanes = width * 8 // value.bitwidth
         vector = ir.VectorType(scalar.type, lanes)
         splat = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _INT32(0))
         zeros = ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes)
@@ -64,13 +76,27 @@ def _multiply_add(typing_context, value, steps):  # type: ignore[no-untyped-def]
             total = builder.fadd(total, builder.load(chain))
         return builder.extract_element(total, _INT32(0))
 
-    return value(value, types.int64), generate
+    @intrinsic
+    def multiply_add(typing_context, value, steps):  # type: ignore[no-untyped-def]
+        return value(value, types.int64), generate
+
+    return multiply_add
 
 
-@njit(nogil=True)
-def run_chains(value, steps):  # type: ignore[no-untyped-def]
-    """Run 2 * :data:`CHAINS` * lanes * ``steps`` operations in the dtype of ``value``; the result depends on all."""
-    return _multiply_add(value, steps)
+@cache
+def chains(width: int) -> Any:
+    """Return the compiled loop of multiply-adds in vectors of ``width`` bytes.
+
+    It takes a value and a number of steps, and runs 2 * :data:`CHAINS` * lanes * steps operations in the dtype of the
+    value; its result depends on all.
+    """
+    multiply_add = _multiply_add(width)
+
+    @njit(nogil=True)
+    def run(value, steps):  # type: ignore[no-untyped-def]
+        return multiply_add(value, steps)
+
+    return run
 
 
 @intrinsic

@@ -47,6 +47,8 @@ def rows(found: Limits) -> Iterator[tuple[str, str, str]]:
     if (gpu := found.gpu) is not None:
         yield "GPU", gpu.name, ""
         yield from _rates(gpu, "GPU ")
+        if gpu.matrix is not None:
+            yield "GPU matrix units", words.quantity(gpu.matrix, "OP/s"), "operands of 8 bits, at the highest clock"
         yield "GPU launch", words.seconds(gpu.launch_latency), "an empty kernel, until it has finished"
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ for a fast one."""
 
 _LARGEST = 1 << 30
 """Bytes read to measure memory, at most."""
+
+
+K = TypeVar("K")
 
 
 class Probe(NamedTuple):
@@ -61,14 +64,14 @@ class Rate(NamedTuple):
     share: float
 
 
-def best_rates(probes: Mapping[str, Probe], threads: int, seconds: float, busy: int | None = None) -> dict[str, Rate]:
+def best_rates(probes: Mapping[K, Probe], threads: int, seconds: float, busy: int | None = None) -> dict[K, Rate]:
     """Measure the best rate of each probe in interleaved rounds, at least one of each.
 
     Measuring goes on for up to ``3 * seconds`` while the best round of some probe had to share the CPUs with other
     processes.
 
     Args:
-        probes: Probes by name.
+        probes: Probes, each under a key of its own.
         threads: Number of threads that do the work.
         seconds: Time for all probes together.
         busy: Number of threads that compute, if the work itself starts threads; ``threads`` by default.
@@ -111,8 +114,8 @@ def compiled_loops() -> Any:
         return None
 
 
-def arithmetic(threads: int) -> dict[str, Probe]:
-    """Return a probe of multiply-adds in registers for each dtype.
+def arithmetic(threads: int) -> dict[tuple[DType, int], Probe]:
+    """Return a probe of multiply-adds in registers for each dtype and width of vectors in bytes.
 
     Empty without Numba, and where multiply-adds are not the limit: without fused multiply-adds, and on CPUs other than
     x86-64, which may have faster matrix units.
@@ -120,14 +123,15 @@ def arithmetic(threads: int) -> dict[str, Probe]:
     kernels = compiled_loops()
     if kernels is None or platform.machine().lower() not in ("x86_64", "amd64") or not kernels.has_multiply_add():
         return {}
-    return {dtype: _chains(kernels, dtype, threads) for dtype in DTYPES}
+    return {
+        (dtype, width): _chains(kernels, dtype, width, threads) for dtype in DTYPES for width in kernels.vector_widths()
+    }
 
 
-def _chains(kernels: Any, dtype: DType, threads: int) -> Probe:
-    value = np.dtype(dtype).type(0.5)
-    lanes = kernels.vector_bytes() // value.itemsize
-    flops = 2 * kernels.CHAINS * lanes * _STEPS
-    return Probe(lambda thread, units: kernels.run_chains(value, units * _STEPS), flops * threads)
+def _chains(kernels: Any, dtype: DType, width: int, threads: int) -> Probe:
+    value, run = np.dtype(dtype).type(0.5), kernels.chains(width)
+    flops = 2 * kernels.CHAINS * (width // value.itemsize) * _STEPS
+    return Probe(lambda thread, units: run(value, units * _STEPS), flops * threads)
 
 
 class Place(NamedTuple):

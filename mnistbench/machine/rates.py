@@ -76,10 +76,13 @@ class GpuLimits(Rates):
     Attributes:
         name: Name of the device, as in the rows measured on it.
         launch_latency: Seconds from the launch of an empty kernel until the host knows that it has finished.
+        matrix: Operations per second that its matrix units can give with operands of a pixel's 8 bits, at its highest
+            clock, each multiply-add counted as two; no arithmetic on it is faster. None if they are not known.
     """
 
     name: str
     launch_latency: float
+    matrix: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,9 +148,7 @@ class Limits(Rates):
                 threads=_count(record["threads"]),
                 product=_by_dtype(record["product"]),
                 blas=None if blas is None else Blas(str(blas["library"]), blas["version"], blas["kernel"]),
-                gpu=None
-                if gpu is None
-                else GpuLimits(**_rates(gpu), name=str(gpu["name"]), launch_latency=_positive(gpu["launch_latency"])),
+                gpu=None if gpu is None else _of_gpu(gpu),
             )
         except _DAMAGED as error:
             raise ValueError(f"not the limits of a machine: {error}") from error
@@ -156,6 +157,17 @@ class Limits(Rates):
 def _with_lists(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     """Collect the fields of a dataclass, with tuples as lists, as JSON reads them back."""
     return {name: [*value] if isinstance(value, tuple) else value for name, value in fields}
+
+
+def _of_gpu(record: Any) -> GpuLimits:
+    """Read a GPU's limits; records of earlier versions say nothing of its matrix units."""
+    matrix = record.get("matrix")
+    return GpuLimits(
+        **_rates(record),
+        name=str(record["name"]),
+        launch_latency=_positive(record["launch_latency"]),
+        matrix=None if matrix is None else _positive(matrix),
+    )
 
 
 def _rates(record: Any) -> dict[str, Any]:

@@ -121,8 +121,12 @@ class Device(ModuleType):
         self.read: set[int] = set()
         self.freed = 0
         attributes = {"MultiProcessorCount": 2, "MaxThreadsPerMultiProcessor": 1024, "L2CacheSize": 1 << 20}
+        attributes["ClockRate"] = 1_500_000
+        self.capability = "90"
         self.cuda = SimpleNamespace(
-            Device=lambda: SimpleNamespace(id=0, attributes=attributes, mem_info=(64 << 20, 80 << 20)),
+            Device=lambda: SimpleNamespace(
+                id=0, attributes=attributes, mem_info=(64 << 20, 80 << 20), compute_capability=self.capability
+            ),
             Event=lambda: Event(self),
             get_elapsed_time=lambda start, stop: (stop.at - start.at) * 1e3,
             get_current_stream=lambda: Event(self),
@@ -198,6 +202,13 @@ def test_the_rates_are_of_the_work_that_was_launched(device: Device) -> None:
     assert 0 < found.launch_latency < 0.1
     assert sum(launch[0] == "nothing" for launch in device.launched) >= 100
     assert device.freed
+
+
+@pytest.mark.parametrize(("capability", "matrix"), [("90", 2 * 1.5e9 * 8192), ("120", 2 * 1.5e9 * 2048), ("61", None)])
+def test_the_matrix_units_are_the_peak_of_any_dtype(device: Device, capability: str, matrix: float | None) -> None:
+    device.capability = capability
+    gpu: Any = importlib.import_module(GPU)
+    assert gpu.measure().matrix == matrix
 
 
 def test_they_are_part_of_the_machines_limits(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

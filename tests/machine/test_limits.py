@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import platform
@@ -43,12 +44,14 @@ SOME = Limits(
 @pytest.mark.compiles
 def test_the_chains_are_computed() -> None:
     """x := x a + a in every chain, with a the value and the start: what is returned is the sum over chains."""
-    for dtype in (np.float32, np.float64):
+    for name, width in itertools.product(DTYPES, kernels.vector_widths()):
+        dtype = np.dtype(name).type
         value = expected = dtype(0.5)
         for _ in range(40):
             expected = dtype(expected * value + value)
-        assert kernels.run_chains(value, 40) == pytest.approx(kernels.CHAINS * float(expected), rel=1e-5)
-        assert kernels.run_chains(value, 0) == kernels.CHAINS * 0.5
+        run = kernels.chains(width)
+        assert run(value, 40) == pytest.approx(kernels.CHAINS * float(expected), rel=1e-5)
+        assert run(value, 0) == kernels.CHAINS * 0.5
 
 
 def loop_of(function: Any, argument: str) -> list[str]:
@@ -61,16 +64,17 @@ def loop_of(function: Any, argument: str) -> list[str]:
 @pytest.mark.compiles
 @pytest.mark.skipif(not X86, reason="reads the instructions of x86-64")
 @pytest.mark.parametrize(("kind", "suffix"), [(np.float32, "ps"), (np.float64, "pd")])
-def test_the_loop_is_multiply_adds_in_registers(kind: type, suffix: str) -> None:
-    if kernels.vector_bytes() < 32:
-        pytest.skip("a processor without AVX has no fused multiply-add")
-    kernels.run_chains(kind(0.5), 1)
-    lines = loop_of(kernels.run_chains, np.dtype(kind).name)
+@pytest.mark.parametrize(("width", "register"), [(32, "ymm"), (64, "zmm")])
+def test_the_loop_is_multiply_adds_in_registers(kind: type, suffix: str, width: int, register: str) -> None:
+    if width not in kernels.vector_widths():
+        pytest.skip("this processor's vectors have other widths")
+    kernels.chains(width)(kind(0.5), 1)
+    lines = loop_of(kernels.chains(width), np.dtype(kind).name)
     fused = [number for number, line in enumerate(lines) if re.match(rf"vfmadd\d+{suffix}\s", line)]
     assert len(fused) >= kernels.CHAINS
     # One after the other, with nothing in between.
     run = lines[fused[0] : fused[0] + kernels.CHAINS]
-    assert all(line.startswith("vfmadd") for line in run), run
+    assert all(line.startswith("vfmadd") and register in line for line in run), run
     assert not any("(" in line for line in run), "a chain is kept in memory"
 
 
@@ -193,18 +197,20 @@ def test_all_threads_do_their_part(threads: int, rounds: int) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_peak_counts_what_was_computed(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 operations for each chain, lane, step and thread."""
-    steps = []
+    steps: list[tuple[str, int, int]] = []
     monkeypatch.setattr("mnistbench.machine.probes.platform.machine", lambda: "x86_64")
     monkeypatch.setattr(kernels, "has_multiply_add", lambda: True)
-    monkeypatch.setattr(kernels, "run_chains", lambda value, count: steps.append((value.dtype.name, count)))
+    monkeypatch.setattr(kernels, "vector_widths", lambda: [64, 32])
+    monkeypatch.setattr(
+        kernels, "chains", lambda width: lambda value, count: steps.append((value.dtype.name, width, count))
+    )
     found = probes.arithmetic(threads)
-    assert [*found] == [*DTYPES]
-    for (dtype, probe), itemsize in zip(found.items(), (4, 8), strict=True):
+    assert [*found] == [*itertools.product(DTYPES, (64, 32))]
+    for (dtype, width), probe in found.items():
         probe.work(0, 7)
-        name, count = steps.pop()
-        lanes = kernels.vector_bytes() // itemsize
-        assert name == dtype
-        assert 7 * probe.amount == 2 * kernels.CHAINS * lanes * count * threads
+        *what, count = steps.pop()
+        assert what == [dtype, width]
+        assert 7 * probe.amount == 2 * kernels.CHAINS * (width // np.dtype(dtype).itemsize) * count * threads
 
 
 @pytest.mark.parametrize(("processor", "fused"), [("arm64", True), ("x86_64", False)])

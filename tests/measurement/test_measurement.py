@@ -20,7 +20,7 @@ from mnistbench.backends import Metrics
 from mnistbench.backends.numpy import NumpyBackend, NumpyMlpTrainer, NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.machine.bounds import Speed
-from mnistbench.machine.rates import Level, Limits
+from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.measurement import Measurement, Proof, Round, Starts, timed_round
 from mnistbench.measurement.bound import least_flops
 from mnistbench.reference.parameters import Parameters
@@ -554,6 +554,20 @@ def test_no_declaration_lifts_the_bound() -> None:
         found = speed.above(limits)
         assert (found is None) is possible
         assert possible or "counting only what cannot be skipped" in str(found)
+
+
+@pytest.mark.parametrize("skips", [None, "all that is known"])
+def test_no_gpu_is_faster_than_its_matrix_units(skips: str | None) -> None:
+    memory = (Level("memory", None, 1.0),)
+    gpu = GpuLimits({"float64": 1e3}, memory, "Some GPU", 1e-6, matrix=1e9)
+    limits = Limits({"float64": 1.0}, memory, threads=1, product={}, blas=None, gpu=gpu)
+    flops = least_flops(TASK, DATA) if skips else TASK.dense_flops
+    assert flops is not None
+    for factor, possible in ((1.01, True), (0.99, False)):
+        speed = Speed(TASK, flops * ITERATIONS / 1e9 * factor, "Some GPU", 1, 10**9, skips, least_flops(TASK, DATA))
+        assert (speed.above(limits) is None) is possible
+        unknown = replace(limits, gpu=replace(gpu, matrix=None))
+        assert speed.above(unknown) is speed.above(replace(limits, gpu=None)) is None
 
 
 def test_a_trainer_never_sees_what_it_is_tested_on() -> None:
