@@ -18,12 +18,12 @@ import numpy as np
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check, check_trainer, comparisons
-from mnistbench.datasets import load_images
+from mnistbench.datasets import Dataset, Split, load_images
 from mnistbench.files import write_text
 from mnistbench.reference import mlp
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.presets import preset
-from mnistbench.task.workload import DTYPES, DType
+from mnistbench.task.workload import DTYPES, DType, Workload
 from tests.faults import classic as classic_faults
 from tests.faults import mlp as mlp_faults
 from tests.faults.base import Forward, Steps
@@ -169,11 +169,40 @@ OTHERS = "the tests' other faults: rejected"
 """Row of the faults that the tests plant on small workloads."""
 
 
+OTHER_IMAGES = " on other images"
+"""End of the name of a preset that is trained on images with an order of pixels of their own, every third inverted."""
+
+
+def prepared(workload: str, dtype: DType, seed: int = 0) -> tuple[Workload, Dataset, Trajectory]:
+    """Return a preset in a dtype, its images, and the reference's trajectory.
+
+    The learning rate on other images is as much smaller as they are brighter, so that training is as stable.
+    """
+    task = preset(workload.removesuffix(OTHER_IMAGES), "float64", seed)
+    dataset = load_images(task.images, seed)
+    if workload.endswith(OTHER_IMAGES):
+        usual, dataset = dataset, changed_images(dataset)
+        brightness = [float(np.mean(np.square(one.train.images, dtype=np.float64))) for one in (usual, dataset)]
+        task = replace(task, learning_rate=task.learning_rate * brightness[0] / brightness[1])
+    return task.with_dtype(dtype), dataset, Trajectory(task, dataset)
+
+
+def changed_images(dataset: Dataset) -> Dataset:
+    """Permute the pixels of all images, and invert every third."""
+    order = np.random.default_rng(0).permutation(dataset.train.images.shape[1])
+
+    def changed(split: Split) -> Split:
+        images = np.ascontiguousarray(split.images[:, order])
+        images[::3] ^= 0xFF
+        return replace(split, images=images)
+
+    test = None if dataset.test is None else changed(dataset.test)
+    return replace(dataset, train=changed(dataset.train), dev=changed(dataset.dev), test=test)
+
+
 def errors(workload: str, dtype: DType, names: list[str], seed: int = 0) -> Iterator[tuple[str, Agreement]]:
     """Yield the agreement of each of these on a preset."""
-    task = preset(workload, "float64", seed)
-    dataset = load_images(task.images, seed)
-    trajectory, own = Trajectory(task, dataset), task.with_dtype(dtype)
+    own, dataset, trajectory = prepared(workload, dtype, seed)
     for name in names:
         if name in HONEST:
             backend, threads = HONEST[name]
@@ -191,10 +220,8 @@ def others(workload: str, dtype: DType) -> str:
 
     Faults of options that the preset does not have are left out, and so are those that change nothing in it.
     """
-    task = preset(workload, "float64")
-    dataset = load_images(task.images, task.seed)
-    trajectory, own = Trajectory(task, dataset), task.with_dtype(dtype)
-    faults = classic_faults.FAULTS if task.is_classic else mlp_faults.FAULTS
+    own, dataset, trajectory = prepared(workload, dtype)
+    faults = classic_faults.FAULTS if own.is_classic else mlp_faults.FAULTS
     planted = {name: fault.trainer for name, fault in faults.items() if not fault.options and dtype in fault.dtypes}
     rejected, missed = 0, []
     honest: Parameters | None = None
@@ -269,7 +296,7 @@ def fill(row: str, workload: str, dtype: DType, text: str) -> None:
 def main() -> None:
     """Fill columns of the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workloads", nargs="+", help="presets")
+    parser.add_argument("workloads", nargs="+", help=f"presets, with {OTHER_IMAGES!r} at the end or without")
     parser.add_argument("--dtype", action="append", choices=DTYPES, help="only this dtype")
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds of what is honest (default: 10)")
     parser.add_argument("--only", choices=("faults", "others", "honest"), help="only these rows")
