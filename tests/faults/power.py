@@ -176,7 +176,7 @@ OTHER_IMAGES = " on other images"
 def prepared(workload: str, dtype: DType, seed: int = 0) -> tuple[Workload, Dataset, Trajectory]:
     """Return a preset in a dtype, its images, and the reference's trajectory.
 
-    The learning rate on other images is as much smaller as they are brighter, so that training is as stable.
+    The learning rate on other images is divided by how much brighter they are than MNIST's, or training diverges.
     """
     task = preset(workload.removesuffix(OTHER_IMAGES), "float64", seed)
     dataset = load_images(task.images, seed)
@@ -313,7 +313,7 @@ def main() -> None:
 
 
 def honest(workload: str, dtype: DType, seeds: int) -> None:
-    """Fill in the largest error that what is honest has from any of so many seeds."""
+    """Fill in the largest error of each honest backend, of all ``seeds`` seeds."""
     largest: dict[str, Agreement] = {}
     for seed in range(seeds):
         for name, found in errors(workload, dtype, [REORDERED, *HONEST], seed):

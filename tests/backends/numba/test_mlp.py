@@ -19,6 +19,7 @@ from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.mlp import products, random, updates, warp
 from mnistbench.backends.numba.mlp import trainer as mlp_trainer
 from mnistbench.backends.numba.simd.cache import entry_point
+from mnistbench.backends.numba.simd.host import Host, aligned
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference import augmentation, counter
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
@@ -83,6 +84,26 @@ def test_batches_in_several_blocks(monkeypatch: pytest.MonkeyPatch, batch_size: 
     monkeypatch.setattr(mlp_trainer, "BLOCK", 14)
     dataset = data(ink=ink)
     assert_agrees(dataset, task(dataset, (7, 6), replace(EVERYTHING, batch_size=batch_size)))
+
+
+@pytest.mark.parametrize("ink", [0.25, 1.0])
+def test_nothing_is_written_beyond_an_array(ink: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors are those of SSE and NEON: two float64, fewer than the rows of a tile."""
+    beyond: list[NDArray[Any]] = []
+
+    def guarded(shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
+        size = math.prod(shape)
+        whole = aligned((size + 256,), dtype)
+        whole[size:] = np.nan
+        beyond.append(whole[size:])
+        return whole[:size].reshape(shape)
+
+    monkeypatch.setattr(mlp_trainer, "aligned", guarded)
+    monkeypatch.setattr(mlp_trainer, "host", lambda: Host("SSE", 16, 16))
+    dataset = data(ink=ink)
+    assert_agrees(dataset, task(dataset, (10, 6), EVERYTHING))
+    assert len(beyond) >= 8
+    assert all(np.isnan(values).all() for values in beyond)
 
 
 def test_a_batch_of_one() -> None:

@@ -386,11 +386,12 @@ def gradients(
         moves: Whether to update the parameters, after the last block. Otherwise the gradients are stored.
     """
     lanes = len(net.lanes)
+    step = max(lanes, len(FOUR))
     first_gradients(net, room, rates, half, images, opens, moves, thread, threads)
     for layer in range(1, len(net.shape)):
         inputs, width, row = net.shape[layer, INPUTS], net.shape[layer, WIDTH], net.shape[layer - 1, ROW]
-        low, high = share(-(-inputs // lanes), thread, threads)
-        low, rows = lanes * low, lanes * (high - low)
+        low, high = share(-(-inputs // step), thread, threads)
+        low, rows = step * low, step * (high - low)
         before, at = net.shape[layer - 1, OUTPUTS] + low, net.shape[layer, OUTPUTS]
         weights, vectors = net.shape[layer, WEIGHTS] + low * width, width // lanes
         multiply(

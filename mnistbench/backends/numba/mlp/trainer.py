@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.numba.mlp.kernels import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
+from mnistbench.backends.numba.mlp.products import FOUR
 from mnistbench.backends.numba.mlp.updates import rule_of
 from mnistbench.backends.numba.mlp.warp import keys, scratch, warp
 from mnistbench.backends.numba.pixels import fraction_used
@@ -119,8 +120,8 @@ class NumbaMlpTrainer(Trainer):
     def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int, int]:
         """Return the kernels' table of layers, and the lengths of their vectors of parameters, values and transposes.
 
-        Each thread's units of the first layer are padded to a multiple of ``unit``, inputs and units of other layers to
-        whole vectors. Padding is zero and stays zero.
+        Each thread's units of the first layer are padded to a multiple of ``unit``, those of other layers to whole
+        vectors, and inputs to the rows of a tile too. Padding is zero and stays zero.
         """
         workload, sizes = self.workload, self.workload.network.sizes
         shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
@@ -128,7 +129,8 @@ class NumbaMlpTrainer(Trainer):
         for layer, (inputs, units) in enumerate(pairwise((-(-sizes[0] // 4) * 4, *sizes[1:]))):
             step = self._threads * unit if layer == 0 else lanes
             width = -(-units // step) * step
-            biases = total + (inputs if layer == 0 else -(-inputs // lanes) * lanes) * width
+            rows = len(FOUR) if layer == 0 else max(lanes, len(FOUR))
+            biases = total + -(-inputs // rows) * rows * width
             row = odd_lines(width * workload.itemsize) // workload.itemsize
             shape[layer] = inputs, units, width, total, biases, values, row, transposed
             total = biases + width
