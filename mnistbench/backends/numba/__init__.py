@@ -32,11 +32,12 @@ class NumbaBackend(Backend):
         return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Compile the kernels for the workload's network and dtype, or load them from the disk cache."""
+        """Compile the kernels for the workload's network, dtype and threads, or load them from the disk cache."""
         parameters = Parameters.initial(workload.network, workload.seed)
-        blank = Dataset.blank(workload.network, 1)
+        images = min(workload.images, resolve(threads))  # so that each thread has one
+        blank = Dataset.blank(workload.network, images)
         blank.train.images[:] = 0  # since white images are not ordered
-        self.start(replace(workload, images=1), blank, parameters, 1).advance(1)
+        self.start(replace(workload, images=images), blank, parameters, threads).advance(1)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         if workload.is_classic:

@@ -19,7 +19,7 @@ from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.mlp import products, random, updates, warp
 from mnistbench.backends.numba.mlp import trainer as mlp_trainer
 from mnistbench.backends.numba.simd.cache import entry_point
-from mnistbench.backends.numba.simd.host import Host, aligned
+from mnistbench.backends.numba.simd.host import Host, aligned, host
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference import augmentation, counter
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
@@ -199,13 +199,13 @@ import sys
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.classic import kernels, ordering
 from mnistbench.backends.numba.mlp import kernels as mlp_kernels
-from tests.backends.numba.test_mlp import data, trainings
+from tests.backends.numba.test_mlp import data, of_another_tile, trainings
 from tests.support.builders import initial
 
 def compiled():
     return [[*function.signatures] for function in (ordering._build_groups, kernels.run, mlp_kernels.run)]
 
-workload = trainings()[sys.argv[1]]
+workload = {**trainings(), "another tile": of_another_tile()}[sys.argv[1]]
 NumbaBackend().warm_up(workload, 2)
 before = compiled()
 NumbaBackend().start(workload, data(), initial(workload), 2).advance(3)
@@ -213,7 +213,15 @@ print(any(before), compiled() == before)
 """
 
 
-@pytest.mark.parametrize("name", trainings())
+def of_another_tile() -> Workload:
+    """Hidden units of which two threads compute other tiles than one does."""
+    machine = host()
+    tiles = [mlp_trainer.tile_of(vectors, machine.registers) for vectors in range(13)]
+    vectors = next(vectors for vectors in range(2, 13) if tiles[vectors] != tiles[-(-vectors // 2)])
+    return task(data(), (vectors * machine.vector_bytes // 8,), replace(EVERYTHING, dropout=()))
+
+
+@pytest.mark.parametrize("name", [*trainings(), "another tile"])
 def test_nothing_is_compiled_after_warming_up(name: str) -> None:
     """In a new process, since others may have compiled what this one does not."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
