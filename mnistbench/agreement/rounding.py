@@ -20,6 +20,10 @@ from mnistbench.task.workload import Workload
 K = 32.0
 """The factor k: about four times the worst error seen on MNIST, 7 eps, by sequential sums over 4,000 images."""
 
+_SLACK = 2.0
+"""Factor for the slack: a backend in which an undecided unit switches uses up all of that unit's, 0.99 on "deep", and
+honest ones should have half of their tolerance in hand."""
+
 _CANCEL = 1 / 8
 """Fraction of the worst-case bound allowed for a sum of many rounding errors, most of which cancel."""
 
@@ -76,7 +80,7 @@ def tolerances(
     weights, biases = _backward(parameters, As[-1], output_size, hidden, batch, dtype)
 
     def tolerance(gradient: Array, sums: _Sums, penalty: Array | float = 0.0) -> Array:
-        allowed: Array = growth * K * eps * (sums.size / m + penalty + np.abs(gradient)) + sums.slack / m
+        allowed: Array = growth * K * eps * (sums.size / m + penalty + np.abs(gradient)) + _SLACK * sums.slack / m
         return allowed
 
     penalties = [workload.recipe.l2 / workload.images * np.abs(W) for W in parameters.weights]
