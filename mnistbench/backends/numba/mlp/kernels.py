@@ -3,7 +3,7 @@
 A batch is computed in blocks of images. Images and activations are stored in rows, weights as (inputs, units). Each
 thread does its share of four stages; a barrier follows stages 2, 3 and, with stage 1 of the next block, 4:
 
-1. :func:`gather` its images: copy or augment them, and list for each four of them the pixels that are not all zero.
+1. :func:`gather` its images: copy them, and list for each four of them the pixels that are not all zero.
 2. :func:`first_layer` of its units, for all images, and :func:`list_images` of its pixels: for each four neighbours
    the images where they are not all zero.
 3. :func:`other_layers` of its images, forwards and backwards.
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from mnistbench.backends.numba.mlp.products import FOUR, load_four, multiply, store_four
 from mnistbench.backends.numba.mlp.random import keep
 from mnistbench.backends.numba.mlp.updates import Rates, Rule, move
-from mnistbench.backends.numba.mlp.warp import Warp, warped
 from mnistbench.backends.numba.simd import Array, Bytes, Ints, sync
 from mnistbench.backends.numba.simd.atomic import peek
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
@@ -93,21 +92,21 @@ class Net(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The training images.
+    """The images to train on next.
 
     Attributes:
-        images, labels: (m, pixels) and (m,).
-        order: (m,) indices of the images in the epoch's order.
+        images: (rows, pixels) the training images, or those that were augmented for the iterations to come.
+        rows: (m,) the row in ``images`` of each image in the epoch's order.
+        labels: (m,) labels of the training images.
+        order: (m,) indices of the training images in the epoch's order.
         values: (256,) the float value of each byte.
-        warp, warp_keys: The augmentation and the epoch's keys.
     """
 
     images: Bytes
+    rows: Ints
     labels: Ints
     order: Ints
     values: Array
-    warp: Warp
-    warp_keys: NDArray[np.uint32]
 
 
 class Room(NamedTuple):
@@ -123,7 +122,6 @@ class Room(NamedTuple):
         A, D: Activations of every layer, and f'(Z) times dropout's factor of hidden ones.
         dZ: Errors of every layer.
         rows: (threads, 4, width) rows of gradients.
-        warping: (threads, ...) scratch memory of the augmentation.
         kept: (threads, width) dropout's factors of an image.
         scores: (batch, SCORES) loss of each image of a batch, and whether it is classified correctly.
     """
@@ -140,7 +138,6 @@ class Room(NamedTuple):
     D: Array
     dZ: Array  # noqa: N815 - the equations' name
     rows: Array
-    warping: NDArray[np.float32]
     kept: Array
     scores: Array
 
@@ -159,7 +156,7 @@ def fours(count: int) -> int:
 
 @kernel
 def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, thread: int, threads: int) -> None:
-    """Stage 1: copy or augment the thread's share of images ``first`` to ``last`` of the epoch, and list pixels."""
+    """Stage 1: copy the thread's share of images ``first`` to ``last`` of the epoch, and list pixels."""
     pixels = data.images.shape[1]
     begin, end = share(fours(last - first), thread, threads)
     for four in range(begin, end):
@@ -168,11 +165,8 @@ def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, t
             if first + i >= last:
                 for p in range(pixels):
                     ink[p] = 0
-            elif data.warp.changes:
-                place = data.order[first + i]
-                warped(data.warp, data.warp_keys, data.images[place], place, room.warping[thread], ink)
             else:
-                image = data.images[data.order[first + i]]
+                image = data.images[data.rows[first + i]]
                 for p in range(pixels):
                     ink[p] = image[p]
             if net.dense:

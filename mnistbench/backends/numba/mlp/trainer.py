@@ -14,7 +14,7 @@ from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.numba.mlp.kernels import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
 from mnistbench.backends.numba.mlp.products import FOUR
 from mnistbench.backends.numba.mlp.updates import rule_of
-from mnistbench.backends.numba.mlp.warp import keys, scratch, warp
+from mnistbench.backends.numba.mlp.warp import keys, scratch, warp, warp_images
 from mnistbench.backends.numba.pixels import fraction_used
 from mnistbench.backends.numba.simd import sync
 from mnistbench.backends.numba.simd.host import CACHE_LINE, aligned, host
@@ -27,6 +27,9 @@ from mnistbench.task.workload import Workload
 
 BLOCK = 256
 """Largest number of images in a block; its values, some 2 MB for 800 units in float32, fit the caches."""
+
+AUGMENTED = 8192
+"""Largest number of images that are augmented at once, 6.4 MB, unless a batch is larger."""
 
 DENSE_FROM = 0.6
 """Fraction of non-zero pixels from which on the first layer skips none: in four images, hardly a pixel is zero in
@@ -104,15 +107,19 @@ class NumbaMlpTrainer(Trainer):
             below=np.array([counter.drop_below(rate) if rate else -1 for rate in rates], np.int64),
             scales=np.array([1 / (1 - rate) for rate in rates], dtype),
         )
+        self._images = images
+        self._augments = bool(recipe.augmentation)
+        order = np.arange(len(images))
         self._data = Data(
-            images=images,
+            images=np.empty((max(AUGMENTED, workload.batch_size), pixels), np.uint8) if self._augments else images,
+            rows=order.copy() if self._augments else order,
             labels=dataset.train.labels,
-            order=np.arange(len(images)),
+            order=order,
             values=(np.arange(256, dtype=dtype) / np.dtype(dtype).type(255)),
-            warp=warp(recipe.augmentation, image_shape),
-            warp_keys=np.zeros((2, 2), np.uint32),
         )
-        self._room = self._make_room(values, image_shape)
+        self._warp = warp(recipe.augmentation, image_shape)
+        self._warp_rooms = np.stack([scratch(image_shape)] * self._threads)
+        self._room = self._make_room(values)
         self._starts = np.append(np.arange(0, len(images), workload.batch_size), len(images))
         self._epoch = -1
         self.reset(parameters)
@@ -139,7 +146,7 @@ class NumbaMlpTrainer(Trainer):
             before = row
         return shape, total, values, max(transposed, 1)
 
-    def _make_room(self, values: int, image_shape: tuple[int, int]) -> Room:
+    def _make_room(self, values: int) -> Room:
         dtype, threads, block = self.workload.dtype, self._threads, self._block
         pixels, width = int(self._net.shape[0, INPUTS]), int(self._net.shape[0, WIDTH])
         sparse, dense = (0, 1) if self._net.dense else (1, 0)
@@ -156,7 +163,6 @@ class NumbaMlpTrainer(Trainer):
             D=aligned((values,), dtype),
             dZ=aligned((values,), dtype),
             rows=aligned((threads, 4, width), dtype),
-            warping=np.stack([scratch(image_shape)] * threads),
             kept=aligned((threads, max(self.workload.network.sizes) + 1), dtype),
             scores=np.zeros((self.workload.batch_size, SCORES)),
         )
@@ -187,7 +193,7 @@ class NumbaMlpTrainer(Trainer):
 
     def describe(self) -> Description:
         tile, inner = len(self._net.tile), len(self._net.inner)
-        used = fraction_used(self._data.images)
+        used = fraction_used(self._images)
         return Description(
             device="CPU",
             threads=self._threads,
@@ -204,6 +210,8 @@ class NumbaMlpTrainer(Trainer):
         epoch, first = divmod(self._iteration, workload.iterations_per_epoch)
         count = min(iterations, workload.iterations_per_epoch - first)
         self._begin(epoch)
+        if self._augments:
+            count = self._augment(first, count)
         bias_corrections = workload.recipe.optimizer.bias_corrections
         numbers = [
             (workload.rate(i), *bias_corrections(i + 1)) for i in range(self._iteration, self._iteration + count)
@@ -221,6 +229,22 @@ class NumbaMlpTrainer(Trainer):
                 self._iteration += int(control[sync.DONE])
         return count
 
+    def _augment(self, first: int, count: int) -> int:
+        """Augment the images of up to ``count`` batches of the epoch from ``first`` on; return their number."""
+        begin, data = self._starts[first], self._data
+        fitting = np.searchsorted(self._starts[first + 1 : first + count + 1], begin + len(data.images), "right")
+        end = self._starts[first + fitting]
+        data.rows[begin:end] = np.arange(end - begin)
+        places = data.order[begin:end]
+
+        def work(thread: int) -> None:
+            warp_images(
+                thread, self._threads, self._warp, self._warp_keys, self._images, places, self._warp_rooms, data.images
+            )
+
+        run_workers(self._threads, work, np.zeros(sync.CONTROL_SIZE, np.int64))
+        return int(fitting)
+
     def _begin(self, epoch: int) -> None:
         """Set the epoch's order of the images and its keys of dropout and augmentation."""
         if epoch == self._epoch:
@@ -230,7 +254,7 @@ class NumbaMlpTrainer(Trainer):
             self._data.order[:] = mlp.epoch_order(seed, epoch, self.workload.images)
         for layer in range(len(self._net.keys)):
             self._net.keys[layer] = counter.key(seed, counter.DROPOUT + layer, epoch)
-        self._data.warp_keys[:] = keys(seed, epoch)
+        self._warp_keys = keys(seed, epoch)
 
     def _to_layout(self, parameters: Parameters) -> None:
         vector, transposed = self._net.parameters, self._net.transposed

@@ -1,4 +1,8 @@
-"""The augmentation of :mod:`mnistbench.reference.augmentation` for one image at a time, in compiled code."""
+"""The augmentation of :mod:`mnistbench.reference.augmentation` in compiled code.
+
+Images are augmented before the iterations that train on them, by an entry point of its own: who trains without
+augmentation does not wait until it is compiled.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba.mlp.random import threefry
-from mnistbench.backends.numba.simd.cache import kernel
+from mnistbench.backends.numba.simd import Bytes, Ints
+from mnistbench.backends.numba.simd.cache import entry_point, kernel
 from mnistbench.backends.numba.simd.vector import fma_loads, head, repeat, splat, store, tail, zero
 from mnistbench.reference import augmentation, counter
 from mnistbench.reference.augmentation import ANGLE_BITS, BEND_BITS, FIELD_BITS, TURN_BITS
@@ -21,13 +26,11 @@ class Warp(NamedTuple):
     """The fields of :class:`mnistbench.reference.augmentation.Tables` and more, for one image shape.
 
     Attributes:
-        changes: Whether the augmentation changes images at all.
         smooth_rows: (padded height, height); padding is 0.
         smooth_columns: (width, padded width); padding is 0.
         lanes: Tuple as long as the vectors of the smoothing.
     """
 
-    changes: bool
     height: int
     width: int
     shift: int
@@ -46,7 +49,7 @@ def warp(change: Augmentation, image_shape: tuple[int, int]) -> Warp:
     rows = np.ascontiguousarray(np.pad(table.smooth_rows, ((0, _padding(height, 4)), (0, 0))), np.float32)
     columns = np.ascontiguousarray(np.pad(table.smooth_columns, ((0, 0), (0, _padding(width, 32)))), np.float32)
     places = table.shift, table.bend, table.cosines, table.sines
-    return Warp(bool(change), height, width, *places, rows, columns, (None,) * 16)
+    return Warp(height, width, *places, rows, columns, (None,) * 16)
 
 
 def scratch(image_shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -142,3 +145,24 @@ def warped(table: Warp, keys: NDArray[np.uint32], image: Any, place: int, room: 
             below = _value(image, top + 1, left, height, width) * (256 - rest)
             below += _value(image, top + 1, left + 1, height, width) * rest
             out[row * width + column] = (above * (256 - lower) + below * lower + (1 << 15)) >> 16
+
+
+@entry_point
+def warp_images(
+    thread: int,
+    threads: int,
+    table: Warp,
+    keys: NDArray[np.uint32],
+    images: Bytes,
+    places: Ints,
+    rooms: NDArray[np.float32],
+    out: Bytes,
+) -> None:
+    """Augment one thread's share of the images at ``places``, indices of training images, into the rows of ``out``.
+
+    Args:
+        keys: Keys of the epoch, from :func:`keys`.
+        rooms: (threads, ...) scratch memory of each thread, from :func:`scratch`.
+    """
+    for i in range(len(places) * thread // threads, len(places) * (thread + 1) // threads):
+        warped(table, keys, images[places[i]], places[i], rooms[thread], out[i])
