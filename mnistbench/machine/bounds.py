@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnistbench import words
-from mnistbench.machine.rates import Limits, Rates
+from mnistbench.machine.rates import GpuLimits, Limits, Rates
 from mnistbench.task.workload import Workload
 
 
@@ -62,7 +62,8 @@ class Speed:
         cannot be skipped. A GPU's matrix units are faster than its multiply-adds, so they are its peak, in any dtype;
         and a kernel on it may keep images in registers, so that reading has no limit.
         """
-        peak = self._peak(limits) if self.device == "CPU" else self._of_matrix_units(limits)
+        rates = self.rates(limits)
+        peak = rates.matrix if isinstance(rates, GpuLimits) else self._peak(limits)
         least = None if self.least_flops is None else self._a_second(self.least_flops)
         if peak is not None and least is not None and least > peak:
             found, most = (words.quantity(value, "FLOP/s") for value in (least, peak))
@@ -89,10 +90,6 @@ class Speed:
     def _peak(self, limits: Limits | None) -> float | None:
         rates = self.rates(limits)
         return None if rates is None else rates.multiply_add.get(self.workload.dtype)
-
-    def _of_matrix_units(self, limits: Limits) -> float | None:
-        gpu = limits.gpu
-        return None if gpu is None or gpu.name != self.device else gpu.matrix
 
     def _a_second(self, per_iteration: float) -> float:
         return per_iteration * self.workload.iterations / max(self.seconds, 1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +67,8 @@ class OtherWorkload(Steps):
         return replace(workload, recipe=replace(workload.recipe, **self.recipe_instead_of(workload.recipe)))
 
     def recipe_instead_of(self, recipe: Recipe) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return the options that are others."""
+        return {}
 
 
 # Activations and layers
@@ -80,8 +83,9 @@ class OtherDerivative(Steps):
             patch.setattr(mlp, "derivative", lambda Z, _: self.derivative(Z, masked[id(Z)]))
             return super().gradient(batch, found)
 
+    @abstractmethod
     def derivative(self, Z: Array, masked: Array) -> Array:
-        raise NotImplementedError
+        """Compute what is wrong."""
 
 
 @fault("derivative", base=OtherDerivative)
@@ -148,8 +152,9 @@ class OtherMasks(Steps):
         assert own.masks
         return replace(own, masks=[self.mask(mask, layer, iteration) for layer, mask in enumerate(own.masks)])
 
+    @abstractmethod
     def mask(self, mask: Array, layer: int, iteration: int) -> Array:
-        raise NotImplementedError
+        """Compute what is wrong."""
 
     def drawn(self, epoch: int, layer: int, places: NDArray[np.int64], scale: Array) -> Array:
         """Draw a mask of a layer, as large as that layer's own."""
@@ -217,8 +222,9 @@ class OtherOrder(Steps):
             patch.setattr(mlp, "epoch_order", self.order)
             return super().batch(iteration)
 
+    @abstractmethod
     def order(self, seed: int, epoch: int, images: int) -> NDArray[np.int64]:
-        raise NotImplementedError
+        """Compute what is wrong."""
 
 
 ORDER = mlp.epoch_order
@@ -271,8 +277,9 @@ class OtherImages(Steps):
             patch.setattr(mlp, "augmented", self.augmented)
             return super().batch(iteration)
 
+    @abstractmethod
     def augmented(self, images: Any, places: Any, shape: Any, change: Any, seed: int, epoch: int) -> Any:
-        raise NotImplementedError
+        """Compute what is wrong."""
 
 
 AUGMENTED: Any = augmentation.augmented
@@ -321,8 +328,9 @@ class OtherRate(Steps):
             patch.setattr(Workload, "rate", lambda *_: rate)
             return super().update(gradient)
 
+    @abstractmethod
     def rate(self) -> float:
-        raise NotImplementedError
+        """Compute what is wrong."""
 
 
 @fault("rate", base=OtherRate, schedule=Schedule("cosine"))
@@ -353,7 +361,9 @@ MOVED = mlp._moved
 
 
 class OtherFormula(Steps):
-    """Moves one array after the other, as :func:`mlp.update` does."""
+    """Moves one array after the other, as :func:`mlp.update` does, by its ``formula`` unless ``moved`` is another."""
+
+    formula: Callable[..., Arrays]
 
     def update(self, gradient: Parameters) -> mlp.State:
         with pytest.MonkeyPatch.context() as patch:
@@ -362,9 +372,6 @@ class OtherFormula(Steps):
 
     def moved(self, workload: Workload, iteration: int, is_weight: bool, p: Array, g: Array, moments: Any) -> Arrays:
         return self.formula(workload.recipe.optimizer, workload.rate(iteration), iteration + 1, p, g, *moments)
-
-    def formula(self, o: Optimizer, rate: float, t: int, p: Array, g: Array, *moments: Array) -> Arrays:
-        raise NotImplementedError
 
 
 class OtherAdam(OtherFormula):
