@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 import mnistbench
 from mnistbench.backends.base import Backend, Trainer
-from mnistbench.backends.numba import NumbaBackend
+from mnistbench.backends.numba import NumbaBackend, simd
 from mnistbench.backends.numba.classic import kernels, layout, ordering, prepare, trainer
-from mnistbench.backends.numba.simd import sync, vector
-from mnistbench.backends.numba.simd.cache import SOURCES, entry_point, known
+from mnistbench.backends.numba.simd import inner, sync, vector
+from mnistbench.backends.numba.simd.cache import SOURCES, compiler, entry_point, kernel, known
 from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
 from mnistbench.backends.numba.simd.workers import ABANDON
 from mnistbench.backends.numpy import NumpyBackend
@@ -442,6 +442,34 @@ def test_numba_knows_its_private_options() -> None:
     """Kernels compile without them too, but for a multiple of the time."""
     private = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
     assert known(private | {"no_such_option": True}) == private
+
+
+def test_a_kernel_is_optimized_in_its_entry_point_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compiles too where Numba's private parts are others, but for longer."""
+
+    @kernel
+    def square(x: Any) -> Any:
+        return x * x
+
+    @kernel
+    def fourth(x: Any) -> Any:
+        return square(square(x))
+
+    @entry_point
+    def eighth(x: Any) -> Any:
+        return square(fourth(x))
+
+    assert eighth(2.0) == 256
+    (lowered,), (optimized,) = (function.overloads.values() for function in (fourth, eighth))  # type: ignore[attr-defined]
+    call_of_square = re.compile("call i32 @[^(]*square")
+    assert call_of_square.search(lowered.library.get_llvm_str())
+    assert not call_of_square.search(optimized.library.get_llvm_str())
+
+    monkeypatch.setattr(inner, "HOOKS", ("no_such_method",))
+    assert compiler() == {}
+    monkeypatch.setitem(sys.modules, inner.__name__, None)
+    monkeypatch.delattr(simd, "inner")
+    assert compiler() == {}
 
 
 def test_a_kernel_called_from_python_is_an_error_and_no_crash() -> None:

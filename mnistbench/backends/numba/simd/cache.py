@@ -73,35 +73,45 @@ def known(private: dict[str, bool]) -> dict[str, bool]:
     return {name: value for name, value in private.items() if hasattr(DefaultOptions, name)}
 
 
-def _compiled(function: Function, *, fastmath: set[str] | bool = False, **private: bool) -> Function:
+def compiler() -> dict[str, Any]:
+    """Return the option that compiles inner functions once; without it, compiling takes longer."""
+    try:
+        from mnistbench.backends.numba.simd import inner
+    except ImportError:  # another version of Numba has its private parts elsewhere
+        return {}
+    return {"pipeline_class": inner.InnerCompiler} if inner.is_supported() else {}
+
+
+def _compiled(function: Function, **options: Any) -> Function:
     """Compile a function without the GIL, with division by zero as in IEEE 754."""
-    compiled: Function = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, **known(private))(function)
+    compiled: Function = numba.njit(nogil=True, error_model="numpy", **options)(function)
     return compiled
 
 
-def _inner(compiled: Any) -> Any:
-    """Let a call from Python raise TypeError: there is no machine code for it, and it would crash."""
+def _inner(function: Function, **options: Any) -> Function:
+    """Compile a function that only compiled code calls. A call from Python, which would crash, raises TypeError."""
+    compiled: Any = _compiled(function, **options, **known(_INNER), **compiler())
 
     def refuse(*_: object, **__: object) -> None:
         raise TypeError(f"{compiled.py_func.__name__} can be called by compiled code only")
 
     compiled._insert, compiled._compile_for_args = lambda *_, **__: None, refuse
-    return compiled
+    return compiled  # type: ignore[no-any-return]
 
 
 def kernel(function: Function) -> Function:
     """Compile a function that other kernels call."""
-    return _inner(_compiled(function, **_INNER))  # type: ignore[no-any-return]
+    return _inner(function)
 
 
 def reassociating_kernel(function: Function) -> Function:
     """Compile a kernel whose sums LLVM may reorder, for decisions that do not depend on the last bit."""
-    return _inner(_compiled(function, fastmath={"reassoc", "contract", "nsz"}, **_INNER))  # type: ignore[no-any-return]
+    return _inner(function, fastmath={"reassoc", "contract", "nsz"})
 
 
 def entry_point(function: Function) -> Function:
     """Compile a function that Python calls, and keep its machine code, callees included, on disk."""
-    compiled = _compiled(function, **_LEAN)
+    compiled = _compiled(function, **known(_LEAN))
     with contextlib.suppress(RuntimeError, OSError):  # no folder can be written
         compiled._cache = _SourceCache(function)  # type: ignore[attr-defined]
     return compiled
