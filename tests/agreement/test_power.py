@@ -12,11 +12,9 @@ from tests.faults import power
 
 def test_the_page_names_every_fault_and_no_right_training_is_rejected() -> None:
     table = power.read()
-    assert {*table, "numba-plain"} == {*power.FAULTS, power.OTHERS, power.REORDERED, *power.HONEST}, (
-        "numba-plain: the classic only"
-    )
-    for name in {power.REORDERED, *power.HONEST} & {*table}:
-        errors = [float(cell.split()[0]) for cell in table[name].values() if cell != "-"]
+    assert {*table} == {*power.FAULTS, power.OTHERS, power.REORDERED, *power.HONEST}
+    for name in (power.REORDERED, *power.HONEST):
+        errors = [float(cell.split()[0].rstrip(",")) for cell in table[name].values() if cell != "-"]
         assert all(error <= 0.5 for error in errors), "half of the tolerance is for other machines"
 
 
