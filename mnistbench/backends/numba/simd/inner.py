@@ -1,8 +1,8 @@
 """Compiling functions that only compiled code calls: once, inside of the entry points.
 
 Numba optimizes every function, makes machine code of it, and links its optimized code into its callers, where both
-happen again: a function five calls below an entry point is optimized six times. Here a function stays as it was lowered,
-but for passes on single functions, until an entry point is optimized.
+happen again: a function five calls below an entry point is optimized six times. Here only passes on single functions
+are run before an entry point is optimized.
 """
 
 from __future__ import annotations
