@@ -1,4 +1,4 @@
-"""The Numba backend on the classic: odd shapes, threads, failures, preparation, vectors, barrier, disk cache."""
+"""The Numba backend on the classic: odd shapes, threads, failures, preparation, vectors, waiting, disk cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import mnistbench
 from mnistbench.backends.base import Backend, Trainer
 from mnistbench.backends.numba import NumbaBackend, simd
 from mnistbench.backends.numba.classic import kernels, layout, ordering, prepare, trainer
-from mnistbench.backends.numba.simd import inner, sync, vector
+from mnistbench.backends.numba.simd import inner, shares, vector
 from mnistbench.backends.numba.simd.cache import SOURCES, compiler, entry_point, kernel, known
 from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
 from mnistbench.backends.numba.simd.workers import ABANDON
@@ -419,14 +419,26 @@ def test_bytes_are_unsigned(dtype: DType) -> None:
     np.testing.assert_array_equal(apply(body, dtype, values, LANES)[:8], values)
 
 
+@pytest.mark.parametrize("integer", [np.uint8, np.uint16])
+def test_some_of_a_few_integers_is_not_zero(integer: type) -> None:
+    values: NDArray[Any] = np.array([0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 128], integer)
+
+    def body(out: Any, values: Any, four: Any) -> None:
+        for i in range(9):
+            out[i] = vector.some(four, values, i)
+
+    expected = [values[i : i + 4].any() for i in range(9)]
+    np.testing.assert_array_equal(apply(body, "float64", values, (None,) * 4)[:9], expected)
+
+
 @entry_point
-def _meet(control: NDArray[np.int64]) -> None:
-    sync.meet(control, 1, 2)
+def _wait(control: NDArray[np.int64]) -> int:
+    return shares.find_late(control, 0, 0, 2, 1 << 40)  # the second share stands still
 
 
-def test_an_abandoned_barrier_opens() -> None:
-    control = np.zeros(sync.CONTROL_SIZE, np.int64)
-    worker = threading.Thread(target=_meet, args=(control,))
+def test_who_waits_for_an_abandoned_share_goes_on() -> None:
+    control = shares.make_control(2)
+    worker = threading.Thread(target=_wait, args=(control,))
     worker.start()
     time.sleep(0.05)
     assert worker.is_alive()
@@ -473,12 +485,12 @@ def test_a_kernel_is_optimized_in_its_entry_point_only(monkeypatch: pytest.Monke
 
 
 def test_a_kernel_called_from_python_is_an_error_and_no_crash() -> None:
-    control = np.zeros(sync.CONTROL_SIZE, np.int64)
+    control = shares.make_control(1)
     for _ in range(2):
-        with pytest.raises(TypeError, match="meet can be called by compiled code only"):
-            sync.meet(control, 1, 2)
+        with pytest.raises(TypeError, match="find_late can be called by compiled code only"):
+            shares.find_late(control, 0, 0, 2, 0)
         control[ABANDON] = 1
-        _meet(control)  # which compiles it for these types
+        assert _wait(control) == -1  # which compiles it for these types
 
 
 # The disk cache, in separate processes.

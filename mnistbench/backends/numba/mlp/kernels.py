@@ -1,16 +1,19 @@
 """The kernels for networks of any depth on mini-batches; zeros are skipped in the first layer.
 
-A batch is computed in blocks of images. Images and activations are stored in rows, weights as (inputs, units). Each
-thread does its share of four stages; a barrier follows stages 2, 3 and, with stage 1 of the next block, 4:
+A batch is computed in blocks of images. Images and activations are stored in rows, weights as (inputs, units). A block
+passes through stages, each of them a phase of :mod:`~mnistbench.backends.numba.simd.shares`: nobody begins a stage
+before the one before is over. Before the first block, and then in the last stage of the block before, images are
+copied, and for each four of them the pixels listed that are not all zero (:func:`gather`).
 
-1. :func:`gather` its images: copy them, and list for each four of them the pixels that are not all zero.
-2. :func:`first_layer` of its units, for all images, and :func:`list_images` of its pixels: for each four neighbours
-   the images where they are not all zero.
-3. :func:`other_layers` of its images, forwards and backwards.
-4. :func:`gradients` of its units of the first layer and of its rows of the other weights, and the optimizer's update.
+1. FIRST: :func:`first_layer` of a share's units, for all images, and :func:`list_images` of its pixels: for each four
+   neighbours the images where they are not all zero.
+2. OTHERS: :func:`other_layers` of its images, forwards and backwards.
+3. GRADIENTS: :func:`first_gradients` of its units of the first layer, :func:`other_gradients` of its rows of the other
+   weights, :func:`bias_gradients`, and the optimizer's update.
 
-README.md beside this file says why this is fast and what was tried. Loops stand where slices could: an assignment to
-a slice takes a second or more to compile.
+Functions of items return whether they took the item and wrote its results. README.md beside this file says why this is
+fast and what was tried. Loops stand where assignments to slices could: one takes a second or more to compile. They are
+over views: an index of one is known to be positive, so that the loop is compiled to vectors.
 """
 
 from __future__ import annotations
@@ -24,11 +27,24 @@ from numpy.typing import NDArray
 from mnistbench.backends.numba.mlp.products import FOUR, load_four, multiply, store_four
 from mnistbench.backends.numba.mlp.random import keep
 from mnistbench.backends.numba.mlp.updates import Rates, Rule, move
-from mnistbench.backends.numba.simd import Array, Bytes, Ints, sync
-from mnistbench.backends.numba.simd.atomic import peek
+from mnistbench.backends.numba.simd import Array, Bytes, Ints
+from mnistbench.backends.numba.simd.atomic import now, pause, peek
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
-from mnistbench.backends.numba.simd.vector import fma_loads, index, loads, repeat, splats, store, transpose, zero
-from mnistbench.backends.numba.simd.workers import ABANDON, STOP
+from mnistbench.backends.numba.simd.shares import begin, find_late, finish, first_word, goes_on, item_of, take, word_of
+from mnistbench.backends.numba.simd.vector import (
+    fma_loads,
+    index,
+    load,
+    loads,
+    repeat,
+    some,
+    splat,
+    splats,
+    store,
+    transpose,
+    zero,
+)
+from mnistbench.backends.numba.simd.workers import ABANDON
 from mnistbench.reference.mlp import LEAK
 from mnistbench.task.recipe import ACTIVATIONS
 
@@ -43,7 +59,7 @@ INPUTS, UNITS = 0, 1
 WIDTH = 2
 """Number of values in a row of weights: the units, padded."""
 WEIGHTS, BIASES = 3, 4
-"""Offsets in a parameter vector. The first layer's weights are stored as (threads, pixels, the thread's units)."""
+"""Offsets in a parameter vector. The first layer's weights are stored as (shares, pixels, the share's units)."""
 OUTPUTS = 5
 """Offset of the layer's values, (images, row), in ``Room.A``, ``D`` and ``dZ``."""
 ROW = 6
@@ -51,10 +67,26 @@ ROW = 6
 same places of a cache."""
 TRANSPOSED = 7
 """Offset in ``Net.transposed`` of the weights as (width, row of the layer before); none of the first layer."""
-SHAPE_COLUMNS = 8
+OWN = 8
+"""Offset of the layer's values, (GROUP, row), in a thread's own A, D and dZ."""
+SHAPE_COLUMNS = 9
+
+GATHER, FIRST, OTHERS, GRADIENTS = range(4)
+"""The stages of a block; the first only of the first block."""
+
+GROUP = 32
+"""Images of an item of the other layers: a panel of weights is read into the L1 cache once for all of them."""
+SUMS = 12_288
+"""Number of sums of gradients in an item, about: 48 kB in float32, still in a cache when the optimizer reads them."""
+LISTS = 32
+"""Fours of pixels of an item."""
 
 LOSS, HITS, SCORES = range(3)
 """Indices of an image's scores, and their number."""
+
+OWN_A, OWN_D, OWN_DZ, OWN_SUMS, OWN_KEPT, OWN_SCORES, OWN_ROWS = range(7)
+"""Indices of vectors in ``Room.own``, and their number: A, D and dZ of an item's images; sums, of gradients or Z1;
+dropout's factors of an image; scores of an item's images."""
 
 
 class Net(NamedTuple):
@@ -117,12 +149,12 @@ class Room(NamedTuple):
         pixels, grays, counts: (2, k / 4, pixels), (2, k / 4, pixels, 4) and (2, k / 4): for each four images the
             pixels that are not all zero, their values, and their number.
         inputs: (2, k, pixels) values of all pixels, if the first layer is dense; else empty.
-        images, values, used: (pixels / 4, k), (pixels / 4, k, 4) and (pixels / 4,): for each four pixels the images
-            where they are not all zero, their values, and the number of images.
+        images, values, used: (pixels / 4, k + 4), (pixels / 4, k + 4, 4) and (pixels / 4,): for each four pixels the
+            images where they are not all zero, their values, and the number of images. Rows of k, a power of two,
+            would compete for the same places of a cache.
         A, D: Activations of every layer, and f'(Z) times dropout's factor of hidden ones.
         dZ: Errors of every layer.
-        rows: (threads, 4, width) rows of gradients.
-        kept: (threads, width) dropout's factors of an image.
+        own: (threads, OWN_ROWS, size) memory of each thread's own.
         scores: (batch, SCORES) loss of each image of a batch, and whether it is classified correctly.
     """
 
@@ -137,206 +169,305 @@ class Room(NamedTuple):
     A: Array
     D: Array
     dZ: Array  # noqa: N815 - the equations' name
-    rows: Array
-    kept: Array
+    own: Array
     scores: Array
 
 
-@kernel
-def share(total: int, thread: int, threads: int) -> tuple[int, int]:
-    """Return the bounds of the thread's share of ``total`` items."""
-    return total * thread // threads, total * (thread + 1) // threads
+class Block(NamedTuple):
+    """A block of a batch.
+
+    Attributes:
+        first: Index of its first image in the epoch's order.
+        place: Index of that image in the batch.
+        images: Number of its images.
+        half: Which half of Room has its images.
+        opens: Whether it is the first of its batch.
+        moves: Whether to update the parameters after it. Otherwise the gradients are stored.
+        follows, until: Bounds of the next block in the epoch's order.
+        rates: Numbers of the iteration.
+    """
+
+    first: int
+    place: int
+    images: int
+    half: int
+    opens: bool
+    moves: bool
+    follows: int
+    until: int
+    rates: Rates
+
+
+class Turn(NamedTuple):
+    """A thread's turn at a share.
+
+    Attributes:
+        thread: Index of the thread.
+        share: Index of the share.
+        shares: Number of shares.
+        word: The share's word when the turn began.
+        control: Control array of :mod:`~mnistbench.backends.numba.simd.shares`.
+    """
+
+    thread: int
+    share: int
+    shares: int
+    word: int
+    control: Ints
 
 
 @kernel
-def fours(count: int) -> int:
-    """Return the number of fours that hold ``count`` items."""
-    return (count + 3) // 4
+def mine(turn: Turn) -> bool:
+    """Take the turn's item, unless somebody has."""
+    return take(turn.control, turn.share, turn.word)
 
 
 @kernel
-def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, thread: int, threads: int) -> None:
-    """Stage 1: copy the thread's share of images ``first`` to ``last`` of the epoch, and list pixels."""
+def bounds_of(turn: Turn, total: int) -> tuple[int, int]:
+    """Return the bounds of the share's part of ``total`` things."""
+    return total * turn.share // turn.shares, total * (turn.share + 1) // turn.shares
+
+
+@kernel
+def parts(count: int, size: int) -> int:
+    """Return the number of parts of ``size`` things that hold ``count`` of them."""
+    return (count + size - 1) // size
+
+
+@kernel
+def gather(net: Net, data: Data, room: Room, half: int, first: int, last: int, four: int) -> None:
+    """Copy four of the images ``first`` to ``last`` of the epoch, and list pixels."""
     pixels = data.images.shape[1]
-    begin, end = share(fours(last - first), thread, threads)
-    for four in range(begin, end):
-        for i in range(4 * four, 4 * four + 4):
-            ink = room.inks[half, i]
-            if first + i >= last:
-                for p in range(pixels):
-                    ink[p] = 0
-            else:
-                image = data.images[data.rows[first + i]]
-                for p in range(pixels):
-                    ink[p] = image[p]
-            if net.dense:
-                for p in range(pixels):
-                    room.inputs[half, i, p] = data.values[ink[p]]
-        if not net.dense:
-            list_pixels(data, room, half, four)
+    for i in range(4 * four, 4 * four + 4):
+        ink = room.inks[half, i]
+        if first + i >= last:
+            for p in range(pixels):
+                ink[p] = 0
+        else:
+            image = data.images[data.rows[first + i]]
+            for p in range(pixels):
+                ink[p] = image[p]
+        if net.dense:
+            for p in range(pixels):
+                room.inputs[half, i, p] = data.values[ink[p]]
+    if not net.dense:
+        list_pixels(data, room, half, four)
 
 
 @kernel
 def list_pixels(data: Data, room: Room, half: int, four: int) -> None:
-    """List the pixels that are not all zero in four images. Branch-free: the next entry overwrites one of zeros."""
+    """List the pixels that are not all zero in four images.
+
+    Fours of pixels that are all zero are skipped; in others the next entry overwrites one of zeros.
+    """
+    pixels, inks = room.inks.shape[2], (half * room.inks.shape[1] + 4 * four) * room.inks.shape[2]
     ink0, ink1 = room.inks[half, 4 * four], room.inks[half, 4 * four + 1]
     ink2, ink3 = room.inks[half, 4 * four + 2], room.inks[half, 4 * four + 3]
     found, grays = room.pixels[half, four], room.grays[half, four]
     count = 0
-    for p in range(data.images.shape[1]):
-        found[count] = p
-        grays[count, 0] = data.values[ink0[p]]
-        grays[count, 1] = data.values[ink1[p]]
-        grays[count, 2] = data.values[ink2[p]]
-        grays[count, 3] = data.values[ink3[p]]
-        count += (ink0[p] | ink1[p] | ink2[p] | ink3[p]) != 0
+    for first in range(0, pixels, 4):
+        at = inks + first
+        if (
+            some(FOUR, room.inks, at)
+            or some(FOUR, room.inks, at + pixels)
+            or some(FOUR, room.inks, at + 2 * pixels)
+            or some(FOUR, room.inks, at + 3 * pixels)
+        ):
+            for p in range(first, first + 4):
+                found[count] = p
+                grays[count, 0] = data.values[ink0[p]]
+                grays[count, 1] = data.values[ink1[p]]
+                grays[count, 2] = data.values[ink2[p]]
+                grays[count, 3] = data.values[ink3[p]]
+                count += (ink0[p] | ink1[p] | ink2[p] | ink3[p]) != 0
     room.counts[half, four] = count
 
 
 @kernel
-def list_images(data: Data, room: Room, half: int, images: int, thread: int, threads: int) -> None:
-    """List the images for each four of the thread's pixels, in the same way."""
-    low, high = share(len(room.used), thread, threads)
+def list_images(room: Room, half: int, images: int, low: int, high: int) -> None:
+    """List the images for each of the fours ``low`` to ``high`` of pixels. The next entry overwrites one of zeros."""
+    size, pixels = room.images.shape[1], room.inks.shape[2]
+    white = splat(zero(FOUR, room.values), 255)
     for four in range(low, high):
         room.used[four] = 0
     for i in range(images):
-        ink = room.inks[half, i]
+        ink = (half * room.inks.shape[1] + i) * pixels
         for four in range(low, high):
-            ink0, ink1, ink2, ink3 = ink[4 * four], ink[4 * four + 1], ink[4 * four + 2], ink[4 * four + 3]
             count = room.used[four]
             room.images[four, count] = i
-            room.values[four, count, 0] = data.values[ink0]
-            room.values[four, count, 1] = data.values[ink1]
-            room.values[four, count, 2] = data.values[ink2]
-            room.values[four, count, 3] = data.values[ink3]
-            room.used[four] = count + ((ink0 | ink1 | ink2 | ink3) != 0)
+            store(room.values, 4 * (four * size + count), 1, load(white, room.inks, ink + 4 * four) / white)
+            room.used[four] = count + some(FOUR, room.inks, ink + 4 * four)
 
 
 @kernel
-def first_layer(net: Net, room: Room, half: int, images: int, thread: int, threads: int) -> None:
-    """Stage 2: Z1 of the thread's units, for all images of the block."""
-    lanes, pixels, width = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH]
-    own = width // threads
-    weights = net.shape[0, WEIGHTS] + thread * pixels * own
-    biases = net.shape[0, BIASES] + thread * own
-    outputs, stride = net.shape[0, OUTPUTS] + thread * own, net.shape[0, ROW]
+def first_layer(net: Net, data: Data, room: Room, block: Block, turn: Turn, item: int) -> bool:
+    """Compute a tile of the share's units of the first layer for all images: Z1 and, if they are hidden, A1 and D1."""
+    lanes, pixels, size = len(net.lanes), net.shape[0, INPUTS], len(net.tile) * len(net.lanes)
+    own, rows, Z = net.shape[0, WIDTH] // turn.shares, 4 * parts(block.images, 4), room.own[turn.thread, OWN_SUMS]
+    biases, weights = net.shape[0, BIASES] + turn.share * own, turn.share * pixels * own + item * size
+    like = zero(net.lanes, net.parameters)
+    bias = loads(net.tile, like, net.parameters, biases + item * size, lanes)
     if net.dense:
-        for i in range(images):
-            for unit in range(own):
-                room.A[outputs + i * stride + unit] = net.parameters[biases + unit]
-        at, rows, vectors = half * room.inputs.shape[1] * pixels, 4 * fours(images), own // lanes
+        for i in range(rows):
+            store(Z, i * size, lanes, bias)
         multiply(
-            net.lanes, net.tile, room.inputs.reshape(-1), at, pixels, ONE, net.parameters, weights, own,
-            room.A, outputs, stride, rows, pixels, vectors, ONE,
+            net.lanes, net.tile, room.inputs.reshape(-1), block.half * room.inputs.shape[1] * pixels, pixels, ONE,
+            net.parameters, weights, own, Z, ZERO, size, rows, pixels, len(net.tile), ONE,
         )  # fmt: skip
-        return
-    like, grays = zero(net.lanes, net.parameters), room.grays.reshape(-1)
-    for unit in range(0, own, len(net.tile) * lanes):
-        for four in range(fours(images)):
-            begin = (half * room.counts.shape[1] + four) * pixels
-            bias = loads(net.tile, like, net.parameters, biases + unit, lanes)
-            acc = bias + bias + bias + bias
-            for k in range(begin, begin + room.counts[half, four]):
-                row = weights + index(room.pixels, k) * own + unit
-                acc = fma_loads(acc, splats(FOUR, like, grays, 4 * k, 1), net.parameters, row, lanes)
-            store_four(net.lanes, net.tile, room.A, outputs + 4 * four * stride + unit, stride, acc)
-
-
-@kernel
-def activate(net: Net, room: Room, layer: int, image: int, place: int, first: int, last: int, kept: Array) -> None:
-    """Compute A = f(Z) and D = f'(Z), times dropout's factors, for units ``first`` (even) to ``last`` of an image."""
-    at = net.shape[layer, OUTPUTS] + image * net.shape[layer, ROW]
-    A, D = room.A[at + first : at + last], room.D[at + first : at + last]
-    one, nothing, leak = A.dtype.type(1), A.dtype.type(0), A.dtype.type(LEAK)
-    if net.activation == RELU:
-        for i in range(len(A)):
-            z = A[i]
-            D[i] = one if z > nothing else nothing
-            A[i] = nothing if z < nothing else z
-    elif net.activation == LEAKY_RELU:
-        for i in range(len(A)):
-            z = A[i]
-            D[i] = one if z > nothing else leak
-            A[i] = z if z > nothing else leak * z
-    elif net.activation == TANH:
-        for i in range(len(A)):
-            A[i] = math.tanh(A[i])
-            D[i] = one - A[i] * A[i]
     else:
-        for i in range(len(A)):
-            z = A[i]
-            e = math.exp(-abs(z))
-            A[i] = (one if z >= nothing else e) / (one + e)
-            D[i] = A[i] * (one - A[i])
-    if net.below[layer] >= 0:
-        keep(net.keys[layer], place, first, last, net.below[layer], net.scales[layer], kept)
-        for i in range(len(A)):
-            A[i] *= kept[i]
-            D[i] *= kept[i]
+        grays = room.grays.reshape(-1)
+        for four in range(rows // 4):
+            begin = (block.half * room.counts.shape[1] + four) * pixels
+            acc = bias + bias + bias + bias
+            for k in range(begin, begin + room.counts[block.half, four]):
+                x = splats(FOUR, like, grays, 4 * k, 1)
+                acc = fma_loads(acc, x, net.parameters, weights + index(room.pixels, k) * own, lanes)
+            store_four(net.lanes, net.tile, Z, 4 * four * size, size, acc)
+    if not mine(turn):
+        return False
+    unit, stride = turn.share * own + item * size, net.shape[0, ROW]
+    at, count = net.shape[0, OUTPUTS] + unit, max(min(size, net.shape[0, UNITS] - unit), 0)
+    if len(net.shape) > 1:
+        activate(net, Z, ZERO, size, room.A, room.D, at, stride, block.images, count)
+        if net.below[0] >= 0 and count > 0:
+            for i in range(block.images):
+                image = data.order[block.first + i]
+                drop(net, room.A, room.D, at + i * stride, ZERO, image, unit, count, room.own[turn.thread, OWN_KEPT])
+    else:
+        for i in range(block.images):
+            copy(Z, i * size, room.A, at + i * stride, count)
+    return True
 
 
 @kernel
-def activate_first(net: Net, data: Data, room: Room, first: int, images: int, thread: int, threads: int) -> None:
-    """Activate the thread's units of the first hidden layer, for all images."""
-    own = net.shape[0, WIDTH] // threads
-    low, high = thread * own, min((thread + 1) * own, net.shape[0, UNITS])
-    if low < high:
-        for i in range(images):
-            activate(net, room, ZERO, i, data.order[first + i], low, high, room.kept[thread])
+def copy(source: Array, start: int, out: Array, at: int, count: int) -> None:
+    """Copy ``count`` values."""
+    source, out = source[start : start + count], out[at : at + count]
+    for i in range(len(out)):
+        out[i] = source[i]
 
 
 @kernel
-def other_layers(
-    net: Net, data: Data, room: Room, first: int, place: int, images: int, thread: int, threads: int
+def activate(
+    net: Net, Z: Array, begin: int, step: int, A: Array, D: Array, at: int, row: int, images: int, count: int
 ) -> None:
-    """Stage 3: forward pass after the first layer, loss, and backward pass to dZ1, of the thread's images.
+    """Compute A = f(Z) and D = f'(Z) of ``count`` units of some images. A may be Z.
 
     Args:
-        first: Index of the block's first image in the epoch's order.
-        place: Its index in the batch.
+        begin: Index in Z of the first image's values; ``step`` is the distance of the next one's.
+        at: Index in A and D of them; ``row`` is the distance of the next image's.
     """
-    begin, end = share(fours(images), thread, threads)
-    rows, begin, end = 4 * (end - begin), 4 * begin, min(4 * end, images)
-    last = len(net.shape) - 1
+    one, nothing, leak = A.dtype.type(1), A.dtype.type(0), A.dtype.type(LEAK)
+    for image in range(images):
+        z = Z[begin + image * step : begin + image * step + count]
+        a, d = A[at + image * row : at + image * row + count], D[at + image * row : at + image * row + count]
+        if net.activation == RELU:
+            for i in range(len(z)):
+                d[i] = one if z[i] > nothing else nothing
+                a[i] = nothing if z[i] < nothing else z[i]
+        elif net.activation == LEAKY_RELU:
+            for i in range(len(z)):
+                d[i] = one if z[i] > nothing else leak
+                a[i] = z[i] if z[i] > nothing else leak * z[i]
+        elif net.activation == TANH:
+            for i in range(len(z)):
+                a[i] = math.tanh(z[i])
+                d[i] = one - a[i] * a[i]
+        else:
+            for i in range(len(z)):
+                e = math.exp(-abs(z[i]))
+                a[i] = (one if z[i] >= nothing else e) / (one + e)
+                d[i] = a[i] * (one - a[i])
+
+
+@kernel
+def drop(net: Net, A: Array, D: Array, at: int, layer: int, image: int, first: int, count: int, kept: Array) -> None:
+    """Multiply A and D of an image's ``count`` units from ``first`` (even) on by dropout's factors.
+
+    Args:
+        at: Place of the first of these units.
+        image: Index of the image in the training set.
+    """
+    keep(net.keys[layer], image, first, first + count, net.below[layer], net.scales[layer], kept)
+    A, D = A[at : at + count], D[at : at + count]
+    for i in range(len(A)):
+        A[i] *= kept[i]
+        D[i] *= kept[i]
+
+
+@kernel
+def other_layers(net: Net, data: Data, room: Room, block: Block, turn: Turn, item: int) -> bool:
+    """Compute a group of the share's images: forward pass after the first layer, loss, and backward pass to dZ1."""
+    low, high = bounds_of(turn, parts(block.images, 4))
+    first, rows = 4 * low + item * GROUP, min(GROUP, 4 * (high - low) - item * GROUP)
+    images, last = min(rows, block.images - first), len(net.shape) - 1
+    A, D, dZ = room.own[turn.thread, OWN_A], room.own[turn.thread, OWN_D], room.own[turn.thread, OWN_DZ]
+    scores = room.own[turn.thread, OWN_SCORES]
+    at = net.shape[0, OUTPUTS] + first * net.shape[0, ROW]
+    if last == 0:
+        if not mine(turn):
+            return False
+        for i in range(images):
+            label, place = data.labels[data.order[block.first + first + i]], at + i * net.shape[0, ROW]
+            softmax(net, room.A, place, room.dZ, place, label, scores, i * SCORES)
+        copy_scores(room, scores, block.place + first, images)
+        return True
+    before, start = room.A, at
     for layer in range(1, last + 1):
-        forward(net, room, layer, begin, rows)
+        own, stride = net.shape[layer, OWN], net.shape[layer, ROW]
+        forward(net, layer, before, start, A, rows)
+        before, start = A, own
         if layer < last:
-            for i in range(begin, end):
-                activate(net, room, layer, i, data.order[first + i], ZERO, net.shape[layer, UNITS], room.kept[thread])
-    for i in range(begin, end):
-        softmax(net, room, i, data.labels[data.order[first + i]], room.scores[place + i])
+            activate(net, A, own, stride, A, D, own, stride, images, net.shape[layer, UNITS])
+        for i in range(images):
+            at_image, image = own + i * stride, data.order[block.first + first + i]
+            if layer == last:
+                softmax(net, A, at_image, dZ, at_image, data.labels[image], scores, i * SCORES)
+            elif net.below[layer] >= 0:
+                units = net.shape[layer, UNITS]
+                drop(net, A, D, at_image, layer, image, ZERO, units, room.own[turn.thread, OWN_KEPT])
     for layer in range(last, 0, -1):
-        backward(net, room, layer, begin, rows)
+        slopes, start = D, net.shape[layer - 1, OWN]
+        if layer == 1:
+            slopes, start = room.D, at
+        backward(net, layer, dZ, slopes, start, rows)
+    if not mine(turn):
+        return False
+    for layer in range(last + 1):
+        own, stride = net.shape[layer, OWN], net.shape[layer, ROW]
+        at = net.shape[layer, OUTPUTS] + first * stride
+        copy(dZ, own, room.dZ, at, rows * stride)
+        if layer > 0:
+            copy(A, own, room.A, at, rows * stride)
+    copy_scores(room, scores, block.place + first, images)
+    return True
 
 
 @kernel
-def forward(net: Net, room: Room, layer: int, begin: int, rows: int) -> None:
-    """Compute Z of a layer for ``rows`` images from ``begin`` on."""
+def forward(net: Net, layer: int, before: Array, start: int, A: Array, rows: int) -> None:
+    """Compute Z of a layer for ``rows`` images, whose A of the layer before is in ``before`` from ``start`` on."""
     width, stride, row = net.shape[layer, WIDTH], net.shape[layer, ROW], net.shape[layer - 1, ROW]
-    before, at = net.shape[layer - 1, OUTPUTS] + begin * row, net.shape[layer, OUTPUTS] + begin * stride
-    weights, biases = net.shape[layer, WEIGHTS], net.shape[layer, BIASES]
+    at, weights, biases = net.shape[layer, OWN], net.shape[layer, WEIGHTS], net.shape[layer, BIASES]
     for i in range(rows):
-        for unit in range(width):
-            room.A[at + i * stride + unit] = net.parameters[biases + unit]
-    inner, vectors = net.shape[layer, INPUTS], width // len(net.lanes)
+        copy(net.parameters, biases, A, at + i * stride, width)
     multiply(
-        net.lanes, net.inner, room.A, before, row, ONE, net.parameters, weights, width,
-        room.A, at, stride, rows, inner, vectors, ONE,
+        net.lanes, net.inner, before, start, row, ONE, net.parameters, weights, width,
+        A, at, stride, rows, net.shape[layer, INPUTS], width // len(net.lanes), ONE,
     )  # fmt: skip
 
 
 @kernel
-def backward(net: Net, room: Room, layer: int, begin: int, rows: int) -> None:
-    """Compute dZ of the layer before from that of a layer, for ``rows`` images from ``begin`` on."""
-    stride, row = net.shape[layer, ROW], net.shape[layer - 1, ROW]
-    before, at = net.shape[layer - 1, OUTPUTS] + begin * row, net.shape[layer, OUTPUTS] + begin * stride
-    inner, vectors = net.shape[layer, UNITS], -(-net.shape[layer, INPUTS] // len(net.lanes))
+def backward(net: Net, layer: int, dZ: Array, D: Array, start: int, rows: int) -> None:
+    """Compute dZ of the layer before a layer, for ``rows`` images, whose D is from ``start`` on."""
+    stride, row, out = net.shape[layer, ROW], net.shape[layer - 1, ROW], net.shape[layer - 1, OWN]
+    vectors = -(-net.shape[layer, INPUTS] // len(net.lanes))
     multiply(
-        net.lanes, net.inner, room.dZ, at, stride, ONE, net.transposed, net.shape[layer, TRANSPOSED], row,
-        room.dZ, before, row, rows, inner, vectors, ZERO,
+        net.lanes, net.inner, dZ, net.shape[layer, OWN], stride, ONE, net.transposed, net.shape[layer, TRANSPOSED], row,
+        dZ, out, row, rows, net.shape[layer, UNITS], vectors, ZERO,
     )  # fmt: skip
-    for i in range(before, before + rows * row):
-        room.dZ[i] *= room.D[i]
+    errors, slopes = dZ[out : out + rows * row], D[start : start + rows * row]
+    for i in range(len(errors)):
+        errors[i] *= slopes[i]
 
 
 @kernel
@@ -352,12 +483,14 @@ def copy_transposed(net: Net, layer: int, low: int, high: int) -> None:
 
 
 @kernel
-def softmax(net: Net, room: Room, image: int, label: int, scores: Array) -> None:
+def softmax(net: Net, A: Array, at: int, dZ: Array, out: int, label: int, scores: Array, place: int) -> None:
     """Compute an image's dZ = softmax(Z) - Y, and its scores: its loss, and whether it is classified correctly."""
-    last = len(net.shape) - 1
-    at = net.shape[last, OUTPUTS] + image * net.shape[last, ROW]
-    Z, dZ = room.A[at : at + net.shape[last, UNITS]], room.dZ[at : at + net.shape[last, UNITS]]
-    best = np.argmax(Z)
+    units = net.shape[len(net.shape) - 1, UNITS]
+    Z, dZ = A[at : at + units], dZ[out : out + units]
+    best = 0
+    for unit in range(len(Z)):
+        if Z[best] == Z[best] and not Z[unit] <= Z[best]:  # the first NaN, as np.argmax
+            best = unit
     total = Z.dtype.type(0)
     for unit in range(len(Z)):
         dZ[unit] = math.exp(Z[unit] - Z[best])
@@ -365,103 +498,207 @@ def softmax(net: Net, room: Room, image: int, label: int, scores: Array) -> None
     for unit in range(len(Z)):
         dZ[unit] /= total
     dZ[label] -= Z.dtype.type(1)
-    scores[LOSS] = math.log(total) - (Z[label] - Z[best])
-    scores[HITS] = best == label
+    scores[place + LOSS] = math.log(total) - (Z[label] - Z[best])
+    scores[place + HITS] = best == label
 
 
 @kernel
-def gradients(
-    net: Net, room: Room, rates: Rates, half: int, images: int, opens: bool, moves: bool, thread: int, threads: int
-) -> None:
-    """Stage 4: add the thread's gradients to those of the batch's earlier blocks, and update its parameters.
-
-    Args:
-        opens: Whether the block is the first of its batch.
-        moves: Whether to update the parameters, after the last block. Otherwise the gradients are stored.
-    """
-    lanes = len(net.lanes)
-    step = max(lanes, len(FOUR))
-    first_gradients(net, room, rates, half, images, opens, moves, thread, threads)
-    for layer in range(1, len(net.shape)):
-        inputs, width, row = net.shape[layer, INPUTS], net.shape[layer, WIDTH], net.shape[layer - 1, ROW]
-        low, high = share(-(-inputs // step), thread, threads)
-        low, rows = step * low, step * (high - low)
-        before, at = net.shape[layer - 1, OUTPUTS] + low, net.shape[layer, OUTPUTS]
-        weights, vectors = net.shape[layer, WEIGHTS] + low * width, width // lanes
-        multiply(
-            net.lanes, net.inner, room.A, before, ONE, row, room.dZ, at, net.shape[layer, ROW],
-            net.gradients, weights, width, rows, images, vectors, ZERO if opens else ONE,
-        )  # fmt: skip
-        if moves:
-            move(net.rule, rates, ONE, net.parameters, net.v, net.s, weights, rows * width, net.gradients, weights)
-            copy_transposed(net, layer, low, low + rows)
-    for layer in range(len(net.shape)):
-        bias_gradients(net, room, rates, layer, images, opens, moves, thread, threads)
+def copy_scores(room: Room, scores: Array, place: int, images: int) -> None:
+    """Copy the scores of an item's images to those of the batch, from image ``place`` on."""
+    for i in range(images):
+        for score in range(SCORES):
+            room.scores[place + i, score] = scores[i * SCORES + score]
 
 
 @kernel
-def first_gradients(
-    net: Net, room: Room, rates: Rates, half: int, images: int, opens: bool, moves: bool, thread: int, threads: int
-) -> None:
-    """Stage 4 for the first layer's weights of the thread's units."""
-    lanes, pixels, width = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH]
-    own = width // threads
-    weights = net.shape[0, WEIGHTS] + thread * pixels * own
-    errors, stride = net.shape[0, OUTPUTS] + thread * own, net.shape[0, ROW]
+def first_gradients(net: Net, room: Room, block: Block, turn: Turn, item: int) -> bool:
+    """Add up the gradients of a few pixels' weights to the share's units."""
+    lanes, pixels, own = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH] // turn.shares
+    size = fitting(own, len(FOUR))
+    first, rows = item * size, min(size, pixels - item * size)
+    at, sums = (turn.share * pixels + first) * own, room.own[turn.thread, OWN_SUMS]
+    errors, stride = net.shape[0, OUTPUTS] + turn.share * own, net.shape[0, ROW]
     if net.dense:
-        at, vectors = half * room.inputs.shape[1] * pixels, own // lanes
+        copy(net.gradients, at, sums, ZERO, rows * own)
         multiply(
-            net.lanes, net.tile, room.inputs.reshape(-1), at, ONE, pixels, room.dZ, errors, stride,
-            net.gradients, weights, own, pixels, images, vectors, ZERO if opens else ONE,
+            net.lanes, net.tile, room.inputs.reshape(-1), block.half * room.inputs.shape[1] * pixels + first, ONE,
+            pixels, room.dZ, errors, stride, sums, ZERO, own, rows, block.images, own // lanes,
+            ZERO if block.opens else ONE,
         )  # fmt: skip
-        if moves:
-            count = pixels * own
-            move(net.rule, rates, ONE, net.parameters, net.v, net.s, weights, count, net.gradients, weights)
-        return
-    like, values = zero(net.lanes, net.parameters), room.values.reshape(-1)
-    scratch = room.rows[thread].reshape(-1)
-    for four in range(pixels // 4):
-        at = weights + 4 * four * own
-        begin = four * room.images.shape[1]
-        for unit in range(0, own, len(net.tile) * lanes):
-            if opens:
-                acc = repeat(net.tile + net.tile + net.tile + net.tile, like)
-            else:
-                acc = load_four(net.lanes, net.tile, net.gradients, at + unit, own)
-            for k in range(begin, begin + room.used[four]):
-                row = errors + index(room.images, k) * stride + unit
-                acc = fma_loads(acc, splats(FOUR, like, values, 4 * k, 1), room.dZ, row, lanes)
-            if moves:
-                store_four(net.lanes, net.tile, scratch, unit, own, acc)
-            else:
-                store_four(net.lanes, net.tile, net.gradients, at + unit, own, acc)
-        if moves:
-            move(net.rule, rates, ONE, net.parameters, net.v, net.s, at, 4 * own, scratch, ZERO)
+    else:
+        like, values, width = zero(net.lanes, net.parameters), room.values.reshape(-1), len(net.tile) * lanes
+        for unit in range(0, own, width):
+            for row in range(0, rows, 4):
+                four = (first + row) // 4
+                begin = four * room.images.shape[1]
+                if block.opens:
+                    acc = repeat(net.tile + net.tile + net.tile + net.tile, like)
+                else:
+                    acc = load_four(net.lanes, net.tile, net.gradients, at + row * own + unit, own)
+                for k in range(begin, begin + room.used[four]):
+                    x = splats(FOUR, like, values, 4 * k, 1)
+                    acc = fma_loads(acc, x, room.dZ, errors + index(room.images, k) * stride + unit, lanes)
+                store_four(net.lanes, net.tile, sums, row * own + unit, own, acc)
+    return add_weights(net, block, turn, sums, at, rows * own)
 
 
 @kernel
-def bias_gradients(
-    net: Net, room: Room, rates: Rates, layer: int, images: int, opens: bool, moves: bool, thread: int, threads: int
-) -> None:
-    """Stage 4 for the thread's biases of a layer."""
+def other_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int, low: int, high: int) -> bool:
+    """Add up the gradients of a layer's weights of the inputs ``low`` to ``high``."""
+    width, row, sums = net.shape[layer, WIDTH], net.shape[layer - 1, ROW], room.own[turn.thread, OWN_SUMS]
+    at = net.shape[layer, WEIGHTS] + low * width
+    copy(net.gradients, at, sums, ZERO, (high - low) * width)
+    multiply(
+        net.lanes, net.inner, room.A, net.shape[layer - 1, OUTPUTS] + low, ONE, row,
+        room.dZ, net.shape[layer, OUTPUTS], net.shape[layer, ROW],
+        sums, ZERO, width, high - low, block.images, width // len(net.lanes), ZERO if block.opens else ONE,
+    )  # fmt: skip
+    if not add_weights(net, block, turn, sums, at, (high - low) * width):
+        return False
+    if block.moves:
+        copy_transposed(net, layer, low, high)
+    return True
+
+
+@kernel
+def add_weights(net: Net, block: Block, turn: Turn, sums: Array, at: int, count: int) -> bool:
+    """Update weights by sums of their gradients, or store these."""
+    if not mine(turn):
+        return False
+    if block.moves:
+        move(net.rule, block.rates, ONE, net.parameters, net.v, net.s, at, count, sums, ZERO)
+    else:
+        copy(sums, ZERO, net.gradients, at, count)
+    return True
+
+
+@kernel
+def bias_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int) -> None:
+    """Add up the gradients of the share's biases of a layer, and update these."""
     stride = net.shape[layer, ROW]
-    low, high = share(net.shape[layer, UNITS], thread, threads)
+    low, high = bounds_of(turn, net.shape[layer, UNITS])
     at, errors = net.shape[layer, BIASES] + low, net.shape[layer, OUTPUTS] + low
     sums = net.gradients[at : at + high - low]
-    if opens:
-        for unit in range(high - low):
+    if block.opens:
+        for unit in range(len(sums)):
             sums[unit] = 0
-    for i in range(images):
-        for unit in range(high - low):
-            sums[unit] += room.dZ[errors + i * stride + unit]
-    if moves:
-        move(net.rule, rates, ZERO, net.parameters, net.v, net.s, at, high - low, net.gradients, at)
+    for i in range(block.images):
+        row = room.dZ[errors + i * stride : errors + i * stride + high - low]
+        for unit in range(len(sums)):
+            sums[unit] += row[unit]
+    if block.moves:
+        move(net.rule, block.rates, ZERO, net.parameters, net.v, net.s, at, high - low, net.gradients, at)
+
+
+@kernel
+def items_of(stage: int, net: Net, block: Block, turn: Turn) -> int:
+    """Return the number of a share's items in a stage."""
+    if stage == FIRST:
+        low, high = bounds_of(turn, net.shape[0, INPUTS] // 4)
+        return first_items(net, turn) + (0 if net.dense else parts(high - low, LISTS))
+    if stage == OTHERS:
+        low, high = bounds_of(turn, parts(block.images, 4))
+        return max(parts(4 * (high - low), GROUP), 1)
+    if stage == GATHER:
+        low, high = bounds_of(turn, parts(block.images, 4))
+        return max(high - low, 1)
+    low, high = bounds_of(turn, parts(block.until - block.follows, 4))
+    count = parts(net.shape[0, INPUTS], fitting(net.shape[0, WIDTH] // turn.shares, len(FOUR))) + 1 + high - low
+    for layer in range(1, len(net.shape)):
+        low, high, size = rows_of(net, turn, layer)
+        count += parts(high - low, size)
+    return count
+
+
+@kernel
+def first_items(net: Net, turn: Turn) -> int:
+    """Return the number of a share's tiles of the first layer."""
+    units: int = net.shape[0, WIDTH] // turn.shares
+    return units // (len(net.tile) * len(net.lanes))
+
+
+@kernel
+def fitting(width: int, step: int) -> int:
+    """Return the number of rows of gradients in an item, a multiple of ``step``."""
+    return step * max(SUMS // (step * width), 1)
+
+
+@kernel
+def rows_of(net: Net, turn: Turn, layer: int) -> tuple[int, int, int]:
+    """Return the bounds of the share's rows of a layer's weights, and the number of them in an item."""
+    step = max(len(net.lanes), len(FOUR))
+    low, high = bounds_of(turn, parts(net.shape[layer, INPUTS], step))
+    return step * low, step * high, fitting(net.shape[layer, WIDTH], step)
+
+
+@kernel
+def do_item(stage: int, net: Net, data: Data, room: Room, block: Block, turn: Turn) -> bool:
+    """Compute the item of a turn."""
+    item = item_of(turn.word)
+    if stage == FIRST:
+        if item < first_items(net, turn):
+            return first_layer(net, data, room, block, turn, item)
+        low, high = bounds_of(turn, len(room.used))
+        low += LISTS * (item - first_items(net, turn))
+        if not mine(turn):
+            return False
+        list_images(room, block.half, block.images, low, min(low + LISTS, high))
+        return True
+    if stage == OTHERS:
+        return other_layers(net, data, room, block, turn, item)
+    half, first, last = block.half, block.first, block.first + block.images
+    if stage == GRADIENTS:
+        half, first, last = 1 - block.half, block.follows, block.until
+        pixels = parts(net.shape[0, INPUTS], fitting(net.shape[0, WIDTH] // turn.shares, len(FOUR)))
+        if item < pixels:
+            return first_gradients(net, room, block, turn, item)
+        item -= pixels
+        for layer in range(1, len(net.shape)):
+            low, high, size = rows_of(net, turn, layer)
+            count = parts(high - low, size)
+            if item < count:
+                low += item * size
+                return other_gradients(net, room, block, turn, layer, low, min(low + size, high))
+            item -= count
+    if not mine(turn):
+        return False
+    if stage == GRADIENTS and item == 0:
+        for layer in range(len(net.shape)):
+            bias_gradients(net, room, block, turn, layer)
+        return True
+    low, high = bounds_of(turn, parts(last - first, 4))
+    four = low + item - (stage == GRADIENTS)
+    if four < high:
+        gather(net, data, room, half, first, last, four)
+    return True
+
+
+@kernel
+def do_phase(
+    stage: int, phase: int, net: Net, data: Data, room: Room, block: Block, thread: int, shares: int, control: Ints
+) -> None:
+    """Do the thread's share of a stage, and then what is left of others that are late, until it is over."""
+    begin(control, thread, phase)
+    share, longest, time = thread, ZERO, now()
+    while share >= 0:
+        turn = Turn(thread, share, shares, word_of(control, share), control)
+        count = items_of(stage, net, block, turn)
+        while turn.word < first_word(phase + 1):
+            if turn.word & 1 != 0:
+                pause()  # until its results are written
+            elif do_item(stage, net, data, room, block, turn):
+                finish(control, share, turn.word, phase, count)
+            if share == thread:
+                before, time = time, now()
+                longest = max(longest, time - before)
+            turn = Turn(thread, share, shares, word_of(control, share), control)
+        share = find_late(control, phase, thread, shares, longest)
 
 
 @entry_point
 def run(
     thread: int,
-    threads: int,
+    shares: int,
     first: int,
     bounds: Ints,
     learn: bool,
@@ -471,55 +708,38 @@ def run(
     room: Room,
     control: Ints,
 ) -> None:
-    """Do one thread's share of some iterations of an epoch.
+    """Do one thread's share of some iterations of an epoch, and help others.
 
     Args:
+        shares: Number of threads.
         first: Index of the first iteration's batch in ``bounds``.
         bounds: Bounds of the epoch's batches in its order of the images.
         learn: Whether to update the parameters; otherwise leave the gradients of one iteration.
         numbers: (iterations, 3) all fields of Rates but the last.
-        control: Control array of :mod:`~mnistbench.backends.numba.simd.sync`.
+        control: Control array of :mod:`~mnistbench.backends.numba.simd.shares`.
     """
     room_for = room.inks.shape[1]
-    meeting, half = ZERO, ZERO
+    phase, half = ZERO, ZERO
     for iteration in range(len(numbers)):
         begin, end = bounds[first + iteration], bounds[first + iteration + 1]
-        blocks = -(-(end - begin) // room_for)
+        blocks = parts(end - begin, room_for)
         mean = net.parameters.dtype.type(1) / net.parameters.dtype.type(end - begin)
         rates = Rates(numbers[iteration, 0], numbers[iteration, 1], numbers[iteration, 2], mean)
-        for block in range(blocks):
-            low, high = begin + (end - begin) * block // blocks, begin + (end - begin) * (block + 1) // blocks
-            images = high - low
-            if meeting == 0:
-                gather(net, data, room, half, low, high, thread, threads)
-                meeting += 1
-                sync.meet(control, meeting, threads)
-            first_layer(net, room, half, images, thread, threads)
-            if len(net.shape) > 1:
-                activate_first(net, data, room, low, images, thread, threads)
-            if not net.dense:
-                list_images(data, room, half, images, thread, threads)
-            sync.meet(control, meeting + 1, threads)
-            other_layers(net, data, room, low, low - begin, images, thread, threads)
-            sync.meet(control, meeting + 2, threads)
-            if peek(control, ABANDON) != 0:
-                return
-            closes = block == blocks - 1
-            gradients(net, room, rates, half, images, block == 0, learn and closes, thread, threads)
-            half = 1 - half
+        for number in range(blocks):
+            low, high = begin + (end - begin) * number // blocks, begin + (end - begin) * (number + 1) // blocks
+            closes = number == blocks - 1
+            follows = until = high
             if not closes:
-                follows, until = high, begin + (end - begin) * (block + 2) // blocks
+                until = begin + (end - begin) * (number + 2) // blocks
             elif iteration + 1 < len(numbers):
-                until = bounds[first + iteration + 2]
-                others = -(-(until - end) // room_for)
-                follows, until = end, end + (until - end) // others
-            else:
-                follows = until = high
-            gather(net, data, room, half, follows, until, thread, threads)
-            if closes and thread == 0:
-                control[sync.DONE] += 1
-                control[sync.GO_ON] = 1 - peek(control, STOP)
-            meeting += 3
-            sync.meet(control, meeting, threads)
-        if peek(control, sync.GO_ON) == 0:
+                others = bounds[first + iteration + 2] - end
+                until = end + others // parts(others, room_for)
+            block = Block(low, low - begin, high - low, half, number == 0, learn and closes, follows, until, rates)
+            for stage in range(GATHER if phase == 0 else FIRST, GRADIENTS + 1):
+                do_phase(stage, phase, net, data, room, block, thread, shares, control)
+                if peek(control, ABANDON) != 0:
+                    return
+                phase += 1
+            half = 1 - half
+        if not goes_on(control, iteration):
             return

@@ -11,13 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Description, Metrics, Trainer
-from mnistbench.backends.numba.mlp.kernels import HITS, INPUTS, LOSS, SCORES, SHAPE_COLUMNS, WIDTH, Data, Net, Room, run
+from mnistbench.backends.numba.mlp.kernels import (
+    GROUP,
+    HITS,
+    INPUTS,
+    LOSS,
+    OWN_ROWS,
+    SCORES,
+    SHAPE_COLUMNS,
+    SUMS,
+    WIDTH,
+    Data,
+    Net,
+    Room,
+    run,
+)
 from mnistbench.backends.numba.mlp.products import FOUR
 from mnistbench.backends.numba.mlp.updates import rule_of
 from mnistbench.backends.numba.mlp.warp import keys, scratch, warp, warp_images
 from mnistbench.backends.numba.pixels import fraction_used
-from mnistbench.backends.numba.simd import sync
 from mnistbench.backends.numba.simd.host import CACHE_LINE, aligned, host
+from mnistbench.backends.numba.simd.shares import DONE, make_control
 from mnistbench.backends.numba.simd.workers import run_workers
 from mnistbench.datasets import Dataset
 from mnistbench.reference import counter, mlp
@@ -84,7 +98,7 @@ class NumbaMlpTrainer(Trainer):
         self._threads = min(threads, vectors, workload.batch_size)
         tile = tile_of(-(-vectors // self._threads), machine.registers)
         self._block = -(-min(BLOCK, workload.batch_size) // 4) * 4
-        shape, total, values, transposed = self._shape(lanes, tile * lanes)
+        shape, total, values, own, transposed = self._shape(lanes, tile * lanes)
         images = np.ascontiguousarray(dataset.train.images)
         pixels = images.shape[1]
         image_shape = dataset.image_shape if pixels == dataset.pixels else (1, pixels)
@@ -119,51 +133,55 @@ class NumbaMlpTrainer(Trainer):
         )
         self._warp = warp(recipe.augmentation, image_shape)
         self._warp_rooms = np.stack([scratch(image_shape)] * self._threads)
-        self._room = self._make_room(values)
+        self._room = self._make_room(values, own)
         self._starts = np.append(np.arange(0, len(images), workload.batch_size), len(images))
         self._epoch = -1
         self.reset(parameters)
 
-    def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int, int]:
-        """Return the kernels' table of layers, and the lengths of their vectors of parameters, values and transposes.
+    def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int, int, int]:
+        """Return the kernels' table of layers, and the lengths of vectors of parameters, values, own ones, transposes.
 
         Each thread's units of the first layer are padded to a multiple of ``unit``, those of other layers to whole
         vectors, and inputs to the rows of a tile too. Padding is zero and stays zero.
         """
         workload, sizes = self.workload, self.workload.network.sizes
         shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
-        total = values = transposed = before = 0
+        total = values = own = transposed = before = 0
         for layer, (inputs, units) in enumerate(pairwise((-(-sizes[0] // 4) * 4, *sizes[1:]))):
             step = self._threads * unit if layer == 0 else lanes
             width = -(-units // step) * step
             rows = len(FOUR) if layer == 0 else max(lanes, len(FOUR))
             biases = total + -(-inputs // rows) * rows * width
             row = odd_lines(width * workload.itemsize) // workload.itemsize
-            shape[layer] = inputs, units, width, total, biases, values, row, transposed
+            shape[layer] = inputs, units, width, total, biases, values, row, transposed, own
             total = biases + width
             values += self._block * row
+            own += GROUP * row
             transposed += width * before
             before = row
-        return shape, total, values, max(transposed, 1)
+        return shape, total, values, own, max(transposed, 1)
 
-    def _make_room(self, values: int) -> Room:
+    def _make_room(self, values: int, own: int) -> Room:
         dtype, threads, block = self.workload.dtype, self._threads, self._block
-        pixels, width = int(self._net.shape[0, INPUTS]), int(self._net.shape[0, WIDTH])
+        pixels, widths = int(self._net.shape[0, INPUTS]), self._net.shape[:, WIDTH]
+        lanes, tile = len(self._net.lanes), len(self._net.tile) * len(self._net.lanes)
+        rows = len(FOUR) * int(widths[0]) // threads, max(lanes, len(FOUR)) * int(widths[1:].max(initial=0))
+        size = max(own, SUMS, block * tile, max(self.workload.network.sizes) + 1, *rows)
         sparse, dense = (0, 1) if self._net.dense else (1, 0)
         return Room(
             inks=np.zeros((2, block, pixels), np.uint8),
-            pixels=np.empty((2 * sparse, block // 4, pixels), np.uint16 if pixels < 2**16 else np.uint32),
+            # Indices are valid from the start, since a thread that is late may read a list while another writes it.
+            pixels=np.zeros((2 * sparse, block // 4, pixels), np.uint16 if pixels < 2**16 else np.uint32),
             grays=np.empty((2 * sparse, block // 4, pixels, 4), dtype),
             counts=np.zeros((2, block // 4), np.int64),
             inputs=aligned((2 * dense, block, pixels), dtype),
-            images=np.empty((sparse * pixels // 4, block), np.uint16),
-            values=np.empty((sparse * pixels // 4, block, 4), dtype),
+            images=np.zeros((sparse * pixels // 4, block + 4), np.uint16),
+            values=np.empty((sparse * pixels // 4, block + 4, 4), dtype),
             used=np.zeros(sparse * pixels // 4, np.int64),
             A=aligned((values,), dtype),
             D=aligned((values,), dtype),
             dZ=aligned((values,), dtype),
-            rows=aligned((threads, 4, width), dtype),
-            kept=aligned((threads, max(self.workload.network.sizes) + 1), dtype),
+            own=aligned((threads, OWN_ROWS, size), dtype),
             scores=np.zeros((self.workload.batch_size, SCORES)),
         )
 
@@ -199,7 +217,7 @@ class NumbaMlpTrainer(Trainer):
             threads=self._threads,
             versions={"numba": numba.__version__, "llvmlite": llvmlite.__version__, "numpy": np.__version__},
             kernel=f"{host().name}, {tile} vectors of units at a time in the first layer, {inner} in others; "
-            "threads meet three times a batch",
+            "a share of three stages a batch for each thread",
             skips=None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
             bytes_read=self.workload.image_bytes,
         )
@@ -216,7 +234,7 @@ class NumbaMlpTrainer(Trainer):
         numbers = [
             (workload.rate(i), *bias_corrections(i + 1)) for i in range(self._iteration, self._iteration + count)
         ]
-        control = np.zeros(sync.CONTROL_SIZE, np.int64)
+        control = make_control(self._threads)
         table = np.array(numbers, workload.dtype)
 
         def work(thread: int) -> None:
@@ -226,7 +244,7 @@ class NumbaMlpTrainer(Trainer):
             run_workers(self._threads, work, control)
         finally:
             if learn:
-                self._iteration += int(control[sync.DONE])
+                self._iteration += int(control[DONE] >> 1)
         return count
 
     def _augment(self, first: int, count: int) -> int:
@@ -242,7 +260,7 @@ class NumbaMlpTrainer(Trainer):
                 thread, self._threads, self._warp, self._warp_keys, self._images, places, self._warp_rooms, data.images
             )
 
-        run_workers(self._threads, work, np.zeros(sync.CONTROL_SIZE, np.int64))
+        run_workers(self._threads, work, make_control(self._threads))
         return int(fitting)
 
     def _begin(self, epoch: int) -> None:
@@ -260,7 +278,7 @@ class NumbaMlpTrainer(Trainer):
         vector, transposed = self._net.parameters, self._net.transposed
         vector[:] = 0
         before = 0
-        for (_, units, width, weights, biases, _, row, at), (W, b) in zip(
+        for (_, units, width, weights, biases, _, row, at, _), (W, b) in zip(
             self._net.shape.tolist(), parameters.layers(), strict=True
         ):
             padded = np.zeros(((biases - weights) // width, width), vector.dtype)

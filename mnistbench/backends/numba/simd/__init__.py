@@ -1,4 +1,4 @@
-"""What the kernels are built from: vectors, tasks, barriers, worker threads, the disk cache, the host's registers."""
+"""What the kernels are built from: vectors, tasks, shares, worker threads, the disk cache, the host's registers."""
 
 from __future__ import annotations
 

@@ -507,6 +507,18 @@ def index(typing: Any, array: Any, offset: Any) -> Any:
 
 
 @intrinsic
+def some(typing: Any, lanes: Any, array: Any, offset: Any) -> Any:
+    """Whether one of the len(lanes) integers from array[offset] on is not zero."""
+
+    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        bits = ir.IntType(lanes.count * array.dtype.bitwidth)
+        pointer = builder.bitcast(address(context, builder, array, arguments[1], arguments[2]), bits.as_pointer())
+        return builder.icmp_unsigned("!=", builder.load(pointer, align=array.dtype.bitwidth // 8), bits(0))
+
+    return types.boolean(lanes, array, types.intp), emit
+
+
+@intrinsic
 def prefetch(typing: Any, array: Any, offset: Any) -> Any:
     """Prefetch the cache line of array[offset], which may lie outside the array."""
 
