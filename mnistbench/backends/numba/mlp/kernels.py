@@ -76,8 +76,6 @@ GATHER, FIRST, OTHERS, GRADIENTS = range(4)
 
 GROUP = 32
 """Images of an item of the other layers: a panel of weights is read into the L1 cache once for all of them."""
-SUMS = 12_288
-"""Number of sums of gradients in an item, about: 48 kB in float32, still in a cache when the optimizer reads them."""
 LISTS = 32
 """Fours of pixels of an item."""
 
@@ -96,6 +94,8 @@ class Net(NamedTuple):
         lanes: Tuple whose length is the lanes of a vector.
         tile, inner: Tuples whose lengths are the vectors of a tile of units in the first and the other layers.
         shape: (layers, SHAPE_COLUMNS) table of layers.
+        tiles, lists: Numbers of a share's items in the first stage: tiles of units, and parts of lists.
+        items: (shares, count, 3) a share's weights by items: layer, and bounds of its inputs.
         activation: Index into ACTIVATIONS.
         dense: Whether the first layer skips no pixels, since few are zero.
         parameters, v, s: (total,) parameters and the optimizer's moments, in the layout of ``shape``.
@@ -110,6 +110,9 @@ class Net(NamedTuple):
     tile: Any
     inner: Any
     shape: Ints
+    tiles: int
+    lists: int
+    items: Ints
     activation: int
     dense: bool
     parameters: Array
@@ -328,11 +331,13 @@ def first_layer(net: Net, data: Data, room: Room, block: Block, turn: Turn, item
     unit, stride = turn.share * own + item * size, net.shape[0, ROW]
     at, count = net.shape[0, OUTPUTS] + unit, max(min(size, net.shape[0, UNITS] - unit), 0)
     if len(net.shape) > 1:
-        activate(net, Z, ZERO, size, room.A, room.D, at, stride, block.images, count)
+        activate(net.activation, Z, ZERO, size, room.A, room.D, at, stride, block.images, count)
         if net.below[0] >= 0 and count > 0:
+            kept = room.own[turn.thread, OWN_KEPT]
             for i in range(block.images):
                 image = data.order[block.first + i]
-                drop(net, room.A, room.D, at + i * stride, ZERO, image, unit, count, room.own[turn.thread, OWN_KEPT])
+                keep(net.keys[0], image, unit, unit + count, net.below[0], net.scales[0], kept)
+                drop(kept, room.A, room.D, at + i * stride, count)
     else:
         for i in range(block.images):
             copy(Z, i * size, room.A, at + i * stride, count)
@@ -349,11 +354,12 @@ def copy(source: Array, start: int, out: Array, at: int, count: int) -> None:
 
 @kernel
 def activate(
-    net: Net, Z: Array, begin: int, step: int, A: Array, D: Array, at: int, row: int, images: int, count: int
+    kind: int, Z: Array, begin: int, step: int, A: Array, D: Array, at: int, row: int, images: int, count: int
 ) -> None:
     """Compute A = f(Z) and D = f'(Z) of ``count`` units of some images. A may be Z.
 
     Args:
+        kind: Index into ACTIVATIONS.
         begin: Index in Z of the first image's values; ``step`` is the distance of the next one's.
         at: Index in A and D of them; ``row`` is the distance of the next image's.
     """
@@ -361,15 +367,15 @@ def activate(
     for image in range(images):
         z = Z[begin + image * step : begin + image * step + count]
         a, d = A[at + image * row : at + image * row + count], D[at + image * row : at + image * row + count]
-        if net.activation == RELU:
+        if kind == RELU:
             for i in range(len(z)):
                 d[i] = one if z[i] > nothing else nothing
                 a[i] = nothing if z[i] < nothing else z[i]
-        elif net.activation == LEAKY_RELU:
+        elif kind == LEAKY_RELU:
             for i in range(len(z)):
                 d[i] = one if z[i] > nothing else leak
                 a[i] = z[i] if z[i] > nothing else leak * z[i]
-        elif net.activation == TANH:
+        elif kind == TANH:
             for i in range(len(z)):
                 a[i] = math.tanh(z[i])
                 d[i] = one - a[i] * a[i]
@@ -381,14 +387,8 @@ def activate(
 
 
 @kernel
-def drop(net: Net, A: Array, D: Array, at: int, layer: int, image: int, first: int, count: int, kept: Array) -> None:
-    """Multiply A and D of an image's ``count`` units from ``first`` (even) on by dropout's factors.
-
-    Args:
-        at: Place of the first of these units.
-        image: Index of the image in the training set.
-    """
-    keep(net.keys[layer], image, first, first + count, net.below[layer], net.scales[layer], kept)
+def drop(kept: Array, A: Array, D: Array, at: int, count: int) -> None:
+    """Multiply A and D of an image's ``count`` units from ``at`` on by dropout's factors."""
     A, D = A[at : at + count], D[at : at + count]
     for i in range(len(A)):
         A[i] *= kept[i]
@@ -401,16 +401,17 @@ def other_layers(net: Net, data: Data, room: Room, block: Block, turn: Turn, ite
     low, high = bounds_of(turn, parts(block.images, 4))
     first, rows = 4 * low + item * GROUP, min(GROUP, 4 * (high - low) - item * GROUP)
     images, last = min(rows, block.images - first), len(net.shape) - 1
+    units = net.shape[last, UNITS]
     A, D, dZ = room.own[turn.thread, OWN_A], room.own[turn.thread, OWN_D], room.own[turn.thread, OWN_DZ]
-    scores = room.own[turn.thread, OWN_SCORES]
+    scores, kept = room.own[turn.thread, OWN_SCORES], room.own[turn.thread, OWN_KEPT]
     at = net.shape[0, OUTPUTS] + first * net.shape[0, ROW]
     if last == 0:
         if not mine(turn):
             return False
         for i in range(images):
             label, place = data.labels[data.order[block.first + first + i]], at + i * net.shape[0, ROW]
-            softmax(net, room.A, place, room.dZ, place, label, scores, i * SCORES)
-        copy_scores(room, scores, block.place + first, images)
+            softmax(units, room.A, place, room.dZ, place, label, scores, i * SCORES)
+        copy_scores(room.scores, scores, block.place + first, images)
         return True
     before, start = room.A, at
     for layer in range(1, last + 1):
@@ -418,14 +419,14 @@ def other_layers(net: Net, data: Data, room: Room, block: Block, turn: Turn, ite
         forward(net, layer, before, start, A, rows)
         before, start = A, own
         if layer < last:
-            activate(net, A, own, stride, A, D, own, stride, images, net.shape[layer, UNITS])
+            activate(net.activation, A, own, stride, A, D, own, stride, images, net.shape[layer, UNITS])
         for i in range(images):
             at_image, image = own + i * stride, data.order[block.first + first + i]
             if layer == last:
-                softmax(net, A, at_image, dZ, at_image, data.labels[image], scores, i * SCORES)
+                softmax(units, A, at_image, dZ, at_image, data.labels[image], scores, i * SCORES)
             elif net.below[layer] >= 0:
-                units = net.shape[layer, UNITS]
-                drop(net, A, D, at_image, layer, image, ZERO, units, room.own[turn.thread, OWN_KEPT])
+                keep(net.keys[layer], image, ZERO, net.shape[layer, UNITS], net.below[layer], net.scales[layer], kept)
+                drop(kept, A, D, at_image, net.shape[layer, UNITS])
     for layer in range(last, 0, -1):
         slopes, start = D, net.shape[layer - 1, OWN]
         if layer == 1:
@@ -439,7 +440,7 @@ def other_layers(net: Net, data: Data, room: Room, block: Block, turn: Turn, ite
         copy(dZ, own, room.dZ, at, rows * stride)
         if layer > 0:
             copy(A, own, room.A, at, rows * stride)
-    copy_scores(room, scores, block.place + first, images)
+    copy_scores(room.scores, scores, block.place + first, images)
     return True
 
 
@@ -483,9 +484,8 @@ def copy_transposed(net: Net, layer: int, low: int, high: int) -> None:
 
 
 @kernel
-def softmax(net: Net, A: Array, at: int, dZ: Array, out: int, label: int, scores: Array, place: int) -> None:
+def softmax(units: int, A: Array, at: int, dZ: Array, out: int, label: int, scores: Array, place: int) -> None:
     """Compute an image's dZ = softmax(Z) - Y, and its scores: its loss, and whether it is classified correctly."""
-    units = net.shape[len(net.shape) - 1, UNITS]
     Z, dZ = A[at : at + units], dZ[out : out + units]
     best = 0
     for unit in range(len(Z)):
@@ -503,19 +503,17 @@ def softmax(net: Net, A: Array, at: int, dZ: Array, out: int, label: int, scores
 
 
 @kernel
-def copy_scores(room: Room, scores: Array, place: int, images: int) -> None:
+def copy_scores(out: Array, scores: Array, place: int, images: int) -> None:
     """Copy the scores of an item's images to those of the batch, from image ``place`` on."""
     for i in range(images):
         for score in range(SCORES):
-            room.scores[place + i, score] = scores[i * SCORES + score]
+            out[place + i, score] = scores[i * SCORES + score]
 
 
 @kernel
-def first_gradients(net: Net, room: Room, block: Block, turn: Turn, item: int) -> bool:
-    """Add up the gradients of a few pixels' weights to the share's units."""
-    lanes, pixels, own = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH] // turn.shares
-    size = fitting(own, len(FOUR))
-    first, rows = item * size, min(size, pixels - item * size)
+def first_gradients(net: Net, room: Room, block: Block, turn: Turn, first: int, last: int) -> bool:
+    """Add up the gradients of the weights from pixels ``first`` to ``last`` to the share's units."""
+    lanes, pixels, own, rows = len(net.lanes), net.shape[0, INPUTS], net.shape[0, WIDTH] // turn.shares, last - first
     at, sums = (turn.share * pixels + first) * own, room.own[turn.thread, OWN_SUMS]
     errors, stride = net.shape[0, OUTPUTS] + turn.share * own, net.shape[0, ROW]
     if net.dense:
@@ -593,83 +591,49 @@ def bias_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int) -
 @kernel
 def items_of(stage: int, net: Net, block: Block, turn: Turn) -> int:
     """Return the number of a share's items in a stage."""
+    images = block.until - block.follows if stage == GRADIENTS else block.images
+    low, high = bounds_of(turn, parts(images, 4))
+    count = max(high - low, 1)
     if stage == FIRST:
-        low, high = bounds_of(turn, net.shape[0, INPUTS] // 4)
-        return first_items(net, turn) + (0 if net.dense else parts(high - low, LISTS))
-    if stage == OTHERS:
-        low, high = bounds_of(turn, parts(block.images, 4))
-        return max(parts(4 * (high - low), GROUP), 1)
-    if stage == GATHER:
-        low, high = bounds_of(turn, parts(block.images, 4))
-        return max(high - low, 1)
-    low, high = bounds_of(turn, parts(block.until - block.follows, 4))
-    count = parts(net.shape[0, INPUTS], fitting(net.shape[0, WIDTH] // turn.shares, len(FOUR))) + 1 + high - low
-    for layer in range(1, len(net.shape)):
-        low, high, size = rows_of(net, turn, layer)
-        count += parts(high - low, size)
+        count = net.tiles + net.lists
+    elif stage == OTHERS:
+        count = max(parts(4 * (high - low), GROUP), 1)
+    elif stage == GRADIENTS:
+        count = net.items.shape[1] + 1 + high - low
     return count
-
-
-@kernel
-def first_items(net: Net, turn: Turn) -> int:
-    """Return the number of a share's tiles of the first layer."""
-    units: int = net.shape[0, WIDTH] // turn.shares
-    return units // (len(net.tile) * len(net.lanes))
-
-
-@kernel
-def fitting(width: int, step: int) -> int:
-    """Return the number of rows of gradients in an item, a multiple of ``step``."""
-    return step * max(SUMS // (step * width), 1)
-
-
-@kernel
-def rows_of(net: Net, turn: Turn, layer: int) -> tuple[int, int, int]:
-    """Return the bounds of the share's rows of a layer's weights, and the number of them in an item."""
-    step = max(len(net.lanes), len(FOUR))
-    low, high = bounds_of(turn, parts(net.shape[layer, INPUTS], step))
-    return step * low, step * high, fitting(net.shape[layer, WIDTH], step)
 
 
 @kernel
 def do_item(stage: int, net: Net, data: Data, room: Room, block: Block, turn: Turn) -> bool:
     """Compute the item of a turn."""
     item = item_of(turn.word)
-    if stage == FIRST:
-        if item < first_items(net, turn):
-            return first_layer(net, data, room, block, turn, item)
-        low, high = bounds_of(turn, len(room.used))
-        low += LISTS * (item - first_items(net, turn))
-        if not mine(turn):
-            return False
-        list_images(room, block.half, block.images, low, min(low + LISTS, high))
-        return True
+    if stage == FIRST and item < net.tiles:
+        return first_layer(net, data, room, block, turn, item)
     if stage == OTHERS:
         return other_layers(net, data, room, block, turn, item)
-    half, first, last = block.half, block.first, block.first + block.images
-    if stage == GRADIENTS:
-        half, first, last = 1 - block.half, block.follows, block.until
-        pixels = parts(net.shape[0, INPUTS], fitting(net.shape[0, WIDTH] // turn.shares, len(FOUR)))
-        if item < pixels:
-            return first_gradients(net, room, block, turn, item)
-        item -= pixels
-        for layer in range(1, len(net.shape)):
-            low, high, size = rows_of(net, turn, layer)
-            count = parts(high - low, size)
-            if item < count:
-                low += item * size
-                return other_gradients(net, room, block, turn, layer, low, min(low + size, high))
-            item -= count
+    if stage == GRADIENTS and item < net.items.shape[1]:
+        layer, low, high = net.items[turn.share, item]
+        if layer == 0:
+            return first_gradients(net, room, block, turn, low, high)
+        return other_gradients(net, room, block, turn, layer, low, high)
     if not mine(turn):
         return False
-    if stage == GRADIENTS and item == 0:
-        for layer in range(len(net.shape)):
-            bias_gradients(net, room, block, turn, layer)
+    half, first, last = block.half, block.first, block.first + block.images
+    if stage == FIRST:
+        low, high = bounds_of(turn, len(room.used))
+        low += LISTS * (item - net.tiles)
+        list_images(room, half, block.images, low, min(low + LISTS, high))
         return True
+    if stage == GRADIENTS:
+        half, first, last = 1 - block.half, block.follows, block.until
+        item -= net.items.shape[1] + 1
+        if item < 0:
+            for layer in range(len(net.shape)):
+                bias_gradients(net, room, block, turn, layer)
+            return True
     low, high = bounds_of(turn, parts(last - first, 4))
-    four = low + item - (stage == GRADIENTS)
-    if four < high:
-        gather(net, data, room, half, first, last, four)
+    if low + item < high:
+        gather(net, data, room, half, first, last, low + item)
     return True
 
 

@@ -15,11 +15,11 @@ from mnistbench.backends.numba.mlp.kernels import (
     GROUP,
     HITS,
     INPUTS,
+    LISTS,
     LOSS,
     OWN_ROWS,
     SCORES,
     SHAPE_COLUMNS,
-    SUMS,
     WIDTH,
     Data,
     Net,
@@ -44,6 +44,9 @@ BLOCK = 256
 
 AUGMENTED = 8192
 """Largest number of images that are augmented at once, 6.4 MB, unless a batch is larger."""
+
+SUMS = 12_288
+"""Number of sums of gradients in an item, about: 48 kB in float32, still in a cache when the optimizer reads them."""
 
 DENSE_FROM = 0.6
 """Fraction of non-zero pixels from which on the first layer skips none: in four images, hardly a pixel is zero in
@@ -86,6 +89,23 @@ def inner_tile_of(sizes: tuple[int, ...], lanes: int, registers: int) -> int:
     return first if cost(first) <= 1.1 * cost(best) else best
 
 
+def items_of(shape: NDArray[np.int64], shares: int, lanes: int) -> NDArray[np.int64]:
+    """Return ``Net.items``: each share's weights, some SUMS of them an item; padded by items without inputs.
+
+    A share of the first layer is some units, for all inputs; of the others it is some inputs, for all units.
+    """
+    found: list[list[tuple[int, int, int]]] = [[] for _ in range(shares)]
+    for layer, (inputs, _, width, *_) in enumerate(shape.tolist()):
+        step = max(lanes, len(FOUR)) if layer else len(FOUR)
+        steps, own = -(-inputs // step), width if layer else width // shares
+        size = step * max(SUMS // (step * own), 1)
+        for share, items in enumerate(found):
+            low, high = (steps * (share + i) // shares * step if layer else steps * i * step for i in range(2))
+            items += [(layer, first, min(first + size, high)) for first in range(low, high, size)]
+    count = max(map(len, found))
+    return np.array([items + [(0, 0, 0)] * (count - len(items)) for items in found], np.int64)
+
+
 class NumbaMlpTrainer(Trainer):
     """Trainer that holds the images as bytes, and parameters and moments as vectors in the kernels' layout."""
 
@@ -104,13 +124,17 @@ class NumbaMlpTrainer(Trainer):
         image_shape = dataset.image_shape if pixels == dataset.pixels else (1, pixels)
         rates = recipe.dropout_rates(len(workload.network.hidden))
         hidden = len(rates)
+        dense = fraction_used(images) >= DENSE_FROM
         self._net = Net(
             lanes=(None,) * lanes,
             tile=(None,) * tile,
             inner=(None,) * inner_tile_of(sizes, lanes, machine.registers),
             shape=shape,
+            tiles=int(shape[0, WIDTH]) // self._threads // (tile * lanes),
+            lists=0 if dense else -(-(-(-int(shape[0, INPUTS]) // 4) // self._threads) // LISTS),
+            items=items_of(shape, self._threads, lanes),
             activation=ACTIVATIONS.index(workload.network.activation),
-            dense=fraction_used(images) >= DENSE_FROM,
+            dense=dense,
             parameters=aligned((total,), dtype),
             v=aligned((total if recipe.optimizer.moments > 0 else lanes,), dtype),
             s=aligned((total if recipe.optimizer.moments > 1 else lanes,), dtype),
