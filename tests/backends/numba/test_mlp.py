@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.mlp import products, random, updates, warp
 from mnistbench.backends.numba.mlp import trainer as mlp_trainer
+from mnistbench.backends.numba.mlp.kernels import INPUTS, SHAPE_COLUMNS, UNITS, WIDTH
 from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.backends.numba.simd.host import Host, aligned, host
 from mnistbench.datasets import Dataset, Split
@@ -153,6 +156,21 @@ def test_products_do_not_depend_on_the_number_of_threads(hidden: tuple[int, ...]
         assert isinstance(own, mlp_trainer.NumbaMlpTrainer)
         tiles.add(len(own._net.inner))
     assert len(tiles) == 1
+
+
+@given(st.integers(1, 300), st.lists(st.integers(1, 70), min_size=1, max_size=3), st.integers(1, 9))
+def test_items_are_each_weight_once(inputs: int, units: list[int], shares: int) -> None:
+    lanes, fours = 8, -(-inputs // 4) * 4
+    sizes = [fours, *units]
+    shape = np.zeros((len(units), SHAPE_COLUMNS), np.int64)
+    widths = [-(-units[0] // (shares * lanes)) * shares * lanes, *(-(-count // lanes) * lanes for count in units[1:])]
+    shape[:, INPUTS], shape[:, UNITS], shape[:, WIDTH] = sizes[:-1], units, widths
+    counts = [np.zeros((shares if layer == 0 else 1, -(-rows // 8) * 8), int) for layer, rows in enumerate(sizes[:-1])]
+    for share, items in enumerate(mlp_trainer.items_of(shape, shares, lanes)):
+        for layer, low, high in items:
+            counts[layer][share if layer == 0 else 0, low:high] += 1
+    assert (counts[0][:, :fours] == 1).all()
+    assert all((count == 1).all() for count in counts[1:])
 
 
 def test_nan_is_not_hidden() -> None:
