@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnistbench.backends.numba import NumbaBackend
+from mnistbench.backends.numba.mlp import kernels as mlp_kernels
 from mnistbench.backends.numba.mlp import products, random, updates, warp
 from mnistbench.backends.numba.mlp import trainer as mlp_trainer
-from mnistbench.backends.numba.mlp.kernels import INPUTS, SHAPE_COLUMNS, UNITS, WIDTH
 from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.backends.numba.simd.host import Host, aligned, host
 from mnistbench.datasets import Dataset, Split
@@ -162,9 +162,10 @@ def test_products_do_not_depend_on_the_number_of_threads(hidden: tuple[int, ...]
 def test_items_are_each_weight_once(inputs: int, units: list[int], shares: int) -> None:
     lanes, fours = 8, -(-inputs // 4) * 4
     sizes = [fours, *units]
-    shape = np.zeros((len(units), SHAPE_COLUMNS), np.int64)
+    shape = np.zeros((len(units), mlp_kernels.SHAPE_COLUMNS), np.int64)
     widths = [-(-units[0] // (shares * lanes)) * shares * lanes, *(-(-count // lanes) * lanes for count in units[1:])]
-    shape[:, INPUTS], shape[:, UNITS], shape[:, WIDTH] = sizes[:-1], units, widths
+    for column, values in ((mlp_kernels.INPUTS, sizes[:-1]), (mlp_kernels.UNITS, units), (mlp_kernels.WIDTH, widths)):
+        shape[:, column] = values
     counts = [np.zeros((shares if layer == 0 else 1, -(-rows // 8) * 8), int) for layer, rows in enumerate(sizes[:-1])]
     for share, items in enumerate(mlp_trainer.items_of(shape, shares, lanes)):
         for layer, low, high in items:
