@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from mnistbench.backends.numba.classic import kernels, layout, ordering, prepare
 from mnistbench.backends.numba.simd import inner, shares, vector
 from mnistbench.backends.numba.simd.cache import SOURCES, compiler, entry_point, kernel, known
 from mnistbench.backends.numba.simd.host import CACHE_LINE, Host, aligned
-from mnistbench.backends.numba.simd.workers import ABANDON
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference.parameters import Parameters
@@ -431,22 +429,6 @@ def test_some_of_a_few_integers_is_not_zero(integer: type) -> None:
     np.testing.assert_array_equal(apply(body, "float64", values, (None,) * 4)[:9], expected)
 
 
-@entry_point
-def _wait(control: NDArray[np.int64]) -> int:
-    return shares.find_late(control, 0, 0, 2, 1 << 40)  # the second share stands still
-
-
-def test_who_waits_for_an_abandoned_share_goes_on() -> None:
-    control = shares.make_control(2)
-    worker = threading.Thread(target=_wait, args=(control,))
-    worker.start()
-    time.sleep(0.05)
-    assert worker.is_alive()
-    control[ABANDON] = 1
-    worker.join(10)
-    assert not worker.is_alive()
-
-
 # Compiling.
 
 
@@ -484,13 +466,16 @@ def test_a_kernel_is_optimized_in_its_entry_point_only(monkeypatch: pytest.Monke
     assert compiler() == {}
 
 
+@entry_point
+def _item_of(word: int) -> int:
+    return shares.item_of(word)
+
+
 def test_a_kernel_called_from_python_is_an_error_and_no_crash() -> None:
-    control = shares.make_control(1)
     for _ in range(2):
-        with pytest.raises(TypeError, match="find_late can be called by compiled code only"):
-            shares.find_late(control, 0, 0, 2, 0)
-        control[ABANDON] = 1
-        assert _wait(control) == -1  # which compiles it for these types
+        with pytest.raises(TypeError, match="item_of can be called by compiled code only"):
+            shares.item_of(7)
+        assert _item_of(7) == 3  # which compiles it for this type
 
 
 # The disk cache, in separate processes.

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.mlp import kernels as mlp_kernels
 from mnistbench.backends.numba.mlp import products, random, updates, warp
@@ -167,7 +168,7 @@ def test_items_are_each_weight_once(inputs: int, units: list[int], shares: int) 
     for column, values in ((mlp_kernels.INPUTS, sizes[:-1]), (mlp_kernels.UNITS, units), (mlp_kernels.WIDTH, widths)):
         shape[:, column] = values
     counts = [np.zeros((shares if layer == 0 else 1, -(-rows // 8) * 8), int) for layer, rows in enumerate(sizes[:-1])]
-    for share, items in enumerate(mlp_trainer.items_of(shape, shares, lanes)):
+    for share, items in enumerate(mlp_trainer.list_items(shape, shares, lanes)):
         for layer, low, high in items:
             counts[layer][share if layer == 0 else 0, low:high] += 1
     assert (counts[0][:, :fours] == 1).all()
@@ -213,8 +214,75 @@ def test_an_interrupt_ends_between_iterations(name: str, monkeypatch: pytest.Mon
     assert identical(own.parameters(), again.parameters())
 
 
+def assert_whole_iterations(own: Trainer, workload: Workload, dataset: Dataset) -> None:
+    """Require that a trainer ended in an epoch, after the iterations that it counts, and goes on from there."""
+    assert isinstance(own, mlp_trainer.NumbaMlpTrainer)
+    assert 0 < own._iteration < workload.iterations_per_epoch
+    other = NumbaBackend().start(workload, dataset, initial(workload), 1)
+    other.advance(own._iteration)
+    assert identical(own.parameters(), other.parameters())
+    assert own.advance(1) == other.advance(1)
+    assert identical(own.parameters(), other.parameters())
+
+
+@pytest.mark.parametrize("where", ["start", "run"])
+def test_a_worker_that_fails_lets_the_others_end_their_iteration(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = data(20_000)  # an epoch takes longer than the pause
+    workload = task(dataset, (70, 6), replace(EVERYTHING, augmentation=Augmentation()), "float32")
+    own = NumbaBackend().start(workload, dataset, initial(workload), 3)
+    run, start, started = mlp_kernels.run, threading.Thread.start, []
+
+    def fail_in_the_third(thread: int, *arguments: Any) -> None:
+        if thread == 2:
+            time.sleep(0.01)
+            raise MemoryError("no room")
+        run(thread, *arguments)
+
+    def fail_at_the_third(self: threading.Thread) -> None:
+        started.append(self)
+        if len(started) == 3:
+            time.sleep(0.01)
+            raise MemoryError("no room")
+        start(self)
+
+    with monkeypatch.context() as patch:
+        if where == "start":
+            patch.setattr(threading.Thread, "start", fail_at_the_third)
+        else:
+            patch.setattr(mlp_trainer, "run", fail_in_the_third)
+        with pytest.raises(MemoryError, match="no room"):
+            own.advance(1_000_000_000)
+    assert_whole_iterations(own, workload, dataset)
+
+
+@pytest.mark.parametrize("hidden", [(70,), (70, 6)], ids=str)
+@pytest.mark.parametrize("ink", [0.25, 1.0])
+def test_one_thread_does_the_shares_of_all_that_are_away(
+    ink: float, hidden: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thread after thread runs alone: the first does everything, the others find nothing to do."""
+    dataset = data(ink=ink)
+    workload = task(dataset, hidden, replace(EVERYTHING, dropout=EVERYTHING.dropout[: len(hidden)]), "float32")
+    monkeypatch.setattr(mlp_trainer, "tile_of", lambda *_: 1)  # compiled once for all
+    monkeypatch.setattr(mlp_trainer, "BLOCK", 8)
+    alone = NumbaBackend().start(workload, dataset, initial(workload), 1)
+    expected = alone.advance(7)
+    for order in ((0, 1, 2), (2, 0, 1)):
+
+        def in_turn(threads: int, work: Any, control: Any, order: tuple[int, ...] = order) -> None:
+            for thread in order:
+                if thread < threads:
+                    work(thread)
+
+        monkeypatch.setattr(mlp_trainer, "run_workers", in_turn)
+        own = NumbaBackend().start(workload, dataset, initial(workload), 3)
+        assert own.advance(7) == expected
+        assert identical(own.parameters(), alone.parameters())
+
+
 WARMED_UP = """
 import sys
+from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.classic import kernels, ordering
 from mnistbench.backends.numba.mlp import kernels as mlp_kernels

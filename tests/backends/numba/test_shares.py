@@ -21,7 +21,7 @@ from mnistbench.backends.numba.mlp import kernels
 from mnistbench.backends.numba.simd import shares
 from mnistbench.backends.numba.simd.cache import entry_point
 from mnistbench.backends.numba.simd.shares import DONE, ITEM_BITS, LINE, WORDS
-from mnistbench.backends.numba.simd.workers import ABANDON, STOP
+from mnistbench.backends.numba.simd.workers import STOP
 from tests.backends.numba.test_tasks import (
     Edit,
     Table,
@@ -80,10 +80,6 @@ FUNCTIONS: list[Any] = [
 ]
 
 
-def add(array: Table, place: int, value: int) -> None:
-    """Count, which nobody reads."""
-
-
 @dataclass(frozen=True)
 class Case:
     """Numbers of threads, items of a share and iterations; when STOP is set; edits of the source."""
@@ -100,10 +96,10 @@ class Case:
             assert text.count(before) == 1, before
             text = text.replace(before, after)
         names: dict[str, Any] = {**vars(shares), **vars(kernels), "GARBAGE": GARBAGE, "STOP": STOP, "ITEMS": self.items}
-        names |= {"EVEN": Table("even"), "ODD": Table("odd"), "items_of": lambda *_: self.items}
-        names |= {function.__name__: function for function in (peek, put, swap_if, read, write, is_late, add)}
+        names |= {"EVEN": Table("even"), "ODD": Table("odd"), "count_items": lambda *_: self.items}
+        names |= {function.__name__: function for function in (peek, put, swap_if, read, write, is_late)}
         names |= {name: names[name].py_func for name in ("first_word", "item_of")}
-        names |= dict.fromkeys(("now", "pause", "begin", "is_away"), nothing)
+        names |= dict.fromkeys(("now", "pause", "begin_phase", "keep_pace", "is_away"), nothing)
         live = load(text + MODELS, names)
         threads = self.threads + (self.stop == "any time")
 
@@ -132,7 +128,7 @@ class Case:
         return [(CONTROL, WORDS + LINE * share) for share in range(self.threads)]
 
     def _memory(self) -> dict[Address, Any]:
-        memory: dict[Address, Any] = {(CONTROL, DONE): 0, (CONTROL, ABANDON): 0}
+        memory: dict[Address, Any] = {(CONTROL, DONE): 0}
         memory[CONTROL, STOP] = int(self.stop == "at once")
         memory |= dict.fromkeys(self._words(), 0)
         return memory | {(table, place): 0 for table in ("even", "odd") for place in range(self.threads * self.items)}
@@ -206,10 +202,21 @@ def test_a_guard_that_is_missing_is_found(fault: str) -> None:
 
 @entry_point
 def _is_away(control: NDArray[np.int64], begun: int, phase: int) -> bool:
-    shares.begin(control, 1, begun)
+    shares.begin_phase(control, 1, begun)
     return shares.is_away(control, 1, phase)
 
 
 @pytest.mark.parametrize(("begun", "phase", "away"), [(0, 0, False), (0, 1, False), (0, 2, True), (6, 7, False)])
 def test_who_has_begun_neither_this_phase_nor_the_one_before_is_away(begun: int, phase: int, away: bool) -> None:
     assert _is_away(shares.make_control(2), begun, phase) is away
+
+
+@entry_point
+def _pace(control: NDArray[np.int64], longest: int) -> int:
+    return shares.keep_pace(control, 1, 2, longest)
+
+
+def test_a_pace_is_shortened_at_once_and_lengthened_slowly() -> None:
+    control = shares.make_control(2)
+    assert [_pace(control, time) for time in (0, 800, 400, 0, 4000, 440)] == [0, 800, 400, 400, 451, 440]
+    assert np.flatnonzero(control).tolist() == [shares.PACE + shares.LINE + 2]

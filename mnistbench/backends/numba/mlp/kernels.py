@@ -28,9 +28,19 @@ from mnistbench.backends.numba.mlp.products import FOUR, load_four, multiply, st
 from mnistbench.backends.numba.mlp.random import keep
 from mnistbench.backends.numba.mlp.updates import Rates, Rule, move
 from mnistbench.backends.numba.simd import Array, Bytes, Ints
-from mnistbench.backends.numba.simd.atomic import now, pause, peek
+from mnistbench.backends.numba.simd.atomic import now, pause
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
-from mnistbench.backends.numba.simd.shares import begin, find_late, finish, first_word, goes_on, item_of, take, word_of
+from mnistbench.backends.numba.simd.shares import (
+    begin_phase,
+    find_late,
+    finish,
+    first_word,
+    goes_on,
+    item_of,
+    keep_pace,
+    take,
+    word_of,
+)
 from mnistbench.backends.numba.simd.vector import (
     fma_loads,
     index,
@@ -44,7 +54,6 @@ from mnistbench.backends.numba.simd.vector import (
     transpose,
     zero,
 )
-from mnistbench.backends.numba.simd.workers import ABANDON
 from mnistbench.reference.mlp import LEAK
 from mnistbench.task.recipe import ACTIVATIONS
 
@@ -72,7 +81,7 @@ OWN = 8
 SHAPE_COLUMNS = 9
 
 GATHER, FIRST, OTHERS, GRADIENTS = range(4)
-"""The stages of a block; the first only of the first block."""
+"""The stages of a block; GATHER comes only before the first block of a call."""
 
 GROUP = 32
 """Images of an item of the other layers: a panel of weights is read into the L1 cache once for all of them."""
@@ -517,7 +526,8 @@ def first_gradients(net: Net, room: Room, block: Block, turn: Turn, first: int, 
     at, sums = (turn.share * pixels + first) * own, room.own[turn.thread, OWN_SUMS]
     errors, stride = net.shape[0, OUTPUTS] + turn.share * own, net.shape[0, ROW]
     if net.dense:
-        copy(net.gradients, at, sums, ZERO, rows * own)
+        if not block.opens:
+            copy(net.gradients, at, sums, ZERO, rows * own)
         multiply(
             net.lanes, net.tile, room.inputs.reshape(-1), block.half * room.inputs.shape[1] * pixels + first, ONE,
             pixels, room.dZ, errors, stride, sums, ZERO, own, rows, block.images, own // lanes,
@@ -545,7 +555,8 @@ def other_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int, 
     """Add up the gradients of a layer's weights of the inputs ``low`` to ``high``."""
     width, row, sums = net.shape[layer, WIDTH], net.shape[layer - 1, ROW], room.own[turn.thread, OWN_SUMS]
     at = net.shape[layer, WEIGHTS] + low * width
-    copy(net.gradients, at, sums, ZERO, (high - low) * width)
+    if not block.opens:
+        copy(net.gradients, at, sums, ZERO, (high - low) * width)
     multiply(
         net.lanes, net.inner, room.A, net.shape[layer - 1, OUTPUTS] + low, ONE, row,
         room.dZ, net.shape[layer, OUTPUTS], net.shape[layer, ROW],
@@ -589,7 +600,7 @@ def bias_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int) -
 
 
 @kernel
-def items_of(stage: int, net: Net, block: Block, turn: Turn) -> int:
+def count_items(stage: int, net: Net, block: Block, turn: Turn) -> int:
     """Return the number of a share's items in a stage."""
     images = block.until - block.follows if stage == GRADIENTS else block.images
     low, high = bounds_of(turn, parts(images, 4))
@@ -642,11 +653,11 @@ def do_phase(
     stage: int, phase: int, net: Net, data: Data, room: Room, block: Block, thread: int, shares: int, control: Ints
 ) -> None:
     """Do the thread's share of a stage, and then what is left of others that are late, until it is over."""
-    begin(control, thread, phase)
-    share, longest, time = thread, ZERO, now()
+    begin_phase(control, thread, phase)
+    share, pace, longest, time = thread, ZERO, ZERO, now()
     while share >= 0:
         turn = Turn(thread, share, shares, word_of(control, share), control)
-        count = items_of(stage, net, block, turn)
+        count = count_items(stage, net, block, turn)
         while turn.word < first_word(phase + 1):
             if turn.word & 1 != 0:
                 pause()  # until its results are written
@@ -656,7 +667,9 @@ def do_phase(
                 before, time = time, now()
                 longest = max(longest, time - before)
             turn = Turn(thread, share, shares, word_of(control, share), control)
-        share = find_late(control, phase, thread, shares, longest)
+        if share == thread:
+            pace = keep_pace(control, thread, stage, longest)
+        share = find_late(control, phase, thread, shares, pace)
 
 
 @entry_point
@@ -701,8 +714,6 @@ def run(
             block = Block(low, low - begin, high - low, half, number == 0, learn and closes, follows, until, rates)
             for stage in range(GATHER if phase == 0 else FIRST, GRADIENTS + 1):
                 do_phase(stage, phase, net, data, room, block, thread, shares, control)
-                if peek(control, ABANDON) != 0:
-                    return
                 phase += 1
             half = 1 - half
         if not goes_on(control, iteration):

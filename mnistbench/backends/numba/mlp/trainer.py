@@ -89,7 +89,7 @@ def inner_tile_of(sizes: tuple[int, ...], lanes: int, registers: int) -> int:
     return first if cost(first) <= 1.1 * cost(best) else best
 
 
-def items_of(shape: NDArray[np.int64], shares: int, lanes: int) -> NDArray[np.int64]:
+def list_items(shape: NDArray[np.int64], shares: int, lanes: int) -> NDArray[np.int64]:
     """Return ``Net.items``: each share's weights, some SUMS of them an item; padded by items without inputs.
 
     A share of the first layer is some units, for all inputs; of the others it is some inputs, for all units.
@@ -132,7 +132,7 @@ class NumbaMlpTrainer(Trainer):
             shape=shape,
             tiles=int(shape[0, WIDTH]) // self._threads // (tile * lanes),
             lists=0 if dense else -(-(-(-int(shape[0, INPUTS]) // 4) // self._threads) // LISTS),
-            items=items_of(shape, self._threads, lanes),
+            items=list_items(shape, self._threads, lanes),
             activation=ACTIVATIONS.index(workload.network.activation),
             dense=dense,
             parameters=aligned((total,), dtype),

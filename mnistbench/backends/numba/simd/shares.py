@@ -10,25 +10,25 @@ from __future__ import annotations
 import numpy as np
 
 from mnistbench.backends.numba.simd import Ints
-from mnistbench.backends.numba.simd.atomic import add, now, pause, peek, put, swap_if
+from mnistbench.backends.numba.simd.atomic import now, pause, peek, put, swap_if
 from mnistbench.backends.numba.simd.cache import kernel
-from mnistbench.backends.numba.simd.workers import ABANDON, STOP
+from mnistbench.backends.numba.simd.workers import STOP
 
 # Indices of the control array that threads share. They are 128 bytes apart, since CPUs fetch cache lines in pairs.
 DONE = 0
 """Number of finished iterations << 1 | whether none follows."""
-HELPED = 48
-"""Number of times that a thread began to help."""
-BEGUN = 72
-"""Place, LINE apart, of the phase that the share's own thread has begun last."""
 WORDS = 64
-"""Place of each share, LINE apart: (phase << ITEM_BITS | item) << 1 | whether the item is taken."""
-LINE = 16
+"""Place of each share's word, LINE apart: (phase << ITEM_BITS | item) << 1 | whether the item is taken."""
+BEGUN = 80
+"""Place, LINE apart, of the phase that the share's own thread has begun last."""
+PACE = 81
+"""Place, LINE apart, of the nanoseconds of the own thread's longest item, for each of up to seven kinds of phases."""
+LINE = 32
 
 ITEM_BITS = 24
 
-_FLOOR = 10_000
-"""Nanoseconds that a share may stand still besides."""
+_MARGIN = 10_000
+"""Nanoseconds that a share may stand still beyond the pace of who waits."""
 
 
 def make_control(shares: int) -> Ints:
@@ -71,13 +71,13 @@ def finish(control: Ints, share: int, word: int, phase: int, count: int) -> None
 
 @kernel
 def find_late(control: Ints, phase: int, thread: int, shares: int, patience: int) -> int:
-    """Wait until another share stands still, and return its number; -1 when the phase is over, or abandoned.
+    """Wait until another share stands still, and return its number; -1 when the phase is over.
 
     Args:
         patience: Nanoseconds in which a share should get on by an item.
     """
     watched, seen, since = -1, -1, 0
-    while peek(control, ABANDON) == 0:
+    while True:
         share, left = thread, shares
         while left > 0 and word_of(control, share) >= first_word(phase + 1):
             share, left = (share + 1) % shares, left - 1
@@ -87,16 +87,28 @@ def find_late(control: Ints, phase: int, thread: int, shares: int, patience: int
         if share != watched or word != seen:
             watched, seen, since = share, word, now()
         elif word & 1 == 0 and (is_away(control, share, phase) or is_late(now() - since, patience)):
-            add(control, HELPED, 1)
             return share
         pause()
-    return -1
 
 
 @kernel
-def begin(control: Ints, share: int, phase: int) -> None:
+def begin_phase(control: Ints, share: int, phase: int) -> None:
     """Say that the share's own thread begins a phase."""
     put(control, BEGUN + LINE * share, phase)
+
+
+@kernel
+def keep_pace(control: Ints, share: int, kind: int, longest: int) -> int:
+    """Record the time of the own thread's longest item in a phase, and return what it takes without interruptions.
+
+    A shorter time counts at once, a longer one slowly, since it may be of an interruption; 0 is of no item at all.
+    """
+    place = PACE + LINE * share + kind
+    pace: int = peek(control, place)
+    if longest > 0:
+        pace = longest if pace == 0 else min(longest, pace + (pace >> 3) + 1)
+        put(control, place, pace)
+    return pace
 
 
 @kernel
@@ -109,7 +121,7 @@ def is_away(control: Ints, share: int, phase: int) -> bool:
 @kernel
 def is_late(elapsed: int, patience: int) -> bool:
     """Whether a share has stood still for too long."""
-    return elapsed > _FLOOR + patience
+    return elapsed > _MARGIN + patience
 
 
 @kernel

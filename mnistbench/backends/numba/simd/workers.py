@@ -10,9 +10,7 @@ from mnistbench.backends.numba.simd import Ints
 
 # Indices of the control array that threads share.
 STOP = 16
-"""Set to end after the current iteration."""
-ABANDON = 32
-"""Set when a worker failed or could not be started: those that wait for it must not."""
+"""Set to end after the current iteration. Nobody needs to wait for a thread that failed or did not start."""
 
 
 def run_workers(threads: int, work: Callable[[int], None], control: Ints) -> None:
@@ -28,7 +26,7 @@ def run_workers(threads: int, work: Callable[[int], None], control: Ints) -> Non
             work(thread)
         except BaseException as error:
             errors.append(error)
-            control[STOP] = control[ABANDON] = 1
+            control[STOP] = 1
 
     workers = [threading.Thread(target=guarded, args=(thread,)) for thread in range(threads)]
     try:
@@ -38,8 +36,6 @@ def run_workers(threads: int, work: Callable[[int], None], control: Ints) -> Non
             worker.join()
     except BaseException:
         control[STOP] = 1
-        if workers[-1].ident is None:  # could not be started
-            control[ABANDON] = 1
         _join_all(workers)
         raise
     if errors:
