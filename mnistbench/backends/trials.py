@@ -12,11 +12,6 @@ from mnistbench.timing.clock import timed
 
 Way = TypeVar("Way")
 
-HOPELESS, LONG = 5, 1.0
-"""A way is not tried further if an iteration takes this many times as long as the fastest way's and, since an
-interruption may be why, this many seconds. Libraries have products of some shapes that take 50 times as long as of
-others."""
-
 _tuning = 0.0
 
 
@@ -43,17 +38,13 @@ class Trials(Generic[Way]):
     def run(self, way: Way) -> None:
         """Time three iterations on a way five times, after its start and a warm-up, and keep it if it is the fastest.
 
-        A way whose second iteration is hopelessly slow is out at once. So is one that raises, and what it raises is
-        raised here.
+        It raises what the trainer raises, and the way is then out.
         """
         global _tuning
         began = time.perf_counter()
         try:
             with self._start(way) as trainer:
-                trainer.advance(1)
-                once = timed(lambda: trainer.advance(1))[1]
-                if once > max(HOPELESS * self._seconds / 3, LONG):
-                    return
+                trainer.advance(2)
                 starting = time.perf_counter() - began
                 seconds = min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
         finally:

@@ -64,28 +64,3 @@ def test_a_way_that_fails_is_out_and_its_time_is_tuning() -> None:
         tried.run("broken")
     assert tried.fastest == "slow"
     assert trials.tuning_seconds() == 7 + 15 * ITERATES["slow"]
-
-
-def test_a_hopeless_way_is_tried_for_two_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    start: Any = Timed
-    monkeypatch.setitem(STARTS, "hopeless", 0.0)
-    monkeypatch.setitem(ITERATES, "hopeless", 5.1 * ITERATES["fast"])
-    tried: Trials[str] = Trials(start)
-    for way in ("fast", "hopeless", "slow"):
-        before = Clock.now
-        tried.run(way)
-        count = 2 if way == "hopeless" else 17
-        assert Clock.now - before == pytest.approx(STARTS[way] + count * ITERATES[way])
-    assert tried.fastest == "fast"
-
-
-def test_a_short_interruption_makes_no_way_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
-    start: Any = Timed
-    monkeypatch.setattr(trials, "LONG", 6.0)
-    monkeypatch.setitem(STARTS, "brief", 0.0)
-    monkeypatch.setitem(ITERATES, "brief", 5.5)
-    tried: Trials[str] = Trials(start)
-    for way in ("fast", "brief"):
-        before = Clock.now
-        tried.run(way)
-    assert Clock.now - before == pytest.approx(17 * ITERATES["brief"])
