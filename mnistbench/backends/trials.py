@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from mnistbench.backends.base import Trainer
+from mnistbench.datasets import Dataset
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed
 
 Way = TypeVar("Way")
-
-RATE = 1e-6
-"""Learning rate of trials on white images. At 0.1 some of them end in gradients below the smallest normal number, on
-which PyTorch took 3.8 s an iteration in place of 0.2 s (128 hidden units, float64)."""
 
 _tuning = 0.0
 
@@ -22,6 +22,17 @@ _tuning = 0.0
 def tuning_seconds() -> float:
     """Return the seconds that trials have taken in this process, without what the fastest ways took to start."""
     return _tuning
+
+
+def trial_of(workload: Workload, image_shape: tuple[int, int] | None = None) -> tuple[Workload, Dataset, Parameters]:
+    """Return what ways to compute a workload are tried on: white images, small weights, and a rate that keeps them.
+
+    Large weights or steps make some gradients smaller than any normal number, with which CPUs are slow: PyTorch took
+    3.8 s an iteration, and 0.2 s where such numbers were taken for 0 (128 hidden units, float64).
+    """
+    network = workload.network
+    dataset = Dataset.blank(network, workload.images, image_shape)
+    return replace(workload, learning_rate=1e-6), dataset, Parameters.initial(network, 0, "xavier")
 
 
 class Trials(Generic[Way]):

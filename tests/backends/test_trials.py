@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mnistbench.backends import trials
-from mnistbench.backends.trials import Trials
+from mnistbench.backends.numpy import NumpyBackend
+from mnistbench.backends.trials import Trials, trial_of
+from mnistbench.task.workload import DType, Network, Workload
 
 STARTS = {"slow": 100.0, "fast": 1000.0, "medium": 10.0}
 ITERATES = {"slow": 3.0, "fast": 1.0, "medium": 2.0}
@@ -64,3 +67,13 @@ def test_a_way_that_fails_is_out_and_its_time_is_tuning() -> None:
         tried.run("broken")
     assert tried.fastest == "slow"
     assert trials.tuning_seconds() == 7 + 15 * ITERATES["slow"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [10, 128, 512])
+def test_a_trial_computes_with_normal_numbers(hidden: int, dtype: DType) -> None:
+    workload, dataset, parameters = trial_of(Workload(Network((784, hidden, 10)), 100, dtype=dtype))
+    with NumpyBackend().start(workload, dataset, parameters, 1) as trainer:
+        trainer.advance(17)
+        sizes = np.concatenate([np.abs(gradient).ravel() for _, gradient in trainer.gradients().named()])
+    assert sizes[sizes > 0].min() > 1e6 * np.finfo(np.float32).tiny

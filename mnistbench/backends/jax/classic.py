@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.jax import device
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
-from mnistbench.backends.trials import RATE, Trials
+from mnistbench.backends.trials import Trials, trial_of
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
@@ -139,8 +139,7 @@ def fastest_block(images: int, network: Network, dtype: DType, threads: int) -> 
 
     Images that fit the caches are taken at once; the trial then only compiles.
     """
-    workload = Workload(network, images, learning_rate=RATE, dtype=dtype)
-    dataset, parameters = Dataset.blank(network, images), Parameters.initial(network, 0)
+    workload, dataset, parameters = trial_of(Workload(network, images, dtype=dtype))
 
     sizes = [images]
     if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:

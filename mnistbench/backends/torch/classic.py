@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.torch import device
 from mnistbench.backends.torch.device import DeviceTrainer
-from mnistbench.backends.trials import RATE
+from mnistbench.backends.trials import trial_of
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
@@ -174,8 +174,7 @@ class TorchTrainer(DeviceTrainer):
 @cache
 def fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str]:
     """Return the fastest way, by a trial on white images once per process, and a remark on ways that failed."""
-    workload = Workload(network, images, learning_rate=RATE, dtype=dtype)
-    dataset, parameters = Dataset.blank(network, images), Parameters.initial(network, 0)
+    workload, dataset, parameters = trial_of(Workload(network, images, dtype=dtype))
     small = workload.image_bytes * workload.itemsize <= _SMALL
     plain, compiled = ([Way(rows, is_compiled) for rows in (False, True)] for is_compiled in (False, True))
     return device.fastest(

@@ -19,6 +19,7 @@ from torch.nn.functional import leaky_relu_, linear
 from mnistbench.backends.base import Description, Metrics
 from mnistbench.backends.torch import device, random
 from mnistbench.backends.torch.device import DeviceTrainer
+from mnistbench.backends.trials import trial_of
 from mnistbench.datasets import Dataset, likely_shape
 from mnistbench.reference import counter, mlp
 from mnistbench.reference.mlp import LEAK
@@ -231,8 +232,7 @@ def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] |
 @cache
 def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> tuple[Way, str]:
     """Find the fastest way for a workload of one batch, by a trial on white images once per process."""
-    dataset = Dataset.blank(workload.network, workload.images, image_shape)
-    parameters = Parameters.initial(workload.network, 0)
+    workload, dataset, parameters = trial_of(workload, image_shape)
     many = random.Draw.of(workload, image_shape).words > _SMALL
     return device.fastest(
         [Way(onednn) for onednn in ((False, True) if has_onednn(workload.dtype) else (False,))],
