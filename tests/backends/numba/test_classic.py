@@ -1,4 +1,4 @@
-"""The Numba backend on the classic: odd shapes, threads, failures, preparation, vectors, waiting, disk cache."""
+"""The Numba backend on the classic: odd shapes, threads, failures, preparation, vectors, disk cache."""
 
 from __future__ import annotations
 

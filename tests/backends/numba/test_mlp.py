@@ -225,32 +225,45 @@ def assert_whole_iterations(own: Trainer, workload: Workload, dataset: Dataset) 
     assert identical(own.parameters(), other.parameters())
 
 
-@pytest.mark.parametrize("where", ["start", "run"])
-def test_a_worker_that_fails_lets_the_others_end_their_iteration(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("where", "error"), [("start", MemoryError), ("run", MemoryError), ("join", KeyboardInterrupt)]
+)
+def test_failures_and_interrupts_in_an_epoch_end_between_iterations(
+    where: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = data(20_000)  # an epoch takes longer than the pause
     workload = task(dataset, (70, 6), replace(EVERYTHING, augmentation=Augmentation()), "float32")
     own = NumbaBackend().start(workload, dataset, initial(workload), 3)
-    run, start, started = mlp_kernels.run, threading.Thread.start, []
+    run, start, join = mlp_kernels.run, threading.Thread.start, threading.Thread.join
+    started: list[threading.Thread] = []
+    joined: list[threading.Thread] = []
 
     def fail_in_the_third(thread: int, *arguments: Any) -> None:
         if thread == 2:
             time.sleep(0.01)
-            raise MemoryError("no room")
+            raise error
         run(thread, *arguments)
 
     def fail_at_the_third(self: threading.Thread) -> None:
         started.append(self)
         if len(started) == 3:
             time.sleep(0.01)
-            raise MemoryError("no room")
+            raise error
         start(self)
 
+    def interrupt(self: threading.Thread, timeout: float | None = None) -> None:
+        joined.append(self)
+        if len(joined) == 1:
+            time.sleep(0.01)
+            raise error
+        join(self, timeout)
+
     with monkeypatch.context() as patch:
-        if where == "start":
-            patch.setattr(threading.Thread, "start", fail_at_the_third)
-        else:
+        if where == "run":
             patch.setattr(mlp_trainer, "run", fail_in_the_third)
-        with pytest.raises(MemoryError, match="no room"):
+        else:
+            patch.setattr(threading.Thread, where, fail_at_the_third if where == "start" else interrupt)
+        with pytest.raises(error):
             own.advance(1_000_000_000)
     assert_whole_iterations(own, workload, dataset)
 
@@ -282,7 +295,6 @@ def test_one_thread_does_the_shares_of_all_that_are_away(
 
 WARMED_UP = """
 import sys
-from mnistbench.backends.base import Trainer
 from mnistbench.backends.numba import NumbaBackend
 from mnistbench.backends.numba.classic import kernels, ordering
 from mnistbench.backends.numba.mlp import kernels as mlp_kernels

@@ -14,7 +14,8 @@ from mnistbench.backends.numba.simd.atomic import now, pause, peek, put, swap_if
 from mnistbench.backends.numba.simd.cache import kernel
 from mnistbench.backends.numba.simd.workers import STOP
 
-# Indices of the control array that threads share. They are 128 bytes apart, since CPUs fetch cache lines in pairs.
+# Indices of the control array that threads share. Those of different writers are 128 bytes apart, since
+# CPUs fetch cache lines in pairs.
 DONE = 0
 """Number of finished iterations << 1 | whether none follows."""
 WORDS = 64
