@@ -231,41 +231,45 @@ def assert_whole_iterations(own: Trainer, workload: Workload, dataset: Dataset) 
 def test_failures_and_interrupts_in_an_epoch_end_between_iterations(
     where: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = data(20_000)  # an epoch takes longer than the pause
-    workload = task(dataset, (70, 6), replace(EVERYTHING, augmentation=Augmentation()), "float32")
+    """Try several moments, since in most of an iteration no parameters move."""
+    dataset = data(20_000)  # an epoch takes longer than the pauses
+    recipe = replace(EVERYTHING, augmentation=Augmentation(), schedule=Schedule())  # a rate that does not end at 0
+    workload = task(dataset, (70, 6), recipe, "float32")
     own = NumbaBackend().start(workload, dataset, initial(workload), 3)
     run, start, join = mlp_kernels.run, threading.Thread.start, threading.Thread.join
-    started: list[threading.Thread] = []
-    joined: list[threading.Thread] = []
+    calls: list[str] = []
 
-    def fail_in_the_third(thread: int, *arguments: Any) -> None:
-        if thread == 2:
-            time.sleep(0.01)
+    def fail_at(call: int, pause: float) -> None:
+        calls.append(where)
+        if len(calls) == call:
+            time.sleep(pause)
             raise error
-        run(thread, *arguments)
 
-    def fail_at_the_third(self: threading.Thread) -> None:
-        started.append(self)
-        if len(started) == 3:
-            time.sleep(0.01)
-            raise error
-        start(self)
+    for pause in np.linspace(0.002, 0.01, 9):
 
-    def interrupt(self: threading.Thread, timeout: float | None = None) -> None:
-        joined.append(self)
-        if len(joined) == 1:
-            time.sleep(0.01)
-            raise error
-        join(self, timeout)
+        def run_or_fail(thread: int, *arguments: Any, pause: float = pause) -> None:
+            if thread == 2:
+                fail_at(1, pause)
+            run(thread, *arguments)
 
-    with monkeypatch.context() as patch:
-        if where == "run":
-            patch.setattr(mlp_trainer, "run", fail_in_the_third)
-        else:
-            patch.setattr(threading.Thread, where, fail_at_the_third if where == "start" else interrupt)
-        with pytest.raises(error):
-            own.advance(1_000_000_000)
-    assert_whole_iterations(own, workload, dataset)
+        def start_or_fail(self: threading.Thread, pause: float = pause) -> None:
+            fail_at(3, pause)
+            start(self)
+
+        def join_or_fail(self: threading.Thread, timeout: float | None = None, pause: float = pause) -> None:
+            fail_at(1, pause)
+            join(self, timeout)
+
+        calls.clear()
+        own.reset(initial(workload))
+        with monkeypatch.context() as patch:
+            if where == "run":
+                patch.setattr(mlp_trainer, "run", run_or_fail)
+            else:
+                patch.setattr(threading.Thread, where, start_or_fail if where == "start" else join_or_fail)
+            with pytest.raises(error):
+                own.advance(1_000_000_000)
+        assert_whole_iterations(own, workload, dataset)
 
 
 @pytest.mark.parametrize("hidden", [(70,), (70, 6)], ids=str)
