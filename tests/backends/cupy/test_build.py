@@ -34,7 +34,7 @@ def test_the_source_builds_for_gpus(architecture: str, version: str, tmp_path: P
     assert registers * plan.threads <= GENERATIONS[architecture].registers
     # A few spilled values that live through an iteration cost nothing, spills in the products would.
     products = [loop for loop in loops(cubin, tmp_path) if loop["IMMA"] + loop["FFMA"] + loop["DFMA"] >= 20]
-    assert products
+    assert len(products) >= 4  # two forward and two backward, of resident and of streamed images
     assert not any(loop["LDL"] + loop["STL"] for loop in products)
 
 
@@ -91,5 +91,5 @@ def test_a_profiled_build_has_its_clocks(version: str) -> None:
     plan = layout.plan(CLASSIC.with_dtype(dtype), 710, HOPPER, matrix_units)
     assert isinstance(plan, layout.Plan)
     ptx = compile_for_gpu("sm_90", layout.source(matrix_units), (*macros(plan), "-DPROFILE=1")).ptx
-    assert ".b8 phase_clocks[80]" in ptx
+    assert ".b8 phase_clocks[81920]" in ptx
     assert ptx.count("%clock64") == 10

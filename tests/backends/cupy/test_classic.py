@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_memory_that_runs_out_later_is_the_same_line(
 
     with started(name=name) as trainer:
         if method == "advance" and name == "backend":  # it allocates nothing, but the launch may
-            monkeypatch.setattr(trainer, "_kernel", full)
+            monkeypatch.setattr(trainer, "_kernel", SimpleNamespace(kernel=full))
         else:
             for function in ("maximum", "empty", "empty_like"):
                 monkeypatch.setattr(cupy, function, full)
@@ -258,19 +259,27 @@ def test_every_variant_is_timed_and_every_phase_has_its_cycles(dtype: DType) -> 
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("similar", [False, True])
 @pytest.mark.parametrize("matrix_units", [False, True])
-def test_multiply_adds_and_matrix_units_agree_on_the_gpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_variant_agrees_on_the_gpu(matrix_units: bool, similar: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
-    layout: Any = importlib.import_module("mnistbench.backends.cupy.classic.layout")
+    trainer: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
+    device = trainer.properties()
+    if matrix_units and device.compute_capability < 80:
+        pytest.skip("this GPU's matrix units have no such instruction")
+    # So little shared memory that images are streamed, too.
+    monkeypatch.setattr(trainer, "properties", lambda: replace(device, shared_bytes=min(device.shared_bytes, 150_000)))
+    loaded = []
 
-    def chosen(dtype: DType, device: Any) -> bool:
-        if matrix_units and device.compute_capability < 80:
-            pytest.skip("this GPU's matrix units have no such instruction")
-        return matrix_units
+    def load(*arguments: Any) -> Any:
+        found = trainer.load(*arguments, trainer.Variant(matrix_units, similar))
+        loaded.append(found.plan.resident_share)
+        return found
 
-    monkeypatch.setattr(layout, "uses_matrix_units", chosen)
-    for images in (1_000, 41_000):  # all in shared memory, and not
+    monkeypatch.setattr(persistent, "load", load)
+    for images in (1_000, 41_000):
         dataset = load_data(train_size=images)
         workload = Workload(dataset.network(10), images, 20)
         outcome = check(persistent.CupyBackend(), workload, dataset, Trajectory(workload, dataset))
         assert outcome.passed, outcome.summary()
+        assert (loaded[-1] == 1) == (images == 1_000)

@@ -191,7 +191,7 @@ class Persistent(Function):
     def __init__(self, code: str, macros: tuple[str, ...], multiprocessors: int = 2, blocks_at_once: int = 1) -> None:
         super().__init__("gradient_descent", code, macros)
         self._multiprocessors, self._blocks_at_once = multiprocessors, blocks_at_once
-        self.kernel = SimpleNamespace(ptr=self)
+        self.kernel = _Launched(self)
 
     def blocks_at_once(self, threads: int, shared_bytes: int) -> int:
         """Return the blocks that run at once on a multiprocessor, as the driver's occupancy query does."""
@@ -215,6 +215,17 @@ class Persistent(Function):
         assert metrics.shape == (grid[0], 2)
         super().__call__(grid, block, arguments, shared_mem)
         arrivals[0] = 1  # a trainer that does not clear it before the next launch fails there
+
+
+class _Launched:
+    """The function that a kernel is: it can be launched cooperatively."""
+
+    def __init__(self, own: Persistent) -> None:
+        self.ptr = own
+
+    def __call__(self, *arguments: Any, enable_cooperative_groups: bool = False) -> None:
+        assert enable_cooperative_groups, "blocks that do not all run at once wait for ever"
+        self.ptr(*arguments)
 
 
 class StandIn(ModuleType):
@@ -269,13 +280,14 @@ class StandIn(ModuleType):
 
         return SimpleNamespace(free_all_blocks=free_all_blocks, total_bytes=lambda: 4096)
 
-    def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool = False) -> Any:
+    def RawModule(self, code: str, options: tuple[str, ...]) -> Any:
         macros = tuple(option for option in options if option.startswith("-D"))
-        if not enable_cooperative_groups:
+        if "gradient_descent(" not in code:
             return SimpleNamespace(get_function=lambda name: Function(name, code, macros))
         # One for all who ask, so they share its attributes.
         kernel = Persistent(code, macros, self.attributes["MultiProcessorCount"], self.blocks_at_once)
-        clocks = np.arange(10) ** 2  # as if each phase took two cycles more than the one before
+        # As if each phase took two cycles more than the one before, and the second block's more than the first's.
+        clocks = np.stack([np.arange(10) ** 2, np.arange(10) ** 2 * 100])
         return SimpleNamespace(get_function=lambda name: kernel, get_global={"phase_clocks": clocks}.__getitem__)
 
     def _new(self, array: NDArray[Any]) -> Array:
@@ -294,7 +306,7 @@ class StandIn(ModuleType):
         return self._new(np.array(values, dtype))
 
     def ndarray(self, shape: Any, dtype: Any, memory: Any) -> Array:
-        return self._new(np.array(memory).reshape(shape).astype(dtype))
+        return self._new(np.array(memory)[: shape[0]].astype(dtype))
 
     def stack(self, values: list[Any]) -> Array:
         return self._new(np.stack(values))

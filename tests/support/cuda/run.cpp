@@ -13,7 +13,7 @@ int main(int, char** arguments) {
     for (int i = 0; i < 7; ++i) number[i] = std::atoi(arguments[i + 1]);
     const auto [blocks, shared_bytes, image_count, quads, resident_cells, chunk, left_out] = number;
     emulation::left_out = left_out;
-    const int length = quads * HIDDEN + (HIDDEN + 1) * CLASS_QUADS, tile = BLOCK * TILE_GROUPS;
+    const int length = (quads * HIDDEN + (HIDDEN + 1) * CLASS_QUADS + 1) / 2 * 2, tile = BLOCK * TILE_GROUPS;
     const int tiles = (image_count + tile - 1) / tile;
     std::vector<uint4> images(size_t(tiles) * TILE_GROUPS * quads + SLACK, uint4{1, 2, 3, 4});
     std::vector<Share> shares(blocks);

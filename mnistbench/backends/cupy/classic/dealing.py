@@ -3,7 +3,7 @@
 A block leaves out every quad of pixels that is zero in all of its images. So that there are many, blocks get similar
 images: the set is bisected along its principal direction until its parts are those of a few blocks; in each of them
 tiles are filled greedily, always with the images that use the fewest new quads; and the row of tiles is cut into blocks
-so that the largest product of a block's tiles and quads, on which all others wait, is as small as possible.
+so that the largest product of a block's tiles and quads, its bytes and about its work, is as small as possible.
 
 Needs no CuPy.
 """
@@ -133,8 +133,8 @@ def _similar_tiles(used: Bits, items: Rows, together: int) -> list[Rows]:
 def _cut(unions: list[int], blocks: int) -> list[int]:
     """Cut a row of tiles, given by the bits of their quads, into at most ``blocks`` blocks; return their sizes.
 
-    The largest product of a block's numbers of tiles and quads is the least possible, if no block has more tiles than
-    its warps compute at once and than it must.
+    The largest product of a block's numbers of tiles and quads is the least possible among cuts in which no block has
+    more tiles than WARPS, or than an average block if that is more.
     """
     longest = max(WARPS, -(-len(unions) // blocks))
 

@@ -19,7 +19,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 
 BLOCK = 4
-"""Number of images in a group, and of pixels in a quad; images are stored in blocks of 16 bytes."""
+"""Number of images in a group, and of pixels in a quad; images are stored in cells of 16 bytes."""
 
 # Hidden units per pass. Converting the pixels costs each pass about as much as two units.
 _UNITS = (10, 6, 2)
@@ -38,7 +38,7 @@ WARPS = 12
 _TILE = TILE_IMAGES // BLOCK
 _WARP = 32
 
-# With matrix units: quads to which a pass's weights are padded, and blocks behind the images (OCTET_STEP, SLACK).
+# With matrix units: quads to which a pass's weights are padded, and cells behind the images (OCTET_STEP, SLACK).
 _WEIGHT_QUADS = 32
 _SLACK = 32
 
@@ -77,7 +77,7 @@ class Plan:
         units: hidden units per pass over the images.
         threads: threads per block.
         matrix_units: whether matrix units compute the products, in exact integer arithmetic.
-        resident_cells: blocks of 16 bytes of images that are kept in shared memory.
+        resident_cells: cells of images that are kept in shared memory.
         chunk: groups of images per forward and backward pass of a block.
         shared_bytes: shared memory per block.
     """
@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def cells(self) -> int:
-        """Blocks of 16 bytes of all images."""
+        """Cells of all images."""
         return sum(groups_of(images) * quads for images, quads in self.shares)
 
     @property
@@ -129,7 +129,7 @@ class Plan:
 
     @property
     def slack(self) -> int:
-        """Blocks of 16 bytes behind the images, which the kernel reads and multiplies by zero."""
+        """Cells behind the images, which the kernel reads and does not count."""
         return _SLACK if self.matrix_units else 0
 
     @property
@@ -149,8 +149,13 @@ class Plan:
 
     @property
     def length(self) -> int:
-        """Values of all parameters, padding included."""
-        return self.weight_values + (self.passes * self.units + 1) * self.class_quads * 4
+        """Values of all parameters, padding included: an even number of quads."""
+        return _up(self.weight_values + self.output_values, 8)
+
+    @property
+    def output_values(self) -> int:
+        """Values of W2 and b2, padding included."""
+        return (self.passes * self.units + 1) * self.class_quads * 4
 
     @property
     def macros(self) -> dict[str, str]:
@@ -173,7 +178,7 @@ def groups_of(images: int) -> int:
 
 
 def resident_groups(cells: int, images: int, quads: int) -> int:
-    """Return how many of a block's groups fit into ``cells`` blocks of 16 bytes: all, or whole tiles."""
+    """Return how many of a block's groups fit into ``cells`` cells of 16 bytes: all, or whole tiles."""
     return min(groups_of(images), cells // quads // _TILE * _TILE)
 
 
@@ -183,7 +188,7 @@ def blocks_of(images: int, device: Device) -> int:
 
 
 def even_shares(images: int, quads: int, blocks: int) -> NDArray[np.int64]:
-    """Return the shares of blocks that have as many tiles and store as many quads as each other, (blocks, 2)."""
+    """Return the shares of blocks whose numbers of tiles differ by one at most, and which store all quads."""
     bounds = np.minimum(TILE_IMAGES * (-(-images // TILE_IMAGES) * np.arange(blocks + 1) // blocks), images)
     return np.stack([np.diff(bounds), np.full(blocks, quads)], axis=1)
 
@@ -320,7 +325,7 @@ def pack_shares(plan: Plan, quads: Sequence[NDArray[np.intp]]) -> tuple[NDArray[
 def pack_images(
     xp: ModuleType, images: Any, kept: NDArray[np.intp], places: NDArray[np.intp], quads: int, matrix_units: bool
 ) -> Any:
-    """Pack images of a block in blocks of 16 bytes, (blocks, 16) uint8, for the file that multiplies (see there).
+    """Pack images of a block in cells of 16 bytes, (cells, 16) uint8, for the file that multiplies (see there).
 
     Args:
         images: (m, pixels) uint8; others follow them only if they are whole tiles.
@@ -350,14 +355,18 @@ def pack_parameters(plan: Plan, parameters: Parameters, kept: NDArray[np.intp]) 
     second[: plan.hidden, : plan.classes] = W2.T
     second[-1, : plan.classes] = b2[:, 0]
     blocks = first.reshape(plan.all_quads, BLOCK, plan.passes, plan.units).transpose(2, 0, 3, 1)
-    return np.concatenate([blocks.ravel(), second.ravel()])
+    values = np.zeros(plan.length, plan.dtype)
+    values[: plan.weight_values + plan.output_values] = np.concatenate([blocks.ravel(), second.ravel()])
+    return values
 
 
 def unpack_parameters(plan: Plan, values: NDArray[Any], kept: NDArray[np.intp], others: Parameters) -> Parameters:
     """Reverse :func:`pack_parameters`; pixels that are not kept have the weights of ``others``."""
     blocks = values[: plan.weight_values].reshape(plan.passes, plan.all_quads, plan.units, BLOCK)
     first = blocks.transpose(1, 3, 0, 2).reshape(plan.all_quads * BLOCK, plan.passes * plan.units)
-    second = values[plan.weight_values :].reshape(plan.passes * plan.units + 1, plan.class_quads * 4)
+    second = values[plan.weight_values :][: plan.output_values].reshape(
+        plan.passes * plan.units + 1, plan.class_quads * 4
+    )
     W1 = others.weights[0].astype(plan.dtype)
     W1[:, kept] = first[: kept.size, : plan.hidden].T
     b1 = first[kept.size, : plan.hidden, None].copy()

@@ -2,12 +2,10 @@
 
 ``python -m mnistbench.backends.cupy.classic.profile`` trains the classic in both dtypes. For every variant it prints
 the median time of its 500 iterations on the device and, from a build that notes the clock, the cycles of each phase of
-one block's last iteration. A phase that waits for other blocks has their delays too.
+the slowest block's last iteration. That build waits for a block's last warp after each phase.
 """
 
 from __future__ import annotations
-
-from statistics import median
 
 import cupy as cp
 import numpy as np
@@ -24,7 +22,7 @@ PHASES = (
     "output",
     "unit errors",
     "backward",
-    "output sums",
+    "loss and hits",
     "wait for all sums",
     "update",
     "wait for all parameters",
@@ -42,25 +40,21 @@ _ROUNDS = 7
 
 
 def seconds(trainer: PersistentTrainer, iterations: int, initial: Parameters) -> float:
-    """Return the median time of a training on the device, after one that is not counted."""
-    found = []
-    for _ in range(1 + _ROUNDS):
+    """Return the median time of some trainings on the device."""
+    for _ in range(_ROUNDS):
         trainer.reset(initial)
-        start, stop = cp.cuda.Event(), cp.cuda.Event()
-        start.record()
         trainer.advance(iterations)
-        stop.record()
-        stop.synchronize()
-        found.append(float(cp.cuda.get_elapsed_time(start, stop)) / 1e3)
-    return median(found[1:])
+    return trainer.device_seconds
 
 
 def cycles(trainer: PersistentTrainer, iterations: int) -> list[int]:
-    """Return the cycles of each phase in the last iteration of the first block."""
+    """Return the cycles of each phase in the last iteration of the block on which the others wait longest."""
     trainer.advance(iterations)
     clocks = module(trainer.plan, profiled=True).get_global("phase_clocks")
-    noted = cp.asnumpy(cp.ndarray((len(PHASES) + 1,), np.int64, clocks))
-    return [int(cycles) for cycles in np.diff(noted)]
+    noted = cp.asnumpy(cp.ndarray((trainer.plan.blocks, len(PHASES) + 1), np.int64, clocks))
+    phases = np.diff(noted, axis=1)
+    slowest = np.argmin(phases[:, PHASES.index("wait for all sums")])
+    return [int(cycles) for cycles in phases[slowest]]
 
 
 def report(workload: Workload) -> list[str]:

@@ -83,7 +83,9 @@ class PersistentTrainer(Trainer):
             np.int32(plan.resident_cells),
             np.int32(plan.chunk),
         )
-        self._kernel((plan.blocks,), (plan.threads,), arguments, shared_mem=plan.shared_bytes)
+        # The function itself: CuPy before 14.2 links a library to modules that are compiled for cooperative launches.
+        launch = self._kernel.kernel
+        launch((plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, enable_cooperative_groups=True)
 
     def advance(self, iterations: int) -> Metrics:
         with self._refusal(), self._stopwatch.measure(iterations):
@@ -115,6 +117,11 @@ class PersistentTrainer(Trainer):
     def plan(self) -> layout.Plan:
         """Sizes and launch parameters."""
         return self._plan
+
+    @property
+    def device_seconds(self) -> float:
+        """Median time on the device of the longest calls of :meth:`advance`."""
+        return float(self._stopwatch.describe()["device_seconds"])
 
     def describe(self) -> Description:
         pixels = self.workload.network.inputs
@@ -173,9 +180,9 @@ def load(
 
 @cache
 def _module(matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
-    """Compile the source for cooperative launches, which need no header of cooperative groups."""
+    """Compile the source."""
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in macros))
-    return cp.RawModule(code=layout.source(matrix_units), options=options, enable_cooperative_groups=True)
+    return cp.RawModule(code=layout.source(matrix_units), options=options)
 
 
 def module(plan: layout.Plan, profiled: bool = False) -> Any:

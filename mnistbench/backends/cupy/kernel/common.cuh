@@ -22,7 +22,7 @@ struct alignas(16) Quad {
     real at[4];
 };
 
-// Images are counted in groups of four, pixels in quads, and stored in blocks of 16 bytes, a group by a quad or as many
+// Images are counted in groups of four, pixels in quads, and stored in cells of 16 bytes, a group by a quad or as many
 // bytes; how they lie there, and how the other factors of the two products do, is up to the file that multiplies.
 constexpr int BLOCK = 4;
 constexpr int TILE_GROUPS = 8;  // groups in a tile; blocks, their chunks and what is resident of them have whole tiles

@@ -16,7 +16,7 @@
 //
 // All sums have a fixed order, so launches on the same number of blocks repeat bit for bit.
 //
-// Arrays, in Quads or blocks of 16 bytes (layout.py makes them):
+// Arrays, in Quads or cells of 16 bytes (layout.py makes them):
 //
 //   images      block after block, each in the order of the file that multiplies. A block leaves out quads of pixels that
 //               are zero in all of its images. The last pixel is followed by one of 255, that is 1, in every image: its
@@ -24,7 +24,7 @@
 //   shares      each block's part of the images.
 //   places      [block][quad that it stores]: number among all quads, or negative for padding, whose pixels are zero.
 //   parameters  W1 and b1 as [pass][quad of 4 pixels][unit], then W2 and b2 as [unit, at the end bias][4 classes].
-//               Padding is zero and stays zero.
+//               Padding, a Quad at the end if their number is odd included, is zero and stays zero.
 //   partials    each block's gradient sums, in the order of the parameters; zero for quads that it leaves out.
 //   metrics     each block's sum of losses and number of correct predictions.
 
@@ -80,8 +80,9 @@ __device__ __forceinline__ void output(const Block& block, const unsigned char* 
     }
 }
 
-// Threads of this phase: one per unit, and one for the bias, for each slice of the groups.
-constexpr int SLICES = THREADS / (HIDDEN + 1);
+// Threads of this phase: one per unit, and one for the bias, for each slice of the groups; if possible whole tiles apart.
+constexpr int MOST_SLICES = THREADS / (HIDDEN + 1);
+constexpr int SLICES = MOST_SLICES < TILE_GROUPS ? MOST_SLICES : MOST_SLICES / TILE_GROUPS * TILE_GROUPS;
 static_assert(SLICES > 0, "more hidden units than threads");
 
 // For one unit: dW2 += dZ2 A1 (for the bias, db2 += dZ2), and dZ1 = W2 dZ2 where Z1 > 0, which replaces Z1.
@@ -99,9 +100,10 @@ __device__ __forceinline__ void unit_errors(const Block& block, int groups, Quad
     // The sum of |dZ2| over an image's classes is at most 2, so |dZ1| is at most twice the unit's largest weight.
     const real scale = scale_above(2 * largest);
     if (slice == 0 && unit < HIDDEN) block.error_scales[unit] = scale;
+    HiddenGroup own(block, min(unit, HIDDEN - 1), slice);
     for (int group = slice; group < groups; group += SLICES) {
         Quad z = {{1, 1, 1, 1}}, error;  // the bias is a weight on 1
-        if (unit < HIDDEN) z = hidden_of(block, unit, group);
+        if (unit < HIDDEN) z = own.values();
 #pragma unroll
         for (int image = 0; image < BLOCK; ++image) {
             const real a = relu(z.at[image]);
@@ -115,21 +117,27 @@ __device__ __forceinline__ void unit_errors(const Block& block, int groups, Quad
             }
             error.at[image] = z.at[image] > 0 ? back : 0;
         }
-        if (unit < HIDDEN) store_factor(block, unit, group, error, scale);
+        if (unit < HIDDEN) own.replace(error, scale);
+        if constexpr (SLICES % TILE_GROUPS == 0)
+            own.skip<SLICES>();
+        else
+            own = HiddenGroup(block, min(unit, HIDDEN - 1), group + SLICES);
     }
 }
 
-// Reduces a block's dW2 and db2 over its slices.
-__device__ __forceinline__ void store_output_sums(const Block& block, const Quad (&sums)[CLASS_QUADS], Quad* total) {
-    constexpr int COUNT = (HIDDEN + 1) * CLASS_QUADS;
-    Quad* scratch = block.weights;
-    if (thread() < SLICES * (HIDDEN + 1))
+// Hands dW2 and db2 of a slice over to those who reduce them. Backward, which follows, needs no weights.
+__device__ __forceinline__ void share_output_sums(const Block& block, const Quad (&sums)[CLASS_QUADS]) {
+    if (thread() >= SLICES * (HIDDEN + 1)) return;
 #pragma unroll
-        for (int c = 0; c < CLASS_QUADS; ++c) scratch[thread() * CLASS_QUADS + c] = sums[c];
-    barrier<5>();
-    for (int i = thread(); i < COUNT; i += THREADS) {
+    for (int c = 0; c < CLASS_QUADS; ++c) block.weights[thread() * CLASS_QUADS + c] = sums[c];
+}
+
+// Reduces a block's dW2 and db2 over its slices, by the last threads, which have least to do in backward.
+__device__ __forceinline__ void store_output_sums(const Block& block, Quad* total) {
+    constexpr int COUNT = (HIDDEN + 1) * CLASS_QUADS;
+    for (int i = THREADS - 1 - thread(); i < COUNT; i += THREADS) {
         Quad sum = {};
-        for (int slice = 0; slice < SLICES; ++slice) add_to(sum, scratch[slice * COUNT + i]);
+        for (int slice = 0; slice < SLICES; ++slice) add_to(sum, block.weights[slice * COUNT + i]);
         total[i] = sum;
     }
 }
@@ -137,9 +145,9 @@ __device__ __forceinline__ void store_output_sums(const Block& block, const Quad
 // Reduces the block's loss and hits by two of its threads, once per launch.
 __device__ __forceinline__ void store_metrics(const Block& block, double loss, int hits, double* metrics) {
     double* scratch = (double*)block.weights;
-    barrier<6>();  // the scratch space is free
+    barrier<5>();  // the scratch space is free
     scratch[2 * thread()] = loss, scratch[2 * thread() + 1] = hits;
-    barrier<7>();
+    barrier<6>();
     if (thread() < 2) {
         double sum = 0;
         for (int other = 0; other < THREADS; ++other) sum += scratch[2 * other + thread()];
@@ -161,32 +169,37 @@ __device__ __forceinline__ void grid_barrier(unsigned* arrivals, unsigned& expec
     __syncthreads();
 }
 
-// Lanes of a warp that reduce one Quad of the gradients. Two successive Quads, 32 bytes, are what a load must fetch.
+// Lanes of a warp that reduce one Quad of the gradients, and blocks whose sums each of them loads at a time.
 constexpr int REDUCING = 16;
+constexpr int AT_A_TIME = 9;
 
-// Reduces this block's share of the gradients over all blocks, and updates those parameters. A warp reduces two Quads:
-// each of its lanes adds the sums of every 16th block, then half of them those of the others, and so on.
+// Reduces this block's share of the gradients over all blocks, and updates those parameters. A warp reduces two
+// neighbouring Quads, in float the 32 bytes that a load fetches: each of its lanes adds the sums of every 16th block, and
+// then lanes add each other's. `length` is even.
 __device__ __forceinline__ void update(const Quad* partials, int length, Quad* parameters, Quad* gradients,
                                        real inverse_count, real learning_rate) {
-    const int blocks = gridDim.x, share = (length + blocks - 1) / blocks;
+    const int blocks = gridDim.x, share = (length / 2 + blocks - 1) / blocks * 2;
     const int begin = blockIdx.x * share, end = min(begin + share, length);
     for (int base = begin + 2 * warp(); base < end; base += 2 * WARPS) {
         const int place = base + lane() % 2;
-        const bool mine = place < end;
-        Quad sum = {}, parameter = {};
-        if (mine) {
-            parameter = parameters[place];  // no other block writes it
-#pragma unroll 8
-            for (int other = lane() / 2; other < blocks; other += REDUCING) {
-                const Quad value = partials[(long long)other * length + place];
-                add_to(sum, value);
+        Quad parameter = parameters[place];  // no other block writes it
+        Quad sum = {};
+        for (int first = lane() / 2; first < blocks; first += REDUCING * AT_A_TIME) {
+            Quad values[AT_A_TIME];
+#pragma unroll
+            for (int i = 0; i < AT_A_TIME; ++i) {
+                const int other = first + i * REDUCING;
+                values[i] = other < blocks ? partials[(long long)other * length + place] : Quad{};
             }
+#pragma unroll
+            for (int i = 0; i < AT_A_TIME; ++i) add_to(sum, values[i]);
         }
+        __syncwarp();  // lanes may have left the loop at different times
 #pragma unroll
         for (int distance = 16; distance > 1; distance /= 2)
 #pragma unroll
             for (int k = 0; k < 4; ++k) sum.at[k] += __shfl_xor_sync(0xffffffffu, sum.at[k], distance);
-        if (!mine || lane() >= 2) continue;
+        if (lane() >= 2) continue;
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             sum.at[k] *= inverse_count;
@@ -199,15 +212,18 @@ __device__ __forceinline__ void update(const Quad* partials, int length, Quad* p
     }
 }
 
-// With PROFILE, the first thread notes the clock at the ends of an iteration's phases, of the last iteration in the end.
+// With PROFILE, each block notes the clock at the ends of an iteration's phases, when its last warp has come there; of
+// the last iteration in the end.
 #ifdef PROFILE
-__device__ long long phase_clocks[10];
+constexpr int NOTES = 10, MOST_BLOCKS = 1024;
+__device__ long long phase_clocks[MOST_BLOCKS][NOTES];
 #endif
 
 template <int PHASE>
 __device__ __forceinline__ void note() {
 #ifdef PROFILE
-    if (blockIdx.x == 0 && threadIdx.x == 0) phase_clocks[PHASE] = clock64();
+    __syncthreads();
+    if (threadIdx.x == 0 && blockIdx.x < MOST_BLOCKS) phase_clocks[blockIdx.x][PHASE] = clock64();
 #endif
 }
 
@@ -219,7 +235,7 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
                  int image_count, int all_quads, int most_quads, int iterations, real learning_rate,
                  int resident_cells, int chunk) {
     const int weight_quads = PASSES * all_quads * UNITS, output_quads = (HIDDEN + 1) * CLASS_QUADS;
-    const int length = weight_quads + output_quads;
+    const int length = (weight_quads + output_quads + 1) / 2 * 2;
     const Share own = shares[blockIdx.x];
     const real inverse_count = 1 / (real)image_count;
 
@@ -241,7 +257,7 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
     block.weights = (Quad*)block.places + (most_quads * sizeof(int) + sizeof(Quad) - 1) / sizeof(Quad);
     for (int i = thread(); i < own.quads; i += THREADS) block.places[i] = places[blockIdx.x * most_quads + i];
     for (int i = thread(); i < block.resident_groups * own.quads + SLACK; i += THREADS) memory[i] = block.streamed[i];
-    barrier<11>();
+    barrier<10>();
 
     unsigned expected = 0;
     for (int iteration = 0; iteration < iterations; ++iteration) {
@@ -269,21 +285,23 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
             barrier<3>();
             note<3>();
             unit_errors(block, end - begin, output_sums);
+            const bool all = end == block.groups;
+            if (all) share_output_sums(block, output_sums);
             barrier<4>();
             note<4>();
+            if (all) store_output_sums(block, partials + weight_quads);
             for (int pass = 0; pass < PASSES; ++pass)
                 backward(block, pass, begin, end, partials + pass * all_quads * UNITS);
             // Barrier 1 separates this from the next chunk's forward, which overwrites what backward reads.
         }
         note<5>();
-        store_output_sums(block, output_sums, partials + weight_quads);
         if (last) store_metrics(block, loss, hits, metrics);
         note<6>();
-        grid_barrier<9>(arrivals, expected);
+        grid_barrier<8>(arrivals, expected);
         note<7>();
         update(all_partials, length, parameters, gradients, inverse_count, learning_rate);
         note<8>();
-        grid_barrier<10>(arrivals, expected);
+        grid_barrier<9>(arrivals, expected);
         note<9>();
     }
 }

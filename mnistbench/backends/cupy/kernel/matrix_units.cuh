@@ -24,7 +24,7 @@ constexpr int TILES = UNITS / 2;          // tiles of 8 columns
 constexpr int LINE = 8 * TILES;           // columns of an octet
 constexpr float DIGITS = 0x1p30f;
 
-struct alignas(8) Pair {
+struct alignas(8) Words {
     unsigned at[2];
 };
 
@@ -60,7 +60,7 @@ __device__ __forceinline__ int place_of(int octet, int column) { return octet * 
 
 // Z1 of an image of a group and, in unit_errors, digit number `image` of its group's dZ1: both are 32 bits.
 __device__ __forceinline__ unsigned& hidden_word(const Block& block, int unit, int group, int image) {
-    Pair* lines = (Pair*)block.hidden + unit / UNITS * (block.chunk / 2 * LINE);
+    Words* lines = (Words*)block.hidden + unit / UNITS * (block.chunk / 2 * LINE);
     return lines[place_of(group / 2, column_of(unit % UNITS, image))].at[group % 2];
 }
 
@@ -68,64 +68,87 @@ __device__ __forceinline__ real hidden_at(const Block& block, int unit, int grou
     return __uint_as_float(hidden_word(block, unit, group, image));
 }
 
-__device__ __forceinline__ Quad hidden_of(const Block& block, int unit, int group) {
-    Quad z;
-#pragma unroll
-    for (int image = 0; image < BLOCK; ++image) z.at[image] = hidden_at(block, unit, group, image);
-    return z;
-}
+// A unit's values for a group of the chunk.
+struct HiddenGroup {
+    unsigned* word[4];
 
-// Replaces Z1 of a group by dZ1 as factors.
-__device__ __forceinline__ void store_factor(const Block& block, int unit, int group, const Quad& errors, real scale) {
-    const uint4 digits = as_digits(errors, scale);
-    const unsigned words[4] = {digits.x, digits.y, digits.z, digits.w};
+    __device__ __forceinline__ HiddenGroup(const Block& block, int unit, int group) {
 #pragma unroll
-    for (int digit = 0; digit < 4; ++digit) hidden_word(block, unit, group, digit) = words[digit];
-}
+        for (int i = 0; i < 4; ++i) word[i] = &hidden_word(block, unit, group, i);
+    }
+
+    // Goes on to the group so many groups later.
+    template <int GROUPS>
+    __device__ __forceinline__ void skip() {
+        static_assert(GROUPS % TILE_GROUPS == 0, "columns have the same places in every fourth octet");
+#pragma unroll
+        for (int i = 0; i < 4; ++i) word[i] += GROUPS * LINE;
+    }
+
+    // Z1 of its four images.
+    __device__ __forceinline__ Quad values() const {
+        return Quad{{__uint_as_float(*word[0]), __uint_as_float(*word[1]), __uint_as_float(*word[2]),
+                     __uint_as_float(*word[3])}};
+    }
+
+    // Replaces Z1 by dZ1 as factors.
+    __device__ __forceinline__ void replace(const Quad& errors, float scale) const {
+        const uint4 digits = as_digits(errors, scale);
+        *word[0] = digits.x, *word[1] = digits.y, *word[2] = digits.z, *word[3] = digits.w;
+    }
+};
 
 __device__ __forceinline__ int padded_octets(int quads) {
     return (quads / 2 + OCTET_STEP - 1) / OCTET_STEP * OCTET_STEP;
 }
 
+// An octet's weights of a unit.
+struct Octet {
+    Quad first, last;
+};
+
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
-// `largest` has space for one number per warp. A thread keeps an octet's weights of a unit where their digits go.
+// `largest` has space for one number per warp. A thread keeps the weights that it loads between finding the scale and
+// writing digits; beyond so many, it loads them again.
 __device__ __forceinline__ float load_weights(const Block& block, const Quad* source, unsigned* largest) {
+    constexpr int KEPT = 3;
     const int octets = block.quads / 2, count = padded_octets(block.quads) * UNITS;
-    Pair* factors = (Pair*)block.weights;
-    unsigned bits = 0;  // bits of a magnitude: ordered like the numbers, with infinity and NaN above all
-    for (int i = thread(); i < count; i += THREADS) {
+    auto load = [&](int i) {
         const int octet = i / UNITS, unit = i % UNITS;
-        Quad one = {}, other = {};
-        if (octet < octets) {
-            one = weights_of(block, source, 2 * octet, unit);
-            other = weights_of(block, source, 2 * octet + 1, unit);
-        }
+        if (octet >= octets) return Octet{};
+        return Octet{weights_of(block, source, 2 * octet, unit), weights_of(block, source, 2 * octet + 1, unit)};
+    };
+    unsigned bits = 0;  // bits of a magnitude: ordered like the numbers, with infinity and NaN above all
+    auto look = [&](const Octet& found) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
-            const Pair words = {{__float_as_uint(one.at[k]), __float_as_uint(other.at[k])}};
-            bits = max(bits, max(words.at[0] & 0x7fffffffu, words.at[1] & 0x7fffffffu));
-            factors[place_of(octet, column_of(unit, k))] = words;
+            bits = max(bits, __float_as_uint(found.first.at[k]) & 0x7fffffffu);
+            bits = max(bits, __float_as_uint(found.last.at[k]) & 0x7fffffffu);
         }
-    }
+    };
+    Octet kept[KEPT];
+#pragma unroll
+    for (int k = 0; k < KEPT; ++k) kept[k] = load(thread() + k * THREADS);
+#pragma unroll
+    for (int k = 0; k < KEPT; ++k) look(kept[k]);
+    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) look(load(i));
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, distance));
     if (lane() == 0) largest[warp()] = bits;
-    barrier<8>();
+    barrier<7>();
     for (int other = 0; other < WARPS; ++other) bits = max(bits, largest[other]);
     const float scale = scale_above(__uint_as_float(bits));
-    for (int i = thread(); i < count; i += THREADS) {
-        const int octet = i / UNITS, unit = i % UNITS;
-        Quad one, other;
+    auto store = [&](int i, const Octet& found) {
+        const uint4 first = as_digits(found.first, scale), last = as_digits(found.last, scale);
+        const Words digits[4] = {{{first.x, last.x}}, {{first.y, last.y}}, {{first.z, last.z}}, {{first.w, last.w}}};
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            const Pair words = factors[place_of(octet, column_of(unit, k))];
-            one.at[k] = __uint_as_float(words.at[0]), other.at[k] = __uint_as_float(words.at[1]);
-        }
-        const uint4 first = as_digits(one, scale), last = as_digits(other, scale);
-        const Pair digits[4] = {{{first.x, last.x}}, {{first.y, last.y}}, {{first.z, last.z}}, {{first.w, last.w}}};
+        for (int k = 0; k < 4; ++k)
+            ((Words*)block.weights)[place_of(i / UNITS, column_of(i % UNITS, k))] = digits[k];
+    };
 #pragma unroll
-        for (int k = 0; k < 4; ++k) factors[place_of(octet, column_of(unit, k))] = digits[k];
-    }
+    for (int k = 0; k < KEPT; ++k)
+        if (thread() + k * THREADS < count) store(thread() + k * THREADS, kept[k]);
+    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) store(i, load(i));
     return scale;
 }
 
@@ -174,12 +197,12 @@ __device__ __forceinline__ float exchanged(float mine, float yours) {
 
 // Adds 32 images by all pixels. `cells` is the lane's first: row spread(r), octet q; 8 pairs below it is another row.
 template <int STEPS>
-__device__ __forceinline__ void add_images(const uint4* cells, int octets, const Pair* factors, int (&sums)[2][TILES][4]) {
+__device__ __forceinline__ void add_images(const uint4* cells, int octets, const Words* factors, int (&sums)[2][TILES][4]) {
     const uint4* below = cells + 8 * octets;
     uint4 upper[STEPS], lower[STEPS];
 #pragma unroll
     for (int s = 0; s < STEPS; ++s) upper[s] = loaded(cells + 4 * s), lower[s] = loaded(below + 4 * s);
-    const Pair* column = factors + place_of(octet_of_four(), row());
+    const Words* column = factors + place_of(octet_of_four(), row());
 #pragma unroll 1
     for (int octet = 0; octet < octets; octet += 4 * STEPS) {
         cells += 4 * STEPS, below += 4 * STEPS;
@@ -187,7 +210,7 @@ __device__ __forceinline__ void add_images(const uint4* cells, int octets, const
         for (int s = 0; s < STEPS; ++s) {
 #pragma unroll
             for (int tile = 0; tile < TILES; ++tile) {
-                const Pair b = loaded(column + 4 * s * LINE + 8 * tile);
+                const Words b = loaded(column + 4 * s * LINE + 8 * tile);
                 multiply_bytes(sums[0][tile], upper[s].x, upper[s].y, upper[s].z, upper[s].w, b.at[0], b.at[1]);
                 multiply_bytes(sums[1][tile], lower[s].x, lower[s].y, lower[s].z, lower[s].w, b.at[0], b.at[1]);
             }
@@ -202,7 +225,7 @@ __device__ __forceinline__ void add_images(const uint4* cells, int octets, const
 __device__ __forceinline__ void forward(const Block& block, int pass, int begin, int end, float scale) {
     const int r = row(), q = octet_of_four(), octets = block.quads / 2;
     const int cell = spread(r) * octets + q;
-    const Pair* factors = (const Pair*)block.weights;
+    const Words* factors = (const Words*)block.weights;
     scale *= 1 / DIGITS / 255;
     for (int first = begin + warp() * TILE_GROUPS; first < end; first += WARPS * TILE_GROUPS) {
         int sums[2][TILES][4] = {};
@@ -212,7 +235,7 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
             add_images<AHEAD>(block.streamed + (long long)first * block.quads + cell, octets, factors, sums);
         const int group = first - begin + r / 2 * 2, image = r % 2 * 2;
         auto store = [&](int unit, int which, float of_group, float of_next) {
-            Pair& place = *(Pair*)&hidden_word(block, pass * UNITS + unit, group, image + which);
+            Words& place = *(Words*)&hidden_word(block, pass * UNITS + unit, group, image + which);
             place = {{__float_as_uint(of_group * scale), __float_as_uint(of_next * scale)}};
         };
 #pragma unroll
@@ -236,11 +259,11 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
 }
 
 // Adds `images` images, a multiple of 32, to 8 octets of pixels. `cells` is the lane's first: octet spread(r), pair q.
-__device__ __forceinline__ void add_pixels(const uint4* cells, int octets, const Pair* factors, int images,
+__device__ __forceinline__ void add_pixels(const uint4* cells, int octets, const Words* factors, int images,
                                            int (&sums)[4][TILES][4]) {
     if (images <= 0) return;
-    const Pair* column = factors + place_of(octet_of_four(), row());
-    uint4 pair[4];
+    const Words* column = factors + place_of(octet_of_four(), row());
+    uint4 pair[4];  // of images
 #pragma unroll
     for (int i = 0; i < 4; ++i) pair[i] = loaded(cells + 4 * i * octets);
 #pragma unroll 1
@@ -255,7 +278,7 @@ __device__ __forceinline__ void add_pixels(const uint4* cells, int octets, const
         for (int i = 0; i < 4; ++i) pair[i] = loaded(cells + 4 * i * octets);
 #pragma unroll
         for (int tile = 0; tile < TILES; ++tile) {
-            const Pair b = loaded(column + 8 * tile);
+            const Words b = loaded(column + 8 * tile);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 multiply_bytes(sums[2 * h][tile], first[h].x, first[h].y, last[h].x, last[h].y, b.at[0], b.at[1]);
@@ -266,12 +289,12 @@ __device__ __forceinline__ void add_pixels(const uint4* cells, int octets, const
     }
 }
 
-// dW1 and db1 of one pass's units over the groups [begin, end), added to `sums` of earlier chunks. A warp computes tiles
+// dW1 and db1 of one pass's units over the groups [begin, end), added to `totals` of earlier chunks. A warp computes tiles
 // of 8 octets of pixels: a lane ends with the two quads of one of them.
 __device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Quad* totals) {
     const int r = row(), q = octet_of_four(), octets = block.quads / 2;
     const int middle = max(begin, min(end, block.resident_groups));
-    const Pair* factors = (const Pair*)block.hidden + pass * (block.chunk / 2 * LINE);
+    const Words* factors = (const Words*)block.hidden + pass * (block.chunk / 2 * LINE);
     for (int first = 8 * warp(); first < octets; first += 8 * WARPS) {
         const int octet = first + spread(r), cell = q * octets + octet;
         int sums[4][TILES][4] = {};

@@ -47,7 +47,6 @@ __device__ __forceinline__ Quad as_factor(Quad values, real) {
 
 __device__ __forceinline__ real scale_above(real) { return 1; }
 
-// A unit's values for a group of the chunk: Z1 of its four images, then dZ1 as factors.
 __device__ __forceinline__ Quad& hidden_of(const Block& block, int unit, int group) {
     return block.hidden[(unit / UNITS * block.chunk + group) * UNITS + unit % UNITS];
 }
@@ -56,9 +55,25 @@ __device__ __forceinline__ real hidden_at(const Block& block, int unit, int grou
     return hidden_of(block, unit, group).at[image];
 }
 
-__device__ __forceinline__ void store_factor(const Block& block, int unit, int group, const Quad& errors, real scale) {
-    hidden_of(block, unit, group) = as_factor(errors, scale);
-}
+// A unit's values for a group of the chunk.
+struct HiddenGroup {
+    Quad* place;
+
+    __device__ __forceinline__ HiddenGroup(const Block& block, int unit, int group)
+        : place(&hidden_of(block, unit, group)) {}
+
+    // Goes on to the group so many groups later.
+    template <int GROUPS>
+    __device__ __forceinline__ void skip() {
+        place += GROUPS * UNITS;
+    }
+
+    // Z1 of its four images.
+    __device__ __forceinline__ Quad values() const { return *place; }
+
+    // Replaces Z1 by dZ1 as factors.
+    __device__ __forceinline__ void replace(const Quad& errors, real scale) const { *place = as_factor(errors, scale); }
+};
 
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
 __device__ __forceinline__ real load_weights(const Block& block, const Quad* source, unsigned*) {
@@ -171,13 +186,12 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
     using Images = Tile<false>;
     for (int first = begin + warp() * Images::BLOCKS; first < end; first += WARPS * Images::BLOCKS) {
         Images tile(first);
-        // The number of resident groups is a multiple of a tile's, unless all are resident.
         if (first < block.resident_groups)
             tile.add(block.resident, block.quads, end, 1, block.weights, 0, block.quads);
         else
             tile.add(block.streamed, block.quads, end, 1, block.weights, 0, block.quads);
         tile.finish([&](int group, int unit, int image, real sum) {
-            if (group < end) hidden_of(block, pass * UNITS + unit, group - begin).at[image] = sum;
+            hidden_of(block, pass * UNITS + unit, group - begin).at[image] = sum;
         });
     }
 }
