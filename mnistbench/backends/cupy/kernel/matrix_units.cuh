@@ -77,7 +77,7 @@ struct HiddenGroup {
         for (int i = 0; i < 4; ++i) word[i] = &hidden_word(block, unit, group, i);
     }
 
-    // Goes on to the group so many groups later.
+    // Goes on to the group that comes GROUPS groups later.
     template <int GROUPS>
     __device__ __forceinline__ void skip() {
         static_assert(GROUPS % TILE_GROUPS == 0, "columns have the same places in every fourth octet");
@@ -108,8 +108,8 @@ struct Octet {
 };
 
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
-// `largest` has space for one number per warp. A thread keeps the weights that it loads between finding the scale and
-// writing digits; beyond so many, it loads them again.
+// `largest` has space for one number per warp. Between finding the scale and writing digits a thread keeps the weights of
+// KEPT octets, and loads others again.
 __device__ __forceinline__ float load_weights(const Block& block, const Quad* source, unsigned* largest) {
     constexpr int KEPT = 3;
     const int octets = block.quads / 2, count = padded_octets(block.quads) * UNITS;

@@ -62,7 +62,7 @@ struct HiddenGroup {
     __device__ __forceinline__ HiddenGroup(const Block& block, int unit, int group)
         : place(&hidden_of(block, unit, group)) {}
 
-    // Goes on to the group so many groups later.
+    // Goes on to the group that comes GROUPS groups later.
     template <int GROUPS>
     __device__ __forceinline__ void skip() {
         place += GROUPS * UNITS;
