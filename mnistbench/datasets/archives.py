@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from mnistbench.datasets.content import DEFLATE_RATIO, listed, printable
+from mnistbench.datasets.content import DEFLATE_RATIO, brief, listed, printable
 from mnistbench.exceptions import DataError
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -57,7 +57,7 @@ def archive(file: BinaryIO, name: str) -> Iterator[zipfile.ZipFile]:
     ) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{name}: a zip archive that cannot be read ({error}); get the file again") from error
+        raise DataError(f"{name}: a zip archive that cannot be read ({brief(error)}); get the file again") from error
 
 
 def require_readable(member: zipfile.ZipInfo, name: str) -> None:

@@ -83,6 +83,12 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
+def brief(error: BaseException) -> str:
+    """Return the beginning of another library's message, for one of ours."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return printable(text if len(text) <= 100 else text[:97] + "...")
+
+
 def listed(names: list[str], most: int = 6) -> str:
     """Return the first names of a list for a message, on one line."""
     return ", ".join([*map(printable, names[:most]), *(["..."] if len(names) > most else [])])

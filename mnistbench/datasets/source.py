@@ -108,7 +108,7 @@ def split(name: str, data: Source, sizes: Sizes, most: int | None = None) -> Dat
 
 def _without_images(labels: NDArray[np.integer], classes: int) -> list[str]:
     """Return a note that names the classes below the largest that no labelled image has."""
-    missing = np.setdiff1d(np.arange(classes), labels)
+    missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
     if not len(missing):
         return []
     first = [str(label) for label in missing[:7].tolist()]

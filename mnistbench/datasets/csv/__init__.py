@@ -133,6 +133,6 @@ def _by_values(blocks: Iterator[list[Row]], layouts: list[Layout], name: str) ->
     if low == high == 1 or (high == 1 and low <= 0.9) or (high >= 0.8 and low <= 0.6):
         return layouts[int(shares[1] < shares[0])]
     raise DataError(
-        f"{name}: {layouts[0].place(first)} or {layouts[1].place(last)} could be the label; "
+        f"{name}: column {layouts[0].place(first)} or {layouts[1].place(last)} could be the label; "
         "give the columns names, and call the label's 'label'"
     )
