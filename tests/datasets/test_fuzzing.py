@@ -77,7 +77,7 @@ def unpacked_and_mutated(content: bytes, rng: random.Random) -> bytes:
                     inner = old.read(name)
                     new.writestr(name, mutated(inner, rng) if name == chosen else inner)
             return written.getvalue()
-    except (OSError, EOFError, zipfile.BadZipFile):  # a kind that is damaged as it is
+    except (OSError, EOFError, zipfile.BadZipFile):  # a kind that is damaged already
         pass
     return mutated(content, rng)
 

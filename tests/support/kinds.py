@@ -53,12 +53,12 @@ def npz(**arrays: NDArray[Any]) -> bytes:
     return content.getvalue()
 
 
-def zipped(**members: bytes) -> bytes:
-    """Return a zip archive of files; two underscores in a name stand for a point."""
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return a zip archive of files."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, member in members.items():
-            archive.writestr(name.replace("__", "."), member)
+            archive.writestr(name, member)
     return content.getvalue()
 
 
@@ -146,7 +146,7 @@ file(
 )
 file(ACCEPTED, "quotes, a byte-order mark, empty rows, numbers such as `5.0`", "q.csv", QUOTED)
 file(ACCEPTED, "CSV in gzip", "train.csv.gz", gzip.compress(KAGGLE))
-file(ACCEPTED, "one CSV file in a zip archive", "train.csv.zip", zipped(train__csv=KAGGLE))
+file(ACCEPTED, "one CSV file in a zip archive", "train.csv.zip", zipped({"train.csv": KAGGLE}))
 folder(
     ACCEPTED,
     "Kaggle's folder with `train.csv` and `test.csv`",
@@ -255,9 +255,9 @@ file(
     REFUSED,
     "an Excel workbook",
     "digits.xlsx",
-    zipped(**{"[Content_Types]__xml": b"<?xml", "xl/workbook__xml": b"<?xml"}),
+    zipped({"[Content_Types].xml": b"<?xml", "xl/workbook.xml": b"<?xml"}),
 )
-file(REFUSED, "a zip archive of several files", "digits.zip", zipped(train__csv=KAGGLE, test__csv=UNLABELLED))
+file(REFUSED, "a zip archive of several files", "digits.zip", zipped({"train.csv": KAGGLE, "test.csv": UNLABELLED}))
 file(REFUSED, "gzip in gzip", "train.csv.gz.gz", gzip.compress(gzip.compress(KAGGLE)))
 file(REFUSED, "gzip cut off", "train.csv.gz", gzip.compress(KAGGLE)[:-100])
 file(REFUSED, "one of the four IDX files", "train-images-idx3-ubyte.gz", GZIPPED["train-images-idx3-ubyte"])
