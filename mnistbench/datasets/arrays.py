@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from mnistbench.datasets.content import brief, listed, shown
 from mnistbench.datasets.dataset import Split
-from mnistbench.datasets.source import Source, require_classes
+from mnistbench.datasets.source import LARGEST_LABEL, Source, require_classes
 from mnistbench.exceptions import DataError
 
 CHUNK = 1 << 12
 """Number of images checked and converted at a time."""
-
-LARGEST_LABEL = 65_535
 
 
 def as_array(values: Any, name: str) -> NDArray[Any]:
@@ -28,7 +26,7 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
     """
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise DataError(f"{name}: cannot be made an array: {brief(error)}") from error
     if array.dtype == object and array.size and array.ndim:
         array = _plain(array)

@@ -62,7 +62,7 @@ def _unpacked(file: BinaryIO, rest: bytes, name: str) -> Iterator[bytes]:
             rest = left
             if not rest and not member.eof:
                 rest = file.read(BLOCK)
-                if not rest and len(part) < BLOCK:  # zlib holds nothing back either
+                if not rest:
                     raise DataError(f"{name}: ends at byte {position}, before its gzip data does; get the file again")
         while True:  # zeros may pad a gzip file
             kept = rest.lstrip(b"\0")

@@ -7,6 +7,7 @@ when they are read, and are refused.
 from __future__ import annotations
 
 import math
+import sys
 import tokenize
 import zipfile
 from collections.abc import Iterator
@@ -146,7 +147,12 @@ def _whole(found: zipfile.ZipFile, member: _Member) -> NDArray[Any]:
 def _labels(found: zipfile.ZipFile, member: _Member) -> NDArray[Any]:
     if len(member.shape) > 2:
         raise DataError(f"{member.name}: shape {member.shape}: give one label for each image, (m,)")
-    return as_labels(_whole(found, member), member.name)
+    labels = _whole(found, member)
+    if member.dtype.kind == "U":  # turning other numbers into text is an error of the interpreter
+        codes = np.ascontiguousarray(labels).reshape(-1).view(f"{member.dtype.byteorder}u4")
+        if codes.max() > sys.maxunicode:
+            raise DataError(f"{member.name}: texts that are not Unicode; get the file again")
+    return as_labels(labels, member.name)
 
 
 def _images(found: zipfile.ZipFile, member: _Member) -> tuple[tuple[int, int], NDArray[np.uint8]]:

@@ -14,6 +14,9 @@ from mnistbench.exceptions import DataError, OptionError
 # The tutorial has 42,000 labelled images and holds out 1,000 of them.
 DEV_SIZE = 1_000
 
+# The network has an output for each class: a typing error in one label must not ask for a billion of them.
+LARGEST_LABEL = 65_535
+
 
 @dataclass(frozen=True, eq=False)
 class Source:

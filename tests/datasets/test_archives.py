@@ -104,6 +104,7 @@ def test_what_is_not_wanted_is_not_unpacked(kind: str, tmp_path: Path) -> None:
         (npy_header((60, 2**62, 2**62)), Y, "x_train: 0 bytes, but its header asks for more than any file has"),
         (npy_header((60, 28, 27)) + bytes(45_360), stored(kinds.LABELS[1:]), "y_train: 59 labels, but 60 images"),
         (npy_header((60, 784, 1, 1, 1)) + bytes(47_040), Y, "shape (60, 784, 1, 1, 1): give images"),
+        (stored(kinds.TRAIN.images), npy_header((60,), "<U1") + b"\xff" * 240, "y_train: texts that are not Unicode"),
         (b"\x93NUMPY\x09\0", Y, "x_train: not an array in NumPy's format"),
         (npy_header((60, 28, 28))[:40], Y, "x_train: not an array in NumPy's format"),
         (b"", Y, "x_train: not an array in NumPy's format"),
@@ -145,6 +146,34 @@ def test_an_archive_is_damaged_or_empty(tmp_path: Path) -> None:
     assert "a zip archive that cannot be read" in refusal(tmp_path / "bit")
     assert "a zip archive that cannot be read" in refusal(tmp_path / "cut")
     assert "a zip archive of no files" in refusal(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        (8, 1, "x_train: an encrypted zip archive; unpack it"),
+        (8, 0x20, "compressed patched data"),
+        (6, 99, "zip file version 9.9"),
+        (10, 77, "compressed in another way than by deflate"),
+        (46, 0xFF, "'utf-8' codec can't decode"),
+    ],
+)
+def test_a_member_that_python_cannot_read(place: int, value: int, expected: str, tmp_path: Path) -> None:
+    content = bytearray(archive(x_train=stored(kinds.TRAIN.images), y_train=Y))
+    directory = content.index(b"PK\x01\x02")
+    content[directory + place] = value
+    if place == 46:
+        content[directory + 9] = 8  # says that names are UTF-8
+    (tmp_path / "m.npz").write_bytes(content)
+    assert expected in refusal(tmp_path / "m.npz")
+
+
+def test_a_member_that_ends_with_the_archive(tmp_path: Path) -> None:
+    content = bytearray(kinds.zipped({"train.csv": kinds.KAGGLE}, zipfile.ZIP_STORED))
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 22], content[directory + 26] = 9, 9  # compressed and unpacked size: megabytes
+    (tmp_path / "m.zip").write_bytes(content)
+    assert "a zip archive that cannot be read (EOFError)" in refusal(tmp_path / "m.zip")
 
 
 def zipfile_of_nothing() -> bytes:

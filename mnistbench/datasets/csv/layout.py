@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import listed, shown
+from mnistbench.datasets.source import LARGEST_LABEL
 from mnistbench.exceptions import DataError
 
 SEPARATORS = (",", ";", "\t", "|", " ")
@@ -20,8 +21,6 @@ SEPARATORS = (",", ";", "\t", "|", " ")
 MOST_COLUMNS = 1 << 18
 """Largest number of columns: more than pictures of 512 x 512 pixels have is no table of pictures."""
 
-# The network has an output for each class: a typing error in one label must not ask for a billion of them.
-LARGEST_LABEL = 65_535
 LARGEST_PIXEL = 255
 
 LABEL_NAMES = frozenset({"label", "labels", "class", "target", "y"})

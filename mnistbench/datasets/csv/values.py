@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import shown
-from mnistbench.datasets.csv.layout import LARGEST_LABEL, LARGEST_PIXEL, Layout
+from mnistbench.datasets.csv.layout import LARGEST_PIXEL, Layout
 from mnistbench.datasets.csv.lines import Row
+from mnistbench.datasets.source import LARGEST_LABEL
 from mnistbench.exceptions import DataError
 
 MOST_DIGITS = 9
