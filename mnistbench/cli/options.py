@@ -94,7 +94,11 @@ class TrainingOptions:
         Whole, _option(_IMAGES, "Number of training images (default: 41,000, the preset's, or all of --data).")
     ] = None
     dev_size: Annotated[
-        Whole, _option(_IMAGES, "Number of dev images (default: 1,000, or what a preset leaves of 60,000).")
+        Whole,
+        _option(
+            _IMAGES,
+            "Number of dev images (default: 1,000, a tenth of fewer than 10,000, or what a preset leaves of 60,000).",
+        ),
     ] = None
     seed: Seed = 0
     threads: Threads = None

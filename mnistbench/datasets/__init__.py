@@ -56,7 +56,7 @@ def load_data(
             ``.npz`` file of x_train, y_train, x_test and y_test. Files may be compressed by gzip.
         seed: Seed for the order of the labelled images, 0 or a positive whole number.
         train_size: Number of training images; by default all that dev leaves, but at most 41,000 of the embedded MNIST.
-        dev_size: Number of dev images, by default 1,000.
+        dev_size: Number of dev images, by default 1,000, or a tenth of fewer than 10,000.
 
     Returns:
         The data set; its ``notes`` say what was understood of the source.

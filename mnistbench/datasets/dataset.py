@@ -106,7 +106,7 @@ class Dataset:
             test_labels: Labels of the test set.
             seed: Seed for the order of the labelled images.
             train_size: Number of training images; by default all that dev leaves.
-            dev_size: Number of dev images, by default 1,000.
+            dev_size: Number of dev images, by default 1,000, or a tenth of fewer than 10,000.
             source: Name of the data set.
 
         Raises:

@@ -11,8 +11,9 @@ from mnistbench.datasets.content import listed
 from mnistbench.datasets.dataset import Dataset, Split
 from mnistbench.exceptions import DataError, OptionError
 
-# The tutorial has 42,000 labelled images and holds out 1,000 of them.
 DEV_SIZE = 1_000
+"""Default number of dev images: the tutorial has 42,000 labelled images and holds out 1,000 of them. Of fewer than ten
+times as many, a tenth is held out."""
 
 # The network has an output for each class: a typing error in one label must not ask for a billion of them.
 LARGEST_LABEL = 65_535
@@ -80,8 +81,9 @@ def split(name: str, data: Source, sizes: Sizes, most: int | None = None) -> Dat
         DataError: If the source is too small for the sizes, or has only one class.
     """
     require_classes(data.labels, name)
-    dev_size = DEV_SIZE if sizes.dev_size is None else sizes.dev_size
-    images, left = len(data.labels), len(data.labels) - dev_size
+    images = len(data.labels)
+    dev_size = min(DEV_SIZE, images // 10) if sizes.dev_size is None else sizes.dev_size
+    left = images - dev_size
     if left < 1:
         raise DataError(f"{name}: dev size {dev_size}: leaves none of the {images} images to train on; give less")
     train_size = min(left, most or left) if sizes.train_size is None else sizes.train_size

@@ -549,7 +549,7 @@ def test_help(command: str) -> None:
         (["--seed", "-1"], "seed -1: "),
         (["--dev-size", "-1"], "dev size -1: "),
         (["--dev-size", "99999"], "dev size 99999: "),
-        (["--train-size", "91"], "train size 91: "),
+        (["--train-size", "999"], "train size 999: "),
         (["--plot", "run.pdf"], "--plot run.pdf: give a name that ends in .png or .svg"),
         (["--plot", "digits"], "--plot digits: "),
         (["--save", "digits"], "digits: is a folder"),

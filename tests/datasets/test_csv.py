@@ -147,7 +147,7 @@ def test_csv_bounds(tmp_path: Path) -> None:
 @given(cell=st.text(st.characters(codec="utf-8", exclude_characters=",\r\n"), max_size=6) | st.floats().map(repr))
 def test_csv_cell_is_a_number_or_refused(scratch: Path, cell: str) -> None:
     """A cell is read as Python reads it, or refused."""
-    csv_file(scratch, csv_row(1), csv_row(pixel3=cell))
+    csv_file(scratch, csv_row(1, pixel9=255), csv_row(pixel3=cell))
     try:
         value = int(read_csv(scratch).images[1, 3])
     except DataError as error:
@@ -168,7 +168,6 @@ def test_csv_cell_is_a_number_or_refused(scratch: Path, cell: str) -> None:
         ([csv_row(), "", csv_row()[:-2]], "line 4: 784 fields"),
         (["1"], "line 2: 1 fields"),
         ([csv_row(7), csv_row(7)], "all training labels are 7"),
-        ([csv_row(1), csv_row(2)], "dev size 1000: leaves none of the 2 images"),
     ],
 )
 def test_csv_rows(tmp_path: Path, rows: list[str], expected: str) -> None:
