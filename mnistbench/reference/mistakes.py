@@ -1,7 +1,7 @@
 """Mistakes in the arrays given to the tutorial's functions, each told in one line with its cure.
 
-NumPy computes with many of them and learns nothing. What the functions of an iteration check takes no time that grows
-with the images: shapes alone. Values are looked at once, before a training.
+NumPy computes with many of them, and the network learns nothing. What the functions of an iteration check takes no time
+that grows with the images: shapes alone. Values are looked at once, before a training.
 """
 
 from __future__ import annotations
