@@ -21,7 +21,8 @@ from mnistbench.cli import app
 
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES = [*GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "mnistbench").rglob("README.md"))]
+TUTORIAL = sorted((ROOT / "docs" / "tutorial").glob("*.md"))  # its Python blocks belong together: test_tutorial.py
+PAGES = [*GUIDES, *TUTORIAL, ROOT / "CHANGELOG.md", *sorted((ROOT / "mnistbench").rglob("README.md"))]
 
 # Programs whose options are not checked.
 FOREIGN = {"ruff", "mypy", "lint-imports", "pytest-benchmark"}
@@ -31,9 +32,9 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def blocks(language: str) -> Iterator[Any]:
+def blocks(language: str, pages: list[Path] = GUIDES) -> Iterator[Any]:
     """Yield the text of every fenced block of a language, named by its page and line."""
-    for page in GUIDES:
+    for page in pages:
         text = page.read_text(encoding="utf-8")
         for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             yield pytest.param(found[1], id=f"{name(page)}:{text.count(chr(10), 0, found.start()) + 1}")
@@ -73,7 +74,7 @@ def check(program: str, *arguments: str) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("block", [*blocks("sh")])
+@pytest.mark.parametrize("block", [*blocks("sh", GUIDES + TUTORIAL)])
 def test_every_command_parses(block: str) -> None:
     for command in commands(block):
         check(*command)

@@ -31,6 +31,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from mnistbench.exceptions import DataError, Diverged
+from mnistbench.reference import mistakes
+
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
@@ -39,7 +42,12 @@ def scale_images(images: NDArray[np.uint8], dtype: DTypeLike = np.float64) -> Ar
     """Convert uint8 images (m, n), one per row, to X (n, m) in [0, 1], one per column, by dividing by 255.
 
     Inputs about as large as the weights keep the first gradients, and so the useful learning rates, moderate.
+
+    Raises:
+        DataError: If the images are fractions, so scaled before.
     """
+    if images.dtype.kind == "f" and images.size and images.max() <= 1:
+        raise DataError("images up to 1 are scaled already; give pixels from 0 to 255, or use images.T as X")
     X: Array = np.ascontiguousarray(images.T, dtype)
     X /= 255
     return X
@@ -97,9 +105,18 @@ def cross_entropy(Z2: Array, Y: Labels) -> float:
 
 
 def one_hot(Y: Labels, outputs: int = 10) -> NDArray[np.float64]:
-    """Convert labels (m,) to the ideal outputs (c, m): the column for label k is the k-th unit vector."""
+    """Convert labels (m,) to the ideal outputs (c, m): the column for label k is the k-th unit vector.
+
+    Raises:
+        DataError: If the labels are no row of whole numbers, or one is ``outputs`` or more.
+    """
     one_hot_Y = np.zeros((outputs, Y.size))
-    one_hot_Y[Y, np.arange(Y.size)] = 1
+    if Y.ndim != 1:
+        raise mistakes.wrong_labels(Y, outputs)
+    try:
+        one_hot_Y[Y, np.arange(Y.size)] = 1
+    except IndexError:
+        raise mistakes.wrong_labels(Y, outputs) from None
     return one_hot_Y
 
 
@@ -108,7 +125,11 @@ def forward_prop(W1: Array, b1: Array, W2: Array, b2: Array, X: Array) -> tuple[
 
     All four are returned, since the backward pass needs the intermediate values. The biases (h, 1) and (c, 1) broadcast
     over the images.
+
+    Raises:
+        DataError: If X does not have an image in each column, or b1 a row for each hidden unit.
     """
+    mistakes.check_layer(W1, b1, X)
     Z1 = W1 @ X + b1
     A1 = ReLU(Z1)
     Z2 = W2 @ A1 + b2
@@ -127,8 +148,12 @@ def backward_prop(
     bias is the same with input 1.
 
     ``Z2`` and ``W1`` are unused; the tutorial's signature has them.
+
+    Raises:
+        DataError: If the labels do not fit the images or the outputs.
     """
     m = Y.size
+    mistakes.check_count(Y, A2.shape[1])
     dZ2 = A2 - one_hot(Y, A2.shape[0]).astype(A2.dtype)
     dW2 = dZ2 @ A1.T / m
     db2 = dZ2.sum(axis=1, keepdims=True) / m
@@ -141,7 +166,12 @@ def backward_prop(
 def update_params(
     W1: Array, b1: Array, W2: Array, b2: Array, dW1: Array, db1: Array, dW2: Array, db2: Array, alpha: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Take one gradient descent step, W := W - alpha dW and b := b - alpha db; return new arrays."""
+    """Take one gradient descent step, W := W - alpha dW and b := b - alpha db; return new arrays.
+
+    Raises:
+        DataError: If the gradient of a bias has another shape, such as that of one number for all units.
+    """
+    mistakes.check_bias_gradients(b1, b2, db1, db2)
     W1 = W1 - alpha * dW1
     b1 = b1 - alpha * db1
     W2 = W2 - alpha * dW2
@@ -166,7 +196,12 @@ def gradient_descent(
     """Train on all images at every iteration and return W1, b1, W2, b2.
 
     Every tenth iteration prints the accuracy of its forward pass, which is that of the parameters before its update.
+
+    Raises:
+        DataError: If X and Y are not images in columns, from 0 to about 1, and their labels below ``outputs``.
+        Diverged: If an output is infinite or NaN in an iteration that prints.
     """
+    mistakes.check_data(X, Y, outputs)
     dtype = np.result_type(X.dtype, np.float32)  # an integer dtype would round the parameters to 0
     W1, b1, W2, b2 = (p.astype(dtype) for p in init_params(X.shape[0], hidden, outputs, seed))
     for i in range(iterations):
@@ -174,6 +209,8 @@ def gradient_descent(
         dW1, db1, dW2, db2 = backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
         W1, b1, W2, b2 = update_params(W1, b1, W2, b2, dW1, db1, dW2, db2, alpha)
         if i % 10 == 0:
+            if not np.isfinite(Z2).all():
+                raise Diverged(i, alpha)
             print(f"Iteration: {i}, Accuracy: {get_accuracy(get_predictions(A2), Y):.3f}")
     return W1, b1, W2, b2
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import mnistbench
 from mnistbench.results import storage
-from tests.support.benchmarks import ONE_THREAD
+from tests.support import example
+from tests.support.example import python
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.process
@@ -41,26 +37,13 @@ numpy = others:AsleepBackend
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the example with pip into a folder, beside backends that cannot run, are broken or take a used name."""
-    target = tmp_path_factory.mktemp("site")
-    source = shutil.copytree(ROOT / "examples" / "mnistbench_blocks", tmp_path_factory.mktemp("example") / "source")
-    options = ["--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    target = example.install(tmp_path_factory)
     (target / "others.py").write_text(OTHERS)
     info = target / "others-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     return target
-
-
-def python(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a new interpreter that finds the example and this package."""
-    path = os.pathsep.join(map(str, (site, Path(mnistbench.__file__).parents[1])))
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": path, "COLUMNS": "200"}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_they_are_listed_after_this_packages_own(site: Path) -> None:
