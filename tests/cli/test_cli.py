@@ -129,7 +129,7 @@ def test_train_as_json(data: Path) -> None:
     record = json.loads(printed)
     assert len(printed.splitlines()) == 1
     names = "backend dtype iterations train_accuracy dev_accuracy test_accuracy loss costs history peak_memory_bytes"
-    assert [*record] == [*names.split(), "description", "workload", "updates", "test_error", "published"]
+    assert [*record] == [*names.split(), "description", "workload", "updates", "resumed", "test_error", "published"]
     assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
     assert [*record["costs"]] == ["import", "load", "compile", "tuning", "first_call", "train"]
     assert [[*entry] for entry in record["history"]] == [["iteration", "loss", "accuracy"]] * 4
@@ -555,6 +555,17 @@ def test_help(command: str) -> None:
         (["--save", "file/model.npz"], "file/model.npz: cannot be written"),
         (["--plot", "file/run.png"], "file/run.png: cannot be written"),
         (["--learning-rate", "1e36"], "training diverged at iteration "),
+        (["--threads", "100000"], "100000 threads: give at most "),
+        (["--iterations", "2147483648"], "2147483648 iterations: at most 2,147,483,647 are possible"),
+        (["--hidden", "1000000000000"], "a 20-1000000000000-3 network: takes "),
+        (["--batch-size", "61"], "--batch-size 61: there are 60 images to train on; give less"),
+        (["--checkpoint-every", "5"], "--checkpoint-every: has no effect without --checkpoint or --resume"),
+        (["--checkpoint", "a.ckpt", "--checkpoint-every", "0"], "checkpoint every 0 s: must be a number of seconds"),
+        (["--checkpoint", "digits"], "digits: is a folder"),
+        (["--checkpoint", "file/run.ckpt"], "file/run.ckpt: cannot be written"),
+        (["--checkpoint", "model.npz"], "--checkpoint model.npz: is the file of --save too"),
+        (["--resume", "none.ckpt"], "none.ckpt: no such file; begin with 'mnistbench train --checkpoint none.ckpt'"),
+        (["--resume", "file"], "file: not a checkpoint"),
     ],
 )
 def test_train_refuses_in_one_line(data: Path, options: list[str], wanted: str) -> None:
