@@ -298,10 +298,11 @@ def test_predict_shows_digits_with_prediction_and_label(data: Path, model: Path)
 
 
 def test_predict_draws_from_the_seed_as_many_digits_as_there_are(data: Path, model: Path) -> None:
+    before = listing()
     first, again = (run("predict", model, "--data", data, "--seed", 1) for _ in range(2))
     assert first == again
     assert first != run("predict", model, "--data", data, "--seed", 2)
-    check_picture(Path("predictions.png"))
+    assert listing() == before, "nothing is written that was not asked for"
     assert run("predict", model, "--data", data, "--count", 999).count("prediction ") == 20
 
 
@@ -516,7 +517,8 @@ def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], 
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "command", ["train", "predict", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"]
+    "command",
+    ["train", "predict", "evaluate", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"],
 )
 def test_help(command: str) -> None:
     printed = CliRunner().invoke(app, [command, "--help"], prog_name="mnistbench").stdout
@@ -661,6 +663,13 @@ def test_predict_refuses_in_one_line(data: Path, model: Path) -> None:
     assert "--plot five.gif" in complaint("predict", model, "--data", data, "--plot", "five.gif")
     assert "cannot be written" in complaint("predict", model, "--data", data, "--plot", "text.npz/five.png")
     assert "digits: not a model file" in complaint("predict", "digits", "--data", data)
+    assert "--count 401: give at most 400" in complaint("predict", model, "--count", 401, "--plot", "many.png")
+    assert "--probabilities: has no effect" in complaint("predict", model, "--data", data, "--probabilities")
+    assert "--plot: with --output it needs --count" in complaint("predict", model, "--output", "a", "--plot", "a.png")
+    assert "--data: not with pictures" in complaint("predict", model, "one.png", "--data", data)
+    assert "--count: not with pictures" in complaint("predict", model, "one.png", "--count", 3)
+    assert "pictures are brought to MNIST's (28, 28)" in complaint("predict", model, "one.png")
+    assert "cannot be written" in complaint("predict", model, "--data", data, "--output", "text.npz/five.csv")
 
 
 def test_predict_refuses_a_model_of_other_images(data: Path, model: Path) -> None:
