@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from mnistbench.cli.common import Data, Json, out, plain_table, require_picture
+from mnistbench.cli.common import Data, Json, out, plain_table, require_picture, told
 from mnistbench.words import percent
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(
         require_picture(plot)
         require_writable(plot)
     known = load_model(model)
-    inputs = read_inputs(data)
+    inputs = told(read_inputs(data))
     inputs.require_fit(known, model)
     found = evaluation.evaluate(known, inputs.labelled)
     if plot:

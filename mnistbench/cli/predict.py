@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from mnistbench.cli.common import Data, out, require_picture
+from mnistbench.cli.common import Data, out, require_picture, told
 from mnistbench.exceptions import ModelError, OptionError
 from mnistbench.words import counted, percent
 
@@ -63,7 +63,7 @@ def predict(
     if plot and not shown:
         raise OptionError("--plot: with --output it needs --count, the number of digits to draw")
     _require_drawable(plot, shown)
-    inputs = read_inputs(data, labels=shown > 0)
+    inputs = told(read_inputs(data, labels=shown > 0))
     inputs.require_fit(known, model)
     _predict_data(known, inputs, output, probabilities, shown, seed, plot)
 

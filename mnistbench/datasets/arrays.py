@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.datasets.content import listed, shown
+from mnistbench.datasets.content import brief, listed, shown
 from mnistbench.datasets.dataset import Split
-from mnistbench.datasets.source import Source, require_classes
+from mnistbench.datasets.source import LARGEST_LABEL, Source, require_classes
 from mnistbench.exceptions import DataError
 
 CHUNK = 1 << 12
 """Number of images checked and converted at a time."""
-
-LARGEST_LABEL = 65_535
 
 
 def as_array(values: Any, name: str) -> NDArray[Any]:
@@ -28,8 +26,8 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
     """
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{name}: cannot be made an array: {str(error).splitlines()[0]}") from error
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise DataError(f"{name}: cannot be made an array: {brief(error)}") from error
     if array.dtype == object and array.size and array.ndim:
         array = _plain(array)
     if array.dtype.kind == "S":

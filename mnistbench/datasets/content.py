@@ -62,7 +62,7 @@ def _unpacked(file: BinaryIO, rest: bytes, name: str) -> Iterator[bytes]:
             rest = left
             if not rest and not member.eof:
                 rest = file.read(BLOCK)
-                if not rest and len(part) < BLOCK:  # zlib holds nothing back either
+                if not rest:
                     raise DataError(f"{name}: ends at byte {position}, before its gzip data does; get the file again")
         while True:  # zeros may pad a gzip file
             kept = rest.lstrip(b"\0")
@@ -81,6 +81,12 @@ def printable(name: object) -> str:
 def shown(text: str) -> str:
     """Quote a cell or a name for a message; of a long one, the beginning."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def brief(error: BaseException) -> str:
+    """Return the beginning of another library's message, for one of ours."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return printable(text if len(text) <= 100 else text[:97] + "...")
 
 
 def listed(names: list[str], most: int = 6) -> str:

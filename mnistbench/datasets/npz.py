@@ -7,6 +7,7 @@ when they are read, and are refused.
 from __future__ import annotations
 
 import math
+import sys
 import tokenize
 import zipfile
 from collections.abc import Iterator
@@ -88,12 +89,12 @@ def read_npz(path: Path) -> Source:
         tested = _labels(found, heads["y_test"]) if test else None
         targets, tested, names = numbered(_labels(found, heads["y_train"]), tested, name)
         require_classes(targets, name)
-        shape, pixels = _images(found, heads["x_train"])
-        if tested is None:
-            return Source(shape, pixels, targets, None, class_names=names)
-        test_shape, test_pixels = _images(found, heads["x_test"])
-        require_same_shape((0, *test_shape), (0, *shape), f"{name}: x_test")
-        return Source(shape, pixels, targets, Split(test_pixels, tested), class_names=names)
+        shapes = {images: _picture_shape(heads[images]) for images in wanted[::2]}
+        require_same_shape(shapes[wanted[-2]], shapes["x_train"], f"{name}: x_test")
+        read = {key: as_pixels(_parts(found, heads[key]), shape, heads[key].name) for key, shape in shapes.items()}
+    _, height, width = shapes["x_train"]
+    split = None if tested is None else Split(read["x_test"], tested)
+    return Source((height, width), read["x_train"], targets, split, class_names=names)
 
 
 def _header(found: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Member:
@@ -146,15 +147,18 @@ def _whole(found: zipfile.ZipFile, member: _Member) -> NDArray[Any]:
 def _labels(found: zipfile.ZipFile, member: _Member) -> NDArray[Any]:
     if len(member.shape) > 2:
         raise DataError(f"{member.name}: shape {member.shape}: give one label for each image, (m,)")
-    return as_labels(_whole(found, member), member.name)
+    labels = _whole(found, member)
+    if member.dtype.kind == "U":  # turning other numbers into text is an error of the interpreter
+        codes = np.ascontiguousarray(labels).reshape(-1).view(f"{member.dtype.byteorder}u4")
+        if codes.max() > sys.maxunicode:
+            raise DataError(f"{member.name}: texts that are not Unicode; get the file again")
+    return as_labels(labels, member.name)
 
 
-def _images(found: zipfile.ZipFile, member: _Member) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-    """Read images as pixels, some at a time; return (height, width) and pixels (m, pixels)."""
-    # Only the shape counts here: this array has one element in memory.
-    empty = np.broadcast_to(np.zeros((), member.dtype), member.shape)
-    _, height, width = shape = as_pictures(empty, member.name, member.shape[0]).shape
-    return (height, width), as_pixels(_parts(found, member), shape, member.name)
+def _picture_shape(member: _Member) -> tuple[int, ...]:
+    """Return the shape (m, height, width) of images, of which nothing is read."""
+    empty = np.broadcast_to(np.zeros((), member.dtype), member.shape)  # one element in memory
+    return as_pictures(empty, member.name, member.shape[0]).shape
 
 
 def _parts(found: zipfile.ZipFile, member: _Member) -> Iterator[NDArray[Any]]:

@@ -14,6 +14,9 @@ from mnistbench.exceptions import DataError, OptionError
 # The tutorial has 42,000 labelled images and holds out 1,000 of them.
 DEV_SIZE = 1_000
 
+# The network has an output for each class: a typing error in one label must not ask for a billion of them.
+LARGEST_LABEL = 65_535
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -108,7 +111,7 @@ def split(name: str, data: Source, sizes: Sizes, most: int | None = None) -> Dat
 
 def _without_images(labels: NDArray[np.integer], classes: int) -> list[str]:
     """Return a note that names the classes below the largest that no labelled image has."""
-    missing = np.setdiff1d(np.arange(classes), labels)
+    missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
     if not len(missing):
         return []
     first = [str(label) for label in missing[:7].tolist()]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets import Split, load_data, read_unlabelled
+from mnistbench.datasets.npz import is_npz
 from mnistbench.exceptions import DataError, ModelError, UnlabelledData
 from mnistbench.reference.parameters import Model
 
@@ -23,6 +24,7 @@ class Inputs:
         image_shape: (height, width).
         source: Origin in words.
         which: What the images are: "test images" or "images".
+        notes: What was understood of the source, a line each.
     """
 
     images: NDArray[np.uint8]
@@ -30,6 +32,7 @@ class Inputs:
     image_shape: tuple[int, int]
     source: str
     which: str = "images"
+    notes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> Split:
@@ -60,7 +63,7 @@ def read_inputs(source: Path | None, labels: bool = True) -> Inputs:
     Raises:
         DataError: If the source cannot be read.
     """
-    file = source if source is not None and source.is_file() and source.suffix != ".npz" else None
+    file = source if source is not None and source.is_file() and not is_npz(source) else None
     if file and not labels:
         return _unlabelled(file)
     try:
@@ -70,10 +73,12 @@ def read_inputs(source: Path | None, labels: bool = True) -> Inputs:
             raise
         return _unlabelled(file)
     if dataset.test is not None:
-        return Inputs(dataset.test.images, dataset.test.labels, dataset.image_shape, dataset.source, "test images")
+        return Inputs(
+            dataset.test.images, dataset.test.labels, dataset.image_shape, dataset.source, "test images", dataset.notes
+        )
     order = np.argsort(np.random.default_rng(0).permutation(len(dataset.train)))  # load_data has shuffled them
     train = dataset.train
-    return Inputs(train.images[order], train.labels[order], dataset.image_shape, dataset.source)
+    return Inputs(train.images[order], train.labels[order], dataset.image_shape, dataset.source, notes=dataset.notes)
 
 
 def _unlabelled(file: Path) -> Inputs:

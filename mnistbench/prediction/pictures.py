@@ -44,7 +44,7 @@ _MOST_CUT = 110  # ink that is never noise, but a digit that crosses the border
 _UNEVEN = 40  # median of what ink there seems to be along the border, above which no digit is told from it
 _SMALL = 64  # height or width below which a picture has no noise of single pixels
 
-# Of the formats that Pillow reads, those of pictures; some of the others start programs or hold no picture.
+# The formats of pictures among those that Pillow reads; some of the others start programs or hold no picture.
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO"),
     *("PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP", "XBM"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mnistbench.datasets.content import BLOCK
 from mnistbench.datasets.csv import read_csv
 from mnistbench.exceptions import DataError
 from tests.support.builders import idx
-from tests.support.data_files import COLUMNS, HEADER, compressed_bytes, csv_file, csv_row, one_line, refusal
+from tests.support.data_files import COLUMNS, HEADER, compressed_bytes, csv_file, csv_row, one_line, refusal, table
 
 IDX_FILE = idx(np.zeros((2, 3, 3)))
 
@@ -93,8 +94,10 @@ def test_csv_of_many_lines(tmp_path: Path) -> None:
         (",".join(COLUMNS[1:]), "has no labels, only 784 pixels a row"),
         (",".join(COLUMNS[:-1]), "line 1: 783 columns beside the label, 'label', which make no square picture"),
         (HEADER.replace("pixel5,", ""), "line 1: column 'pixel5' is missing, and 783 columns of pixels"),
-        (HEADER.replace("pixel783", "pixel784"), "line 1: column 'pixel783' is missing; give every pixel a column"),
-        (HEADER.replace("pixel5,", "pixel4,"), "line 1: two columns are called 'pixel4'"),
+        (HEADER.replace("pixel783", "pixel784"), "line 1: column 'pixel783' is missing; give each pixel a column"),
+        (HEADER.replace("pixel5,", "pixel4,"), "line 1: 2 columns are called 'pixel4'"),
+        (HEADER.replace("pixel", "p\x03x").replace("p\x03x7", "p\x03x8", 1), "line 1: 2 columns are called 'p\\x03x8'"),
+        (HEADER.replace("pixel5,", "").replace("pixel", "p\x03"), "line 1: column 'p\\x035' is missing"),
         (HEADER + ",pixel784", "line 1: 785 columns beside the label, 'label', which make no square picture"),
         (HEADER + ",x" * 300_000, "line 1: 300,785 columns, which is no table of pictures"),
         (HEADER + ",class", "line 1: 'label', 'class' could each be the label"),
@@ -193,3 +196,105 @@ def test_csv_rows(tmp_path: Path, rows: list[str], expected: str) -> None:
 def test_csv_content(tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "train.csv").write_bytes(content)
     assert expected in refusal(tmp_path / "train.csv")
+
+
+# How columns are understood
+
+
+PIXELS = np.random.default_rng(2).integers(0, 256, (12, 16))
+PIXELS[:, [0, 15]] = 0
+TARGETS = np.arange(12) % 3
+
+
+@given(st.data())
+def test_the_same_table_in_any_spelling(scratch: Path, data: st.DataObject) -> None:
+    """Separators, names, order, quotes, line ends, floats, an index and empty rows change nothing."""
+    draw = data.draw
+    names = [str(place) for place in draw(st.permutations(range(16)))]
+    order = [int(name) for name in names]
+    named = draw(st.sampled_from(["pixel{}", "{}", "p_{}_x", "grid", "words"]))
+    if named == "grid":
+        names = [f"{place // 4 + 1}x{place % 4 + 1}" for place in order]
+    elif named == "words":
+        order, names = list(range(16)), list("abcdefghijklmnop")
+    else:
+        names = [named.format(int(name) + 1) for name in names]
+    place = draw(st.integers(0, 16))
+    columns: list[tuple[str, Sequence[object]]] = [
+        (name, PIXELS[:, k].tolist()) for name, k in zip(names, order, strict=True)
+    ]
+    columns.insert(place, (draw(st.sampled_from(["label", "Class", " Y ", "TARGET"])), TARGETS.tolist()))
+    if draw(st.booleans()):
+        index = (draw(st.sampled_from(["", "Unnamed: 0", "id", "Index"])), [f"r{row}" for row in range(12)])
+        columns.insert(draw(st.integers(0, 17)), index)
+    separator = draw(st.sampled_from([",", ";", "\t", "|"]))
+    spell = draw(st.sampled_from(["{}", '"{}"', " {} ", "{}"]))
+    number = draw(st.sampled_from(["{}", "{}.0", "{}.00", "{}e0", "0{}"]))
+    header = separator.join(spell.format(name) for name, _ in columns)
+    cells = [[number.format(value) if isinstance(value, int) else value for value in values] for _, values in columns]
+    rows = [separator.join(spell.format(value) for value in row) for row in zip(*cells, strict=True)]
+    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    for _ in range(draw(st.integers(0, 3))):
+        rows.insert(draw(st.integers(0, len(rows))), draw(st.sampled_from(["", "  ", separator * 16, '""'])))
+    text = draw(st.sampled_from(["", "\ufeff"])) + end.join(
+        [header, *rows, *draw(st.sampled_from([[], [""], ["", ""]]))]
+    )
+    scratch.write_bytes(compressed_bytes(text.encode()) if draw(st.booleans()) else text.encode())
+    found = read_csv(scratch)
+    assert np.array_equal(found.images, PIXELS)
+    assert found.labels is not None
+    assert np.array_equal(found.labels, TARGETS)
+    assert found.image_shape == (4, 4)
+
+
+@given(st.data())
+def test_a_label_without_a_name_is_told_by_its_values(scratch: Path, data: st.DataObject) -> None:
+    """A pixel at a corner hardly varies and labels do, also where they are sorted, and few rows are read at a time."""
+    draw = data.draw
+    rows, classes = draw(st.integers(20, 60)), draw(st.integers(2, 10))
+    labels = np.sort(np.arange(rows) % classes)
+    pixels = np.random.default_rng(rows).integers(0, 256, (rows, 16))
+    pixels[:, [0, 15]] = 0
+    pixels[0, draw(st.sampled_from([0, 1, 15]))] = 7
+    last = draw(st.booleans())
+    header = draw(
+        st.sampled_from([[], [f"c{k}" for k in range(17)], list("abcdefghijklmnopq"), ["", *map(str, range(17))]])
+    )
+    parts = [pixels, labels[:, np.newaxis]] if last else [labels[:, np.newaxis], pixels]
+    cells = np.column_stack([np.arange(rows), *parts] if header[:1] == [""] else parts)
+    found = read_csv(table(scratch, cells.tolist(), header))
+    assert found.labels is not None
+    assert np.array_equal(found.labels, labels)
+    assert np.array_equal(found.images, pixels)
+
+
+def test_pictures_that_are_no_squares_by_the_names_of_their_pixels(tmp_path: Path) -> None:
+    names = [f"r{row}c{column}" for row in range(2) for column in range(8)]
+    found = read_csv(table(tmp_path / "wide.csv", np.column_stack([PIXELS, TARGETS]).tolist(), [*names, "y"]))
+    assert found.image_shape == (2, 8)
+    assert found.understood == "label in the last column ('y'), 16 pixels, 2 x 8, with a header"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (["label", *(f"1x{k}" for k in range(16))], (4, 4)),  # numbers, not a grid
+        (["label", *(f"{k}x{k}" for k in range(16))], (4, 4)),
+        (["label", *(f"{k}x1" for k in range(2, 18))], (4, 4)),
+        (["label", *(f"a{k}" for k in range(8)), *(f"b{k}" for k in range(8))], (4, 4)),
+        (["label", *([""] * 16)], (4, 4)),
+    ],
+)
+def test_names_that_give_no_order(tmp_path: Path, header: list[str], expected: tuple[int, int]) -> None:
+    found = read_csv(table(tmp_path / "t.csv", np.column_stack([TARGETS, PIXELS]).tolist(), header))
+    assert found.image_shape == expected
+    assert np.array_equal(found.images, PIXELS)
+
+
+@pytest.mark.parametrize("share", [0.65, 0.95])
+def test_a_label_in_doubt_is_refused(tmp_path: Path, share: float) -> None:
+    """A column at either end that varies, but as neither labels nor a corner do."""
+    pixels = np.random.default_rng(1).integers(0, 256, (100, 15))
+    ends = np.column_stack([np.arange(100) >= 100 * share, np.arange(100) < 100 * share - 1]).astype(int)
+    message = refusal(table(tmp_path / "t.csv", np.column_stack([ends[:, :1], pixels, ends[:, 1:]]).tolist()))
+    assert "column 1 or 17 could be the label; give the columns names, and call the label's 'label'" in message

@@ -129,10 +129,10 @@ def _by_values(blocks: Iterator[list[Row]], layouts: list[Layout], name: str) ->
         counts[1].update(text.rsplit(separator, behind + 1)[-1 - behind].strip(b' "') for text in cells)
     shares = [max(count.values(), default=0) / max(count.total(), 1) for count in counts]
     low, high = sorted(shares)
-    # Of ten even classes one has a tenth of the rows, of two uneven ones perhaps nine tenths.
+    # The largest of ten even classes has a tenth of the rows, that of two uneven ones perhaps nine tenths.
     if low == high == 1 or (high == 1 and low <= 0.9) or (high >= 0.8 and low <= 0.6):
         return layouts[int(shares[1] < shares[0])]
     raise DataError(
-        f"{name}: {layouts[0].place(first)} or {layouts[1].place(last)} could be the label; "
+        f"{name}: column {layouts[0].place(first)} or {layouts[1].place(last)} could be the label; "
         "give the columns names, and call the label's 'label'"
     )

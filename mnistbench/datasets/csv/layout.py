@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import listed, shown
+from mnistbench.datasets.source import LARGEST_LABEL
 from mnistbench.exceptions import DataError
 
 SEPARATORS = (",", ";", "\t", "|", " ")
 """Characters that may separate cells; the first of those that are most frequent in the first row does."""
 
-MOST_COLUMNS = 1 << 18
-"""Largest number of columns: more than pictures of 512 x 512 pixels have is no table of pictures."""
+MOST_COLUMNS = 66_000
+"""Largest number of columns: those of pictures of 256 x 256 pixels, and some more. Names of millions take seconds."""
 
-# The network has an output for each class: a typing error in one label must not ask for a billion of them.
-LARGEST_LABEL = 65_535
 LARGEST_PIXEL = 255
 
 LABEL_NAMES = frozenset({"label", "labels", "class", "target", "y"})
@@ -169,10 +169,9 @@ def _picture(
     order, shape = np.array(columns, np.intp), (math.isqrt(len(columns)),) * 2
     if names:
         own = [names[column] for column in columns]
-        named = [name for name in own if name]
-        if len({*named}) < len(named):
-            twice = next(name for place, name in enumerate(own) if name and name in own[:place])
-            raise DataError(f"{where}: two columns are called {shown(twice)}; give each its own name")
+        for name, times in Counter(filter(None, own)).most_common(1):
+            if times > 1:
+                raise DataError(f"{where}: {times} columns are called {shown(name)}; give each its own name")
         grid = _grid(own)
         if grid is not None:
             return order[np.lexsort(grid.T[::-1])], (len({*grid[:, 0]}), len({*grid[:, 1]}))
@@ -216,8 +215,9 @@ def _numbers(names: list[str], where: str, square: bool) -> NDArray[np.int64] | 
     if not len(missing):
         return numbers
     before, _, after = parts[0]
+    name = shown(f"{before}{missing[0]}{after}")
     beside = "" if square else f", and {len(names)} columns of pixels make no square picture"
-    raise DataError(f"{where}: column '{before}{missing[0]}{after}' is missing{beside}; give every pixel a column")
+    raise DataError(f"{where}: column {name} is missing{beside}; give each pixel a column")
 
 
 def _is_square(count: int) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import shown
-from mnistbench.datasets.csv.layout import LARGEST_LABEL, LARGEST_PIXEL, Layout
+from mnistbench.datasets.csv.layout import LARGEST_PIXEL, Layout
 from mnistbench.datasets.csv.lines import Row
+from mnistbench.datasets.source import LARGEST_LABEL
 from mnistbench.exceptions import DataError
 
 MOST_DIGITS = 9
@@ -55,11 +56,15 @@ def read_values(rows: list[Row], layout: Layout, name: str) -> Values:
 
 
 def _digits(texts: list[bytes], layout: Layout) -> NDArray[np.int32] | None:
-    """Parse cells that all are 1 to :data:`MOST_DIGITS` digits; return None if one is not.
+    """Parse cells that all are 1 to :data:`MOST_DIGITS` digits, or these and ``.0``; return None if one is not.
 
     The digits of all cells are added up place by place: units first, then the tens of the cells that have them.
     """
-    content = np.frombuffer(b"\n".join([*texts, b""]), np.uint8)
+    text = b"\n".join([*texts, b""])
+    if b"." in text:  # whole numbers as pandas writes floats
+        separator = layout.separator.encode()
+        text = text.replace(b".0" + separator, separator).replace(b".0\n", b"\n")
+    content = np.frombuffer(text, np.uint8)
     digits = content - np.uint8(ord("0"))
     ends = np.flatnonzero(digits > 9)
     lengths = np.diff(ends, prepend=-1) - 1
