@@ -54,7 +54,7 @@ _FORMATS = (
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """Return the digit in a picture in MNIST's form: (28, 28), ink bright on black.
 
-    The picture may be of any format that Pillow reads, any size, and dark on light or light on dark; its background
+    The picture may be of any usual format, any size, and dark on light or light on dark; its background
     should be even. What is transparent counts as white under dark ink and as black under light ink.
 
     Raises:
