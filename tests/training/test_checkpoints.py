@@ -233,6 +233,7 @@ def test_the_checkpoint_may_go_to_another_file(tmp_path: Path) -> None:
     assert Checkpoint.read(second).past.finished
 
 
+@pytest.mark.compiles
 def test_another_backend_may_go_on(tmp_path: Path) -> None:
     path = tmp_path / "run.checkpoint"
     interrupted(path, 14, TASK, checkpoint=path)
