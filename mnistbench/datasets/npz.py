@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import tokenize
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ def read_npz(path: Path) -> Source:
 def _header(found: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Member:
     """Read the header of an array, and check that the archive can hold as many elements as it says."""
     require_readable(info, name)
-    with found.open(info) as file:
+    with found.open(info) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a damaged header is evaluated as Python, of which the parser may complain
         try:
             version = npy.read_magic(file)
             read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]

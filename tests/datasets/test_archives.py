@@ -109,6 +109,7 @@ def test_what_is_not_wanted_is_not_unpacked(kind: str, tmp_path: Path) -> None:
         (npy_header((60, 28, 27)) + bytes(45_360), stored(kinds.LABELS[1:]), "y_train: 59 labels, but 60 images"),
         (npy_header((60, 784, 1, 1, 1)) + bytes(47_040), Y, "shape (60, 784, 1, 1, 1): give images"),
         (stored(kinds.TRAIN.images), npy_header((60,), "<U1") + b"\xff" * 240, "y_train: texts that are not Unicode"),
+        (npy_header((60, 28, 28)).replace(b"|u1", b"\\O1"), Y, "x_train: not an array in NumPy's format"),
         (b"\x93NUMPY\x09\0", Y, "x_train: not an array in NumPy's format"),
         (npy_header((60, 28, 28))[:40], Y, "x_train: not an array in NumPy's format"),
         (b"", Y, "x_train: not an array in NumPy's format"),

@@ -101,7 +101,6 @@ def attempt(path: Path, read: Callable[[Path], object], seconds: float = 20) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")
 def test_mutated_data_raise_nothing_else(tmp_path: Path) -> None:
     sources = []
     for number, write in enumerate([*kinds.ACCEPTED.values(), *kinds.REFUSED.values()]):
