@@ -5,6 +5,8 @@ The command line prints that line and exits with status 2.
 
 from __future__ import annotations
 
+from signal import SIGTERM
+
 
 class MnistbenchError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -61,3 +63,21 @@ class Diverged(MnistbenchError, ArithmeticError):
             f"training diverged at iteration {iteration}: the loss or the parameters are no longer finite; "
             f"use a learning rate below {learning_rate:g}"
         )
+
+
+class CheckpointError(MnistbenchError, ValueError):
+    """A checkpoint that cannot be read, overwritten or resumed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training that a signal ended.
+
+    Attributes:
+        signal: Number of the signal.
+    """
+
+    def __init__(self, signal: int, checkpoint: str | None = None, iteration: int = 0) -> None:
+        self.signal = signal
+        how = f"; go on with --resume {checkpoint}" if checkpoint else ""
+        after = f" after {iteration:,} iterations" if checkpoint else ""
+        super().__init__(f"{'terminated' if signal == SIGTERM else 'interrupted'}{after}{how}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,8 @@ from typing import BinaryIO
 import platformdirs
 
 from mnistbench.exceptions import MnistbenchError
+
+_LITTER_SECONDS = 3600.0
 
 
 def cache_folder() -> Path:
@@ -75,6 +78,17 @@ def _publish(path: Path, write: Callable[[BinaryIO], object], publish: Callable[
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_litter(folder: Path, pattern: str) -> None:
+    """Remove the temporary files beside the files that match ``pattern``, of processes that were killed while writing.
+
+    A temporary file of the last hour may be one that another process is writing.
+    """
+    for path in folder.glob(f".{pattern}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LITTER_SECONDS:
+                path.unlink()
 
 
 def require_writable(path: Path) -> None:

@@ -87,13 +87,15 @@ def resolve(threads: int | None) -> int:
     """Return ``threads``; for None the number in ``OMP_NUM_THREADS``, or that of the usable CPUs.
 
     Raises:
-        OptionError: If ``threads`` is less than 1.
+        OptionError: If the number is less than 1, or many times that of the CPUs: more than 64, and than four for each.
     """
-    if threads is None:
-        return _wanted() or usable_cpus()
-    if threads < 1:
+    if threads is not None and threads < 1:
         raise OptionError(f"{threads} threads: at least 1 is needed")
-    return threads
+    wanted = _wanted() if threads is None else threads
+    if wanted is not None and wanted > (most := max(64, 4 * allowed_cpus())):
+        where = "OMP_NUM_THREADS: " if threads is None else ""
+        raise OptionError(f"{where}{wanted} threads: give at most {most}; this process may use {allowed_cpus()} CPUs")
+    return wanted or usable_cpus()
 
 
 def _wanted() -> int | None:
@@ -114,7 +116,7 @@ def limit(threads: int | None) -> int:
         threads: Number of threads; None as for :func:`resolve`.
 
     Raises:
-        OptionError: If ``threads`` is less than 1.
+        OptionError: As :func:`resolve`.
     """
     number = resolve(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench.threads import usable_cpus
+from mnistbench.exceptions import OptionError
+from mnistbench.threads import resolve, usable_cpus
 
 UNIFIED = "34 24 0:29 {top} /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate"
 OLDER = "36 31 0:33 {top} /sys/fs/cgroup/cpu,cpuacct ro,nosuid master:11 - cgroup cgroup rw,cpu,cpuacct"
@@ -97,3 +98,15 @@ def test_without_control_groups_affinity_counts(tmp_path: Path) -> None:
     for name in ("cgroup", "mountinfo"):
         (tmp_path / "proc" / "self" / name).write_text("no such line\n")
     assert usable_cpus(tmp_path) == 16
+
+
+def test_many_times_more_threads_than_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the environment; sixteen CPUs are seen here."""
+    assert resolve(64) == 64
+    with pytest.raises(OptionError, match=r"^65 threads: give at most 64; this process may use 16 CPUs$"):
+        resolve(65)
+    monkeypatch.setenv("OMP_NUM_THREADS", "100000")
+    with pytest.raises(OptionError, match=r"^OMP_NUM_THREADS: 100000 threads: give at most 64"):
+        resolve(None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert resolve(None) == 64

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mnistbench.datasets import Dataset
+    from mnistbench.reference.mlp import State
     from mnistbench.reference.parameters import Parameters
     from mnistbench.task.workload import Workload
 
@@ -110,6 +111,30 @@ class Trainer(ABC):
     @abstractmethod
     def describe(self) -> Description:
         """Describe what is running."""
+
+    def moments(self) -> list[Parameters]:
+        """Copy the optimizer's moments, as many as it has, to the host, in the workload's dtype.
+
+        The parameters and these are what :meth:`restore` needs. By default there are none, which suits the classic.
+
+        Raises:
+            NotImplementedError: the trainer implements more than the classic, but not this.
+        """
+        if not self.workload.is_classic:
+            raise NotImplementedError
+        return []
+
+    def restore(self, state: State) -> None:
+        """Go on from a copy of ``state`` on the same data, to the same bits as the trainer that was in that state.
+
+        By default by :meth:`reset`, which suits the classic: its iterations depend on nothing but the parameters.
+
+        Raises:
+            NotImplementedError: the trainer implements more than the classic, but not this.
+        """
+        if not self.workload.is_classic:
+            raise NotImplementedError
+        self.reset(state.parameters)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the most probable class, (k,), of each of the images (k, inputs) under the current parameters.

@@ -134,6 +134,13 @@ class NumpyMlpTrainer(_BlasTrainer):
         own = parameters.astype(self.workload.dtype)
         self._state = mlp.State.start(own, self.workload.recipe.optimizer)
 
+    def moments(self) -> list[Parameters]:
+        return [moment.astype(self.workload.dtype) for moment in self._state.moments]
+
+    def restore(self, state: mlp.State) -> None:
+        parameters, *moments = (values.astype(self.workload.dtype) for values in (state.parameters, *state.moments))
+        self._state = mlp.State(state.iteration, parameters, moments)
+
     def parameters(self) -> Parameters:
         return self._state.parameters.astype(self.workload.dtype)
 

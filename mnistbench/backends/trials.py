@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -17,11 +17,26 @@ from mnistbench.timing.clock import timed
 Way = TypeVar("Way")
 
 _tuning = 0.0
+_chosen: dict[str, str] = {}
+_settled: dict[str, str] = {}
 
 
 def tuning_seconds() -> float:
     """Return the seconds that trials have taken in this process, without what the fastest ways took to start."""
     return _tuning
+
+
+def choices() -> dict[str, str]:
+    """Return the ways that trials have chosen in this process, in words, by what was tried."""
+    return dict(_chosen)
+
+
+def settle(chosen: Mapping[str, str]) -> None:
+    """Let the trials that follow choose what those of another process chose, as :func:`choices` told it.
+
+    Ways compute the same numbers with other roundings, so only a training on the same way ends in the same bits.
+    """
+    _settled.update(chosen)
 
 
 def trial_of(workload: Workload, image_shape: tuple[int, int] | None = None) -> tuple[Workload, Dataset, Parameters]:
@@ -39,14 +54,14 @@ class Trials(Generic[Way]):
     """Trials of ways to compute the same.
 
     Attributes:
-        fastest: Fastest way tried so far.
+        fastest: Fastest way tried so far, or the one that is settled.
     """
 
     fastest: Way
 
-    def __init__(self, start: Callable[[Way], Trainer]) -> None:
-        """Prepare to start trainers by ``start``, a function of the way."""
-        self._start = start
+    def __init__(self, start: Callable[[Way], Trainer], what: str) -> None:
+        """Prepare to start trainers by ``start``, a function of the way; ``what`` tells these trials from others."""
+        self._start, self._what = start, what
         self._seconds = math.inf
         self._starting = 0.0
 
@@ -64,6 +79,9 @@ class Trials(Generic[Way]):
                 seconds = min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
         finally:
             _tuning += time.perf_counter() - began
+        if _settled.get(self._what) == str(way):
+            seconds = 0.0
         if seconds < self._seconds:
+            _chosen[self._what] = str(way)
             _tuning += self._starting - starting  # whoever trains on the fastest way would have to start it anyway
             self.fastest, self._seconds, self._starting = way, seconds, starting

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from mnistbench.charts.agreement import agreement
 from mnistbench.charts.costs import cold_start, training_time
 from mnistbench.charts.error_curves import error_over_time, errors_over_time, has_errors
+from mnistbench.charts.evaluation import evaluation, probabilities
 from mnistbench.charts.heatmap import has_speedups, speedups
 from mnistbench.charts.history import history
 from mnistbench.charts.pictures import predictions, training_run
@@ -35,10 +36,12 @@ __all__ = [
     "drawable",
     "error_over_time",
     "errors_over_time",
+    "evaluation",
     "has_errors",
     "has_speedups",
     "history",
     "predictions",
+    "probabilities",
     "roofline",
     "scaling",
     "scaling_axes",

@@ -243,6 +243,11 @@ class Linear:
         return cls._ticked(low - margin * (low < 0), high + margin * (high > most or high == low), 5)
 
     @classmethod
+    def between(cls, low: float, high: float, bins: int) -> Linear:
+        """Make an axis from ``low`` to ``high`` with ticks at round numbers, about ``bins``."""
+        return cls._ticked(low, high, bins)
+
+    @classmethod
     def iterations(cls, values: Iterable[float], width: float) -> Linear:
         """Make an axis from the first iteration to the last, with ticks at whole numbers that fit ``width`` inches."""
         values = list(values)

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from mnistbench import words
+from mnistbench.charts.images import as_images, canvas, cell_of, draw_image
 from mnistbench.charts.page import (
     GREY,
     INK,
@@ -37,38 +38,6 @@ Array = NDArray[np.floating[Any]]
 _UNITS = 10
 _MOST_PICTURES = 400
 _LINE, _DEV_LINE = "#0072B2", "#D55E00"
-
-
-def _cell(image_shape: Sequence[int], width: float) -> tuple[float, float]:
-    """Return the size of a picture ``width`` inches wide, with its aspect ratio limited to 1:4 and 5:2."""
-    height, across = image_shape
-    return width, width * min(max(height / across, 0.25), 2.5)
-
-
-def _as_images(values: NDArray[Any], image_shape: Sequence[int], what: str) -> NDArray[Any]:
-    """Reshape (k, pixels) to (k, height, width); raise DataError if the shapes do not match."""
-    if len(image_shape) != 2 or values.ndim != 2 or values.shape[1] != math.prod(image_shape):
-        raise DataError(
-            f"charts: {what} of shape {values.shape} do not make images of shape {tuple(image_shape)}; "
-            "give (k, height·width) and (height, width)"
-        )
-    return values.reshape(-1, *image_shape)
-
-
-def _canvas(page: Page, height: float) -> Axes:
-    """Add axes over the whole width of the page's body, in inches from its top left corner."""
-    axes = page.axes(0, page.top, WIDTH, height)
-    axes.set_axis_off()
-    axes.set(xlim=(0, WIDTH), ylim=(height, 0))
-    return axes
-
-
-def _picture(axes: Axes, image: NDArray[Any], x: float, y: float, cell: tuple[float, float], **how: Any) -> None:
-    """Draw an image with its top left corner at (x, y)."""
-    width, height = cell
-    limits = axes.get_xlim(), axes.get_ylim()
-    axes.imshow(image, extent=(x, x + width, y + height, y), aspect="auto", interpolation="none", **how)
-    axes.set(xlim=limits[0], ylim=limits[1])
 
 
 def _units_shown(weights: Array) -> list[int]:
@@ -156,7 +125,7 @@ class _Grid:
 
     @classmethod
     def of(cls, snapshots: Sequence[tuple[int, Array]], image_shape: Sequence[int]) -> _Grid:
-        rows = [(f"{iteration:,}", _as_images(W1, image_shape, "weights")) for iteration, W1 in snapshots]
+        rows = [(f"{iteration:,}", as_images(W1, image_shape, "weights")) for iteration, W1 in snapshots]
         if len({images.shape for _, images in rows}) > 1:
             raise DataError("charts: the snapshots are of different networks; give those of one training")
         if len(rows) > 1:
@@ -167,7 +136,7 @@ class _Grid:
         left = MARGIN + 0.15 + max(text_width(name) for name in ("iteration", *(name for name, _ in rows)))
         # At least 5 places, so that a few units do not fill a page.
         step = (WIDTH - left - MARGIN) / max(5, len(units))
-        return cls(rows, units, left, step, _cell(image_shape, step - 0.08))
+        return cls(rows, units, left, step, cell_of(image_shape, step - 0.08))
 
     @property
     def height(self) -> float:
@@ -176,7 +145,7 @@ class _Grid:
 
 def _weights(page: Page, grid: _Grid) -> None:
     """Draw a row of images for each iteration and a column for each unit, on one colour scale symmetric around 0."""
-    axes = _canvas(page, grid.height)
+    axes = canvas(page, grid.height)
     most = max(float(np.abs(images[grid.units]).max()) for _, images in grid.rows) or 1.0
     scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
     hidden = grid.rows[0][1].shape[0]
@@ -193,7 +162,7 @@ def _weights(page: Page, grid: _Grid) -> None:
         page.text(grid.left - 0.1, page.top + y + grid.cell[1] / 2, name, ha="right")
         for column, unit in enumerate(grid.units):
             x = grid.left + column * grid.step
-            _picture(axes, images[unit], x, y, grid.cell, **scale)
+            draw_image(axes, images[unit], x, y, grid.cell, **scale)
             axes.add_patch(Rectangle((x, y), *grid.cell, fill=False, edgecolor=PALE, linewidth=0.8))
 
 
@@ -201,7 +170,7 @@ def _scale_bar(page: Page, axes: Axes, most: float, scale: dict[str, Any]) -> No
     """Draw the colour scale at the top right."""
     width, end = 1.1, f"+{words.significant(most, 2)}"
     x = WIDTH - MARGIN - text_width(end, SMALL) - 0.08 - width
-    _picture(axes, np.linspace(-most, most, 101)[np.newaxis], x, 0.04, (width, 0.12), **scale)
+    draw_image(axes, np.linspace(-most, most, 101)[np.newaxis], x, 0.04, (width, 0.12), **scale)
     page.text(
         x - 0.08, page.top + 0.1, f"{words.MINUS}{words.significant(most, 2)}", size=SMALL, color=GREY, ha="right"
     )
@@ -227,7 +196,7 @@ def predictions(
     Raises:
         DataError: If the arrays do not fit each other, or there are too few or too many images.
     """
-    pictures = _as_images(images, image_shape, "images")
+    pictures = as_images(images, image_shape, "images")
     count = len(pictures)
     if not 1 <= count <= _MOST_PICTURES:
         raise DataError(f"charts: {count} images to draw; give 1 to {_MOST_PICTURES}")
@@ -243,14 +212,14 @@ def predictions(
     widest = max(text_width(caption, weight="bold") for caption in captions)
     columns = max(1, min(10, int(inner / max(0.8, widest + 0.1))))
     step = inner / columns
-    cell = _cell(image_shape, min(step - 0.16, 1.0))
+    cell = cell_of(image_shape, min(step - 0.16, 1.0))
     pitch = cell[1] + line_height() + 0.14
     page = Page(title, subtitle or legend, math.ceil(count / columns) * pitch)
-    axes = _canvas(page, math.ceil(count / columns) * pitch)
+    axes = canvas(page, math.ceil(count / columns) * pitch)
     for i, (image, caption) in enumerate(zip(pictures, captions, strict=True)):
         middle, y = MARGIN + (i % columns + 0.5) * step, i // columns * pitch + 0.03
         x = middle - cell[0] / 2
-        _picture(axes, image, x, y, cell, cmap="gray_r", vmin=0, vmax=255)
+        draw_image(axes, image, x, y, cell, cmap="gray_r", vmin=0, vmax=255)
         wrong = predicted[i] != truth[i]
         frame: dict[str, Any] = (
             {"edgecolor": WRONG, "linewidth": 2.5} if wrong else {"edgecolor": PALE, "linewidth": 0.8}

@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mnistbench import __version__
-from mnistbench.cli import backends, charts, compare, crossval, errors, machine, predict, train, verify
+from mnistbench.cli import backends, charts, compare, crossval, errors, evaluate, machine, predict, train, verify
 from mnistbench.cli.common import complain
-from mnistbench.exceptions import MnistbenchError
+from mnistbench.exceptions import Interrupted, MnistbenchError
 from mnistbench.words import write_alike
 
 
@@ -27,7 +27,10 @@ class _Command(TyperCommand):
 
 
 class _Commands(TyperGroup):
-    """All commands; an error that a user caused prints one line to stderr and exits with 2, Ctrl-C with 130."""
+    """All commands; what a user caused prints one line to stderr.
+
+    An error exits with 2, Ctrl-C with 130, and a training that keeps checkpoints exits at SIGTERM with 143.
+    """
 
     def get_params(self, ctx: Any) -> Any:
         return _without_type_of_flags(super().get_params(ctx))
@@ -41,6 +44,9 @@ class _Commands(TyperGroup):
         except MemoryError as error:
             complain("out of memory; use fewer images (--train-size) or hidden units (--hidden)")
             raise typer.Exit(2) from error
+        except Interrupted as error:
+            complain(str(error))
+            raise typer.Exit(128 + error.signal) from error
         except KeyboardInterrupt as error:
             complain("interrupted")
             raise typer.Exit(130) from error
@@ -77,7 +83,7 @@ def _options(
     pass
 
 
-for _module in (train, predict, crossval, verify, compare, errors, backends, machine, charts):
+for _module in (train, predict, evaluate, crossval, verify, compare, errors, backends, machine, charts):
     app.command(cls=_Command)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 

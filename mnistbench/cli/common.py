@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from mnistbench.words import one_line
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
+    from mnistbench.prediction.inputs import Inputs
+
+Told = TypeVar("Told", "Dataset", "Inputs")
 
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
@@ -43,8 +46,8 @@ def complain(message: str) -> None:
     print(f"mnistbench: {one_line(message)}", file=sys.stderr)
 
 
-def told(dataset: Dataset) -> Dataset:
-    """Print on standard error what was understood of a data set's source, and return the data set."""
+def told(dataset: Told) -> Told:
+    """Print on standard error what was understood of the source of a data set or of inputs, and return them."""
     for note in dataset.notes:
         complain(f"{dataset.source}: {note}")
     return dataset

@@ -179,6 +179,10 @@ class TrainingOptions:
         hidden = own.network.hidden if self.hidden is None else _layers(self.hidden)
         found = self._task(dataset.network(*hidden), len(dataset.train))
         _require_a_step(found)
+        if self.batch_size is not None and self.batch_size > found.images:
+            raise OptionError(
+                f"--batch-size {self.batch_size}: there are {found.images:,} images to train on; give less"
+            )
         named = replace(found, name=own.name)
         return named if self.workload and named == own.with_dtype(found.dtype) else found
 
@@ -262,8 +266,10 @@ def _fractions(text: str) -> tuple[float, ...]:
 
 
 def _require_a_step(task: Workload) -> None:
-    """Refuse a step schedule that ends before its first step."""
+    """Refuse a step schedule that changes nothing."""
     schedule, epochs = task.recipe.schedule, -(-task.iterations // task.iterations_per_epoch)
+    if schedule.name == "step" and schedule.factor == 1:
+        raise OptionError("--schedule-factor 1: changes nothing; give less, or leave out --schedule step")
     if schedule.name == "step" and schedule.every >= epochs:
         raise OptionError(
             f"--schedule step: changes nothing in {epochs} epochs with a step after {schedule.every}; "

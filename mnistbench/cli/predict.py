@@ -2,69 +2,169 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from mnistbench.cli.common import Data, out, require_picture
-from mnistbench.words import percent
+from mnistbench.cli.common import Data, out, require_picture, told
+from mnistbench.exceptions import ModelError, OptionError
+from mnistbench.words import counted, percent
+
+if TYPE_CHECKING:
+    from mnistbench.prediction.inputs import Inputs
+    from mnistbench.reference.parameters import Model
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="File that 'train --save' wrote.")],
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures of one digit each, or folders of them.", show_default=False)
+    ] = None,
     data: Data = None,
-    count: Annotated[int, typer.Option(min=1, help="Number of digits to show.")] = 8,
+    output: Annotated[
+        Path | None, typer.Option(help="Write all predictions to this CSV file: ImageId,Label, ids from 1.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class to the CSV file too.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of digits to show (default: 8, none with --output).")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for choosing the digits.")] = 0,
-    plot: Annotated[Path, typer.Option(help="Picture to write, .png or .svg.")] = Path("predictions.png"),
+    plot: Annotated[Path | None, typer.Option(help="Draw what is shown to this .png or .svg file.")] = None,
 ) -> None:
-    """Show digits with the model's prediction and their label, as text and as a picture.
+    """Predict digits: of a file or folder of data, or of pictures of one's own.
 
-    The digits are test images. A CSV file has none: its digits may be among those the model was trained on.
+    Without pictures and --data, the digits are the embedded MNIST's test images. Images of a CSV file may be among
+    those the model was trained on.
     """
-    import numpy as np
-
-    from mnistbench import charts
-    from mnistbench.datasets import load_data
-    from mnistbench.exceptions import ModelError
     from mnistbench.files import require_writable
-    from mnistbench.reference import evaluation
     from mnistbench.reference.parameters import load_model
 
-    require_picture(plot)
-    require_writable(plot)
-    parameters, image_shape, activation = load_model(model)
-    dataset = load_data(data, dev_size=1)
-    split, which = (dataset.test, "test images") if dataset.test else (dataset.train, f"images of {dataset.source}")
-    if dataset.image_shape != image_shape:
-        raise ModelError(
-            f"{model}: takes images of {image_shape}, but those of {dataset.source} are {dataset.image_shape}"
-        )
-    predicted = evaluation.predict(parameters, split.images, activation)
-    chosen = np.random.default_rng(seed).permutation(len(split))[:count]
-    images, labels = split.images[chosen], split.labels[chosen]
-    for line in _digits_as_text(images.reshape(-1, *image_shape), predicted[chosen], labels):
+    if plot:
+        require_picture(plot)
+    for path in filter(None, (output, plot)):
+        require_writable(path)
+    if probabilities and not output:
+        raise OptionError("--probabilities: has no effect without --output")
+    known = load_model(model)
+    if pictures:
+        if data or count:
+            raise OptionError(f"--{'data' if data else 'count'}: not with pictures, which are all shown")
+        _predict_pictures(model, known, pictures, output, probabilities, plot)
+        return
+
+    from mnistbench.prediction.inputs import read_inputs
+
+    shown = count or (0 if output else 8)
+    if plot and not shown:
+        raise OptionError("--plot: with --output it needs --count, the number of digits to draw")
+    _require_drawable(plot, shown)
+    inputs = told(read_inputs(data, labels=shown > 0))
+    inputs.require_fit(known, model)
+    _predict_data(known, inputs, output, probabilities, shown, seed, plot)
+
+
+def _require_drawable(plot: Path | None, count: int) -> None:
+    if plot and count > 400:
+        raise OptionError(f"--count {count}: give at most 400 with --plot")
+
+
+def _predict_data(
+    model: Model,
+    inputs: Inputs,
+    output: Path | None,
+    with_probabilities: bool,
+    count: int,
+    seed: int,
+    plot: Path | None,
+) -> None:
+    """Predict all images of a source; write them, and show some."""
+    import numpy as np
+
+    from mnistbench.cli.digits import side_by_side
+    from mnistbench.prediction.submission import write_predictions
+    from mnistbench.reference import evaluation
+
+    predicted = evaluation.predict(model.parameters, inputs.images, model.activation)
+    chosen = np.random.default_rng(seed).permutation(len(predicted))[:count]
+    images, guesses = inputs.images[chosen], predicted[chosen]
+    labels = None if inputs.labels is None else inputs.labels[chosen]
+    if count:
+        captions = [f"prediction {guess}" for guess in guesses]
+        if labels is not None:
+            captions = [
+                f"{caption}, label {label}" + ("" if guess == label else "  WRONG")
+                for caption, guess, label in zip(captions, guesses, labels, strict=True)
+            ]
+        room = out.width if out.is_terminal else 80
+        _print_lines(side_by_side(images.reshape(-1, *inputs.image_shape), captions, room))
+    written = []
+    if output:
+        found = None
+        if with_probabilities:
+            found = evaluation.probabilities(model.parameters, inputs.images, model.activation)
+        write_predictions(output, predicted, found)
+        written.append(output)
+    if plot:
+        from mnistbench import charts
+
+        charts.write(charts.predictions(images, guesses, labels, inputs.image_shape), plot)
+        written.append(plot)
+    which = f"{inputs.which}{'' if inputs.which == 'test images' else f' of {inputs.source}'}"
+    if inputs.labels is None:
+        out.print(f"predicted all {len(predicted):,} {which}")
+    else:
+        out.print(f"{percent(float(np.mean(predicted == inputs.labels)))} of all {len(predicted):,} {which} are right")
+    _print_written(written)
+
+
+def _predict_pictures(
+    name: Path, model: Model, paths: list[Path], output: Path | None, with_probabilities: bool, plot: Path | None
+) -> None:
+    """Bring pictures to MNIST's form, predict them, and show each as the network sees it."""
+    import numpy as np
+
+    from mnistbench.cli.digits import beside_probabilities
+    from mnistbench.prediction import pictures
+    from mnistbench.prediction.submission import write_predictions
+    from mnistbench.reference import evaluation
+
+    if model.image_shape != (pictures.SIDE, pictures.SIDE):
+        raise ModelError(f"{name}: takes images of {model.image_shape}; pictures are brought to MNIST's (28, 28)")
+    files = pictures.list_pictures(paths)
+    if plot:
+        from mnistbench import charts
+        from mnistbench.charts.evaluation import MOST_PANELS
+
+        if len(files) > MOST_PANELS:
+            raise OptionError(f"--plot: draws at most {MOST_PANELS} pictures, and these are {len(files):,}")
+    images = np.stack([pictures.read_picture(path).reshape(-1) for path in files])
+    found = evaluation.probabilities(model.parameters, images, model.activation)
+    predicted = evaluation.predict(model.parameters, images, model.activation)
+    names = [str(path) for path in files]
+    for path, label, image, share in zip(names, predicted, images, found, strict=True):
+        out.print(f"{path}: {label} ({percent(float(share[label]))})")
+        _print_lines(beside_probabilities(image.reshape(model.image_shape), share))
+    written = []
+    if output:
+        write_predictions(output, predicted, found if with_probabilities else None, names)
+        written.append(output)
+    if plot:
+        charts.write(charts.probabilities(images, found, [path.name for path in files], model.image_shape), plot)
+        written.append(plot)
+    out.print(f"predicted {counted(len(files), 'picture')}")
+    _print_written(written)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
         out.print(Text(line), no_wrap=True, overflow="crop")
-    charts.write(charts.predictions(images, predicted[chosen], labels, image_shape), plot)
-    accuracy = float(np.mean(predicted == split.labels))
-    out.print(f"{percent(accuracy)} of all {len(split):,} {which} are right; the digits above are drawn in {plot}")
 
 
-def _digits_as_text(images: Any, predicted: Any, labels: Any) -> Iterator[str]:
-    """Draw images (k, height, width) in characters, side by side; each line shows two rows of pixels."""
-    shades = " .:-=+*#%@"
-    captions = [
-        f"prediction {guess}, label {label}" + ("" if guess == label else "  WRONG")
-        for guess, label in zip(predicted, labels, strict=True)
-    ]
-    width = max(images.shape[2], *map(len, captions)) + 2
-    room = out.width if out.is_terminal else 80
-    for first in range(0, len(images), per_line := max(1, room // width)):
-        part = slice(first, first + per_line)
-        yield "".join(caption.ljust(width) for caption in captions[part]).rstrip()
-        for row in range(0, images.shape[1], 2):
-            ink = images[part, row : row + 2].mean(axis=1)
-            cells = ("".join(shades[int(value) * len(shades) // 256] for value in line).ljust(width) for line in ink)
-            yield "".join(cells).rstrip()
+def _print_written(paths: Iterable[Path]) -> None:
+    for path in paths:
+        out.print(f"wrote {path}")

@@ -17,6 +17,7 @@ from mnistbench import threads
 from mnistbench.cli.common import Json, out, require_picture
 from mnistbench.cli.options import TrainingOptions, taking_training_options
 from mnistbench.cli.printing import duration, print_training, state
+from mnistbench.exceptions import OptionError
 from mnistbench.task.presets import Published
 from mnistbench.task.summary import training_summary
 from mnistbench.task.workload import Workload
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
     from mnistbench.reference.parameters import Parameters
     from mnistbench.training.result import Progress, TrainingResult
+
+
+_PANEL = "Checkpoints"
 
 
 @taking_training_options
@@ -39,6 +43,20 @@ def train(
     plot: Annotated[
         Path | None, typer.Option(help="Draw loss, accuracy and weights to this .png or .svg file.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the state of training in this file, also at Ctrl-C and SIGTERM.", rich_help_panel=_PANEL
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option(help="Seconds between checkpoints (default: 60).", rich_help_panel=_PANEL, show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on from this checkpoint of the same training, and keep it up.", rich_help_panel=_PANEL),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a network; print its accuracies and the seconds of import, load, compile and train."""
@@ -46,12 +64,15 @@ def train(
     registry.get_backend(options.backend)
 
     from mnistbench.files import require_writable
-    from mnistbench.training import loop
+    from mnistbench.training import keeping, loop
 
     options.check()
     if plot:
         require_picture(plot)
-    for path in filter(None, (save, plot)):
+    if checkpoint_every is not None and not (checkpoint or resume):
+        raise OptionError("--checkpoint-every: has no effect without --checkpoint or --resume")
+    _require_different(save=save, plot=plot, checkpoint=checkpoint or resume)
+    for path in filter(None, (save, plot, checkpoint or resume)):
         require_writable(path)
     dataset = options.load()
     workload = options.task(dataset)
@@ -65,6 +86,9 @@ def train(
             snapshots=_snapshot_iterations(workload.iterations) if plot else (),
             callback=report,
             patience=options.patience,
+            checkpoint=checkpoint,
+            checkpoint_every=keeping.SECONDS if checkpoint_every is None else checkpoint_every,
+            resume=resume,
         )
     written = _write(result, dataset, save, plot)
     published = options.published(workload)
@@ -72,6 +96,14 @@ def train(
         print(json.dumps(_record(result, published)))
     else:
         _print(result, published, written)
+
+
+def _require_different(**paths: Path | None) -> None:
+    """Refuse options that name the same file."""
+    seen: dict[Path, str] = {}
+    for name, path in paths.items():
+        if path is not None and (other := seen.setdefault(path.absolute(), name)) != name:
+            raise OptionError(f"--{name} {path}: is the file of --{other} too; give another one")
 
 
 @contextmanager
@@ -135,6 +167,8 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
         f"{duration(workload, result.iterations)} on {facts.device}, {counted(facts.threads, 'thread')}"
     )
     print_training(workload)
+    for updates, backend in result.resumed:
+        out.print(f"resumed    after {duration(workload, updates)} on {backend}")
     if result.updates < workload.iterations:
         out.print(f"parameters of {duration(workload, result.updates)}, with the lowest dev loss of all reported")
     shares = {"train": result.accuracy, "dev": result.dev_accuracy, "test": result.test_accuracy}
@@ -167,6 +201,7 @@ def _record(result: TrainingResult, published: Published | None) -> dict[str, An
         "description": asdict(result.description),
         "workload": result.workload.describe(),
         "updates": result.updates,
+        "resumed": [{"updates": updates, "backend": backend} for updates, backend in result.resumed],
         "test_error": None if result.test_accuracy is None else 1 - result.test_accuracy,
         "published": published and {"test_error": published.error, "source": published.source},
     }

@@ -38,6 +38,10 @@ COLD = 6.0
 """Seconds for the new processes of a backend in a dtype, after which none starts, and of a training in one."""
 
 
+MOST = 10_000
+"""Largest number of rounds, and of processes."""
+
+
 @dataclass
 class Contender:
     """One backend in one dtype, with its results so far.
@@ -213,10 +217,11 @@ def _prepared(
     baseline: str | None,
 ) -> Comparison:
     """Check the options and return the comparison before anything has run."""
-    if rounds < 1:
-        raise OptionError(f"{rounds} rounds: at least 1 is needed")
-    if processes < 1:
-        raise OptionError(f"{processes} processes: at least 1 is needed")
+    for number, what in ((rounds, "rounds"), (processes, "processes")):
+        if number < 1:
+            raise OptionError(f"{number} {what}: at least 1 is needed")
+        if number > MOST:
+            raise OptionError(f"{number} {what}: give at most {MOST:,}")
     if not longest > 0:
         raise OptionError(f"rounds of {longest:g} s: more than 0 are needed")
     if not backends or not dtypes:

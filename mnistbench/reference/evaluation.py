@@ -44,6 +44,16 @@ def predict(parameters: Parameters, images: NDArray[np.uint8], activation: Activ
     return labels
 
 
+def probabilities(
+    parameters: Parameters, images: NDArray[np.uint8], activation: Activation = "relu"
+) -> NDArray[np.float64]:
+    """Return the probability of each class for each image: (k, classes) for images (k, inputs)."""
+    found = np.empty((len(images), parameters.network.outputs))
+    for part, Z in _logits(parameters, images, activation):
+        found[part] = reference.softmax(Z.astype(np.float64)).T
+    return found
+
+
 def _logits(parameters: Parameters, images: NDArray[np.uint8], activation: Activation) -> Iterator[tuple[slice, Array]]:
     """Yield a part of the images at a time: its slice, and its logits (classes, m)."""
     for first in range(0, len(images), _IMAGES):

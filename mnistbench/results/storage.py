@@ -7,7 +7,6 @@ same workload, the latest counts.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import time
@@ -19,14 +18,11 @@ from typing import Any
 import mnistbench.backends as registry
 from mnistbench import words
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.files import create_text
+from mnistbench.files import create_text, remove_litter
 from mnistbench.results.origin import Origin
 from mnistbench.results.row import SCHEMA, Row, Speedup
 from mnistbench.task.workload import Workload
 from mnistbench.timing.statistics import ratio_of_processes
-
-_LITTER_SECONDS = 3600.0
-"""Age from which a temporary file is one that a killed process left."""
 
 SCALING = "scaling"
 """Name of the workloads of the scaling benchmark, which differ in more than the backend."""
@@ -48,7 +44,7 @@ def store(folder: Path, name: str, document: Mapping[str, Any]) -> Path:
     Raises:
         MnistbenchError: If it cannot be written.
     """
-    _remove_litter(folder)
+    remove_litter(folder, "[0-9][0-9][0-9][0-9]_*.json")
     taken = [int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]_*.json")]
     number = max(taken, default=0) + 1
     while True:
@@ -65,14 +61,6 @@ def store(folder: Path, name: str, document: Mapping[str, Any]) -> Path:
 def as_text(document: Mapping[str, Any]) -> str:
     """Return a document as the text of its file."""
     return json.dumps(document, indent=1) + "\n"
-
-
-def _remove_litter(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed while they wrote."""
-    for path in folder.glob(".[0-9][0-9][0-9][0-9]_*.json.*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _LITTER_SECONDS:
-                path.unlink()
 
 
 def load(folder: Path) -> list[Row]:

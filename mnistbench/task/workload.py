@@ -14,6 +14,9 @@ from mnistbench.task.recipe import ACTIVATIONS, Activation, Recipe
 DType = Literal["float32", "float64"]
 DTYPES: tuple[DType, ...] = get_args(DType)
 
+MOST_ITERATIONS = 2**31 - 1
+"""Largest number of iterations, which some backends count in 32 bits."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -91,6 +94,8 @@ class Workload:
             raise OptionError(f"{self.images} images: at least 1 is needed")
         if self.iterations < 1:
             raise OptionError(f"{self.iterations} iterations: at least 1 is needed")
+        if self.iterations > MOST_ITERATIONS:
+            raise OptionError(f"{self.iterations} iterations: at most {MOST_ITERATIONS:,} are possible")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise OptionError(f"learning rate {self.learning_rate}: must be a finite number above 0")
         if self.seed < 0:

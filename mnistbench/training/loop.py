@@ -1,30 +1,32 @@
-"""Training from start to end: runs a trainer, reports progress, measures the costs."""
+"""Training from start to end: checks the options, starts a trainer, runs it, and measures the costs."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 import mnistbench.backends as registry
-from mnistbench.backends import Backend, Metrics, Trainer, trials
+from mnistbench import machine
+from mnistbench.backends import Backend, Trainer, trials
 from mnistbench.datasets import Dataset
-from mnistbench.exceptions import Diverged, ModelError, OptionError
-from mnistbench.reference.evaluation import Score, score
+from mnistbench.exceptions import ModelError, OptionError
+from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation, Recipe
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.clock import Costs, timed
-from mnistbench.training.result import Progress, TrainingResult
-from mnistbench.training.scores import final_scores
-
-EVERY = 10
-"""Default number of iterations between reports of full-batch training."""
+from mnistbench.training import keeping
+from mnistbench.training.checkpoint import Identity, Past
+from mnistbench.training.result import TrainingResult
+from mnistbench.training.resuming import Checkpoints
+from mnistbench.training.run import Callback, Reports, Run
+from mnistbench.words import size
 
 _LATER = 3  # iterations with whose median the first one is compared
 
@@ -36,9 +38,6 @@ class ParametersLike(Protocol):
     def weights(self) -> list[Array]: ...
     @property
     def biases(self) -> list[Array]: ...
-
-
-Callback = Callable[[Progress, Parameters], None]
 
 
 def train(
@@ -60,6 +59,9 @@ def train(
     snapshots: Collection[int] = (),
     patience: int | None = None,
     callback: Callback | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = keeping.SECONDS,
+    resume: str | Path | None = None,
 ) -> TrainingResult:
     """Train a network on the training images of a data set; by default the classic's network with its recipe.
 
@@ -83,33 +85,51 @@ def train(
         snapshots: Numbers of updates after which to keep a copy of the parameters.
         patience: Stop after this many epochs without a lower dev loss; keep the parameters with the lowest.
         callback: Called with each :class:`Progress` and the parameters after it, while no clock runs.
+        checkpoint: File in which to keep the state of training: at intervals, at the end, and when SIGTERM or Ctrl-C
+            ends the training. It does not replace that of an unfinished training.
+        checkpoint_every: Number of seconds between checkpoints.
+        resume: Checkpoint of the same training, interrupted, to go on from. The result is that of an uninterrupted one.
+            Further checkpoints replace it, unless ``checkpoint`` names another file.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If the backend cannot train the workload.
         OptionError: If a value is out of range, or two options contradict each other.
         ModelError: If ``parameters`` do not fit the data set or the workload.
+        CheckpointError: If the checkpoint to resume is missing, damaged, or of another training.
         Diverged: If the loss or the parameters become infinite or NaN; the error names the iteration.
+        Interrupted: If a signal ended the training, after its checkpoint was written.
     """
     initial = None if parameters is None else _given(parameters)
     given: dict[str, Any] = {"iterations": iterations, "epochs": epochs, "learning_rate": learning_rate}
     given |= {"dtype": dtype, "seed": seed, "hidden": hidden, "activation": activation, "recipe": recipe}
-    options = {name: value for name, value in given.items() if value is not None}
-    if workload is None:
-        workload = _workload(dataset, initial, **options)
-    elif options:
-        raise OptionError(f"{', '.join(options)}: the workload says it already; change it with dataclasses.replace")
-    _check(workload, dataset, initial, every, patience)
+    task = _task(workload, dataset, initial, {name: value for name, value in given.items() if value is not None})
+    _check(task, dataset, initial, every, patience)
+    if initial and resume is not None:
+        raise OptionError("parameters: not with resume, whose checkpoint holds them")
     chosen = registry.get_backend(backend)
-    registry.refuse_unsupported(chosen, workload)
-    initial = initial or Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
-    initial = initial.astype(workload.dtype)
-    trainer, costs = load(chosen, workload, dataset, initial, threads)
+    registry.refuse_unsupported(chosen, task)
+    checkpoints = Checkpoints(
+        lambda: Identity(task, dataset.sha256, every, patience), backend, checkpoint, checkpoint_every, resume
+    )
+    initial = initial or Parameters.initial(task.network, task.seed, task.recipe.initializer)
+    initial = initial.astype(task.dtype)
+    trainer, costs = load(chosen, task, dataset, initial, threads)
     with trainer:
         costs.import_ = registry.import_seconds(backend)
         costs.compile += registry.probe_seconds(backend)
-        run = _Run(trainer, workload, dataset, initial, costs, patience)
-        kept = run.to_the_end(_reported(workload, every), snapshots, callback)
-        return run.result(backend, kept)
+        past = checkpoints.start(trainer) or Past(State.start(initial, task.recipe.optimizer))
+        run = Run(trainer, task, dataset, past, costs, patience, checkpoints.keeper())
+        run.to_the_end(Reports(task, every), snapshots, callback)
+        return run.result(backend, checkpoints.resumed)
+
+
+def _task(workload: Workload | None, dataset: Dataset, initial: Parameters | None, options: dict[str, Any]) -> Workload:
+    """Return the workload that was given, or that the options describe; refuse both."""
+    if workload is None:
+        return _workload(dataset, initial, **options)
+    if options:
+        raise OptionError(f"{', '.join(options)}: the workload says it already; change it with dataclasses.replace")
+    return workload
 
 
 def _workload(
@@ -130,132 +150,6 @@ def _workload(
         network = parameters.network
     workload = Workload(replace(network, activation=activation), len(dataset.train), **options)
     return workload if epochs is None else workload.for_epochs(epochs)
-
-
-class _Run:
-    """One run of a trainer through a workload."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        workload: Workload,
-        dataset: Dataset,
-        initial: Parameters,
-        costs: Costs,
-        patience: int | None,
-    ) -> None:
-        self._trainer, self._workload, self._dataset, self._initial = trainer, workload, dataset, initial
-        self._costs, self._patience = costs, patience
-        self._done = 0
-        self._reports: list[Progress] = []
-        self._best: tuple[Progress, Parameters] | None = None
-        self.current = initial
-
-    def advance_to(self, stop: int) -> Metrics:
-        """Run up to iteration ``stop`` and return the metrics of the last one."""
-        metrics, seconds = timed(partial(self._trainer.advance, stop - self._done))
-        self._costs.train += seconds
-        previous, self.current = self.current, self._trainer.parameters()
-        if not (math.isfinite(metrics.loss) and self.current.is_finite()):
-            raise Diverged(self._first_infinite(previous, stop), self._workload.learning_rate)
-        self._done = stop
-        return metrics
-
-    def to_the_end(
-        self, reported: Collection[int], snapshots: Collection[int], callback: Callback | None
-    ) -> list[tuple[int, Parameters]]:
-        """Run until the iterations or the patience end; return the parameters after each of the ``snapshots``."""
-        last = self._workload.iterations
-        kept = [(0, self.current)] if 0 in snapshots else []
-        for stop in sorted({i + 1 for i in reported} | {k for k in snapshots if 0 < k < last} | {last}):
-            metrics = self.advance_to(stop)
-            if stop in snapshots:
-                kept.append((stop, self.current))
-            if stop - 1 not in reported:
-                continue
-            progress = self.report(metrics)
-            if callback:
-                callback(progress, self.current)
-            if self.exhausted(progress):
-                break
-        return kept
-
-    def report(self, metrics: Metrics) -> Progress:
-        """Record and return the progress after the iteration with these metrics."""
-        follow = self._patience is not None or self._workload.recipe.batch_size is not None
-        dev = self._dev(self.current) if follow else None
-        self._reports.append(self._progress(self._done - 1, Score(metrics.loss, metrics.accuracy), self._done, dev))
-        return self._reports[-1]
-
-    def _progress(self, iteration: int, own: Score, updates: int, dev: Score | None) -> Progress:
-        epoch = updates // self._workload.iterations_per_epoch
-        dev_loss, dev_accuracy = dev or (None, None)
-        return Progress(iteration, own.loss, own.accuracy, epoch, dev_loss, dev_accuracy, self._costs.train)
-
-    def _dev(self, parameters: Parameters) -> Score | None:
-        if not len(self._dataset.dev):
-            return None
-        return score(parameters, self._dataset.dev, self._workload.network.activation)
-
-    def exhausted(self, progress: Progress) -> bool:
-        """Return whether patience ends here, and remember the parameters with the lowest dev loss."""
-        if self._patience is None or progress.dev_loss is None:
-            return False
-        if self._best is None or progress.dev_loss < (self._best[0].dev_loss or 0):
-            self._best = progress, self.current
-        return progress.epoch - self._best[0].epoch >= self._patience
-
-    def result(self, backend: str, snapshots: list[tuple[int, Parameters]]) -> TrainingResult:
-        """Return the result, with patience that of the parameters with the lowest dev loss."""
-        parameters, updates = self.current, self._done
-        if self._best is not None:
-            updates, parameters = self._best[0].iteration + 1, self._best[1]
-        final = final_scores(parameters, self._workload, self._dataset)
-        if not math.isfinite(final.loss):
-            raise Diverged(updates - 1, self._workload.learning_rate)
-        dev = self._dev(parameters) if any(progress.dev_loss is not None for progress in self._reports) else None
-        last = self._progress(updates, Score(final.loss, final.train_accuracy), updates, dev)
-        return TrainingResult(
-            backend=backend,
-            workload=self._workload,
-            parameters=parameters,
-            metrics=[*self._reports, last],
-            accuracy=final.train_accuracy,
-            dev_accuracy=final.dev_accuracy,
-            test_accuracy=final.test_accuracy,
-            loss=final.loss,
-            updates=updates,
-            iterations=self._done,
-            costs=self._costs,
-            description=self._trainer.describe(),
-            snapshots=snapshots,
-        )
-
-    def _first_infinite(self, previous: Parameters, stop: int) -> int:
-        """Repeat the iterations before ``stop`` one by one; return the first whose loss or update is not finite.
-
-        A trainer cannot start in the middle of an epoch or with an optimizer's moments. So only the classic resumes
-        from ``previous``; every other workload starts again.
-        """
-        if self._workload.is_classic:
-            self._trainer.reset(previous)
-        else:
-            self._trainer.reset(self._initial)
-            if self._done:
-                self._trainer.advance(self._done)
-        for iteration in range(self._done, stop):
-            metrics = self._trainer.advance(1)
-            if not (math.isfinite(metrics.loss) and self._trainer.parameters().is_finite()):
-                return iteration
-        return stop - 1
-
-
-def _reported(workload: Workload, every: int | None) -> Collection[int]:
-    """Return the iterations after which progress is reported."""
-    if every is not None or workload.recipe.batch_size is None:
-        return range(0, workload.iterations, every or EVERY)
-    epoch = workload.iterations_per_epoch
-    return {*range(epoch - 1, workload.iterations, epoch), workload.iterations - 1}
 
 
 def _check(
@@ -280,6 +174,19 @@ def _check(
     if workload.images != len(dataset.train):
         raise OptionError(
             f"{workload.images} images: {dataset.source} has {len(dataset.train)} to train on; load as many"
+        )
+    _require_memory(workload)
+
+
+def _require_memory(workload: Workload) -> None:
+    """Refuse a network whose parameters, gradients and moments alone do not fit into the memory that is free."""
+    sizes = workload.network.sizes
+    parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
+    needed = parameters * (8 + workload.itemsize * (2 + workload.recipe.optimizer.moments))
+    if needed > (free := machine.available_memory()):
+        raise OptionError(
+            f"a {workload.network} network: takes {size(needed)} of memory, and {size(free)} are free; "
+            "use fewer hidden units"
         )
 
 

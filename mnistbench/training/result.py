@@ -51,9 +51,10 @@ class TrainingResult:
         loss: Mean cross-entropy of the training images, without dropout and augmentation.
         updates: Number of updates behind ``parameters``.
         iterations: Number of iterations that ran; with patience, perhaps fewer than the workload's.
-        costs: Seconds of import, load, compile and train.
+        costs: Seconds of import, load, compile and train; of a resumed training, those of train from its start.
         description: Description of the trainer.
         snapshots: Pairs of a number of updates and the parameters after them.
+        resumed: Pairs of a number of updates, at which the training was interrupted, and the backend up to there.
     """
 
     backend: str
@@ -69,6 +70,7 @@ class TrainingResult:
     costs: Costs
     description: Description
     snapshots: list[tuple[int, Parameters]] = field(default_factory=list)
+    resumed: tuple[tuple[int, str], ...] = ()
 
     @property
     def epoch(self) -> int:

@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("order", [*permutations(STARTS)])
 def test_the_fastest_way_is_kept_and_its_start_is_no_tuning(order: tuple[str, ...]) -> None:
     start: Any = Timed
-    tried: Trials[str] = Trials(start)
+    tried: Trials[str] = Trials(start, "three ways")
     before = Clock.now
     for way in order:
         tried.run(way)
@@ -61,7 +61,7 @@ def test_the_fastest_way_is_kept_and_its_start_is_no_tuning(order: tuple[str, ..
 
 def test_a_way_that_fails_is_out_and_its_time_is_tuning() -> None:
     start: Any = Timed
-    tried: Trials[str] = Trials(start)
+    tried: Trials[str] = Trials(start, "three ways")
     tried.run("slow")
     with pytest.raises(RuntimeError, match="broken"):
         tried.run("broken")

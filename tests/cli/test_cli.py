@@ -129,7 +129,7 @@ def test_train_as_json(data: Path) -> None:
     record = json.loads(printed)
     assert len(printed.splitlines()) == 1
     names = "backend dtype iterations train_accuracy dev_accuracy test_accuracy loss costs history peak_memory_bytes"
-    assert [*record] == [*names.split(), "description", "workload", "updates", "test_error", "published"]
+    assert [*record] == [*names.split(), "description", "workload", "updates", "resumed", "test_error", "published"]
     assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
     assert [*record["costs"]] == ["import", "load", "compile", "tuning", "first_call", "train"]
     assert [[*entry] for entry in record["history"]] == [["iteration", "loss", "accuracy"]] * 4
@@ -298,10 +298,11 @@ def test_predict_shows_digits_with_prediction_and_label(data: Path, model: Path)
 
 
 def test_predict_draws_from_the_seed_as_many_digits_as_there_are(data: Path, model: Path) -> None:
+    before = listing()
     first, again = (run("predict", model, "--data", data, "--seed", 1) for _ in range(2))
     assert first == again
     assert first != run("predict", model, "--data", data, "--seed", 2)
-    check_picture(Path("predictions.png"))
+    assert listing() == before, "nothing is written that was not asked for"
     assert run("predict", model, "--data", data, "--count", 999).count("prediction ") == 20
 
 
@@ -516,7 +517,8 @@ def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], 
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "command", ["train", "predict", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"]
+    "command",
+    ["train", "predict", "evaluate", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"],
 )
 def test_help(command: str) -> None:
     printed = CliRunner().invoke(app, [command, "--help"], prog_name="mnistbench").stdout
@@ -556,6 +558,17 @@ def test_help(command: str) -> None:
         (["--save", "file/model.npz"], "file/model.npz: cannot be written"),
         (["--plot", "file/run.png"], "file/run.png: cannot be written"),
         (["--learning-rate", "1e36"], "training diverged at iteration "),
+        (["--threads", "100000"], "100000 threads: give at most "),
+        (["--iterations", "2147483648"], "2147483648 iterations: at most 2,147,483,647 are possible"),
+        (["--hidden", "1000000000000"], "a 20-1000000000000-3 network: takes "),
+        (["--batch-size", "61"], "--batch-size 61: there are 60 images to train on; give less"),
+        (["--checkpoint-every", "5"], "--checkpoint-every: has no effect without --checkpoint or --resume"),
+        (["--checkpoint", "a.ckpt", "--checkpoint-every", "0"], "checkpoint every 0 s: must be a number of seconds"),
+        (["--checkpoint", "digits"], "digits: is a folder"),
+        (["--checkpoint", "file/run.ckpt"], "file/run.ckpt: cannot be written"),
+        (["--checkpoint", "model.npz"], "--checkpoint model.npz: is the file of --save too"),
+        (["--resume", "none.ckpt"], "none.ckpt: no such file; begin with 'mnistbench train --checkpoint none.ckpt'"),
+        (["--resume", "file"], "file: not a checkpoint"),
     ],
 )
 def test_train_refuses_in_one_line(data: Path, options: list[str], wanted: str) -> None:
@@ -650,6 +663,13 @@ def test_predict_refuses_in_one_line(data: Path, model: Path) -> None:
     assert "--plot five.gif" in complaint("predict", model, "--data", data, "--plot", "five.gif")
     assert "cannot be written" in complaint("predict", model, "--data", data, "--plot", "text.npz/five.png")
     assert "digits: not a model file" in complaint("predict", "digits", "--data", data)
+    assert "--count 401: give at most 400" in complaint("predict", model, "--count", 401, "--plot", "many.png")
+    assert "--probabilities: has no effect" in complaint("predict", model, "--data", data, "--probabilities")
+    assert "--plot: with --output it needs --count" in complaint("predict", model, "--output", "a", "--plot", "a.png")
+    assert "--data: not with pictures" in complaint("predict", model, "one.png", "--data", data)
+    assert "--count: not with pictures" in complaint("predict", model, "one.png", "--count", 3)
+    assert "pictures are brought to MNIST's (28, 28)" in complaint("predict", model, "one.png")
+    assert "cannot be written" in complaint("predict", model, "--data", data, "--output", "text.npz/five.csv")
 
 
 def test_predict_refuses_a_model_of_other_images(data: Path, model: Path) -> None:

@@ -81,6 +81,8 @@ def test_constants_reach_their_option() -> None:
         ({"schedule_every": 3}, r"^--schedule-every: has no effect with a constant schedule; it is of step$"),
         ({"schedule_factor": 0.3, "schedule": "cosine"}, r"^--schedule-factor: has no effect with a cosine schedule"),
         ({"schedule": "step", "epochs": 10}, r"^--schedule step: changes nothing in 10 epochs with a step after 10"),
+        ({"schedule": "step", "schedule_every": 2, "schedule_factor": 1}, r"^--schedule-factor 1: changes nothing; "),
+        ({"batch_size": 61}, r"^--batch-size 61: there are 60 images to train on; give less$"),
         ({"shift": 3}, r"^--shift: has no effect without --augment shift$"),
         ({"elastic_sigma": 3, "augment": "shift"}, r"^--elastic-sigma: has no effect without --augment elastic$"),
         ({"rotate": 3, "augment": "none", "workload": "simard-elastic"}, r"^--rotate: has no effect without"),

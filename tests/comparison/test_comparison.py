@@ -359,6 +359,8 @@ def test_libraries_that_clash_get_processes_of_their_own(monkeypatch: pytest.Mon
         ((), {}, "nothing to compare"),
         (("numpy",), {"rounds": 0}, "0 rounds"),
         (("numpy",), {"processes": 0}, "0 processes"),
+        (("numpy",), {"rounds": 10_001}, "10001 rounds: give at most 10,000"),
+        (("numpy",), {"processes": 10_001}, "10001 processes: give at most 10,000"),
         (("numba",), {"baseline": "numpy"}, "baseline 'numpy' does not take part; choose from numba, numba float64"),
     ],
 )

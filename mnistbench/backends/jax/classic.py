@@ -144,7 +144,8 @@ def fastest_block(images: int, network: Network, dtype: DType, threads: int) -> 
     sizes = [images]
     if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:
         sizes.append(-(-images // round(images / _BLOCK)))  # so that the last block is nearly full
-    trials: Trials[int] = Trials(lambda block: JaxTrainer(workload, dataset, parameters, threads, block))
+    what = f"{device.NAME}, {images} images, {network}, {dtype}, {threads} threads"
+    trials: Trials[int] = Trials(lambda block: JaxTrainer(workload, dataset, parameters, threads, block), what)
     for block in sizes:
         trials.run(block)
     return trials.fastest

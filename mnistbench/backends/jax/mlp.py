@@ -253,6 +253,18 @@ class JaxMlpTrainer(DeviceTrainer):
             self._state = State(arrays, zeros)
         self._iteration = 0
 
+    def moments(self) -> list[Parameters]:
+        return [device.on_host(arrays) for arrays in self._state.moments]
+
+    def restore(self, state: mlp.State) -> None:
+        with self._computing():
+            arrays, *moments = (
+                [self._placed(array, self.workload.dtype) for array in values.arrays()]
+                for values in (state.parameters, *state.moments)
+            )
+            self._state = State(arrays, moments)
+        self._iteration = state.iteration
+
     def parameters(self) -> Parameters:
         return device.on_host(self._state.arrays)
 

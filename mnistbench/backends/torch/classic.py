@@ -181,4 +181,5 @@ def fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[
         plain[:1] if small else plain,
         lambda _: [] if small else compiled,
         lambda way: TorchTrainer(workload, dataset, parameters, threads, way),
+        f"{images} images, {network}, {dtype}, {threads} threads",
     )

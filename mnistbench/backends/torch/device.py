@@ -70,7 +70,7 @@ def compiled(function: Any) -> Callable[..., Any]:
 
 
 def fastest(
-    plain: Iterable[Way], compiled: Callable[[Way], list[Way]], start: Callable[[Way], Trainer]
+    plain: Iterable[Way], compiled: Callable[[Way], list[Way]], start: Callable[[Way], Trainer], what: str
 ) -> tuple[Way, str]:
     """Return the fastest way to compute, and a remark on ways that failed.
 
@@ -78,8 +78,9 @@ def fastest(
         plain: ways that must work.
         compiled: function from the fastest of those to ways that need a compiler and may fail.
         start: function that starts a trainer on a way.
+        what: what is computed, which tells these trials from others.
     """
-    trials, remark = Trials(start), ""
+    trials, remark = Trials(start, f"{NAME}, {what}"), ""
     for way in plain:
         trials.run(way)
     for way in compiled(trials.fastest):

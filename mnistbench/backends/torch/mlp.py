@@ -23,7 +23,7 @@ from mnistbench.backends.trials import trial_of
 from mnistbench.datasets import Dataset, likely_shape
 from mnistbench.reference import counter, mlp
 from mnistbench.reference.mlp import LEAK
-from mnistbench.reference.parameters import Parameters
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import DType, Workload
 
@@ -192,14 +192,57 @@ class TorchMlpTrainer(DeviceTrainer):
 
     def reset(self, parameters: Parameters) -> None:
         with self._computing():
-            pairs = zip((*self._weights, *self._biases), (*parameters.weights, *parameters.biases), strict=True)
-            for own, value in pairs:
-                own.copy_(torch.from_numpy(np.array(value, self.workload.dtype)).reshape(own.shape))
+            for own, value in zip(self._own(), parameters.arrays(), strict=True):
+                own.copy_(self._like(own, value))
             self._optimizer.state.clear()
         self._iteration = 0
 
+    def moments(self) -> list[Parameters]:
+        # PyTorch has none before the first iteration, nor of a momentum of 0.
+        states = [(own, self._optimizer.state.get(own, {})) for own in self._own()]
+        with self._computing():
+            return [
+                device.on_host(
+                    torch.zeros_like(own) if state.get(name) is None else state[name] for own, state in states
+                )
+                for name in self._moment_names
+            ]
+
+    def restore(self, state: mlp.State) -> None:
+        self.reset(state.parameters)
+        self._iteration = state.iteration
+        if not state.iteration:
+            return
+        adam = self.workload.recipe.optimizer.name in ("adam", "adamw")
+        with self._computing():
+            arrays = zip(*(moment.arrays() for moment in state.moments), strict=True)
+            for own, values in zip(self._own(), arrays, strict=False):  # without moments, none
+                kept = {name: self._like(own, value) for name, value in zip(self._moment_names, values, strict=True)}
+                step = torch.tensor(float(state.iteration), dtype=torch.float32, device=self._device if adam else "cpu")
+                self._optimizer.state[own] = {"step": step, **kept}
+
+    def _own(self) -> list[Any]:
+        """Return W1, b1, W2, b2, ... on the device."""
+        return [*chain(*zip(self._weights, self._biases, strict=True))]
+
+    def _like(self, own: Any, value: Array) -> Any:
+        """Copy an array of the host to the device, in the shape of ``own``."""
+        return torch.from_numpy(np.array(value, self.workload.dtype)).reshape(own.shape).to(self._device)
+
+    @property
+    def _moment_names(self) -> list[str]:
+        """Names of the moments in the state of PyTorch's optimizers."""
+        return {
+            "gd": [],
+            "momentum": ["momentum_buffer"],
+            "nesterov": ["momentum_buffer"],
+            "rmsprop": ["square_avg"],
+            "adam": ["exp_avg", "exp_avg_sq"],
+            "adamw": ["exp_avg", "exp_avg_sq"],
+        }[self.workload.recipe.optimizer.name]
+
     def parameters(self) -> Parameters:
-        return device.on_host(chain(*zip(self._weights, self._biases, strict=True)))
+        return device.on_host(self._own())
 
     def gradients(self) -> Parameters:
         with self._computing():
@@ -238,6 +281,7 @@ def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int])
         [Way(onednn) for onednn in ((False, True) if has_onednn(workload.dtype) else (False,))],
         lambda way: [way._replace(compiled=True)] if many else [],
         lambda way: TorchMlpTrainer(workload, dataset, parameters, threads, way),
+        f"{workload}, images of {image_shape}, {threads} threads",
     )
 
 

@@ -19,6 +19,7 @@ from mnistbench.backends.cupy.mlp.batches import Batches
 from mnistbench.backends.cupy.mlp.kernels import Kernels
 from mnistbench.datasets import Dataset
 from mnistbench.reference import counter
+from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
@@ -102,6 +103,15 @@ class MlpTrainer(Trainer):
         self._values.set(self._flat.pack(parameters, self.workload.dtype))
         self._moments.fill(0)
         self._iteration = 0
+
+    def moments(self) -> list[Parameters]:
+        return [self._flat.unpack(values) for values in cp.asnumpy(self._moments)]
+
+    def restore(self, state: State) -> None:
+        self._values.set(self._flat.pack(state.parameters, self.workload.dtype))
+        packed = [self._flat.pack(moment, self.workload.dtype) for moment in state.moments]
+        self._moments.set(np.array(packed, self.workload.dtype).reshape(self._moments.shape))
+        self._iteration = state.iteration
 
     def parameters(self) -> Parameters:
         return self._flat.unpack(cp.asnumpy(self._values))

@@ -219,10 +219,22 @@ class NumbaMlpTrainer(Trainer):
         return Metrics(loss=float(loss), accuracy=float(hits))
 
     def reset(self, parameters: Parameters) -> None:
-        self._to_layout(parameters)
+        self._set_parameters(parameters)
         self._net.v[:] = 0
         self._net.s[:] = 0
         self._iteration = 0
+
+    def moments(self) -> list[Parameters]:
+        return [self._from_layout(vector) for vector in self._moments()]
+
+    def restore(self, state: mlp.State) -> None:
+        self._set_parameters(state.parameters)
+        for vector, moment in zip(self._moments(), state.moments, strict=True):
+            self._to_layout(moment, vector)
+        self._iteration = state.iteration
+
+    def _moments(self) -> list[NDArray[Any]]:
+        return [self._net.v, self._net.s][: self.workload.recipe.optimizer.moments]
 
     def parameters(self) -> Parameters:
         return self._from_layout(self._net.parameters)
@@ -298,11 +310,18 @@ class NumbaMlpTrainer(Trainer):
             self._net.keys[layer] = counter.key(seed, counter.DROPOUT + layer, epoch)
         self._warp_keys = keys(seed, epoch)
 
-    def _to_layout(self, parameters: Parameters) -> None:
-        vector, transposed = self._net.parameters, self._net.transposed
-        vector[:] = 0
+    def _set_parameters(self, parameters: Parameters) -> None:
+        self._to_layout(parameters, self._net.parameters)
         before = 0
-        for (_, units, width, weights, biases, _, row, at, _), (W, b) in zip(
+        for (_, units, _, _, _, _, row, at, _), W in zip(self._net.shape.tolist(), parameters.weights, strict=True):
+            transposed = self._net.transposed[at : at + units * before]
+            transposed.reshape(units, before)[:, : W.shape[1]] = W[:, :before]
+            before = row
+
+    def _to_layout(self, parameters: Parameters, vector: NDArray[Any]) -> None:
+        """Write parameters or moments to a vector; padding becomes zero."""
+        vector[:] = 0
+        for (_, units, width, weights, biases, *_), (W, b) in zip(
             self._net.shape.tolist(), parameters.layers(), strict=True
         ):
             padded = np.zeros(((biases - weights) // width, width), vector.dtype)
@@ -310,8 +329,6 @@ class NumbaMlpTrainer(Trainer):
             parts = self._threads if weights == 0 else 1
             vector[weights:biases] = padded.reshape(len(padded), parts, -1).swapaxes(0, 1).reshape(-1)
             vector[biases : biases + units] = b[:, 0]
-            transposed[at : at + units * before].reshape(units, before)[:, : W.shape[1]] = W[:, :before]
-            before = row
 
     def _from_layout(self, vector: NDArray[Any]) -> Parameters:
         """Return copies of the parameters, or gradients, in a vector in the layout of :meth:`_to_layout`."""
