@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mnistbench import words
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.machine.bounds import prepare
 from mnistbench.results import runs, storage
 from mnistbench.results.row import Row
 from mnistbench.threads import resolve
@@ -53,6 +54,7 @@ class Recording:
             self._run = make(self._folder, "-".join(sorted(names)), options, _CODE)
         except MnistbenchError as error:
             raise pytest.UsageError(f"--resume: {error}" if option("--resume") else str(error)) from error
+        prepare()
         measured = self._run.measured()
         for item in items:
             if item.callspec.id in measured:  # type: ignore[attr-defined]

@@ -119,6 +119,8 @@ def test_training(
         measurement.confirm(starts, iterations)
         description = trainer.describe()
         measurement.judge(description)
+        progress.phase("energy", 0.0)
+        measurement.count_energy(iterations)
         samples = timings(benchmark)
         samples[:] = [took * workload.iterations / iterations for took in samples]
         progress.phase("limits of the machine", 0.0)
@@ -135,6 +137,7 @@ def test_training(
             timed=iterations,
             proof=measurement.proof(),
             least_flops=least_flops(workload, dataset),
+            energy=measurement.energy,
         )
         progress.outcome(outcome(row))
         recording.store(benchmark, row)

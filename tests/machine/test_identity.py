@@ -351,10 +351,10 @@ def test_the_gpu_is_the_one_that_is_computed_on(visible: str, tmp_path: Path, mo
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs a C++ compiler")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(machine, "_CUDA", str(library))
+    monkeypatch.setattr(machine, "CUDA", str(library))
     found = machine.gpu_name.__wrapped__  # without its cache
     assert found() == ("Second GPU" if visible else None)
-    monkeypatch.setattr(machine, "_CUDA", "libmissing.so")
+    monkeypatch.setattr(machine, "CUDA", "libmissing.so")
     assert found() is None
 
 
