@@ -22,7 +22,7 @@ from benchmarks.progress import Progress
 from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
 from mnistbench import words
-from mnistbench.agreement import Agreement, Trajectory, last_checkpoint
+from mnistbench.agreement import Agreement, Trajectory, kept, last_checkpoint
 from mnistbench.comparison import processes
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.exceptions import MnistbenchError
@@ -66,7 +66,7 @@ def starts(trajectory: Trajectory) -> Starts:
 @pytest.fixture(scope="module")
 def trajectory(task: Workload, dataset: Dataset, progress: Progress) -> Trajectory:
     progress.phase("reference")
-    found, seconds = timed(lambda: Trajectory(task, dataset))
+    found, seconds = timed(lambda: kept.trajectory(task, dataset))
     progress.reference_took(seconds)
     return found
 

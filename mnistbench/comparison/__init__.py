@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import mnistbench.backends as registry
 from mnistbench import words
-from mnistbench.agreement import Agreement, Trajectory
+from mnistbench.agreement import Agreement, Trajectory, kept
 from mnistbench.backends import Description, Trainer
 from mnistbench.comparison import processes as remote
 from mnistbench.datasets import Dataset
@@ -210,7 +210,7 @@ def compare(
             wanted = isolate or processes > 1 or remote.clashing_libraries() is not None
             racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
             if race is None:
-                comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
+                comparison.trajectory = kept.trajectory(workload, dataset)
                 race = Race(comparison, threads, callback)
             watched += race.run(racing)
     comparison.warnings = [*_warnings(comparison.contenders), *dict.fromkeys(watched), *noise.of_cores()]
