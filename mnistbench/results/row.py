@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the JSON; incremented when a field changes its meaning."""
 
+LATER = {"later": True}
+"""Marks fields that rows of earlier versions do not have: where there is nothing, they are no part of what is drawn."""
+
 Point = tuple[int, float]
 """Iteration and a finite value after it."""
 
@@ -146,9 +149,9 @@ class Row:
     size: Size | None = None
     proof: Proof | None = None
     processes: tuple[int, ...] | None = None
-    failed: str | None = None
-    arithmetic: Arithmetic | None = None
-    energy: Energy | None = None
+    failed: str | None = field(default=None, metadata=LATER)
+    arithmetic: Arithmetic | None = field(default=None, metadata=LATER)
+    energy: Energy | None = field(default=None, metadata=LATER)
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
     in_dtype: Speedup | None = None

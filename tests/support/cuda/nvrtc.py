@@ -20,6 +20,9 @@ def nvrtc() -> Any:
     files = [file for folder in folders for file in Path(folder).glob("*/lib/libnvrtc.so.*")]
     if not files:
         pytest.skip("NVRTC (pip install 'mnistbench[dev]') is not here")
+    # That of CUDA 13 does not look for its builtins beside itself.
+    for builtins in files[0].parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
     return ctypes.CDLL(str(files[0]))
 
 
