@@ -55,6 +55,8 @@ class Recording:
         except MnistbenchError as error:
             raise pytest.UsageError(f"--resume: {error}" if option("--resume") else str(error)) from error
         prepare()
+        import mnistbench.report  # noqa: F401 - loads matplotlib, which is missed now or never
+
         measured = self._run.measured()
         for item in items:
             if item.callspec.id in measured:  # type: ignore[attr-defined]
@@ -89,7 +91,7 @@ class Recording:
         assert self._run is not None, "it has rows"
         try:
             stored = self._run.finish() if finished else self._run.save()
-            from mnistbench import report  # loads matplotlib, which takes a second
+            from mnistbench import report  # loaded when the run began
 
             self.notes += [f"wrote {path}" for path in (stored, *report.write(self._folder.parent))]
             self.notes += [f"warning: {warning}" for warning in noise.of_cores()]

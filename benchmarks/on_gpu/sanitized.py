@@ -1,4 +1,4 @@
-"""What runs under compute-sanitizer: the classic's kernel as it is measured, and a network with every other one."""
+"""What runs under compute-sanitizer: the classic's kernel, and a network with every other one."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def compare(
     dtypes = [dtype_named(name) for name in dtype or ["float32"]]
     slowdown = fraction_of(fail)
     _refuse_ineffective(context, against)
-    if no_cold and results is None:
+    if no_cold and results is None and against is None:
         raise OptionError("--no-cold has no effect without --results")
     from mnistbench import comparison
     from mnistbench.comparison import storing
