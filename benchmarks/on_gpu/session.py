@@ -1,7 +1,7 @@
 """A session on a machine with a GPU: parts in processes of their own, within a budget of seconds.
 
-Whatever ends a session, what was measured before is in the folder: a part's rows are, as soon as they are known, in
-files that are written whole or not at all, and so are its log and the outcome of all parts when it has ended.
+Whatever ends a session, what was measured before is in the folder: rows once their case or race is done, a part's log
+and the outcome of all parts when the part has ended, each file whole or not at all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The reference's training of a workload, kept in the cache folder: computed once, or elsewhere and brought along.
 
-A wrong trajectory would let a backend pass that is wrong in the same way, so a stored one is never trusted as it is:
+A wrong trajectory would let a backend pass that is wrong in the same way, so a stored one is never simply trusted:
 
 - Its file names everything that it depends on: the workload, the images, the initial parameters, the order of the
   images in each epoch, and the source of the modules that computed it. A file of anything else is not read.

@@ -1,4 +1,4 @@
-"""The reference's trajectory as it is kept: the same numbers, and no file is trusted that is of anything else."""
+"""The reference's trajectory, kept and read again: the same numbers, and no file is trusted that is of anything else."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Storage(NamedTuple):
 
     Attributes:
         told: end of a trainer's description.
-        stored: function of blocks of bytes (k, m, n) and the 256 values of a byte that returns them as they are stored.
+        stored: function of blocks of bytes (k, m, n) and the 256 values of a byte that returns the stored blocks.
         product: function of W1 (h, n) and a stored block that computes W1 X (h, m) for pixels in [0, 1], and has a
             gradient.
         arithmetic: units that compute the products, if not those of the dtype.

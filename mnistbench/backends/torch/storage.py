@@ -29,7 +29,7 @@ class Storage(NamedTuple):
 
     Attributes:
         told: end of a way's description.
-        stored: function of bytes (uint8) and the workload's dtype that returns the images as they are stored.
+        stored: function of bytes (uint8) and the workload's dtype that returns the stored images.
         forward: function of W1 (k, n) and X (n, m) that computes their product, for pixels in [0, 1].
         backward: function of dZ1 (k, m) and X (n, m) that computes dZ1 Xᵀ, for pixels in [0, 1].
         arithmetic: units that compute the products, if not those of the dtype.
