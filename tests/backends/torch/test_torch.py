@@ -362,6 +362,14 @@ def test_every_way_of_an_mlp_agrees_with_numpy(mlp_task: tuple[Workload, Any], w
         assert str(way) in trainer.describe().kernel
 
 
+def addresses(trainer: Any) -> list[int]:
+    """Return where all that a graph reads and writes lies in memory."""
+    moments = [value for state in trainer._optimizer.state.values() for value in state.values()]
+    own = [trainer._rate, trainer._places, trainer._schedules, trainer._images, trainer._labels, *trainer._result]
+    tensors = [*own, *trainer._weights, *trainer._biases, *moments]
+    return [tensor.data_ptr() for tensor in tensors if isinstance(tensor, torch.Tensor)]
+
+
 @pytest.mark.parametrize("optimizer", [Optimizer(name) for name in ("gd", "momentum", "nesterov", "adam", "adamw")])
 def test_a_captured_iteration_ends_where_others_do(
     optimizer: Optimizer, mlp_task: tuple[Workload, Any], monkeypatch: pytest.MonkeyPatch
@@ -384,6 +392,7 @@ def test_a_captured_iteration_ends_where_others_do(
             replay()
 
         captured._replay = counted
+        before = addresses(captured)
         for _ in range(2):
             for iterations in (1, 3, 2):
                 expected, found = plain.advance(iterations), captured.advance(iterations)
@@ -395,6 +404,7 @@ def test_a_captured_iteration_ends_where_others_do(
             for trainer in (plain, captured):
                 trainer.reset(initial)
         assert len(replays) == 6, "every other batch is whole"
+        assert addresses(captured) == before, "a graph reads and writes where it was captured"
 
 
 def test_what_can_be_captured(mlp_task: tuple[Workload, Any], monkeypatch: pytest.MonkeyPatch) -> None:
