@@ -67,6 +67,11 @@ class Arithmetic:
     bits: int | None = None
     products: int = 1
 
+    @classmethod
+    def of(cls, dtype: str) -> Self:
+        """Return the units of libraries that multiply in ``dtype``; for float64 they may take matrix units."""
+        return cls(bits=64) if dtype == "float64" else cls()
+
 
 @dataclass(frozen=True)
 class Description:

@@ -83,7 +83,7 @@ def test_all_parts_run_in_order_and_store_into_the_folder_named(tmp_path: Path) 
 @pytest.mark.process
 def test_the_sanitizer_counts_what_kernels_do_and_not_what_cupy_asks_the_driver(tmp_path: Path) -> None:
     tools = ["memcheck", "racecheck", "synccheck"]
-    _, calls = run(tmp_path, "--parts", ",".join(tools))
+    _, calls = run(tmp_path, "--parts", ",".join(tools), "results")
     assert "canary" in calls[0]
     assert [call.split()[2] for call in calls[1:]] == tools
     assert all("--report-api-errors no --error-exitcode 9" in call for call in calls[1:])

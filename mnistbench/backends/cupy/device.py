@@ -14,7 +14,7 @@ import numpy as np
 from cupy.cuda import runtime
 
 from mnistbench import words
-from mnistbench.backends.base import Availability, Backend, Description, Trainer
+from mnistbench.backends.base import Arithmetic, Availability, Backend, Description, Trainer
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
@@ -133,7 +133,12 @@ def properties() -> layout.Device:
 
 
 def described(
-    stopwatch: Stopwatch, repeat: Callable[[int], None], kernel: str, bytes_read: int, skips: str | None = None
+    stopwatch: Stopwatch,
+    repeat: Callable[[int], None],
+    kernel: str,
+    bytes_read: int,
+    skips: str | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> Description:
     """Describe the GPU, its software and its measurements.
 
@@ -144,6 +149,7 @@ def described(
     Args:
         repeat: queue the work of some iterations on the current stream without side effects. It keeps the device busy
             during the query: the clocks of an idle device recover at once.
+        arithmetic: units that compute the products; None if unknown.
     """
     device = cp.cuda.Device()
 
@@ -166,4 +172,4 @@ def described(
         **stopwatch.describe(),
         **smi,
     }
-    return Description(device_name(), 1, versions, kernel, skips, bytes_read, gpu)
+    return Description(device_name(), 1, versions, kernel, skips, bytes_read, gpu, arithmetic=arithmetic)

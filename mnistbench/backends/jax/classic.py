@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends import trials
-from mnistbench.backends.base import Description, Metrics
+from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.jax import device
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
 from mnistbench.backends.jax.storage import STORAGES, Storage
@@ -181,7 +181,9 @@ class JaxTrainer(DeviceTrainer):
         storage = STORAGES[self._way.storage]
         # W1 X and dZ1 Xᵀ read X.
         kernel = f"one compiled loop, {at_once}{storage.told}"
-        return self._described(kernel, 2 * self._blocks.nbytes, storage.arithmetic or self._arithmetic())
+        return self._described(
+            kernel, 2 * self._blocks.nbytes, storage.arithmetic or Arithmetic.of(self.workload.dtype)
+        )
 
     def close(self) -> None:
         del self._blocks, self._labels, self._arrays

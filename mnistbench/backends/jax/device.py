@@ -165,10 +165,6 @@ class DeviceTrainer(Trainer):
         """Return the table of :func:`widened`."""
         return np.arange(256, dtype=self.workload.dtype) / self._scalar(255)
 
-    def _arithmetic(self) -> Arithmetic:
-        """Return the units that multiply in the workload's dtype; cuBLAS takes matrix units for float64."""
-        return Arithmetic(bits=64) if self.workload.dtype == "float64" else Arithmetic()
-
     @abstractmethod
     def _repeat(self, iterations: int) -> None:
         """Run some iterations without side effects, and wait for the device."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Metrics
+from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.jax import device, random
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
 from mnistbench.datasets import Dataset
@@ -279,7 +279,7 @@ class JaxMlpTrainer(DeviceTrainer):
         kernel = f"one compiled loop, {workload.batch_size:,} images at a time"
         # The bytes, and X by W1 X and by dZ1 Xᵀ; padding counts too.
         bytes_read = workload.batch_size * workload.network.inputs * (1 + 2 * workload.itemsize)
-        return self._described(kernel, bytes_read, self._arithmetic())
+        return self._described(kernel, bytes_read, Arithmetic.of(self.workload.dtype))
 
     def close(self) -> None:
         del self._data, self._state

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from mnistbench.backends import trials
-from mnistbench.backends.base import Description, Metrics
+from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.torch import device
 from mnistbench.backends.torch.device import DeviceTrainer
 from mnistbench.backends.torch.storage import STORAGES
@@ -190,7 +190,7 @@ class TorchTrainer(DeviceTrainer):
 
     def describe(self) -> Description:
         kernel = ("CUDA graph: " if self._graphs else "") + str(self._way)
-        products = STORAGES[self._way.storage].arithmetic or self._arithmetic()
+        products = STORAGES[self._way.storage].arithmetic or Arithmetic.of(self.workload.dtype)
         return self._described(kernel, 2 * self._X.nbytes, products)  # by W1 X and by dZ1 Xᵀ
 
     def close(self) -> None:

@@ -127,10 +127,6 @@ class DeviceTrainer(Trainer):
         """Copy an array to the device."""
         return torch.from_numpy(np.array(array, dtype)).to(self._device)
 
-    def _arithmetic(self) -> Arithmetic:
-        """Return the units that multiply in the workload's dtype; cuBLAS takes matrix units for float64."""
-        return Arithmetic(bits=64) if self.workload.dtype == "float64" else Arithmetic()
-
     @abstractmethod
     def _repeat(self, iterations: int) -> None:
         """Queue the work of some iterations on the current stream, without side effects."""

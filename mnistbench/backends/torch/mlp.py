@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn.functional import leaky_relu_, linear
 
-from mnistbench.backends.base import Description, Metrics
+from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.torch import device, random
 from mnistbench.backends.torch.device import DeviceTrainer
 from mnistbench.datasets import Dataset
@@ -239,7 +239,7 @@ class TorchMlpTrainer(DeviceTrainer):
         # W X and dZ Xᵀ read X; unless X is fixed, its bytes are read first.
         each = 2 * workload.itemsize + (0 if fixed else 1)
         kernel = f"{self._way}, {workload.batch_size:,} images at a time"
-        return self._described(kernel, each * workload.image_bytes, self._arithmetic())
+        return self._described(kernel, each * workload.image_bytes, Arithmetic.of(self.workload.dtype))
 
     def close(self) -> None:
         del self._images, self._labels, self._weights, self._biases, self._optimizer, self._drawn
