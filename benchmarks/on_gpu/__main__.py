@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: list[str]) -> int:
-    """Run the parts; return 0 if all went well, 1 if one failed or was skipped, 2 without a GPU or by misuse."""
+    """Run the parts; return 0 if none failed, 1 if one did, 130 if interrupted, 2 without a GPU or by misuse."""
     names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(prog="gpu.sh", description="Measure what only a machine with a GPU can show.")
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="where to store results")

@@ -84,7 +84,7 @@ class Session:
                     self._add(Outcome(part.name, INTERRUPTED, 0.0))
         self._summarize()
         statuses = {outcome.status for outcome in self.outcomes}
-        return 130 if INTERRUPTED in statuses else int(statuses != {OK})
+        return 130 if INTERRUPTED in statuses else int(FAILED in statuses)
 
     @property
     def _left(self) -> float:
