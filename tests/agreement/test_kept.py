@@ -144,6 +144,16 @@ def test_a_damaged_file_is_replaced(place: int, trained: list[int], folder: Path
     assert len(trained) == 1 + 4 * 2
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY no array", b"anything"])
+def test_a_file_of_another_program_is_replaced_whatever_digest_it_has(content: bytes, folder: Path) -> None:
+    kept.trajectory(CLASSIC, DATA)
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(kept._digest([content]).encode() + b"\n" + content)
+    same(kept.trajectory(CLASSIC, DATA), Trajectory(CLASSIC, DATA))
+    assert path.read_bytes() == whole
+
+
 def forged(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a file's arrays, and give it the digest of what it then holds."""
     (path,) = folder.glob("*trajectory*")
