@@ -14,6 +14,10 @@ class DataError(MnistbenchError, ValueError):
     """A data set that cannot be read or used. The message names the file and the place in it."""
 
 
+class UnlabelledData(DataError):
+    """A source of images without labels, where labels are needed."""
+
+
 class ModelError(MnistbenchError, ValueError):
     """Parameters or a model file that do not describe a network."""
 

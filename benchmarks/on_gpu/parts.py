@@ -118,6 +118,7 @@ PARTS = (
         lambda setting: [setting.module("mnistbench", "verify", *_named(("cupy", "cupy-plain")))],
     ),
     Part("classic", 60, 180, lambda setting: [setting.benchmarks(backends=("cupy",))]),
+    Part("kernel", 15, 90, lambda setting: [setting.module("mnistbench.backends.cupy.classic.profile")]),
     Part("race-float32", 120, 300, _race("float32")),
     Part("race-float64", 100, 300, _race("float64")),
     Part("idling", 30, 60, lambda setting: [setting.module(f"{_MODULE}.idling", str(setting.own / "idling.json"))]),

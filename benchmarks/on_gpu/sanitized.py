@@ -30,14 +30,14 @@ def main(tool: str) -> None:
 
     # Without the memory pool, an access beyond an array is one beyond an allocation.
     cupy.cuda.set_allocator(None)
-    backend: Any = importlib.import_module("mnistbench.backends.cupy.backend")
-    device = backend.properties()
+    trainer: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
+    device = trainer.properties()
     images, few = (mnistbench.load_data(train_size=size) for size in (IMAGES[tool], 3_000))
     for dtype in DTYPES:
         classic = Workload(Network((784, 10, 10)), IMAGES[tool], 1, dtype=dtype)
         if tool != "memcheck":
             smaller = streaming(device, classic, kept(images))
-            backend.properties = lambda smaller=smaller: smaller
+            trainer.properties = lambda smaller=smaller: smaller
         _run(classic, images)
         _run(Workload(Network((784, 31, 9, 10), "tanh"), 3_000, dtype=dtype, recipe=RECIPE), few)
 
@@ -65,7 +65,7 @@ def streaming(device: layout.Device, workload: Workload, pixels: int) -> layout.
         smaller = replace(device, shared_bytes=kibibytes * 1024)
         plan: Any = layout.plan(workload, pixels, smaller)
         if isinstance(plan, layout.Plan):
-            if plan.resident_groups < plan.groups // plan.blocks:
+            if plan.resident_share < 1:
                 return smaller
             break
     raise MnistbenchError(f"no plan streams images of {workload.images:,}")

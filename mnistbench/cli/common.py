@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,11 +15,14 @@ from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import DTYPES, DType
 from mnistbench.words import one_line
 
+if TYPE_CHECKING:
+    from mnistbench.datasets import Dataset
+
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Folder of IDX files, or Kaggle's train.csv (default: the embedded MNIST)."),
+    typer.Option("--data", help="CSV or .npz file, or folder of IDX files (default: the embedded MNIST)."),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Number of CPU threads (default: OMP_NUM_THREADS, or all usable CPUs).")
@@ -38,6 +41,13 @@ WorkloadName = Annotated[str, typer.Option("--workload", help=f"Preset: {', '.jo
 def complain(message: str) -> None:
     """Print one line on standard error."""
     print(f"mnistbench: {one_line(message)}", file=sys.stderr)
+
+
+def told(dataset: Dataset) -> Dataset:
+    """Print on standard error what was understood of a data set's source, and return the data set."""
+    for note in dataset.notes:
+        complain(f"{dataset.source}: {note}")
+    return dataset
 
 
 def dtype_named(name: str) -> DType:

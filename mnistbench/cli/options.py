@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from mnistbench.cli.common import Data, Seed, Threads, dtype_named
+from mnistbench.cli.common import Data, Seed, Threads, dtype_named, told
 from mnistbench.exceptions import OptionError
 from mnistbench.task.presets import PRESETS, PUBLISHED, Published, preset
 from mnistbench.task.recipe import (
@@ -94,7 +94,11 @@ class TrainingOptions:
         Whole, _option(_IMAGES, "Number of training images (default: 41,000, the preset's, or all of --data).")
     ] = None
     dev_size: Annotated[
-        Whole, _option(_IMAGES, "Number of dev images (default: 1,000, or what a preset leaves of 60,000).")
+        Whole,
+        _option(
+            _IMAGES,
+            "Number of dev images (default: 1,000, a tenth of fewer than 10,000, or what a preset leaves of 60,000).",
+        ),
     ] = None
     seed: Seed = 0
     threads: Threads = None
@@ -205,14 +209,14 @@ class TrainingOptions:
             if train_size is None:
                 train_size = min(self.preset.images, LABELLED - (dev_size or 0))
             dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
-        return load_data(self.data, self.seed, train_size, dev_size)
+        return told(load_data(self.data, self.seed, train_size, dev_size))
 
     def load_labelled(self) -> Dataset:
         """Load ``train_size`` labelled images, by default all, and hold none out."""
         from mnistbench.datasets import LABELLED, load_data
 
         train_size = LABELLED if self.data is None and self.train_size is None else self.train_size
-        return load_data(self.data, self.seed, train_size, dev_size=0)
+        return told(load_data(self.data, self.seed, train_size, dev_size=0))
 
     def published(self, task: Workload) -> Published | None:
         """Return the published error of the preset, if ``task`` has its layer sizes and trains on MNIST."""

@@ -1,25 +1,24 @@
-"""Sources of images: the embedded MNIST, a folder of IDX files, a Kaggle CSV file."""
+"""Sources of images: the embedded MNIST, folders, CSV files, Keras' ``mnist.npz``, arrays in memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import printable
 from mnistbench.datasets.copies import enlarged
-from mnistbench.datasets.csv import IMAGE_SHAPE as KAGGLE_IMAGE_SHAPE
 from mnistbench.datasets.csv import read_csv
 from mnistbench.datasets.dataset import Dataset, Split, likely_shape
-from mnistbench.datasets.idx import read_folder
-from mnistbench.exceptions import DataError, OptionError
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
+from mnistbench.datasets.folders import read_folder, read_idx_folder, read_labelled_csv
+from mnistbench.datasets.idx import is_idx, read_idx
+from mnistbench.datasets.npz import is_npz, read_npz
+from mnistbench.datasets.source import DEV_SIZE, Sizes, Source, split
+from mnistbench.exceptions import DataError
 
 __all__ = [
     "DEV_SIZE",
@@ -31,6 +30,7 @@ __all__ = [
     "likely_shape",
     "load_data",
     "load_images",
+    "read_unlabelled",
 ]
 
 EMBEDDED = "MNIST (embedded)"
@@ -38,19 +38,8 @@ EMBEDDED = "MNIST (embedded)"
 LABELLED = 60_000
 """Number of images of the embedded MNIST outside its test set."""
 
-# The tutorial has 42,000 labelled images and holds out 1,000 of them.
-DEV_SIZE = 1_000
 EMBEDDED_TRAIN_SIZE = 41_000
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """Content of a source: images (m, pixels) and labels (m,) before the split, and the test set."""
-
-    image_shape: tuple[int, int]
-    images: NDArray[np.uint8]
-    labels: NDArray[np.integer]
-    test: Split | None
+"""Number of images that the tutorial trains on."""
 
 
 def load_data(
@@ -63,44 +52,28 @@ def load_data(
 
     Args:
         source: None for the embedded MNIST (60,000 labelled and 10,000 test images); a folder with the four IDX files
-            of a similar data set, of any image size; or a CSV file from Kaggle's digit-recognizer, which has no test
-            set. Files may be compressed by gzip.
+            of a similar data set, of any image size, or with ``train.csv``; a CSV file, which has no test set; or an
+            ``.npz`` file of x_train, y_train, x_test and y_test. Files may be compressed by gzip.
         seed: Seed for the order of the labelled images, 0 or a positive whole number.
         train_size: Number of training images; by default all that dev leaves, but at most 41,000 of the embedded MNIST.
-        dev_size: Number of dev images, by default 1,000.
+        dev_size: Number of dev images, by default 1,000, or a tenth of fewer than 10,000.
+
+    Returns:
+        The data set; its ``notes`` say what was understood of the source.
 
     Raises:
+        UnlabelledData: If the source has no labels.
         DataError: If the source cannot be read, is malformed, or is too small for the sizes; the message names the
             file and the place in it.
         OptionError: If the seed is not 0 or a positive whole number.
     """
     name = EMBEDDED if source is None else printable(source)
-    dev_size = DEV_SIZE if dev_size is None else dev_size
-    if not isinstance(seed, int) or seed < 0:
-        raise OptionError(f"seed {seed}: must be 0 or a positive whole number")
-    if not isinstance(dev_size, int) or dev_size < 0:
-        raise DataError(f"{name}: dev size {dev_size}: must be 0 or a positive whole number")
-    if train_size is not None and (not isinstance(train_size, int) or train_size < 1):
-        raise DataError(f"{name}: train size {train_size}: must be a positive whole number")
-    try:
-        data = _read_idx_folder(files(__name__).joinpath("mnist")) if source is None else _read(Path(source))
-    except OSError as error:
-        file = name if error.filename is None else printable(error.filename)
-        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise DataError(f"{name}: does not fit into the memory of this machine") from error
-    if data.labels.min() == data.labels.max():
-        raise DataError(f"{name}: all training labels are {data.labels[0]}; there is nothing to tell apart")
-    images, left = len(data.labels), len(data.labels) - dev_size
-    if left < 1:
-        raise DataError(f"{name}: dev size {dev_size}: leaves none of the {images} images to train on; give less")
-    if train_size is None:
-        train_size = min(left, EMBEDDED_TRAIN_SIZE) if source is None else left
-    if train_size > left:
-        raise DataError(
-            f"{name}: train size {train_size}: only {left} of the {images} images are left after {dev_size} for dev"
-        )
-    return _split(name, data, seed, train_size, dev_size)
+    sizes = Sizes(seed, train_size, dev_size)
+    sizes.check(name)
+    with _reading(name):
+        if source is None:
+            return split(name, read_idx_folder(files(__name__).joinpath("mnist")), sizes, EMBEDDED_TRAIN_SIZE)
+        return split(name, _read(Path(source)), sizes)
 
 
 def load_images(count: int, seed: int = 0) -> Dataset:
@@ -118,42 +91,50 @@ def load_images(count: int, seed: int = 0) -> Dataset:
     return enlarged(load_data(seed=seed, train_size=LABELLED - DEV_SIZE), count, seed)
 
 
-def _read(path: Path) -> _Source:
+def read_unlabelled(path: str | Path) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Read the images of a CSV file, such as Kaggle's ``test.csv``, or of an IDX file; labels are left out.
+
+    Returns:
+        Images (m, pixels) in the order of the file, m at least 1, and their shape (height, width).
+
+    Raises:
+        DataError: If the file cannot be read, is malformed, or its meaning in doubt; the message names the file and
+            the place in it.
+    """
+    file, name = Path(path), printable(path)
+    with _reading(name):
+        _require_file(file, name)
+        if is_idx(file):
+            images = read_idx(file, 3)
+            _, height, width = images.shape
+            return images.reshape(-1, height * width), (height, width)
+        table = read_csv(file)
+        return table.images, table.image_shape
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turn what the system says while a source is read into a DataError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        file = name if error.filename is None else printable(error.filename)
+        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(f"{name}: does not fit into the memory of this machine") from error
+
+
+def _require_file(path: Path, name: str) -> None:
     if path.is_dir():
-        return _read_idx_folder(path)
-    if path.is_file():
-        images, labels = read_csv(path)
-        return _Source(KAGGLE_IMAGE_SHAPE, images, labels, test=None)
-    if path.exists():
-        raise DataError(f"{printable(path)}: neither a file nor a folder")
-    raise DataError(f"{printable(path)}: no such file or folder")
+        raise DataError(f"{name}: a folder; give a file in it")
+    if not path.exists():
+        raise DataError(f"{name}: no such file or folder")
+    if not path.is_file():
+        raise DataError(f"{name}: neither a file nor a folder")
 
 
-def _read_idx_folder(folder: Traversable) -> _Source:
-    content = read_folder(folder)
-    _, height, width = content.train_images.shape
-    pixels = height * width
-    return _Source(
-        (height, width),
-        content.train_images.reshape(-1, pixels),
-        content.train_labels,
-        Split(content.test_images.reshape(-1, pixels).copy(), content.test_labels.astype(np.int64)),
-    )
-
-
-def _split(name: str, data: _Source, seed: int, train_size: int, dev_size: int) -> Dataset:
-    """Shuffle and split. Indexing by rows copies, so nothing keeps the whole source in memory."""
-    order = np.random.default_rng(seed).permutation(len(data.labels))
-    largest = max(int(labels.max()) for labels in (data.labels, *([data.test.labels] if data.test else [])))
-
-    def take(rows: NDArray[np.int64]) -> Split:
-        return Split(data.images[rows], data.labels[rows].astype(np.int64, copy=False))
-
-    return Dataset(
-        source=name,
-        image_shape=data.image_shape,
-        classes=largest + 1,
-        train=take(order[dev_size : dev_size + train_size]),
-        dev=take(order[:dev_size]),
-        test=data.test,
-    )
+def _read(path: Path) -> Source:
+    if path.is_dir():
+        return read_folder(path)
+    _require_file(path, printable(path))
+    return read_npz(path) if is_npz(path) else read_labelled_csv(path)

@@ -1,4 +1,4 @@
-"""IDX files, the format in which MNIST was published, and folders of four such files.
+"""IDX files, the format in which MNIST was published.
 
 An IDX file has a header and then the elements, row-major. Numbers in the header are big-endian::
 
@@ -12,28 +12,22 @@ Source: "The MNIST database of handwritten digits", Y. LeCun, C. Cortes, C. J. C
 
 from __future__ import annotations
 
+import io
 import math
 import struct
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.datasets.content import decompressed, printable
+from mnistbench.datasets.content import DEFLATE_RATIO, GZIP_MAGIC, blocks, printable
+from mnistbench.datasets.formats import FIRST_BYTES, refuse_other
 from mnistbench.exceptions import DataError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
-
-# The usual names, in the order of IdxFolder's fields, and the number of dimensions of each array.
-FILE_NAMES = {
-    "train-images-idx3-ubyte": 3,
-    "train-labels-idx1-ubyte": 1,
-    "t10k-images-idx3-ubyte": 3,
-    "t10k-labels-idx1-ubyte": 1,
-}
 
 ELEMENT_TYPES = {
     0x08: "unsigned bytes",
@@ -45,86 +39,118 @@ ELEMENT_TYPES = {
 }
 UNSIGNED_BYTE = 0x08
 
-
-@dataclass(frozen=True, eq=False)
-class IdxFolder:
-    """Content of the four files: images (m, height, width) and labels (m,), all uint8, read-only views."""
-
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.uint8]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.uint8]
+MAPPED = 1 << 28
+"""Number of bytes from which on a plain file is mapped into memory, not read."""
 
 
-def read_folder(folder: Traversable) -> IdxFolder:
-    """Read the four files of a folder, each plain or gzip, whatever its name ends in.
+@dataclass(frozen=True)
+class IdxFile:
+    """An IDX file of unsigned bytes of which the header is read.
 
-    A file may be called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with or without ``.gz``. If there
-    are several, the first in the order plain, plain ``.gz``, dotted, dotted ``.gz`` is read.
-
-    Raises:
-        DataError: If a file is missing or malformed, or two of them do not belong together.
-        OSError: If a file cannot be read.
+    Attributes:
+        file: Path, or resource of a package.
+        name: Its name in messages.
+        shape: (m, height, width) of images, (m,) of labels; no size is 0.
+        packed: Whether the file is gzip.
     """
-    files = [find_file(folder, name) for name in FILE_NAMES]
-    train_images, train_labels, test_images, test_labels = map(read_idx, files, FILE_NAMES.values())
-    names = [printable(file) for file in files]
-    for images, labels, (images_name, labels_name) in (
-        (train_images, train_labels, names[:2]),
-        (test_images, test_labels, names[2:]),
-    ):
-        if len(images) != len(labels):
-            raise DataError(f"{labels_name}: {len(labels)} labels, but {images_name} holds {len(images)} images")
-    if test_images.shape[1:] != train_images.shape[1:]:
-        raise DataError(
-            f"{names[2]}: images of {_size(test_images)} pixels, but those in {names[0]} have {_size(train_images)}"
-        )
-    return IdxFolder(train_images, train_labels, test_images, test_labels)
+
+    file: Traversable
+    name: str
+    shape: tuple[int, ...]
+    packed: bool
+
+    @property
+    def start(self) -> int:
+        """Number of bytes of the header."""
+        return 4 + 4 * len(self.shape)
+
+    def read(self) -> NDArray[np.uint8]:
+        """Return the elements in an array of their shape.
+
+        A large plain file is mapped: a page of it takes memory once it is used, and writing changes the array alone.
+
+        Raises:
+            DataError: If the file is malformed; the message names the byte, counted after decompression.
+            OSError: If the file cannot be read.
+        """
+        count = math.prod(self.shape)
+        if not self.packed and count >= MAPPED and isinstance(self.file, Path):
+            # Its size was compared with the header's.
+            return np.memmap(self.file, np.uint8, "c", self.start, self.shape).view(np.ndarray)
+        found = np.empty(count, np.uint8)
+        space = memoryview(found.data)
+        end = -self.start  # of what is read, in elements
+        with _opened(self.file) as file:
+            for block in blocks(file, self.name):
+                begin, end = end, end + len(block)
+                if end > count:
+                    raise DataError(self._goes_on())
+                space[max(begin, 0) : max(end, 0)] = block[max(-begin, 0) :]
+        if end < count:
+            raise DataError(self._ends(self.start + end))
+        return found.reshape(self.shape)
+
+    def check_size(self, stored: int) -> None:
+        """Raise a DataError if a file of ``stored`` bytes cannot hold what its header asks for."""
+        end = self.start + math.prod(self.shape)
+        if self.packed and end > DEFLATE_RATIO * stored:
+            raise DataError(
+                f"{self.name}: its header asks for {elements(self.shape)}, {end} bytes, which {stored} bytes of gzip "
+                "data cannot hold; get the file again"
+            )
+        if not self.packed and stored < end:
+            raise DataError(self._ends(stored))
+        if not self.packed and stored > end:
+            raise DataError(self._goes_on())
+
+    def _ends(self, byte: int) -> str:
+        end = self.start + math.prod(self.shape)
+        return f"{self.name}: ends at byte {byte}, but its header asks for {elements(self.shape)}, {end} bytes"
+
+    def _goes_on(self) -> str:
+        end = self.start + math.prod(self.shape)
+        return f"{self.name}: goes on at byte {end}, where its header says that it ends ({elements(self.shape)})"
 
 
-def find_file(folder: Traversable, name: str) -> Traversable:
-    """Return the file of a folder whose name is one of the spellings of ``name``."""
-    dotted = name.replace("-idx", ".idx")
-    spellings = [folder.joinpath(spelling) for spelling in (name, f"{name}.gz", dotted, f"{dotted}.gz")]
-    for file in spellings:
-        if file.is_file():
-            return file
-    for file in spellings:
-        if file.is_dir():
-            raise DataError(f"{printable(file)}: a folder, where a file should be")
-    raise DataError(
-        f"{printable(folder)}: has no file {name} (nor {name}.gz, nor {dotted}); "
-        f"a data set folder holds {', '.join(FILE_NAMES)}"
-    )
-
-
-def read_idx(file: Traversable, dimensions: int) -> NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes, plain or gzip.
+def open_idx(file: Traversable, dimensions: int) -> IdxFile:
+    """Read the header of an IDX file of unsigned bytes, plain or gzip, and compare it with the file's size.
 
     Args:
         file: Path, or resource of a package.
         dimensions: 3 for images (m, height, width), 1 for labels (m,).
 
-    Returns:
-        Read-only array of the shape in the header, in which no size is 0.
-
     Raises:
-        DataError: If the file is malformed; the message names the byte, counted after decompression.
+        DataError: If the header is malformed, or asks for what the file cannot hold.
         OSError: If the file cannot be read.
     """
     name = printable(file)
-    stored = file.read_bytes()
-    header_bytes = 4 + 4 * dimensions
-    header = decompressed(stored, name, header_bytes)
-    shape = parse_header(header, name, dimensions)
-    # Nothing is allocated from the header's sizes until that many elements are found.
-    end = header_bytes + math.prod(shape)
-    content = decompressed(stored, name, min(end + 1, sys.maxsize))
-    if len(content) < end:
-        raise DataError(f"{name}: ends at byte {len(content)}, but its header asks for {_elements(shape)}, {end} bytes")
-    if len(content) > end:
-        raise DataError(f"{name}: goes on at byte {end}, where its header says that it ends ({_elements(shape)})")
-    return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape)
+    with _opened(file) as stream:
+        packed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        stored = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        header = b""
+        for block in blocks(stream, name):
+            header += block
+            if len(header) >= FIRST_BYTES:
+                break
+    found = IdxFile(file, name, parse_header(header, name, dimensions), packed)
+    found.check_size(stored)
+    return found
+
+
+def read_idx(file: Traversable, dimensions: int) -> NDArray[np.uint8]:
+    """Read one IDX file of unsigned bytes, plain or gzip, as :func:`open_idx` and :meth:`IdxFile.read` describe it."""
+    return open_idx(file, dimensions).read()
+
+
+def is_idx(path: Path) -> bool:
+    """Return whether a file, plain or gzip, starts as an IDX file does."""
+    with path.open("rb") as file:
+        return next(blocks(file, printable(path)), b"").startswith(b"\0\0")
+
+
+def _opened(file: Traversable) -> BinaryIO:
+    return cast(BinaryIO, file.open("rb"))
 
 
 def parse_header(header: bytes, name: str, dimensions: int) -> tuple[int, ...]:
@@ -132,6 +158,8 @@ def parse_header(header: bytes, name: str, dimensions: int) -> tuple[int, ...]:
     if not header:
         raise DataError(f"{name}: the file is empty")
     expected = bytes([0, 0, UNSIGNED_BYTE, dimensions])
+    if not header.startswith(b"\0\0"):
+        refuse_other(header, name, "an IDX file")
     if len(header) < 4 or not header.startswith(b"\0\0"):
         raise DataError(
             f"{name}: byte 0: not an IDX file: it starts with {header[:4].hex(' ')}, not {expected.hex(' ')}"
@@ -146,13 +174,10 @@ def parse_header(header: bytes, name: str, dimensions: int) -> tuple[int, ...]:
         raise DataError(f"{name}: ends at byte {len(header)}, inside the header of {4 + 4 * dimensions} bytes")
     shape = struct.unpack_from(f">{dimensions}I", header, 4)
     if 0 in shape:
-        raise DataError(f"{name}: byte {4 + 4 * shape.index(0)}: a size of 0: the file holds {_elements(shape)}")
+        raise DataError(f"{name}: byte {4 + 4 * shape.index(0)}: a size of 0: the file holds {elements(shape)}")
     return shape
 
 
-def _elements(shape: tuple[int, ...]) -> str:
+def elements(shape: tuple[int, ...]) -> str:
+    """Say what a file of this shape holds."""
     return f"{shape[0]} labels" if len(shape) == 1 else f"{shape[0]} images of {shape[1]} x {shape[2]} pixels"
-
-
-def _size(images: NDArray[np.uint8]) -> str:
-    return f"{images.shape[1]} x {images.shape[2]}"

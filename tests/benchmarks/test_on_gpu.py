@@ -227,7 +227,7 @@ def test_no_command_asks_for_a_network(tmp_path: Path) -> None:
 
 def test_the_first_seven_parts_fit_400_seconds() -> None:
     before = NAMES[: NAMES.index("idling")]
-    assert before == ["canary", "tests", "agreement", "classic", "race-float32", "race-float64"]
+    assert before == ["canary", "tests", "agreement", "classic", "kernel", "race-float32", "race-float64"]
     assert sum(part.seconds for part in PARTS[: len(before)]) <= 400
     assert all(part.limit >= part.seconds for part in PARTS)
 
@@ -267,11 +267,11 @@ def test_the_canary_compiles_and_tells_who_takes_part(
 def test_racecheck_sees_images_that_are_not_in_shared_memory(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Workload(Network((784, 10, 10)), 3_000, 1, dtype=dtype)
     plan: Any = layout.plan(task, 710, HOPPER)
-    assert plan.resident_groups >= plan.groups // plan.blocks, "all of them would fit"
+    assert plan.resident_share == 1, "all of them would fit"
     smaller = sanitized.streaming(HOPPER, task, 710)
     plan = layout.plan(task, 710, smaller)
     assert isinstance(plan, layout.Plan)
-    assert plan.resident_groups < plan.groups // plan.blocks
+    assert plan.resident_share < 1
     monkeypatch.setattr(layout, "plan", lambda *_: "too small")
     with pytest.raises(MnistbenchError, match="no plan streams"):
         sanitized.streaming(HOPPER, task, 710)

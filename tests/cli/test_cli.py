@@ -23,8 +23,7 @@ import mnistbench.backends as registry
 from mnistbench import agreement, threads
 from mnistbench.agreement import Agreement, Check
 from mnistbench.cli import app
-from mnistbench.datasets.csv import COLUMNS
-from mnistbench.datasets.idx import FILE_NAMES
+from mnistbench.datasets.folders import FILE_NAMES
 from mnistbench.machine import limits
 from mnistbench.machine.rates import Blas, Level, Limits
 from mnistbench.reference.parameters import Parameters, load_model, save_model
@@ -34,6 +33,7 @@ from mnistbench.task.workload import Network
 from mnistbench.threads import usable_cpus
 from tests.support.benchmarks import ONE_THREAD
 from tests.support.builders import identical, idx
+from tests.support.data_files import COLUMNS
 from tests.support.rows import document, row
 
 
@@ -67,11 +67,11 @@ def data(tmp_path: Path) -> Path:
 SMALL = ["--backend", "numpy", "--train-size", "60"]
 
 
-def run(*arguments: object, status: int = 0) -> str:
-    """Run a command and return what it prints."""
+def run(*arguments: object, status: int = 0, noted: str = "") -> str:
+    """Run a command and return what it prints, on standard error ``noted`` at most."""
     outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert outcome.exit_code == status, outcome.output
-    assert outcome.stderr == ""
+    assert outcome.stderr == noted
     return outcome.stdout
 
 
@@ -144,8 +144,9 @@ def test_train_without_a_test_set(tmp_path: Path) -> None:
     lines = [",".join(map(str, [k % 10, *rng.integers(0, 256, 784)])) for k in range(40)]
     (tmp_path / "train.csv").write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
     options = ["train", "--backend", "numpy", "--dev-size", 10, "--data", "train.csv", "--iterations", 2]
-    assert json.loads(run(*options, "--json"))["test_accuracy"] is None
-    assert "test" not in run(*options).split("accuracy ")[1]
+    noted = "mnistbench: train.csv: label in the first column ('label'), 784 pixels, 28 x 28, with a header\n"
+    assert json.loads(run(*options, "--json", noted=noted))["test_accuracy"] is None
+    assert "test" not in run(*options, noted=noted).split("accuracy ")[1]
 
 
 def test_saved_parameters_are_those_trained(data: Path) -> None:
@@ -557,7 +558,7 @@ def test_help(command: str) -> None:
         (["--seed", "-1"], "seed -1: "),
         (["--dev-size", "-1"], "dev size -1: "),
         (["--dev-size", "99999"], "dev size 99999: "),
-        (["--train-size", "91"], "train size 91: "),
+        (["--train-size", "999"], "train size 999: "),
         (["--plot", "run.pdf"], "--plot run.pdf: give a name that ends in .png or .svg"),
         (["--plot", "digits"], "--plot digits: "),
         (["--save", "digits"], "digits: is a folder"),

@@ -93,7 +93,7 @@ def test_every_chain_of_every_thread_is_computed(loops: tuple[str, ctypes.CDLL],
 def test_the_loops_are_the_gpus_own_instructions(dtype: str) -> None:
     """Built for a GPU, no chain has become another, and nothing is read from a nearer cache."""
     real, suffix = {"float32": ("float", "f32"), "float64": ("double", "f64")}[dtype]
-    _, ptx = compile_for_gpu("sm_80", SOURCE.read_text(encoding="utf-8"), (f"-DREAL={real}", "-DCHAINS=8"))
+    ptx = compile_for_gpu("sm_80", SOURCE.read_text(encoding="utf-8"), (f"-DREAL={real}", "-DCHAINS=8")).ptx
     kernels = dict(re.findall(r"\.visible \.entry (\w+)\((.*?)\n}", ptx, re.DOTALL))
     assert [*kernels] == ["multiply_adds", "read_words", "nothing"]
     fused = len(re.findall(rf"fma\.rn\.(?:ftz\.)?{suffix}", kernels["multiply_adds"]))

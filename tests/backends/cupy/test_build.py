@@ -1,34 +1,41 @@
-"""The persistent CUDA kernel, built for three generations of GPUs without one."""
+"""The persistent CUDA kernel, built for four generations of GPUs without one."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mnistbench.backends.cupy.classic import layout
 from tests.support.cuda.devices import CLASSIC, HOPPER, TURING, VERSIONS, macros
-from tests.support.cuda.nvrtc import compile_for_gpu
+from tests.support.cuda.nvrtc import compile_for_gpu, loops
 
-GENERATIONS = {"sm_75": TURING, "sm_80": replace(HOPPER, compute_capability=80), "sm_90": HOPPER}
+GENERATIONS = {
+    "sm_75": TURING,
+    "sm_80": replace(HOPPER, compute_capability=80),
+    "sm_90": HOPPER,
+    "sm_100": replace(HOPPER, compute_capability=100),
+}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("architecture", GENERATIONS)
-def test_the_source_builds_for_gpus(architecture: str, version: str) -> None:
+def test_the_source_builds_for_gpus(architecture: str, version: str, tmp_path: Path) -> None:
     dtype, matrix_units = VERSIONS[version]
     if matrix_units and architecture == "sm_75":
         pytest.skip("its matrix units lack the instruction and are not used")
     plan = layout.plan(CLASSIC.with_dtype(dtype), 717, GENERATIONS[architecture], matrix_units)
     assert isinstance(plan, layout.Plan)
-    log, _ = compile_for_gpu(architecture, layout.source(matrix_units), macros(plan))
+    log, _, cubin = compile_for_gpu(architecture, layout.source(matrix_units), macros(plan))
     assert " warning" not in log
     registers = int(re.findall(r"Used (\d+) registers", log)[0])
-    spilled = int(re.findall(r"(\d+) bytes spill stores", log)[0])
     assert registers * plan.threads <= GENERATIONS[architecture].registers
-    # A few spilled values that live through an iteration cost nothing; spills in the products would be hundreds.
-    assert spilled <= (0 if matrix_units else 64)
+    # A few spilled values that live through an iteration cost nothing, spills in the products would.
+    products = [loop for loop in loops(cubin, tmp_path) if loop["IMMA"] + loop["FFMA"] + loop["DFMA"] >= 20]
+    assert len(products) >= 4  # two forward and two backward, of resident and of streamed images
+    assert not any(loop["LDL"] + loop["STL"] for loop in products)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -36,7 +43,7 @@ def test_the_ptx_has_the_instructions_that_the_kernel_relies_on(version: str) ->
     dtype, matrix_units = VERSIONS[version]
     plan = layout.plan(CLASSIC.with_dtype(dtype), 717, HOPPER, matrix_units)
     assert isinstance(plan, layout.Plan)
-    _, ptx = compile_for_gpu("sm_80", layout.source(matrix_units), macros(plan))
+    ptx = compile_for_gpu("sm_80", layout.source(matrix_units), macros(plan)).ptx
     # Both grid barriers; and no load through the read-only cache, which would miss what other blocks have written.
     assert ptx.count("red.release.gpu.global.add.u32") == ptx.count("ld.acquire.gpu.global.u32") == 2
     assert "ld.global.nc" not in ptx
@@ -48,3 +55,41 @@ def test_the_ptx_has_the_instructions_that_the_kernel_relies_on(version: str) ->
         # Pixels are subnormal numbers here: 8 rows by 4 terms by UNITS products, forward and twice backward, must
         # not flush them, as the compiler's own do.
         assert len(re.findall(r"\bfma\.rn\.f32", ptx)) >= 2 * 8 * 4 * plan.units
+
+
+# The products' loops and how often each multiplies; its loads and transpositions; the most instructions. A body has
+# two steps of resident images forward, four of streamed ones, and one backward, which transposes blocks of 4 x 4 bytes.
+LOADS = {
+    ("forward, resident", 20): ({"LDS.128": 4, "LDS.64": 10}, 45),
+    ("forward, streamed", 40): ({"LDG.128": 8, "LDS.64": 20}, 85),
+    ("backward, resident", 20): ({"LDS.128": 4, "LDS.64": 5, "PRMT": 32}, 80),
+    ("backward, streamed", 20): ({"LDG.128": 4, "LDS.64": 5, "PRMT": 32}, 90),
+}
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+def test_the_matrix_products_are_as_few_instructions_as_planned(architecture: str, tmp_path: Path) -> None:
+    plan = layout.plan(CLASSIC, 710, GENERATIONS[architecture], True)
+    assert isinstance(plan, layout.Plan)
+    compiled = compile_for_gpu(architecture, layout.source(True), macros(plan))
+    products = [loop for loop in loops(compiled.cubin, tmp_path) if loop["IMMA"]]
+    assert len(products) == len(LOADS)
+    kinds = ("LDS", "LDS.64", "LDS.128", "LDG", "LDG.64", "LDG.128", "LDL", "STL", "PRMT")
+    for (name, multiplies), (wanted, most) in LOADS.items():
+        found = [
+            loop
+            for loop in products
+            if loop["IMMA"] == multiplies and {kind: loop[kind] for kind in kinds if loop[kind]} == wanted
+        ]
+        assert len(found) == 1, (name, products)
+        assert found[0].total() <= most, (name, found[0])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_profiled_build_has_its_clocks(version: str) -> None:
+    dtype, matrix_units = VERSIONS[version]
+    plan = layout.plan(CLASSIC.with_dtype(dtype), 710, HOPPER, matrix_units)
+    assert isinstance(plan, layout.Plan)
+    ptx = compile_for_gpu("sm_90", layout.source(matrix_units), (*macros(plan), "-DPROFILE=1")).ptx
+    assert ".b8 phase_clocks[81920]" in ptx
+    assert ptx.count("%clock64") == 10

@@ -5,6 +5,7 @@ The very source that CuPy compiles for a GPU trains small shapes here.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from mnistbench import reference
 from mnistbench.backends.cupy.classic import layout
+from mnistbench.backends.cupy.classic.dealing import deal
+from mnistbench.datasets import load_data
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DTYPES, DType, Network, Workload
 from tests.support.cuda import host
@@ -34,7 +37,10 @@ _SMALL = layout.Device(
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a task; ``resident`` and ``chunk`` in tiles, None for all of a block's images."""
+    """Sizes of a task; ``resident`` and ``chunk`` in tiles, None for all of a block's images.
+
+    Images of each of the ``kinds`` use pixels of their own, so that blocks leave others out.
+    """
 
     images: int
     pixels: int
@@ -42,20 +48,23 @@ class Shape:
     classes: int
     resident: int | None = None
     chunk: int | None = None
+    kinds: int = 1
 
-    def plan(self, dtype: DType, matrix_units: bool) -> layout.Plan:
+    def plan(self, dtype: DType, matrix_units: bool, shares: NDArray[np.int64] | None = None) -> layout.Plan:
         workload = Workload(Network((self.pixels, self.hidden, self.classes)), self.images, dtype=dtype)
-        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units)
+        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units, shares)
         assert isinstance(plan, layout.Plan)
-        resident = plan.resident_groups if self.resident is None else 8 * self.resident
         chunk = plan.chunk if self.chunk is None else 8 * self.chunk
-        shared = layout.working_bytes(plan, chunk) + resident * plan.group_bytes
-        return replace(plan, resident_groups=resident, chunk=chunk, shared_bytes=shared)
+        cells = plan.resident_cells if self.resident is None else 8 * self.resident * plan.quads
+        shared = layout.working_bytes(plan, chunk) + 16 * cells
+        return replace(plan, resident_cells=cells, chunk=chunk, shared_bytes=shared)
 
     def data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], Parameters]:
         rng = np.random.default_rng(self.images)
         images = rng.integers(0, 256, (self.images, self.pixels), dtype=np.uint8)
         images[rng.random(images.shape) < 0.6] = 0
+        kind = rng.integers(0, self.kinds, (self.images, 1))
+        images[np.arange(self.pixels) * self.kinds // self.pixels != kind] = 0
         labels = rng.integers(0, self.classes, self.images)
         return images, labels, Parameters.initial(Network((self.pixels, self.hidden, self.classes)), 1)
 
@@ -64,29 +73,51 @@ class Kernel:
     """The kernel with one task's arrays on the host."""
 
     def __init__(self, shape: Shape, dtype: DType, matrix_units: bool) -> None:
-        self.plan = shape.plan(dtype, matrix_units)
         images, labels, self.initial = shape.data()
         self._kept = np.arange(shape.pixels)
-        self._images = layout.pack_images(np, images, self.plan.quads)
-        self._labels = labels.astype(np.uint8)
+        dealt = deal(images, (1, shape.pixels), self._kept, layout.blocks_of(shape.images, _SMALL))
+        self.plan = shape.plan(dtype, matrix_units, dealt.shares)
+        self._shares, self._places = layout.pack_shares(self.plan, dealt.quads)
+        parts = []
+        for share, own in zip(self._shares, dealt.quads, strict=True):
+            rows = dealt.order[share["first_image"] :][: share["images"]]
+            parts.append(layout.pack_images(np, images[rows], self._kept, own, share["quads"], matrix_units))
+        # What the kernel reads behind the images must not count.
+        self._images = np.concatenate([*parts, np.full((self.plan.slack, 16), 255, np.uint8)])
+        self._labels = labels[dealt.order].astype(np.uint8)
         self.values = layout.pack_parameters(self.plan, self.initial, self._kept)
 
-    def run(self, iterations: int, gradients: NDArray[Any] | None = None) -> tuple[float, float]:
+    def run(
+        self, iterations: int, gradients: NDArray[Any] | None = None, runner: str = "run.cpp"
+    ) -> tuple[float, float]:
         """Train; return the loss and accuracy of the last iteration."""
         plan = self.plan
         kernel = host.Persistent(layout.source(plan.matrix_units), macros(plan))
-        kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
-        partials = np.full((plan.blocks, plan.length), np.nan, plan.dtype)
+        kernel.runner, kernel.max_dynamic_shared_size_bytes = runner, plan.shared_bytes
         metrics, arrivals = np.full((plan.blocks, 2), np.nan), np.zeros(1, np.uint32)
         target = np.uintp(0) if gradients is None else gradients
-        images, quads, count, resident, chunk = map(
-            np.int32, (plan.images, plan.quads, iterations, plan.resident_groups, plan.chunk)
+        images, all_quads, quads, count, resident, chunk = map(
+            np.int32, (plan.images, plan.all_quads, plan.quads, iterations, plan.resident_cells, plan.chunk)
         )
-        arrays = (self._images, self._labels, self.values, target, partials, metrics, arrivals)
-        numbers = (images, quads, count, np.dtype(plan.dtype).type(RATE), resident, chunk)
+        inputs = (self._images, self._labels, self._shares.view(np.uint8), self._places, self.values)
+        arrays = (*inputs, target, self._partials(), metrics, arrivals)
+        numbers = (images, all_quads, quads, count, np.dtype(plan.dtype).type(RATE), resident, chunk)
         kernel((plan.blocks,), (plan.threads,), [*arrays, *numbers], plan.shared_bytes)
         loss, hits = metrics.sum(axis=0) / plan.images
         return float(loss), float(hits)
+
+    def library(self, runner: str) -> ctypes.CDLL:
+        """Return the library that :meth:`run` has run the kernel by."""
+        return host.library(layout.source(self.plan.matrix_units), macros(self.plan), runner)
+
+    def _partials(self) -> NDArray[Any]:
+        """Return the gradient sums before the launch: zero for quads that a block leaves out, the others unknown."""
+        plan = self.plan
+        partials = np.full((plan.blocks, plan.length), np.nan, plan.dtype)
+        first = partials[:, : plan.weight_values].reshape(plan.blocks, plan.passes, plan.all_quads, -1)
+        for block, own in zip(first, self._places, strict=True):
+            block[:, np.setdiff1d(np.arange(plan.all_quads), own)] = 0
+        return partials
 
     def parameters(self) -> Parameters:
         return layout.unpack_parameters(self.plan, self.values, self._kept, self.initial)
@@ -102,6 +133,7 @@ SHAPES = {
     "streamed": Shape(203, 31, 9, 10, resident=1),
     "chunks": Shape(203, 50, 10, 10, resident=3, chunk=2),
     "passes": Shape(80, 9, 22, 3, resident=0, chunk=1),
+    "kinds": Shape(203, 70, 10, 10, resident=2, chunk=3, kinds=2),
     "few": Shape(1, 1, 1, 1),
     "odd": Shape(9, 5, 3, 17, resident=0),
 }
@@ -180,10 +212,10 @@ def test_the_first_of_equal_classes_is_predicted(version: str) -> None:
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("where", [0, -4])
-def test_a_parameter_that_is_not_finite_shows_in_the_loss(version: str, bad: float, where: int) -> None:
+@pytest.mark.parametrize("where", ["W1", "W2"])
+def test_a_parameter_that_is_not_finite_shows_in_the_loss(version: str, bad: float, where: str) -> None:
     kernel = Kernel(SHAPES["streamed"], *VERSIONS[version])
-    kernel.values[where if where == 0 else kernel.plan.weight_values] = bad
+    kernel.values[0 if where == "W1" else kernel.plan.weight_values] = bad
     loss, _ = kernel.run(1)
     assert not np.isfinite(loss)
     assert not kernel.parameters().is_finite()
@@ -191,8 +223,8 @@ def test_a_parameter_that_is_not_finite_shows_in_the_loss(version: str, bad: flo
 
 # Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
 RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
-# The version with matrix units has all barriers; the other lacks number 8.
-CASES = [(False, 0), *((True, barrier) for barrier in range(12))]
+# The version with matrix units has all barriers; the other lacks number 7.
+CASES = [(False, 0), *((True, barrier) for barrier in range(11))]
 
 
 def sanitized(plan: layout.Plan, sanitizer: str, *, left_out: int = 0, too_few: int = 0, **environment: str) -> str:
@@ -200,7 +232,7 @@ def sanitized(plan: layout.Plan, sanitizer: str, *, left_out: int = 0, too_few: 
 
     Return its messages; the program must fail if and only if something was taken away.
     """
-    numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_groups, plan.chunk)
+    numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_cells, plan.chunk)
     command = [host.build_sanitized(layout.source(plan.matrix_units), macros(plan), sanitizer), *numbers, left_out]
     run = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, timeout=120, env=os.environ | environment
@@ -248,16 +280,29 @@ def test_the_classic_stays_on_the_chip() -> None:
     assert isinstance(plan, layout.Plan)
     assert plan.matrix_units
     assert (plan.blocks, plan.threads, plan.units, plan.passes) == (132, 384, 10, 1)
-    assert plan.chunk == 80  # all of a block's 78 groups at once, in whole tiles
-    assert 48 <= plan.resident_groups < 78
+    assert plan.chunk == 80  # all of a block's images at once
+    assert 0.7 <= plan.resident_share < 0.75
     assert plan.shared_bytes <= HOPPER.shared_bytes
+
+
+def test_dealt_by_similarity_all_images_of_the_classic_stay_in_shared_memory() -> None:
+    train = load_data().train.images
+    kept = np.flatnonzero(train.any(axis=0))
+    assert kept.size == 710
+    dealt = deal(train, (28, 28), kept, 132)
+    plan = layout.plan(CLASSIC, kept.size, HOPPER, shares=dealt.shares)
+    assert isinstance(plan, layout.Plan)
+    assert plan.blocks == 132
+    assert plan.resident_share == 1
+    assert plan.stored_share < 0.67
+    assert max(images * quads for images, quads in plan.shares) < 0.71 * 320 * plan.all_quads
 
 
 def test_many_images_go_through_the_cache_in_chunks() -> None:
     plan = layout.plan(replace(CLASSIC, images=8_000_000), 717, HOPPER)
     assert isinstance(plan, layout.Plan)
     assert plan.chunk >= 8
-    assert plan.blocks * plan.chunk * plan.group_bytes <= HOPPER.l2_bytes // 2
+    assert plan.blocks * plan.chunk * plan.quads * 16 <= HOPPER.l2_bytes // 2
 
 
 @pytest.mark.parametrize(("version", "device"), [("float64", HOPPER), ("float32", TURING), ("matrix units", HOPPER)])
@@ -313,12 +358,14 @@ def test_every_plan_fits_its_device(
     if isinstance(plan, str):
         assert "do not fit" in plan
         return
-    assert plan.shared_bytes == layout.working_bytes(plan, plan.chunk) + plan.resident_groups * plan.group_bytes
+    assert plan.shared_bytes == layout.working_bytes(plan, plan.chunk) + plan.resident_cells * 16
     assert plan.shared_bytes <= device.shared_bytes
-    assert plan.chunk % 8 == plan.resident_groups % 8 == 0
+    assert plan.chunk % 8 == 0
     assert plan.chunk >= 8
     assert plan.units * plan.passes >= hidden
-    assert plan.blocks <= min(device.multiprocessors, plan.groups)
+    assert plan.blocks <= device.multiprocessors
+    assert sum(images for images, _ in plan.shares) == plan.images
+    assert min(images for images, _ in plan.shares) > 0
     # 32-bit sums of a chunk's images, or of all pixels, cannot overflow.
     assert max(plan.chunk, plan.quads) * 4 * 255 * 128 < 2**31
 
@@ -338,12 +385,32 @@ def test_parameters_survive_packing() -> None:
         np.testing.assert_array_equal(own, wanted)
 
 
-def test_images_are_packed_by_fours() -> None:
+def test_images_are_packed_by_groups_of_four_and_quads() -> None:
     images = np.arange(1, 16, dtype=np.uint8).reshape(3, 5)
-    blocks = layout.pack_images(np, images, 2)
-    assert blocks.tolist() == [
-        [
-            [[1, 2, 3, 4], [6, 7, 8, 9], [11, 12, 13, 14], [0, 0, 0, 0]],
-            [[5, 255, 0, 0], [10, 255, 0, 0], [15, 255, 0, 0], [0, 0, 0, 0]],
-        ]
+    blocks = layout.pack_images(np, images, np.arange(5), np.array([0, 1]), 2, False)
+    assert blocks.reshape(-1, 4, 4)[:2].tolist() == [
+        [[1, 2, 3, 4], [6, 7, 8, 9], [11, 12, 13, 14], [0, 0, 0, 0]],
+        [[5, 255, 0, 0], [10, 255, 0, 0], [15, 255, 0, 0], [0, 0, 0, 0]],
     ]
+
+
+def test_images_for_matrix_units_are_packed_by_pairs_and_octets() -> None:
+    images = np.arange(32 * 39).reshape(32, 39).astype(np.uint8)
+    kept, places = np.arange(39)[::-1].copy(), np.array([0, 1, 2, 3, 4, 6, 7, 8, 9])
+    cells = layout.pack_images(np, images, kept, places, 10, True).reshape(4, 4, 5, 2, 2, 4)
+    for image in range(32):
+        row = [*images[image, ::-1], 255]
+        stored = [*(row[4 * quad : 4 * quad + 4] for quad in places), [0, 0, 0, 0]]
+        for place, pixels in enumerate(stored):
+            assert cells[image % 8 // 2, image // 8, place // 2, place % 2, image % 2].tolist() == pixels
+
+
+@needs_compiler
+@pytest.mark.parametrize(("pixels", "hidden"), [(710, 10), (783, 10), (33, 6), (716, 2)])
+def test_the_products_loads_meet_no_bank_twice(pixels: int, hidden: int) -> None:
+    kernel = Kernel(Shape(70, pixels, hidden, 10), "float32", True)
+    kernel.run(1, runner="run_banks.cpp")
+    library = kernel.library("run_banks.cpp")
+    for size in (8, 16):
+        assert library.loads(size) > 0
+        assert library.most_words_of_a_bank(size) == 1

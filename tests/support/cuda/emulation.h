@@ -72,15 +72,22 @@ struct Index {
     unsigned x = 0;
 };
 
+// A load from shared memory: its offset there and its size in bytes.
+struct Load {
+    size_t offset, bytes;
+};
+
 struct Thread {
     Index index, block_index, grid_size;
     Block* block;
     int turn = 0;
     uint64_t block_barriers = 0, warp_barriers = 0;
+    std::vector<Load> loads;  // those that loaded() made
 };
 
 inline thread_local Thread* self = nullptr;
 inline int left_out = 0;  // the barrier that a test leaves out
+inline void (*look_at_loads)(const std::vector<Thread>&) = nullptr;  // called after a launch, if a test sets it
 
 inline Warp& warp() { return *self->block->warps[self->index.x / 32]; }
 
@@ -164,6 +171,7 @@ void launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
         for (unsigned t = 0; t < unsigned(threads); ++t) all.push_back({{t}, {b}, {unsigned(blocks)}, memory[b].get()});
     }
     run(all, kernel);
+    if (look_at_loads) look_at_loads(all);
 }
 
 // Runs the blocks of `kernel` one after the other, for kernels whose blocks are independent; without shared memory, the
@@ -224,6 +232,8 @@ inline double __hiloint2double(int high, int low) {
     return value;
 }
 
+inline long long clock64() { return 0; }
+
 inline int __float2int_rn(float value) {
     if (std::isnan(value)) return 0;
     if (std::abs(value) >= 0x1p31f) return value > 0 ? INT32_MAX : INT32_MIN;
@@ -250,6 +260,15 @@ inline unsigned load_acquire(unsigned* count) {
 
 inline void multiply_add(float& sum, float a, float b) { sum = std::fma(a, b, sum); }
 inline void multiply_add(double& sum, double a, double b) { sum = std::fma(a, b, sum); }
+
+template <typename Value>
+Value loaded(const Value* place) {
+    const auto& memory = emulation::self->block->memory;
+    auto& loads = emulation::self->loads;
+    const size_t offset = (const char*)place - (const char*)memory.data();
+    if (emulation::look_at_loads && offset < memory.size() * sizeof(uint4)) loads.push_back({offset, sizeof(Value)});
+    return *place;
+}
 
 inline void multiply_bytes(int (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
     struct Operands {

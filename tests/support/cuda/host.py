@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mnistbench.backends.cupy.classic import layout
+
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None or sys.platform != "linux", reason="to run the kernel on the CPU needs g++ on Linux"
 )
@@ -63,7 +65,7 @@ def _emulation() -> Path:
 @cache
 def build(source: str, macros: tuple[str, ...], *options: str, runner: str = "run.cpp") -> Path:
     """Compile a kernel's source and its runner for the host; ``macros`` are -D options."""
-    name = hashlib.sha256(repr((source, macros, options)).encode()).hexdigest()[:16]
+    name = hashlib.sha256(repr((source, macros, options, runner)).encode()).hexdigest()[:16]
     path = folder / name
     if path.exists():
         return path
@@ -131,12 +133,18 @@ _TYPES = {
     "unsigned char": np.uint8,
     "unsigned long long": np.uint64,
     "uint4": np.uint8,
+    "Share": np.uint8,
     "unsigned": np.uint32,
     "int": np.int32,
     "double": np.float64,
     "-DREAL=float": np.float32,
     "-DREAL=double": np.float64,
 }
+
+
+def library(source: str, macros: tuple[str, ...], runner: str) -> ctypes.CDLL:
+    """Load a kernel compiled for the host with its runner."""
+    return ctypes.CDLL(str(build(source, macros, *_SHARED, runner=runner)))
 
 
 class Function:
@@ -156,7 +164,7 @@ class Function:
         assert f"-DTHREADS={block[0]}" in self._macros
         assert grid[0] > 0
         assert 0 <= shared_mem <= self.max_dynamic_shared_size_bytes
-        run = ctypes.CDLL(str(build(self._code, self._macros, *_SHARED, runner=self.runner))).run
+        run = library(self._code, self._macros, self.runner).run
         run.restype = ctypes.c_bool
         values = [self._value(*both) for both in zip(self._kinds, arguments, strict=True)]
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
@@ -183,7 +191,7 @@ class Persistent(Function):
     def __init__(self, code: str, macros: tuple[str, ...], multiprocessors: int = 2, blocks_at_once: int = 1) -> None:
         super().__init__("gradient_descent", code, macros)
         self._multiprocessors, self._blocks_at_once = multiprocessors, blocks_at_once
-        self.kernel = SimpleNamespace(ptr=self)
+        self.kernel = _Launched(self)
 
     def blocks_at_once(self, threads: int, shared_bytes: int) -> int:
         """Return the blocks that run at once on a multiprocessor, as the driver's occupancy query does."""
@@ -193,14 +201,31 @@ class Persistent(Function):
     def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
         most = self.blocks_at_once(block[0], shared_mem) * self._multiprocessors
         assert grid[0] <= most, "CuPy launches fewer"
-        images, labels, parameters, _gradients, partials, metrics, arrivals, image_count, quads, *_ = arguments
+        images, labels, shares, places, parameters, _, partials, metrics, arrivals, image_count, _, quads, *_ = (
+            arguments
+        )
         assert np.array_equal(arrivals, [0])
-        assert images.shape == (-(-image_count // 4), quads, 4, 4)
+        own = np.array(shares).view(layout.SHARE)
+        assert images.shape[0] >= (-(-own["images"] // 32) * 8 * own["quads"]).sum()
+        assert images.shape[1] == 16
+        assert own["images"].sum() == image_count
         assert labels.shape == (image_count,)
+        assert places.shape == (grid[0], quads)
         assert partials.shape == (grid[0], parameters.size)
         assert metrics.shape == (grid[0], 2)
         super().__call__(grid, block, arguments, shared_mem)
         arrivals[0] = 1  # a trainer that does not clear it before the next launch fails there
+
+
+class _Launched:
+    """The function that a kernel is: it can be launched cooperatively."""
+
+    def __init__(self, own: Persistent) -> None:
+        self.ptr = own
+
+    def __call__(self, *arguments: Any, enable_cooperative_groups: bool = False) -> None:
+        assert enable_cooperative_groups, "blocks that do not all run at once wait for ever"
+        self.ptr(*arguments)
 
 
 class StandIn(ModuleType):
@@ -218,7 +243,7 @@ class StandIn(ModuleType):
         self.compute_capability = "90"
         self.blocks_at_once = 1  # on a multiprocessor
         self.maximum, self.exp, self.log = np.maximum, np.exp, np.log
-        self.zeros, self.ascontiguousarray = np.zeros, np.ascontiguousarray
+        self.ascontiguousarray = np.ascontiguousarray
         self.runtime = ModuleType("cupy.cuda.runtime")
         self.driver = ModuleType("cupy.cuda.driver")
         self.cuda = ModuleType("cupy.cuda")
@@ -255,13 +280,15 @@ class StandIn(ModuleType):
 
         return SimpleNamespace(free_all_blocks=free_all_blocks, total_bytes=lambda: 4096)
 
-    def RawModule(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool = False) -> Any:
+    def RawModule(self, code: str, options: tuple[str, ...]) -> Any:
         macros = tuple(option for option in options if option.startswith("-D"))
-        if not enable_cooperative_groups:
+        if "gradient_descent(" not in code:
             return SimpleNamespace(get_function=lambda name: Function(name, code, macros))
         # One for all who ask, so they share its attributes.
         kernel = Persistent(code, macros, self.attributes["MultiProcessorCount"], self.blocks_at_once)
-        return SimpleNamespace(get_function=lambda name: kernel)
+        # As if each phase took two cycles more than the one before, and the second block's more than the first's.
+        clocks = np.stack([np.arange(10) ** 2, np.arange(10) ** 2 * 100])
+        return SimpleNamespace(get_function=lambda name: kernel, get_global={"phase_clocks": clocks}.__getitem__)
 
     def _new(self, array: NDArray[Any]) -> Array:
         if self.limit is not None and array.nbytes > self.limit:
@@ -271,13 +298,21 @@ class StandIn(ModuleType):
         return own
 
     def asarray(self, values: Any) -> Array:
-        return self._new(np.array(values))
+        array = np.array(values)
+        assert array.dtype.kind in "biuf", "CuPy has no structured arrays"
+        return self._new(array)
 
     def array(self, values: Any, dtype: str) -> Array:
         return self._new(np.array(values, dtype))
 
+    def ndarray(self, shape: Any, dtype: Any, memory: Any) -> Array:
+        return self._new(np.array(memory)[: shape[0]].astype(dtype))
+
     def stack(self, values: list[Any]) -> Array:
         return self._new(np.stack(values))
+
+    def zeros(self, shape: Any, dtype: str) -> Array:
+        return self._new(np.zeros(shape, dtype))
 
     def empty(self, shape: Any, dtype: str) -> Array:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize

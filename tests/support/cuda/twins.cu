@@ -9,8 +9,9 @@ extern "C" __global__ void twins(const unsigned* words, const real* numbers, voi
     int sums[4] = {-1, 0, 1, 1 << 30};
     multiply_bytes(sums, own[0], own[1], own[2], own[3], own[4], own[5]);
     const real* values = numbers + 4 * lane();
-    const Quad digits = as_factor(Quad{{values[0], values[1], values[2], values[3]}}, 1);
-    for (int i = 0; i < 4; ++i) result[i] = sums[i], result[4 + i] = __float_as_uint(digits.at[i]);
+    const uint4 digits = as_digits(Quad{{values[0], values[1], values[2], values[3]}}, 1);
+    const unsigned words_of[4] = {digits.x, digits.y, digits.z, digits.w};
+    for (int i = 0; i < 4; ++i) result[i] = sums[i], result[4 + i] = words_of[i];
 #else
     // Per lane: a word of pixels, a sum and a factor; results are the sums after each pixel.
     real sum = numbers[2 * lane()];

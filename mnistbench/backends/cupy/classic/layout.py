@@ -6,6 +6,7 @@ when.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from types import ModuleType
@@ -18,7 +19,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 
 BLOCK = 4
-"""Number of images in a group, and of pixels in a quad; a group by a quad is a block of 16 bytes."""
+"""Number of images in a group, and of pixels in a quad; images are stored in cells of 16 bytes."""
 
 # Hidden units per pass. Converting the pixels costs each pass about as much as two units.
 _UNITS = (10, 6, 2)
@@ -28,9 +29,21 @@ _PASS = 2
 _REGISTERS = {"float32": 168, "float64": 255}
 _CLASSES = {"float32": 32, "float64": 16}
 
-# Groups in a warp's tile, by which chunks and resident images are counted, and threads in a warp.
-_TILE = 8
+TILE_IMAGES = 32
+"""Images in a tile: blocks have whole tiles, chunks and resident images are counted by them."""
+
+WARPS = 12
+"""Warps of a block in float32; each computes a tile of images at a time."""
+
+_TILE = TILE_IMAGES // BLOCK
 _WARP = 32
+
+# With matrix units: quads to which a pass's weights are padded, and cells behind the images (OCTET_STEP, SLACK).
+_WEIGHT_QUADS = 32
+_SLACK = 32
+
+SHARE = np.dtype([("first_cell", "i8"), ("first_image", "i4"), ("images", "i4"), ("quads", "i4")], align=True)
+"""A block's share of the images, as in gradient_descent.cu."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +72,12 @@ class Plan:
     """Compile-time sizes and launch parameters of the kernel.
 
     Attributes:
-        quads: quads of pixels, the bias's pixel included.
+        shares: numbers of images and of stored quads of each block.
+        all_quads: quads of pixels, the bias's pixel included.
         units: hidden units per pass over the images.
         threads: threads per block.
         matrix_units: whether matrix units compute the products, in exact integer arithmetic.
-        resident_groups: groups of images that each block keeps in shared memory.
+        resident_cells: cells of images that are kept in shared memory.
         chunk: groups of images per forward and backward pass of a block.
         shared_bytes: shared memory per block.
     """
@@ -72,30 +86,56 @@ class Plan:
     images: int
     hidden: int
     classes: int
-    quads: int
+    shares: tuple[tuple[int, int], ...]
+    all_quads: int
     units: int
     passes: int
     threads: int
-    blocks: int
     matrix_units: bool
-    resident_groups: int
+    resident_cells: int
     chunk: int
     shared_bytes: int
 
     @property
-    def groups(self) -> int:
-        """Groups of four images, in all blocks together."""
-        return -(-self.images // BLOCK)
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return len(self.shares)
 
     @property
-    def group_bytes(self) -> int:
-        """Bytes of a group's images."""
-        return self.quads * BLOCK * BLOCK
+    def quads(self) -> int:
+        """Most quads that a block stores."""
+        return max(quads for _, quads in self.shares)
+
+    @property
+    def most_groups(self) -> int:
+        """Groups of four images of the block that has most, in whole tiles."""
+        return max(groups_of(images) for images, _ in self.shares)
+
+    @property
+    def cells(self) -> int:
+        """Cells of all images."""
+        return sum(groups_of(images) * quads for images, quads in self.shares)
+
+    @property
+    def resident_share(self) -> float:
+        """Share of the images that are kept in shared memory."""
+        kept = (resident_groups(self.resident_cells, images, quads) * quads for images, quads in self.shares)
+        return sum(kept) / self.cells
+
+    @property
+    def stored_share(self) -> float:
+        """Share of the quads that the blocks store."""
+        return sum(images * quads for images, quads in self.shares) / (self.images * self.all_quads)
+
+    @property
+    def slack(self) -> int:
+        """Cells behind the images, which the kernel reads and does not count."""
+        return _SLACK if self.matrix_units else 0
 
     @property
     def bytes_read(self) -> int:
         """Bytes of images per iteration, forward and backward, from shared memory, L2 cache and device memory."""
-        return 2 * self.passes * self.groups * self.group_bytes
+        return 2 * self.passes * self.cells * BLOCK * BLOCK
 
     @property
     def class_quads(self) -> int:
@@ -105,12 +145,17 @@ class Plan:
     @property
     def weight_values(self) -> int:
         """Values of W1 and b1, padding included."""
-        return self.passes * self.quads * self.units * 4
+        return self.passes * self.all_quads * self.units * 4
 
     @property
     def length(self) -> int:
-        """Values of all parameters, padding included."""
-        return self.weight_values + (self.passes * self.units + 1) * self.class_quads * 4
+        """Values of all parameters, padding included: an even number of quads."""
+        return _up(self.weight_values + self.output_values, 8)
+
+    @property
+    def output_values(self) -> int:
+        """Values of W2 and b2, padding included."""
+        return (self.passes * self.units + 1) * self.class_quads * 4
 
     @property
     def macros(self) -> dict[str, str]:
@@ -121,20 +166,46 @@ class Plan:
 
     def __str__(self) -> str:
         how = "integer matrix units" if self.matrix_units else "multiply-adds"
-        largest = -(-self.groups // self.blocks)
-        kept = min(1.0, self.resident_groups / largest)
         return (
             f"one persistent launch, {how}, {self.blocks} blocks of {self.threads} threads, "
-            f"{kept:.0%} of the images kept in shared memory"
+            f"{self.resident_share:.0%} of the images kept in shared memory"
         )
 
 
-def plan(workload: Workload, pixels: int, device: Device, matrix_units: bool | None = None) -> Plan | str:
+def groups_of(images: int) -> int:
+    """Return the number of groups of a block with ``images`` images, in whole tiles."""
+    return _up(-(-images // BLOCK))
+
+
+def resident_groups(cells: int, images: int, quads: int) -> int:
+    """Return how many of a block's groups fit into ``cells`` cells of 16 bytes: all, or whole tiles."""
+    return min(groups_of(images), cells // quads // _TILE * _TILE)
+
+
+def blocks_of(images: int, device: Device) -> int:
+    """Return the number of blocks for ``images`` images: one on each multiprocessor, unless some would have none."""
+    return min(device.multiprocessors, -(-images // TILE_IMAGES))
+
+
+def even_shares(images: int, quads: int, blocks: int) -> NDArray[np.int64]:
+    """Return the shares of blocks whose numbers of tiles differ by one at most, and which store all quads."""
+    bounds = np.minimum(TILE_IMAGES * (-(-images // TILE_IMAGES) * np.arange(blocks + 1) // blocks), images)
+    return np.stack([np.diff(bounds), np.full(blocks, quads)], axis=1)
+
+
+def plan(
+    workload: Workload,
+    pixels: int,
+    device: Device,
+    matrix_units: bool | None = None,
+    shares: NDArray[np.int64] | None = None,
+) -> Plan | str:
     """Choose sizes for a workload on a device; return the reason, in words, if there are none.
 
     Args:
         pixels: pixels per image that are not zero in every image.
         matrix_units: whether to use matrix units; None where device and dtype allow.
+        shares: numbers of images and of stored quads of each block, (blocks, 2); None for even ones of all quads.
     """
     dtype, hidden, classes = workload.dtype, workload.network.hidden[0], workload.network.outputs
     threads = device.registers // _REGISTERS[dtype] // _WARP * _WARP
@@ -147,23 +218,26 @@ def plan(workload: Workload, pixels: int, device: Device, matrix_units: bool | N
         return f"{classes} classes are more than the {_CLASSES[dtype]} that a thread's registers hold in {dtype}"
     if hidden > threads - 2:
         return f"{hidden} hidden units are more than the {threads - 2} that a block's threads compute in {dtype}"
-    possible = dtype == "float32" and device.compute_capability >= 80
+    own = uses_matrix_units(dtype, device) if matrix_units is None else matrix_units
+    all_quads = -(-(pixels + 1) // BLOCK)
+    if shares is None:
+        shares = even_shares(workload.images, all_quads, blocks_of(workload.images, device))
+    quads = shares[:, 1] + (2 - shares[:, 1]) % 4 if own else shares[:, 1]
     for units in sorted(_UNITS, key=lambda units: (-(-hidden // units) * (units + _PASS), -units)):
         passes = -(-hidden // units)
         if passes * units < threads:
-            blocks = min(device.multiprocessors, -(-workload.images // BLOCK))
             sizes = Plan(
                 dtype=dtype,
                 images=workload.images,
                 hidden=hidden,
                 classes=classes,
-                quads=-(-(pixels + 1) // BLOCK),
+                shares=tuple(zip(shares[:, 0].tolist(), quads.tolist(), strict=True)),
+                all_quads=all_quads,
                 units=units,
                 passes=passes,
                 threads=threads,
-                blocks=blocks,
-                matrix_units=possible if matrix_units is None else matrix_units,
-                resident_groups=0,
+                matrix_units=own,
+                resident_cells=0,
                 chunk=0,
                 shared_bytes=0,
             )
@@ -172,29 +246,38 @@ def plan(workload: Workload, pixels: int, device: Device, matrix_units: bool | N
     return f"the weights of {pixels} pixels do not fit into {device.shared_bytes // 1024} KiB of shared memory"
 
 
+def uses_matrix_units(dtype: DType, device: Device) -> bool:
+    """Whether a device's matrix units compute the products of this dtype, in exact integer arithmetic."""
+    return dtype == "float32" and device.compute_capability >= 80
+
+
 def _fit(sizes: Plan, device: Device) -> Plan | None:
-    """Fill in the chunk and the resident groups; return None if the smallest do not fit.
+    """Fill in the chunk and the resident images; return None if the smallest do not fit.
 
-    A chunk is all of a block's images if they fit. Otherwise the chunks of all blocks fit into half of the L2 cache, so
-    that images outside shared memory are read from device memory once per iteration.
+    A chunk's streamed images are read twice; those of all blocks have to fit into half of the L2 cache. Of the chunks
+    for which they do, the plan takes the largest that leaves space for half of the images in shared memory, or else the
+    one that leaves most.
     """
-    own = _up(-(-sizes.groups // sizes.blocks))
-    cached = device.l2_bytes // 2 // (sizes.blocks * sizes.group_bytes) // _TILE * _TILE
-    for chunk in (own, max(_TILE, min(own, cached))):
-        while chunk > _TILE and working_bytes(sizes, chunk) > device.shared_bytes:
-            chunk = _up(chunk // 2) if chunk > 2 * _TILE else _TILE
-        working = working_bytes(sizes, chunk)
-        resident = min((device.shared_bytes - working) // sizes.group_bytes // _TILE * _TILE, own)
-        if resident >= 0 and own - resident <= cached:
-            break
-    if resident < 0:
-        return None
-    return replace(sizes, resident_groups=resident, chunk=chunk, shared_bytes=working + resident * sizes.group_bytes)
+    cached = device.l2_bytes // 2 // (sizes.blocks * sizes.quads * BLOCK * BLOCK)
+    possible = []
+    chunk = _up(sizes.most_groups)
+    while chunk:
+        space = device.shared_bytes - working_bytes(sizes, chunk)
+        if space >= 0:
+            cells = min(space // (BLOCK * BLOCK), max(groups_of(images) * quads for images, quads in sizes.shares))
+            used = working_bytes(sizes, chunk) + cells * BLOCK * BLOCK
+            possible.append(replace(sizes, resident_cells=cells, chunk=chunk, shared_bytes=used))
+        chunk = _up(chunk // 2) if chunk > _TILE else 0
+    twice = [one for one in possible if min(one.chunk, one.most_groups - one.resident_cells // one.quads) <= cached]
+    for one in twice:
+        if one.resident_share >= 0.5:
+            return one
+    return max(twice or possible[-1:], key=lambda one: one.resident_share, default=None)
 
 
-def _up(groups: int) -> int:
-    """Round up to whole tiles."""
-    return -(-groups // _TILE) * _TILE
+def _up(number: int, step: int = _TILE) -> int:
+    """Round up to a multiple, by default to whole tiles."""
+    return -(-number // step) * step
 
 
 def working_bytes(sizes: Plan, chunk: int) -> int:
@@ -206,10 +289,14 @@ def working_bytes(sizes: Plan, chunk: int) -> int:
     errors = chunk * BLOCK * sizes.class_quads * quad
     output_weights = (hidden + 1) * sizes.class_quads * quad
     scales = -(-hidden // 4) * quad
-    units = sizes.units if sizes.matrix_units else sizes.units | 1
-    weights = (_up(sizes.quads) if sizes.matrix_units else sizes.quads) * units * quad
+    places = _up(4 * sizes.quads, quad)
+    if sizes.matrix_units:
+        weights = _up(sizes.quads, _WEIGHT_QUADS) * sizes.units * quad
+    else:
+        weights = sizes.quads * (sizes.units | 1) * quad
     scratch = sizes.threads * sizes.class_quads * quad
-    return activations + errors + output_weights + scales + max(weights, scratch)
+    slack = sizes.slack * BLOCK * BLOCK
+    return slack + activations + errors + output_weights + scales + places + max(weights, scratch)
 
 
 def source(matrix_units: bool) -> str:
@@ -219,36 +306,67 @@ def source(matrix_units: bool) -> str:
     return "".join(f'#line 1 "{name}"\n{(folder / name).read_text(encoding="utf-8")}' for name in names)
 
 
-def pack_images(xp: ModuleType, images: Any, quads: int) -> Any:
-    """Pack images (m, pixels) uint8 as blocks, (groups, quads, 4, 4) uint8: [group][quad][image][pixel].
+def pack_shares(plan: Plan, quads: Sequence[NDArray[np.intp]]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Pack each block's share for the kernel, (blocks,), and the numbers of its quads, (blocks, plan.quads).
 
-    A pixel of 255, whose weights are the biases, follows the last pixel of every image; the padding is zero.
+    A share has its first cell, the number of its first image, and its numbers of images and quads.
     """
-    m, pixels = images.shape
-    padded = xp.zeros((-(-m // BLOCK) * BLOCK, quads * BLOCK), dtype="uint8")
-    padded[:m, :pixels] = images
-    padded[:m, pixels] = 255
-    return xp.ascontiguousarray(padded.reshape(-1, BLOCK, quads, BLOCK).transpose(0, 2, 1, 3))
+    shares = np.zeros(plan.blocks, SHARE)
+    counts, stored = np.array(plan.shares, np.int64).T
+    cells = [groups_of(images) * own for images, own in plan.shares]
+    shares["first_cell"][1:], shares["first_image"][1:] = np.cumsum(cells[:-1]), np.cumsum(counts[:-1])
+    shares["images"], shares["quads"] = counts, stored
+    places = np.full((plan.blocks, plan.quads), -1, np.int32)
+    for row, own in zip(places, quads, strict=True):
+        row[: len(own)] = own
+    return shares, places
+
+
+def pack_images(
+    xp: ModuleType, images: Any, kept: NDArray[np.intp], places: NDArray[np.intp], quads: int, matrix_units: bool
+) -> Any:
+    """Pack images of a block in cells of 16 bytes, (cells, 16) uint8, for the file that multiplies (see there).
+
+    Args:
+        images: (m, pixels) uint8; others follow them only if they are whole tiles.
+        kept: pixels that are not zero in every image. One of 255, whose weights are the biases, follows the last.
+        places: numbers of the quads that are stored.
+        quads: number of quads, of which those behind ``places`` are padding.
+    """
+    pixel = (BLOCK * places[:, None] + np.arange(BLOCK)).ravel()
+    stored = np.flatnonzero(pixel < len(kept))
+    padded = xp.zeros((groups_of(len(images)) * BLOCK, quads * BLOCK), dtype="uint8")
+    padded[: len(images), xp.asarray(stored)] = images[:, xp.asarray(kept[pixel[stored]])]
+    padded[: len(images), int(np.flatnonzero(pixel == len(kept))[0])] = 255
+    if matrix_units:  # [tile][i][j][image of a pair][octet][quad of it][pixel]: pair 4 j + i of the tile
+        cells = padded.reshape(-1, 4, 4, 2, quads // 2, 2, BLOCK).transpose(0, 2, 1, 4, 5, 3, 6)
+    else:
+        cells = padded.reshape(-1, BLOCK, quads, BLOCK).transpose(0, 2, 1, 3)
+    return xp.ascontiguousarray(cells).reshape(-1, BLOCK * BLOCK)
 
 
 def pack_parameters(plan: Plan, parameters: Parameters, kept: NDArray[np.intp]) -> NDArray[Any]:
     """Pack parameters for the kernel, (length,). ``kept`` has the pixels that are not zero in every image."""
     (W1, W2), (b1, b2) = parameters.weights, parameters.biases
-    first = np.zeros((plan.quads * BLOCK, plan.passes * plan.units), plan.dtype)
+    first = np.zeros((plan.all_quads * BLOCK, plan.passes * plan.units), plan.dtype)
     first[: kept.size, : plan.hidden] = W1[:, kept].T
     first[kept.size, : plan.hidden] = b1[:, 0]
     second = np.zeros((plan.passes * plan.units + 1, plan.class_quads * 4), plan.dtype)
     second[: plan.hidden, : plan.classes] = W2.T
     second[-1, : plan.classes] = b2[:, 0]
-    blocks = first.reshape(plan.quads, BLOCK, plan.passes, plan.units).transpose(2, 0, 3, 1)
-    return np.concatenate([blocks.ravel(), second.ravel()])
+    blocks = first.reshape(plan.all_quads, BLOCK, plan.passes, plan.units).transpose(2, 0, 3, 1)
+    values = np.zeros(plan.length, plan.dtype)
+    values[: plan.weight_values + plan.output_values] = np.concatenate([blocks.ravel(), second.ravel()])
+    return values
 
 
 def unpack_parameters(plan: Plan, values: NDArray[Any], kept: NDArray[np.intp], others: Parameters) -> Parameters:
     """Reverse :func:`pack_parameters`; pixels that are not kept have the weights of ``others``."""
-    blocks = values[: plan.weight_values].reshape(plan.passes, plan.quads, plan.units, BLOCK)
-    first = blocks.transpose(1, 3, 0, 2).reshape(plan.quads * BLOCK, plan.passes * plan.units)
-    second = values[plan.weight_values :].reshape(plan.passes * plan.units + 1, plan.class_quads * 4)
+    blocks = values[: plan.weight_values].reshape(plan.passes, plan.all_quads, plan.units, BLOCK)
+    first = blocks.transpose(1, 3, 0, 2).reshape(plan.all_quads * BLOCK, plan.passes * plan.units)
+    second = values[plan.weight_values :][: plan.output_values].reshape(
+        plan.passes * plan.units + 1, plan.class_quads * 4
+    )
     W1 = others.weights[0].astype(plan.dtype)
     W1[:, kept] = first[: kept.size, : plan.hidden].T
     b1 = first[kept.size, : plan.hidden, None].copy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from mnistbench.backends.base import Description, Metrics, Trainer
 from mnistbench.backends.cupy.classic import layout
-from mnistbench.backends.cupy.device import Stopwatch, described, refusal
+from mnistbench.backends.cupy.classic.dealing import Dealt, deal
+from mnistbench.backends.cupy.device import Stopwatch, described, properties, refusal
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
-# Images to pack at a time, whole groups: it limits the device memory for packing.
+# Images to pack at a time, whole tiles: it limits the device memory for packing.
 _PACK_IMAGES = 262_144
 
 
@@ -34,6 +35,7 @@ class PersistentTrainer(Trainer):
         plan: layout.Plan,
         kernel: Any,
         kept: NDArray[np.intp],
+        dealt: Dealt,
         workload: Workload,
         dataset: Dataset,
         parameters: Parameters,
@@ -41,18 +43,21 @@ class PersistentTrainer(Trainer):
         super().__init__(workload)
         self._plan, self._kernel, self._kept = plan, kernel, kept
         self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
-        images = dataset.train.images
-        self._images = cp.empty((plan.groups, plan.quads, layout.BLOCK, layout.BLOCK), "uint8")
-        for first in range(0, len(images), _PACK_IMAGES):
-            part = cp.asarray(images[first : first + _PACK_IMAGES])[:, cp.asarray(kept)]
-            begin = first // layout.BLOCK
-            packed = layout.pack_images(cp, part, plan.quads)
-            self._images[begin : begin + len(packed)] = packed
-        self._labels = cp.asarray(dataset.train.labels.astype(np.uint8))
+        shares, places = layout.pack_shares(plan, dealt.quads)
+        self._labels = cp.asarray(dataset.train.labels[dealt.order].astype(np.uint8))
+        self._shares, self._places = cp.asarray(shares.view(np.uint8)), cp.asarray(places)
         self._values = cp.empty(plan.length, plan.dtype)
-        self._partials = cp.empty((plan.blocks, plan.length), plan.dtype)
+        self._partials = cp.zeros((plan.blocks, plan.length), plan.dtype)  # a block leaves quads out
         self._metrics = cp.empty((plan.blocks, 2), "float64")
         self._arrivals = cp.empty(1, "uint32")
+        self._images = cp.zeros((plan.cells + plan.slack, layout.BLOCK * layout.BLOCK), "uint8")
+        for (first_cell, first, count, quads), listed in zip(shares.tolist(), dealt.quads, strict=True):
+            for begin in range(0, count, _PACK_IMAGES):
+                rows = dealt.order[first + begin : first + min(begin + _PACK_IMAGES, count)]
+                part = cp.asarray(dataset.train.images[rows])
+                packed = layout.pack_images(cp, part, kept, listed, quads, plan.matrix_units)
+                start = first_cell + begin // layout.BLOCK * quads
+                self._images[start : start + len(packed)] = packed
         self.reset(parameters)
         cp.cuda.get_current_stream().synchronize()  # the data is on the device when start returns
 
@@ -63,19 +68,24 @@ class PersistentTrainer(Trainer):
         arguments = (
             self._images,
             self._labels,
+            self._shares,
+            self._places,
             self._values,
             np.uintp(0) if gradients is None else gradients,
             self._partials,
             self._metrics,
             self._arrivals,
             np.int32(plan.images),
+            np.int32(plan.all_quads),
             np.int32(plan.quads),
             np.int32(iterations),
             np.dtype(plan.dtype).type(self.workload.learning_rate),
-            np.int32(plan.resident_groups),
+            np.int32(plan.resident_cells),
             np.int32(plan.chunk),
         )
-        self._kernel((plan.blocks,), (plan.threads,), arguments, shared_mem=plan.shared_bytes)
+        # The function itself: CuPy before 14.2 links a library to modules that are compiled for cooperative launches.
+        launch = self._kernel.kernel
+        launch((plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, enable_cooperative_groups=True)
 
     def advance(self, iterations: int) -> Metrics:
         with self._refusal(), self._stopwatch.measure(iterations):
@@ -103,30 +113,87 @@ class PersistentTrainer(Trainer):
     def _repeat(self, iterations: int) -> None:
         self._launch(iterations, cp.empty_like(self._values))
 
+    @property
+    def plan(self) -> layout.Plan:
+        """Sizes and launch parameters."""
+        return self._plan
+
+    @property
+    def device_seconds(self) -> float:
+        """Median time on the device of the longest calls of :meth:`advance`."""
+        return float(self._stopwatch.describe()["device_seconds"])
+
     def describe(self) -> Description:
         pixels = self.workload.network.inputs
         left_out = pixels - self._kept.size
         skips = f"{left_out} of {pixels} pixels, which are zero in every image" if left_out else None
+        if (left := 1 - self._plan.stored_share) > 0:
+            blocks = f"{left:.0%} of the others' quads, which are zero in all images of a block"
+            skips = f"{skips}; {blocks}" if skips else blocks
         found = described(self._stopwatch, self._repeat, str(self._plan), self._plan.bytes_read, skips)
         registers, local_bytes = int(self._kernel.num_regs), int(self._kernel.local_size_bytes)
         own = {"registers": registers, "local_bytes": local_bytes, "shared_bytes": self._plan.shared_bytes}
         return replace(found, gpu={**(found.gpu or {}), **own})
 
     def close(self) -> None:
-        del self._images, self._labels, self._values, self._partials, self._metrics, self._arrivals
+        del self._images, self._labels, self._shares, self._places
+        del self._values, self._partials, self._metrics, self._arrivals
         cp.get_default_memory_pool().free_all_blocks()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the kernel computes, where that is not what the plan chooses.
+
+    Attributes:
+        matrix_units: Whether matrix units compute the products; None where device and dtype allow.
+        similar: Whether blocks get similar images, of which they leave more quads of pixels out.
+        profiled: Whether the kernel notes the clock at the ends of an iteration's phases.
+    """
+
+    matrix_units: bool | None = None
+    similar: bool = True
+    profiled: bool = False
+
+
+def load(
+    name: str, workload: Workload, dataset: Dataset, parameters: Parameters, variant: Variant | None = None
+) -> PersistentTrainer | str:
+    """Load a classic workload for the kernel on the current device; return the reason, in words, if that cannot be."""
+    variant = variant or Variant()
+    kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
+    device = properties()
+    workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
+    matrix_units = variant.matrix_units
+    if matrix_units is None:
+        matrix_units = layout.uses_matrix_units(workload.dtype, device)
+    blocks = layout.blocks_of(workload.images, device)
+    dealt = deal(dataset.train.images, dataset.image_shape, kept, blocks, variant.similar)
+    plan = layout.plan(workload, kept.size, device, matrix_units, dealt.shares)
+    if isinstance(plan, str):
+        return plan
+    kernel = compiled(plan, device, variant.profiled)
+    if (at_once := blocks_at_once(kernel, plan, device)) < plan.blocks:
+        return f"of its {plan.blocks} blocks {at_once} can run at once"
+    return PersistentTrainer(name, plan, kernel, kept, dealt, workload, dataset, parameters)
 
 
 @cache
 def _module(matrix_units: bool, macros: tuple[tuple[str, str], ...]) -> Any:
-    """Compile the source for cooperative launches, which need no header of cooperative groups."""
+    """Compile the source."""
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in macros))
-    return cp.RawModule(code=layout.source(matrix_units), options=options, enable_cooperative_groups=True)
+    return cp.RawModule(code=layout.source(matrix_units), options=options)
 
 
-def compiled(plan: layout.Plan, device: layout.Device) -> Any:
+def module(plan: layout.Plan, profiled: bool = False) -> Any:
+    """Return the compiled source."""
+    macros = plan.macros | ({"PROFILE": "1"} if profiled else {})
+    return _module(plan.matrix_units, tuple(macros.items()))
+
+
+def compiled(plan: layout.Plan, device: layout.Device, profiled: bool = False) -> Any:
     """Return the kernel with all of a block's shared memory allowed, as trainers of other plans may share it."""
-    kernel = _module(plan.matrix_units, tuple(plan.macros.items())).get_function("gradient_descent")
+    kernel = module(plan, profiled).get_function("gradient_descent")
     kernel.max_dynamic_shared_size_bytes = device.shared_bytes
     return kernel
 

@@ -7,6 +7,8 @@
 //   CLASSES   number of outputs
 //   THREADS   threads per block, a multiple of 32
 //
+// and PROFILE, to see where an iteration's time goes: classic/profile.py.
+//
 // No header is included, so the run-time compiler needs no include path.
 
 typedef REAL real;
@@ -20,10 +22,36 @@ struct alignas(16) Quad {
     real at[4];
 };
 
-// The images are stored as blocks of 16 bytes: a group of 4 images by a quad of 4 pixels, one word per image. In a
-// matrix product, a block holds 4 rows by 4 terms of its sums, whether rows are images or pixels. The other factor has
-// one Quad per unit for each block of terms.
+// Images are counted in groups of four, pixels in quads, and stored in cells of 16 bytes, a group by a quad or as many
+// bytes; how they lie there, and how the other factors of the two products do, is up to the file that multiplies.
 constexpr int BLOCK = 4;
+constexpr int TILE_GROUPS = 8;  // groups in a tile; blocks, their chunks and what is resident of them have whole tiles
+
+// A block's images and shared memory.
+struct Block {
+    const uint4 *resident, *streamed;  // images: the first ones in shared memory, all in global memory
+    int groups, resident_groups;       // groups of images: all, and those in shared memory
+    int images;                        // without padding
+    int quads;                         // quads of pixels that the block stores
+    int* places;                       // their numbers among those of all pixels; negative for padding
+    Quad* weights;                     // one pass's weights as factors; between the products, scratch space for sums
+    Quad* hidden;                      // Z1, then dZ1 as factors; a Quad for each unit and group of the chunk
+    Quad* errors;                      // [image in the chunk][4 classes]: dZ2
+    Quad* output_weights;              // [unit or bias][4 classes]
+    real* error_scales;                // scale of dZ1, per unit
+    int chunk;                         // capacity of `hidden` and `errors`, in groups
+};
+
+// A unit's weights of a quad that the block stores, from [quad][unit]; zero for padding.
+__device__ __forceinline__ Quad weights_of(const Block& block, const Quad* weights, int quad, int unit) {
+    const int place = block.places[quad];
+    return place < 0 ? Quad{} : weights[place * UNITS + unit];
+}
+
+__device__ __forceinline__ void add_to(Quad& sum, const Quad& value) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) sum.at[k] += value.at[k];
+}
 
 __device__ __forceinline__ int thread() { return threadIdx.x; }
 __device__ __forceinline__ int warp() { return threadIdx.x / 32; }

@@ -2,14 +2,31 @@
 //
 // Pixels are bytes. The other factor is rounded once, to a multiple of 2^-30 of a power of two above the largest value:
 // to at least a float's precision unless it is far smaller than the largest. The integer is written as four signed
-// bytes, digits to the base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums,
-// one per digit, are combined in 64 bits. Only the rounding before and the one to a float after lose anything, and no
-// sum depends on its order. No sum overflows: 32 bits hold 65,793 products of 255 and -128.
+// bytes, digits to the base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums, one
+// per digit, are put together in float. No sum of products depends on its order or overflows: 32 bits hold 65,793
+// products of 255 and -128.
+//
+// Terms of a sum come in octets: 8 pixels forward, 8 images backward. Arrays:
+//
+//   images   cells of 16 bytes, a pair of images by an octet of pixels: [tile of 32 images][pair][octet], a cell having
+//            the words (image 0, quad 0), (1, 0), (0, 1), (1, 1). Pair 4 j + i of a tile is its images 8 i + 2 j and the
+//            next, so that four lanes which load neighbouring pairs have eight successive images each. A pair has an
+//            odd number of octets: see spread().
+//   factors  lines of columns, [octet of terms][column]: the words of its first and of its last four terms. A column is a
+//            digit of a unit: columns().
 
-static_assert(sizeof(real) == 4 && UNITS % 4 == 2, "four terms a float; no two lanes of a warp read the same bank");
+static_assert(sizeof(real) == 4 && UNITS % 4 == 2, "four terms a float; an odd number of tiles of columns");
 
-constexpr int TERM_STEP = 8;  // blocks of terms per instruction; factors are padded with zeros to a multiple
+constexpr int AHEAD = 4;                  // instructions by which forward loads streamed images in advance
+constexpr int OCTET_STEP = 4 * AHEAD;     // octets of weights are padded with zeros to a multiple
+constexpr int SLACK = 2 * OCTET_STEP;     // cells behind the images, which are loaded and do not count
+constexpr int TILES = UNITS / 2;          // tiles of 8 columns
+constexpr int LINE = 8 * TILES;           // columns of an octet
 constexpr float DIGITS = 0x1p30f;
+
+struct alignas(8) Words {
+    unsigned at[2];
+};
 
 // A power of two greater than |largest|, at least 2^-60; infinite if `largest` is not finite.
 __device__ __forceinline__ float scale_above(float largest) {
@@ -18,7 +35,7 @@ __device__ __forceinline__ float scale_above(float largest) {
 }
 
 // Four values below `scale` as four words of digits: word t has digit t of each.
-__device__ __forceinline__ Quad as_factor(Quad values, float scale) {
+__device__ __forceinline__ uint4 as_digits(const Quad& values, float scale) {
     unsigned word[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -26,29 +43,112 @@ __device__ __forceinline__ Quad as_factor(Quad values, float scale) {
         const unsigned number = __float2int_rn(values.at[i] * (DIGITS / scale));
         word[i] = (number + 0x00808080u) ^ 0x00808080u;
     }
-    const uint4 digits = transposed(make_uint4(word[0], word[1], word[2], word[3]));
-    return Quad{{__uint_as_float(digits.x), __uint_as_float(digits.y), __uint_as_float(digits.z),
-                 __uint_as_float(digits.w)}};
+    return transposed(make_uint4(word[0], word[1], word[2], word[3]));
 }
 
-// A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
-// `largest` has space for one number per warp.
-__device__ __forceinline__ float load_weights(const Quad* source, int quads, Quad* weights, unsigned* largest) {
-    const int count = quads * UNITS, padded = (quads + TERM_STEP - 1) / TERM_STEP * TERM_STEP * UNITS;
-    unsigned bits = 0;  // bits of a magnitude: ordered like the numbers, with infinity and NaN above all
-    for (int i = thread(); i < padded; i += THREADS) {
-        const Quad values = i < count ? source[i] : Quad{};
+// Column of a unit's digit. A lane has the sums of two neighbouring columns, which are two digits of a unit; the other
+// two are at the same place of the next tile. Of the last two units they are in the other half of the same tile.
+__device__ __forceinline__ int column_of(int unit, int digit) {
+    const int upper = digit / 2;
+    const int place = unit < UNITS - 2 ? 16 * (unit / 4) + 8 * upper + 2 * (unit % 4) : LINE - 8 + 4 * upper + 2 * (unit % 2);
+    return place + digit % 2;
+}
+
+// Place of an octet's column in an array of factors. Lanes read four octets of two half tiles at a time; a line is an odd
+// number of halves of the 32 banks, and every third and fourth octet has its half tiles exchanged.
+__device__ __forceinline__ int place_of(int octet, int column) { return octet * LINE + (column ^ (octet & 2) << 1); }
+
+// Z1 of an image of a group and, in unit_errors, digit number `image` of its group's dZ1: both are 32 bits.
+__device__ __forceinline__ unsigned& hidden_word(const Block& block, int unit, int group, int image) {
+    Words* lines = (Words*)block.hidden + unit / UNITS * (block.chunk / 2 * LINE);
+    return lines[place_of(group / 2, column_of(unit % UNITS, image))].at[group % 2];
+}
+
+__device__ __forceinline__ real hidden_at(const Block& block, int unit, int group, int image) {
+    return __uint_as_float(hidden_word(block, unit, group, image));
+}
+
+// A unit's values for a group of the chunk.
+struct HiddenGroup {
+    unsigned* word[4];
+
+    __device__ __forceinline__ HiddenGroup(const Block& block, int unit, int group) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) bits = max(bits, __float_as_uint(values.at[k]) & 0x7fffffffu);
-        weights[i] = values;
+        for (int i = 0; i < 4; ++i) word[i] = &hidden_word(block, unit, group, i);
     }
+
+    // Goes on to the group that comes GROUPS groups later.
+    template <int GROUPS>
+    __device__ __forceinline__ void skip() {
+        static_assert(GROUPS % TILE_GROUPS == 0, "columns have the same places in every fourth octet");
+#pragma unroll
+        for (int i = 0; i < 4; ++i) word[i] += GROUPS * LINE;
+    }
+
+    // Z1 of its four images.
+    __device__ __forceinline__ Quad values() const {
+        return Quad{{__uint_as_float(*word[0]), __uint_as_float(*word[1]), __uint_as_float(*word[2]),
+                     __uint_as_float(*word[3])}};
+    }
+
+    // Replaces Z1 by dZ1 as factors.
+    __device__ __forceinline__ void replace(const Quad& errors, float scale) const {
+        const uint4 digits = as_digits(errors, scale);
+        *word[0] = digits.x, *word[1] = digits.y, *word[2] = digits.z, *word[3] = digits.w;
+    }
+};
+
+__device__ __forceinline__ int padded_octets(int quads) {
+    return (quads / 2 + OCTET_STEP - 1) / OCTET_STEP * OCTET_STEP;
+}
+
+// An octet's weights of a unit.
+struct Octet {
+    Quad first, last;
+};
+
+// A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
+// `largest` has space for one number per warp. Between finding the scale and writing digits a thread keeps the weights of
+// KEPT octets, and loads others again.
+__device__ __forceinline__ float load_weights(const Block& block, const Quad* source, unsigned* largest) {
+    constexpr int KEPT = 3;
+    const int octets = block.quads / 2, count = padded_octets(block.quads) * UNITS;
+    auto load = [&](int i) {
+        const int octet = i / UNITS, unit = i % UNITS;
+        if (octet >= octets) return Octet{};
+        return Octet{weights_of(block, source, 2 * octet, unit), weights_of(block, source, 2 * octet + 1, unit)};
+    };
+    unsigned bits = 0;  // bits of a magnitude: ordered like the numbers, with infinity and NaN above all
+    auto look = [&](const Octet& found) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            bits = max(bits, __float_as_uint(found.first.at[k]) & 0x7fffffffu);
+            bits = max(bits, __float_as_uint(found.last.at[k]) & 0x7fffffffu);
+        }
+    };
+    Octet kept[KEPT];
+#pragma unroll
+    for (int k = 0; k < KEPT; ++k) kept[k] = load(thread() + k * THREADS);
+#pragma unroll
+    for (int k = 0; k < KEPT; ++k) look(kept[k]);
+    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) look(load(i));
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, distance));
     if (lane() == 0) largest[warp()] = bits;
-    barrier<8>();
+    barrier<7>();
     for (int other = 0; other < WARPS; ++other) bits = max(bits, largest[other]);
     const float scale = scale_above(__uint_as_float(bits));
-    for (int i = thread(); i < padded; i += THREADS) weights[i] = as_factor(weights[i], scale);
+    auto store = [&](int i, const Octet& found) {
+        const uint4 first = as_digits(found.first, scale), last = as_digits(found.last, scale);
+        const Words digits[4] = {{{first.x, last.x}}, {{first.y, last.y}}, {{first.z, last.z}}, {{first.w, last.w}}};
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+            ((Words*)block.weights)[place_of(i / UNITS, column_of(i % UNITS, k))] = digits[k];
+    };
+#pragma unroll
+    for (int k = 0; k < KEPT; ++k)
+        if (thread() + k * THREADS < count) store(thread() + k * THREADS, kept[k]);
+    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) store(i, load(i));
     return scale;
 }
 
@@ -64,65 +164,171 @@ __device__ __forceinline__ void multiply_bytes(int (&sums)[4], unsigned a0, unsi
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+// A load of the products' inner loops; the tests' emulation looks at its address.
+template <typename Value>
+__device__ __forceinline__ Value loaded(const Value* place) {
+    return *place;
+}
+
 #endif
 
-// A warp's tile of a product, as in multiply_add.cuh. Lane 4r + q loads row block r of 8, for the blocks q and q + 4 of
-// every 8 blocks of terms. Two rows of each block make the instruction's 16 rows, so it is issued twice; its 8 columns
-// are the digits of two units.
-template <bool PIXEL_ROWS>
-struct Tile {
-    static constexpr int BLOCKS = 8;
-    static constexpr int PAIRS = UNITS / 2;
+// A lane's part of an instruction is row r, here a row of cells or a column of factors, and of every 4 octets number q.
+__device__ __forceinline__ int row() { return lane() / 4; }
+__device__ __forceinline__ int octet_of_four() { return lane() % 4; }
 
-    int sums[2][PAIRS][4];
-    int first, r, q;
+// Which of 8 neighbouring rows or octets of cells a lane loads for row r. Eight lanes load 16 bytes at a time, two rows
+// by four octets forward, two octets by four pairs backward. Pairs are an odd number of cells apart, so that four by
+// four apart no two of the eight are in the same of the 8 banks of 16 bytes.
+__device__ __forceinline__ int spread(int r) { return r / 2 + 4 * (r % 2); }
 
-    __device__ __forceinline__ explicit Tile(int first_row) : first(first_row), r(lane() / 4), q(lane() % 4) {
+// Sums of one row and two columns, which are two digits of a factor.
+__device__ __forceinline__ float half_of(const int (&sums)[4], int upper_row) {
+    return (float)sums[2 * upper_row] + 256.0f * (float)sums[2 * upper_row + 1];
+}
+
+__device__ __forceinline__ float whole_of(float low, float high) { return low + 65536.0f * high; }
+
+// A number of the last two units, of whose sums this lane has two digits in `mine` and `yours`: the lower ones if q < 2.
+// It keeps `mine`, gives `yours` to the lane q ^ 2, and gets the other two digits of `mine`.
+__device__ __forceinline__ float exchanged(float mine, float yours) {
+    const float got = __shfl_xor_sync(0xffffffffu, yours, 2);
+    return octet_of_four() < 2 ? whole_of(mine, got) : whole_of(got, mine);
+}
+
+// Adds 32 images by all pixels. `cells` is the lane's first: row spread(r), octet q; 8 pairs below it is another row.
+template <int STEPS>
+__device__ __forceinline__ void add_images(const uint4* cells, int octets, const Words* factors, int (&sums)[2][TILES][4]) {
+    const uint4* below = cells + 8 * octets;
+    uint4 upper[STEPS], lower[STEPS];
 #pragma unroll
-        for (int i = 0; i < 8 * PAIRS; ++i) sums[i / 4 / PAIRS][i / 4 % PAIRS][i % 4] = 0;
-    }
-
-    // Adds the terms [begin, end), counted in blocks. Beyond the last row or term, that one is loaded instead: such
-    // rows are not stored, and such terms have zero factors.
-    __device__ __forceinline__ void add(const uint4* images, int row_stride, int row_end, int term_stride,
-                                        const Quad* factors, int begin, int end) {
-        if (begin >= end) return;
-        const uint4* row = images + (long long)min(first + r, row_end - 1) * row_stride;
-        const unsigned* column = (const unsigned*)factors + r;
-        auto load = [&](int term) {
-            const uint4 block = row[(long long)min(term, end - 1) * term_stride];
-            return PIXEL_ROWS ? transposed(block) : block;
-        };
-        uint4 near = load(begin + q), far = load(begin + q + 4);
-#pragma unroll 2
-        for (int term = begin + q; term < end + q; term += TERM_STEP) {
-            const uint4 next_near = load(term + TERM_STEP), next_far = load(term + TERM_STEP + 4);
+    for (int s = 0; s < STEPS; ++s) upper[s] = loaded(cells + 4 * s), lower[s] = loaded(below + 4 * s);
+    const Words* column = factors + place_of(octet_of_four(), row());
+#pragma unroll 1
+    for (int octet = 0; octet < octets; octet += 4 * STEPS) {
+        cells += 4 * STEPS, below += 4 * STEPS;
 #pragma unroll
-            for (int pair = 0; pair < PAIRS; ++pair) {
-                const unsigned b0 = column[term * 4 * UNITS + 8 * pair], b1 = column[(term + 4) * 4 * UNITS + 8 * pair];
-                multiply_bytes(sums[0][pair], near.x, near.y, far.x, far.y, b0, b1);
-                multiply_bytes(sums[1][pair], near.z, near.w, far.z, far.w, b0, b1);
+        for (int s = 0; s < STEPS; ++s) {
+#pragma unroll
+            for (int tile = 0; tile < TILES; ++tile) {
+                const Words b = loaded(column + 4 * s * LINE + 8 * tile);
+                multiply_bytes(sums[0][tile], upper[s].x, upper[s].y, upper[s].z, upper[s].w, b.at[0], b.at[1]);
+                multiply_bytes(sums[1][tile], lower[s].x, lower[s].y, lower[s].z, lower[s].w, b.at[0], b.at[1]);
             }
-            near = next_near, far = next_far;
+            upper[s] = loaded(cells + 4 * s), lower[s] = loaded(below + 4 * s);
         }
+        column += 4 * STEPS * LINE;
     }
+}
 
-    // Calls store(row block, unit, row in the block, result) for this lane's results, which the caller multiplies by the
-    // factors' scale. Lanes with an even q hold the lower two digits of their unit, the next lane the upper two, both
-    // for two rows. They exchange halves, so that the first lane has the first row and the second lane the second.
-    template <typename Store>
-    __device__ __forceinline__ void finish(Store store) {
-        const bool odd = q & 1;
+// Z1 of one pass's units for the groups [begin, end). A warp computes tiles of 32 images: a lane's two rows of cells are
+// two pairs, of which it ends with two images of two successive groups, the same two of both.
+__device__ __forceinline__ void forward(const Block& block, int pass, int begin, int end, float scale) {
+    const int r = row(), q = octet_of_four(), octets = block.quads / 2;
+    const int cell = spread(r) * octets + q;
+    const Words* factors = (const Words*)block.weights;
+    scale *= 1 / DIGITS / 255;
+    for (int first = begin + warp() * TILE_GROUPS; first < end; first += WARPS * TILE_GROUPS) {
+        int sums[2][TILES][4] = {};
+        if (first < block.resident_groups)
+            add_images<2>(block.resident + first * block.quads + cell, octets, factors, sums);
+        else
+            add_images<AHEAD>(block.streamed + (long long)first * block.quads + cell, octets, factors, sums);
+        const int group = first - begin + r / 2 * 2, image = r % 2 * 2;
+        auto store = [&](int unit, int which, float of_group, float of_next) {
+            Words& place = *(Words*)&hidden_word(block, pass * UNITS + unit, group, image + which);
+            place = {{__float_as_uint(of_group * scale), __float_as_uint(of_next * scale)}};
+        };
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
+        for (int which = 0; which < 2; ++which)
 #pragma unroll
-            for (int pair = 0; pair < PAIRS; ++pair) {
-                const int(&sum)[4] = sums[half][pair];
-                const long long one = sum[0] + 256LL * sum[1], other = sum[2] + 256LL * sum[3];
-                const long long keep = odd ? other : one;
-                const long long got = __shfl_xor_sync(0xffffffffu, odd ? one : other, 1);
-                const long long total = odd ? got + 65536 * keep : keep + 65536 * got;
-                store(first + r, 2 * pair + q / 2, 2 * half + odd, (float)total * (1 / DIGITS / 255));
+            for (int tile = 0; tile + 2 < TILES; tile += 2) {
+                float found[2];
+#pragma unroll
+                for (int s = 0; s < 2; ++s)
+                    found[s] = whole_of(half_of(sums[s][tile], which), half_of(sums[s][tile + 1], which));
+                store(2 * tile + q, which, found[0], found[1]);
             }
+        float found[2];
+#pragma unroll
+        for (int s = 0; s < 2; ++s) {
+            const float one = half_of(sums[s][TILES - 1], 0), other = half_of(sums[s][TILES - 1], 1);
+            found[s] = exchanged(q < 2 ? one : other, q < 2 ? other : one);
+        }
+        store(UNITS - 2 + q % 2, q / 2, found[0], found[1]);
     }
-};
+}
+
+// Adds `images` images, a multiple of 32, to 8 octets of pixels. `cells` is the lane's first: octet spread(r), pair q.
+__device__ __forceinline__ void add_pixels(const uint4* cells, int octets, const Words* factors, int images,
+                                           int (&sums)[4][TILES][4]) {
+    if (images <= 0) return;
+    const Words* column = factors + place_of(octet_of_four(), row());
+    uint4 pair[4];  // of images
+#pragma unroll
+    for (int i = 0; i < 4; ++i) pair[i] = loaded(cells + 4 * i * octets);
+#pragma unroll 1
+    for (int image = 0; image < images; image += 32) {
+        uint4 first[2], last[2];  // by quads: of pixels 0 to 3 the first and the last four images
+        first[0] = transposed(make_uint4(pair[0].x, pair[0].y, pair[1].x, pair[1].y));
+        last[0] = transposed(make_uint4(pair[2].x, pair[2].y, pair[3].x, pair[3].y));
+        first[1] = transposed(make_uint4(pair[0].z, pair[0].w, pair[1].z, pair[1].w));
+        last[1] = transposed(make_uint4(pair[2].z, pair[2].w, pair[3].z, pair[3].w));
+        if (image + 32 < images) cells += 16 * octets;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) pair[i] = loaded(cells + 4 * i * octets);
+#pragma unroll
+        for (int tile = 0; tile < TILES; ++tile) {
+            const Words b = loaded(column + 8 * tile);
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                multiply_bytes(sums[2 * h][tile], first[h].x, first[h].y, last[h].x, last[h].y, b.at[0], b.at[1]);
+                multiply_bytes(sums[2 * h + 1][tile], first[h].z, first[h].w, last[h].z, last[h].w, b.at[0], b.at[1]);
+            }
+        }
+        column += 4 * LINE;
+    }
+}
+
+// dW1 and db1 of one pass's units over the groups [begin, end), added to `totals` of earlier chunks. A warp computes tiles
+// of 8 octets of pixels: a lane ends with the two quads of one of them.
+__device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Quad* totals) {
+    const int r = row(), q = octet_of_four(), octets = block.quads / 2;
+    const int middle = max(begin, min(end, block.resident_groups));
+    const Words* factors = (const Words*)block.hidden + pass * (block.chunk / 2 * LINE);
+    for (int first = 8 * warp(); first < octets; first += 8 * WARPS) {
+        const int octet = first + spread(r), cell = q * octets + octet;
+        int sums[4][TILES][4] = {};
+        add_pixels(block.resident + begin * block.quads + cell, octets, factors, BLOCK * (middle - begin), sums);
+        add_pixels(block.streamed + (long long)middle * block.quads + cell, octets,
+                   factors + (middle - begin) / 2 * LINE, BLOCK * (end - middle), sums);
+        auto store = [&](int unit, int quad, Quad sum) {
+            const int number = octet < octets ? block.places[2 * octet + quad] : -1;
+            if (number < 0) return;
+            const float scale = block.error_scales[pass * UNITS + unit] * (1 / DIGITS / 255);
+            Quad& place = totals[number * UNITS + unit];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) sum.at[k] *= scale;
+            if (begin > 0) add_to(sum, place);
+            place = sum;
+        };
+#pragma unroll
+        for (int quad = 0; quad < 2; ++quad)
+#pragma unroll
+            for (int tile = 0; tile + 2 < TILES; tile += 2) {
+                Quad found;
+#pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    const auto& own = sums[2 * quad + k / 2];
+                    found.at[k] = whole_of(half_of(own[tile], k % 2), half_of(own[tile + 1], k % 2));
+                }
+                store(2 * tile + q, quad, found);
+            }
+        Quad found;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const float one = half_of(sums[k / 2][TILES - 1], k % 2), other = half_of(sums[2 + k / 2][TILES - 1], k % 2);
+            found.at[k] = exchanged(q < 2 ? one : other, q < 2 ? other : one);
+        }
+        store(UNITS - 2 + q % 2, q / 2, found);
+    }
+}

@@ -1,10 +1,14 @@
 // Matrix products by ordinary multiply-adds, in float or double, on any GPU.
 //
+// Images are stored as [group of 4 images][quad of 4 pixels]: word a, byte b is pixel b of image a. In a product, such a block
+// of 16 bytes holds 4 rows by 4 terms of its sums, whether rows are images or pixels. The other factor has one Quad per
+// unit for each block of terms.
+//
 // A lane keeps the sums of 8 rows (float) or 4 rows (double) by UNITS units in registers, over a slice of the terms: one
 // of every SLICES blocks of terms. At the end the warp's lanes reduce over their slices.
 
 constexpr int LANE_BLOCKS = sizeof(real) == 4 ? 2 : 1;  // row blocks per lane, limited by registers
-constexpr int TERM_STEP = 1;                            // sums may end at any block of terms
+constexpr int SLACK = 0;                                // no image is read behind the last
 
 // Quads from one block of weights to the next. Odd, so that lanes reading neighbouring blocks use different banks.
 constexpr int WEIGHT_STRIDE = UNITS | 1;
@@ -43,10 +47,39 @@ __device__ __forceinline__ Quad as_factor(Quad values, real) {
 
 __device__ __forceinline__ real scale_above(real) { return 1; }
 
+__device__ __forceinline__ Quad& hidden_of(const Block& block, int unit, int group) {
+    return block.hidden[(unit / UNITS * block.chunk + group) * UNITS + unit % UNITS];
+}
+
+__device__ __forceinline__ real hidden_at(const Block& block, int unit, int group, int image) {
+    return hidden_of(block, unit, group).at[image];
+}
+
+// A unit's values for a group of the chunk.
+struct HiddenGroup {
+    Quad* place;
+
+    __device__ __forceinline__ HiddenGroup(const Block& block, int unit, int group)
+        : place(&hidden_of(block, unit, group)) {}
+
+    // Goes on to the group that comes GROUPS groups later.
+    template <int GROUPS>
+    __device__ __forceinline__ void skip() {
+        place += GROUPS * UNITS;
+    }
+
+    // Z1 of its four images.
+    __device__ __forceinline__ Quad values() const { return *place; }
+
+    // Replaces Z1 by dZ1 as factors.
+    __device__ __forceinline__ void replace(const Quad& errors, real scale) const { *place = as_factor(errors, scale); }
+};
+
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
-__device__ __forceinline__ real load_weights(const Quad* source, int quads, Quad* weights, unsigned*) {
-    for (int i = thread(); i < quads * UNITS; i += THREADS)
-        weights[i / UNITS * WEIGHT_STRIDE + i % UNITS] = as_factor(source[i], 1);
+__device__ __forceinline__ real load_weights(const Block& block, const Quad* source, unsigned*) {
+    for (int i = thread(); i < block.quads * UNITS; i += THREADS)
+        block.weights[i / UNITS * WEIGHT_STRIDE + i % UNITS] =
+            as_factor(weights_of(block, source, i / UNITS, i % UNITS), 1);
     return 1;
 }
 
@@ -147,3 +180,36 @@ struct Tile {
                   sums[i] * (real)RESULT);
     }
 };
+
+// Z1 of one pass's units for the groups [begin, end).
+__device__ __forceinline__ void forward(const Block& block, int pass, int begin, int end, real) {
+    using Images = Tile<false>;
+    for (int first = begin + warp() * Images::BLOCKS; first < end; first += WARPS * Images::BLOCKS) {
+        Images tile(first);
+        if (first < block.resident_groups)
+            tile.add(block.resident, block.quads, end, 1, block.weights, 0, block.quads);
+        else
+            tile.add(block.streamed, block.quads, end, 1, block.weights, 0, block.quads);
+        tile.finish([&](int group, int unit, int image, real sum) {
+            hidden_of(block, pass * UNITS + unit, group - begin).at[image] = sum;
+        });
+    }
+}
+
+// dW1 and db1 of one pass's units over the groups [begin, end), added to `totals` of earlier chunks.
+__device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Quad* totals) {
+    using Pixels = Tile<true>;
+    const Quad* factors = block.hidden + (pass * block.chunk - begin) * UNITS;
+    const int middle = max(begin, min(end, block.resident_groups));
+    for (int first = warp() * Pixels::BLOCKS; first < block.quads; first += WARPS * Pixels::BLOCKS) {
+        Pixels tile(first);
+        tile.add(block.resident, 1, block.quads, block.quads, factors, begin, middle);
+        tile.add(block.streamed, 1, block.quads, block.quads, factors, middle, end);
+        tile.finish([&](int quad, int unit, int pixel, real sum) {
+            const int number = quad < block.quads ? block.places[quad] : -1;
+            if (number < 0) return;
+            real& place = totals[number * UNITS + unit].at[pixel];
+            place = begin > 0 ? place + sum : sum;
+        });
+    }
+}

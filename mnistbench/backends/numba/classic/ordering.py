@@ -7,7 +7,6 @@ pixels. README.md has the numbers. NumPy does all but the loop of the second ste
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from mnistbench.backends.numba.simd import Bytes, Ints, Singles
 from mnistbench.backends.numba.simd.cache import entry_point, kernel
 from mnistbench.backends.numba.simd.vector import count_bits
+from mnistbench.backends.similarity import ink_of, principal_projections
 
 Bits = NDArray[np.uint64]
 Map = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
@@ -24,11 +24,6 @@ Map = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 
 LEAF = 512
 """Number of images in a leaf."""
-
-_CELLS = 7
-"""Images are compared by their ink in at most 7 x 7 cells: 4 x 4 pixels each for MNIST."""
-
-_POWER_ITERATIONS = 2
 
 _PART = 4096
 """Number of images whose pixels are counted at a time, in some 3 MB."""
@@ -49,25 +44,6 @@ def order_lot(images: Bytes, height: int, width: int, group: int, on_threads: Ma
     return np.concatenate(on_threads(lambda items: items[order_leaf(used[items], group)], leaves))
 
 
-def ink_of(images: Bytes, height: int, width: int) -> Singles:
-    """Compute the square root of the number of non-zero pixels in each cell of each image, (images, cells)."""
-    side = -(-max(height, width) // _CELLS)
-    down, across = min(side, height), min(side, width)  # pixels in a cell
-    rows, columns = -(-height // down), -(-width // across)
-    counts = np.zeros((len(images), rows * down, columns * across), np.min_scalar_type(down * across))
-    counts[:, :height, :width] = (images != 0).reshape(-1, height, width)
-    of_rows = counts.reshape(len(images), rows, down, columns * across)
-    lines = _sum([of_rows[:, :, i] for i in range(down)]).reshape(-1, across)
-    cells = _sum([lines[:, i] for i in range(across)])
-    ink: Singles = np.sqrt(cells.reshape(len(images), rows * columns), dtype=np.float32)
-    return ink
-
-
-def _sum(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Add arrays one by one, which takes a fifth of NumPy's time along a short axis."""
-    return functools.reduce(np.add, arrays)
-
-
 def used_pixels(images: Bytes) -> Bits:
     """Return one bit for each pixel of each image, set where it is not zero, as (images, words)."""
     bits = np.packbits(images != 0, axis=1)
@@ -77,22 +53,11 @@ def used_pixels(images: Bytes) -> Bits:
 
 
 def halve(ink: Singles, items: Ints) -> list[Ints]:
-    """Divide images at the median of their ink's projections on its principal direction, unless they are a leaf.
-
-    Power iteration, starting with the cell of the largest variance. More iterations do not find better groups. Sums are
-    those of einsum, since BLAS would use threads of its own.
-    """
+    """Divide images at the median of their ink's projections on its principal direction, unless they are a leaf."""
     if len(items) <= LEAF:
         return [items]
-    centred = ink[items] - ink[items].mean(axis=0)
-    variance = np.einsum("ij,ij->j", centred, centred)
-    direction = (np.arange(len(variance)) == np.argmax(variance)).astype(np.float32)
-    for _ in range(_POWER_ITERATIONS):
-        product = np.einsum("ij,i->j", centred, np.einsum("ij,j->i", centred, direction))
-        length = np.sqrt(np.einsum("i,i", product, product))
-        direction = product / length if length > 0 else direction
     middle = max(len(items) // 2 // LEAF, 1) * LEAF  # all leaves but the last one are full
-    order = np.argpartition(np.einsum("ij,j->i", centred, direction), middle)
+    order = np.argpartition(principal_projections(ink[items]), middle)
     return [items[order[:middle]], items[order[middle:]]]
 
 
