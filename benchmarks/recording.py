@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mnistbench import words
 from mnistbench.exceptions import MnistbenchError
+from mnistbench.machine.bounds import prepare
 from mnistbench.results import runs, storage
 from mnistbench.results.row import Row
 from mnistbench.threads import resolve
@@ -53,6 +54,9 @@ class Recording:
             self._run = make(self._folder, "-".join(sorted(names)), options, _CODE)
         except MnistbenchError as error:
             raise pytest.UsageError(f"--resume: {error}" if option("--resume") else str(error)) from error
+        prepare()
+        import mnistbench.report  # noqa: F401 - loads matplotlib, which is missed now or never
+
         measured = self._run.measured()
         for item in items:
             if item.callspec.id in measured:  # type: ignore[attr-defined]
@@ -87,7 +91,7 @@ class Recording:
         assert self._run is not None, "it has rows"
         try:
             stored = self._run.finish() if finished else self._run.save()
-            from mnistbench import report  # loads matplotlib, which takes a second
+            from mnistbench import report  # loaded when the run began
 
             self.notes += [f"wrote {path}" for path in (stored, *report.write(self._folder.parent))]
             self.notes += [f"warning: {warning}" for warning in noise.of_cores()]

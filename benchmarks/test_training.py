@@ -22,7 +22,7 @@ from benchmarks.progress import Progress
 from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
 from mnistbench import words
-from mnistbench.agreement import Agreement, Trajectory, last_checkpoint
+from mnistbench.agreement import Agreement, Trajectory, kept, last_checkpoint
 from mnistbench.comparison import processes
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.exceptions import MnistbenchError
@@ -66,7 +66,7 @@ def starts(trajectory: Trajectory) -> Starts:
 @pytest.fixture(scope="module")
 def trajectory(task: Workload, dataset: Dataset, progress: Progress) -> Trajectory:
     progress.phase("reference")
-    found, seconds = timed(lambda: Trajectory(task, dataset))
+    found, seconds = timed(lambda: kept.trajectory(task, dataset))
     progress.reference_took(seconds)
     return found
 
@@ -119,6 +119,8 @@ def test_training(
         measurement.confirm(starts, iterations)
         description = trainer.describe()
         measurement.judge(description)
+        progress.phase("energy", 0.0)
+        measurement.count_energy(iterations)
         samples = timings(benchmark)
         samples[:] = [took * workload.iterations / iterations for took in samples]
         progress.phase("limits of the machine", 0.0)
@@ -135,6 +137,7 @@ def test_training(
             timed=iterations,
             proof=measurement.proof(),
             least_flops=least_flops(workload, dataset),
+            energy=measurement.energy,
         )
         progress.outcome(outcome(row))
         recording.store(benchmark, row)

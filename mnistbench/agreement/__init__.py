@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import mnistbench.backends as registry
 from mnistbench import words
+from mnistbench.agreement import kept
 from mnistbench.agreement.checkpoints import State, checkpoints, last_checkpoint
 from mnistbench.agreement.comparisons import check_round, check_training_loss, check_update, comparisons
 from mnistbench.agreement.outcome import Agreement, Check
@@ -107,7 +108,7 @@ def verify(
     for backend in chosen:
         registry.refuse_unsupported(backend, task)
     dataset = load_images(task.images, seed)
-    trajectory = Trajectory(task, dataset)
+    trajectory = kept.trajectory(task, dataset)
     outcomes = []
     for backend in chosen:
         for dtype in dtypes:

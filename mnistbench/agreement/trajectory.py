@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
 
 from mnistbench.agreement import rounding
-from mnistbench.agreement.checkpoints import along, checkpoints
+from mnistbench.agreement.checkpoints import State, along, checkpoints
 from mnistbench.agreement.twins import ALLOWED, Spread, Twins, trained
 from mnistbench.datasets import Dataset, Split
 from mnistbench.reference import mlp
@@ -53,23 +54,40 @@ def switching(workload: Workload, eps: float) -> float:
     return allowed * 4 * workload.learning_rate / workload.images
 
 
+def stops_of(workload: Workload) -> set[int]:
+    """Return the numbers of iterations after which a trajectory keeps the state: its checkpoints, and one before."""
+    stops = checkpoints(workload.iterations)
+    return {place for stop in stops for place in (stop - 1, stop) if place >= 0}
+
+
 class Trajectory:
     """The float64 reference's training run of a workload, computed once for all backends and both dtypes."""
 
-    def __init__(self, workload: Workload, dataset: Dataset, initial: Parameters | None = None) -> None:
-        """Train from the ``initial`` parameters, by default those of the workload's seed."""
+    def __init__(
+        self,
+        workload: Workload,
+        dataset: Dataset,
+        initial: Parameters | None = None,
+        states: Mapping[int, State] | None = None,
+    ) -> None:
+        """Train from the ``initial`` parameters, by default those of the workload's seed.
+
+        Args:
+            states: States of an earlier training, by iteration; None to train.
+        """
         self.workload = workload = workload.with_dtype("float64")
         if initial is None:
             initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
         self.initial = initial
         self.dataset = dataset
         self.Y = dataset.train.labels
-        stops = set(checkpoints(workload.iterations))
-        before = {stop - 1 for stop in stops if stop}
-        states = {state.iteration: state for state in along(workload, self.batches, self.initial, stops | before)}
-        self.states = [state for k, state in states.items() if k in stops]
+        if states is None:
+            run = along(workload, self.batches, self.initial, stops_of(workload))
+            states = {state.iteration: state for state in run}
+        stops = checkpoints(workload.iterations)
+        self.states = [states[k] for k in stops]
         """States at the checkpoints."""
-        self.forwards = {k + 1: states[k] for k in before}
+        self.forwards = {k: states[k - 1] for k in stops if k}
         """State before the last update to each checkpoint, which the metrics of its iteration describe."""
         self._twins: dict[str, Twins] = {}
         self._losses: dict[str, float] = {}

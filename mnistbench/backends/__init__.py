@@ -14,13 +14,14 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from mnistbench import words
-from mnistbench.backends.base import Availability, Backend, Description, Metrics, Trainer
+from mnistbench.backends.base import Arithmetic, Availability, Backend, Description, Metrics, Trainer
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError, UnknownBackend, UnsupportedWorkload
 
 if TYPE_CHECKING:
     from mnistbench.task.workload import Workload
 
 __all__ = [
+    "Arithmetic",
     "Availability",
     "Backend",
     "Description",

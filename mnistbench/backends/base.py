@@ -57,6 +57,24 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Arithmetic:
+    """Units of a GPU that compute the products of a training, which bound its rate.
+
+    Attributes:
+        bits: bits of an operand of its matrix units; None for multiply-adds in the workload's dtype.
+        products: number of products that a multiply-add of the workload is put together from.
+    """
+
+    bits: int | None = None
+    products: int = 1
+
+    @classmethod
+    def of(cls, dtype: str) -> Self:
+        """Return the units of libraries that multiply in ``dtype``; for float64 they may take matrix units."""
+        return cls(bits=64) if dtype == "float64" else cls()
+
+
+@dataclass(frozen=True)
 class Description:
     """Where a trainer runs, and how. All values can be written as JSON.
 
@@ -69,6 +87,8 @@ class Description:
         bytes_read: bytes of image data, as the backend stores them, that one iteration reads; None if unknown. A count,
             not a measurement: every pass over the images counts in full, from cache or memory.
         gpu: measurements of a GPU, such as its clocks and memory.
+        failed: ways to compute that were tried and failed, in words; None if none did.
+        arithmetic: units of a GPU that compute the products; None if unknown.
     """
 
     device: str
@@ -78,6 +98,8 @@ class Description:
     skips: str | None = None
     bytes_read: int | None = None
     gpu: dict[str, Any] | None = None
+    failed: str | None = None
+    arithmetic: Arithmetic | None = None
 
 
 class Trainer(ABC):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from mnistbench import words
 from mnistbench.backends.base import Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
@@ -19,6 +21,9 @@ Way = TypeVar("Way")
 _tuning = 0.0
 _chosen: dict[str, str] = {}
 _settled: dict[str, str] = {}
+
+_REASON = 200
+"""Number of characters of an error's message that are kept."""
 
 
 def tuning_seconds() -> float:
@@ -85,3 +90,28 @@ class Trials(Generic[Way]):
             _chosen[self._what] = str(way)
             _tuning += self._starting - starting  # whoever trains on the fastest way would have to start it anyway
             self.fastest, self._seconds, self._starting = way, seconds, starting
+
+
+def fastest(
+    plain: Iterable[Way], others: Callable[[Way], Iterable[Way]], start: Callable[[Way], Trainer], what: str
+) -> tuple[Way, str | None]:
+    """Return the fastest way to compute, and in words the ways that failed, or None.
+
+    Args:
+        plain: Ways that must work.
+        others: Function from the fastest of those to ways that may fail, as those do that need a compiler.
+        start: Function that starts a trainer on a way.
+        what: What is computed, which tells these trials from others.
+    """
+    trials, failed = Trials(start, what), []
+    with warnings.catch_warnings():
+        # A process may make errors of warnings; a library that only warns has not failed.
+        warnings.simplefilter("ignore")
+        for way in plain:
+            trials.run(way)
+        for way in others(trials.fastest):
+            try:
+                trials.run(way)
+            except Exception as error:  # a compiler may fail with any exception
+                failed.append(f"{way} failed: {words.exception(error)[:_REASON]}")
+    return trials.fastest, "; ".join(failed) or None

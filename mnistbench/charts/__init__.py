@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from mnistbench.charts.agreement import agreement
-from mnistbench.charts.costs import cold_start, training_time
+from mnistbench.charts.costs import cold_start, has_cold_starts, training_time
 from mnistbench.charts.error_curves import error_over_time, errors_over_time, has_errors
 from mnistbench.charts.evaluation import evaluation, probabilities
 from mnistbench.charts.heatmap import has_speedups, speedups
@@ -68,5 +68,5 @@ def drawable(rows: Sequence[Row]) -> dict[str, Chart]:
     """Return the part of :data:`CHARTS` for which the rows have data."""
     if not rows:
         return {}
-    needs = {roofline: has_roofs, error_over_time: has_errors}
+    needs = {roofline: has_roofs, error_over_time: has_errors, cold_start: has_cold_starts}
     return {name: chart for name, chart in CHARTS.items() if chart not in needs or needs[chart](rows)}

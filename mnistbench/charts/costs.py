@@ -248,10 +248,15 @@ def _bar(axes: Axes, y: float, parts: dict[str, float], hues: dict[str, str], sc
     axes.text(x, y, named, size=SMALL, color=GREY, va="center_baseline")
 
 
+def has_cold_starts(rows: Sequence[Row]) -> bool:
+    """Whether the costs of a new process are known of a row."""
+    return any("import" in row.costs for row in rows)
+
+
 @styled()
 def cold_start(rows: Sequence[Row], subtitle: str = "") -> Figure:
-    """Draw the costs from a cold start to the trained model, one after the other."""
-    measured = required(rows)
+    """Draw the costs from a cold start to the trained model, one after the other, of rows that have them."""
+    measured = required([row for row in rows if has_cold_starts([row])])
     everywhere, small_print = provenance(measured)
     costs = [_parts(row) for row in measured]
     totals = [sum(parts.values()) for parts in costs]

@@ -68,6 +68,9 @@ def compare(
     results: Annotated[
         Path | None, typer.Option("--results", help="Store the rows in this folder and redraw its charts.")
     ] = None,
+    no_cold: Annotated[
+        bool, typer.Option("--no-cold", help="With --results: store rows without the costs of new processes.")
+    ] = False,
     against: Annotated[
         str | None,
         typer.Option(
@@ -87,6 +90,8 @@ def compare(
     dtypes = [dtype_named(name) for name in dtype or ["float32"]]
     slowdown = fraction_of(fail)
     _refuse_ineffective(context, against)
+    if no_cold and results is None and against is None:
+        raise OptionError("--no-cold has no effect without --results")
     from mnistbench import comparison
     from mnistbench.comparison import storing
     from mnistbench.comparison.processes import available_elsewhere
@@ -121,7 +126,8 @@ def compare(
             baseline=baseline,
             threads=number,
             isolate=isolate,
-            cold_starts=results is not None,
+            cold_starts=results is not None and not no_cold,
+            energies=results is not None,
             callback=show,
         )
     if as_json:
@@ -138,12 +144,13 @@ def compare(
 
 def _refuse_ineffective(context: typer.Context, against: str | None) -> None:
     """Raise an OptionError if an option was given that has no effect with, or without, ``--against``."""
-    of_race = ("rounds", "processes", "longest", "baseline", "isolate", "results")
+    of_race = ("rounds", "processes", "longest", "baseline", "isolate", "results", "no_cold")
     names = ("fail", "budget") if against is None else of_race
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            raise OptionError(f"--{name} has no effect {'without' if against is None else 'with'} --against")
+            flag = name.replace("_", "-")
+            raise OptionError(f"--{flag} has no effect {'without' if against is None else 'with'} --against")
 
 
 @contextmanager

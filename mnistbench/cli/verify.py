@@ -13,6 +13,7 @@ from rich.text import Text
 import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.common import Json, Seed, Threads, WorkloadName, dtype_named, out, plain_table
+from mnistbench.exceptions import OptionError
 from mnistbench.task.workload import DTYPES
 
 if TYPE_CHECKING:
@@ -29,10 +30,16 @@ def verify(
     workload: WorkloadName = "classic",
     threads_: Threads = None,
     seed: Seed = 0,
+    reference_only: Annotated[
+        bool, typer.Option("--reference-only", help="Compare nothing: compute the reference and keep it for later.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare backends with the float64 reference; exit with 1 if one disagrees."""
     threads.limit(threads_)
+    if reference_only:
+        _keep(workload, seed, bool(backend or dtype or as_json))
+        return
     from mnistbench import agreement
 
     dtypes = [dtype_named(name) for name in dtype or DTYPES]
@@ -51,6 +58,21 @@ def verify(
                 out.print(f"not compared: {name} is unavailable: {found.reason}", style="dim")
     if not all(outcome.passed for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _keep(workload: str, seed: int, others: bool) -> None:
+    """Compute and keep the reference of a preset, and print where; ``others`` says whether other options were given."""
+    if others:
+        raise OptionError("--reference-only: compares nothing; leave out --backend, --dtype and --json")
+    from mnistbench.agreement import kept
+    from mnistbench.datasets import load_images
+    from mnistbench.task.presets import preset
+
+    task = preset(workload, "float64", seed)
+    with out.status("computing the reference ..."):
+        paths = kept.compute(task, load_images(task.images, seed))
+    for path in paths:
+        out.print(f"kept {path}")
 
 
 def _record(outcome: Agreement) -> dict[str, Any]:

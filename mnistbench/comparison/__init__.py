@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 import mnistbench.backends as registry
 from mnistbench import words
-from mnistbench.agreement import Agreement, Trajectory
+from mnistbench.agreement import Agreement, Trajectory, kept
 from mnistbench.backends import Description, Trainer
 from mnistbench.comparison import processes as remote
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
-from mnistbench.measurement import Proof
+from mnistbench.measurement import Energy, Proof
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 from mnistbench.threads import resolve
@@ -58,6 +58,7 @@ class Contender:
         final: Loss and accuracies after the last iteration; None before.
         proof: What was checked of its rounds; None before.
         cold: Costs of a cold process, if they are wanted and this is the first contender of its backend and dtype.
+        energy: Energy of a training, if it is wanted and the device has a counter.
     """
 
     label: str
@@ -73,6 +74,12 @@ class Contender:
     final: FinalScores | None = None
     proof: Proof | None = None
     cold: ColdStart | None = None
+    energy: Energy | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no contender before it is the same backend in the same dtype."""
+        return self.label == f"{self.backend} {self.dtype}"
 
     @property
     def samples(self) -> list[float]:
@@ -91,6 +98,8 @@ class Comparison:
         longest: Seconds from which a round ends at an earlier checkpoint of the training.
         baseline: Label of a contender, or name of a backend, which is the baseline in each dtype.
         isolated: Whether every contender has a process of its own.
+        cold_starts: Whether the costs of new processes are measured before the race.
+        energies: Whether the energy of a training is measured after it.
         orders: Order of the contenders in each round, as places in ``contenders``.
         trajectory: The reference's trajectory, once computed.
         warnings: Reasons to doubt the timings.
@@ -103,6 +112,8 @@ class Comparison:
     baseline: str
     contenders: list[Contender]
     isolated: bool = False
+    cold_starts: bool = False
+    energies: bool = False
     orders: list[list[int]] = field(default_factory=list)
     trajectory: Trajectory | None = None
     warnings: list[str] = field(default_factory=list)
@@ -156,6 +167,7 @@ def compare(
     threads: int | None = None,
     isolate: bool = False,
     cold_starts: bool = False,
+    energies: bool = False,
     callback: Progress = lambda comparison: None,
 ) -> Comparison:
     """Run a comparison.
@@ -175,6 +187,7 @@ def compare(
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
             process. A script must then compare below ``if __name__ == "__main__":``, since new processes import it.
         cold_starts: Whether to measure first what each backend costs in a new process, which stored rows tell.
+        energies: Whether to measure the energy of a training after the rounds, where the device has a counter.
         callback: Called on every change while no clock runs.
 
     Raises:
@@ -185,6 +198,7 @@ def compare(
     from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, processes, longest, baseline)
+    comparison.cold_starts, comparison.energies = cold_starts, energies
     threads = resolve(threads)
     initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
@@ -200,7 +214,7 @@ def compare(
             wanted = isolate or processes > 1 or remote.clashing_libraries() is not None
             racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
             if race is None:
-                comparison.trajectory = Trajectory(workload.with_dtype("float64"), dataset)
+                comparison.trajectory = kept.trajectory(workload, dataset)
                 race = Race(comparison, threads, callback)
             watched += race.run(racing)
     comparison.warnings = [*_warnings(comparison.contenders), *dict.fromkeys(watched), *noise.of_cores()]
@@ -301,6 +315,8 @@ def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
             continue
         for warning in noise.of_processes([run for run in contender.runs if run]):
             yield f"{contender.label}: {warning}"
+        if contender.description and (failed := contender.description.failed):
+            yield f"{contender.label}: {failed}"
         gpu = contender.description.gpu if contender.description else None
         if throttled := (gpu or {}).get("throttled"):
             yield f"{contender.label}: the GPU's clocks were held down: {throttled}"

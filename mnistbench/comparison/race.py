@@ -14,7 +14,7 @@ from mnistbench.agreement import Trajectory, last_checkpoint
 from mnistbench.backends import Trainer
 from mnistbench.comparison import Comparison, Contender, Progress, processes
 from mnistbench.datasets import Dataset
-from mnistbench.machine.bounds import beside_limits
+from mnistbench.machine.bounds import beside_limits, prepare
 from mnistbench.measurement import Measurement, Starts, timed_round
 from mnistbench.measurement.bound import least_flops
 from mnistbench.reference.parameters import Parameters
@@ -49,6 +49,7 @@ class Race:
 
     def __init__(self, comparison: Comparison, threads: int | None, progress: Progress) -> None:
         assert comparison.trajectory is not None, "the reference comes before the race"
+        prepare()
         self._comparison, self._threads, self._progress = comparison, threads, progress
         self._trajectory: Trajectory = comparison.trajectory
         self._starts = Starts(self._trajectory)
@@ -158,6 +159,9 @@ class Race:
         self._show(contender, "repeats a round")
         self._step(entry, lambda: measurement.confirm(self._starts, contender.timed))
         self._step(entry, lambda: self._judge(entry))
+        if self._comparison.energies and contender.energy is None:
+            self._step(entry, lambda: measurement.count_energy(contender.timed))
+            contender.energy = measurement.energy
         proof = measurement.proof()
         contender.proof = proof if contender.proof is None else contender.proof.with_process(proof)
         self._show(contender, "finished")

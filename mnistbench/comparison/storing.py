@@ -11,7 +11,6 @@ from mnistbench.comparison import Comparison, Contender
 from mnistbench.measurement.bound import least_flops
 from mnistbench.results import runs
 from mnistbench.results.row import Row, final_record
-from mnistbench.training.cold import ColdStart
 
 
 def record(comparison: Comparison) -> dict[str, Any]:
@@ -44,6 +43,7 @@ def _contender(contender: Contender, comparison: Comparison) -> dict[str, Any]:
         "agreement": contender.agreement.summary(),
         "problem": contender.problem,
         "proof": contender.proof and asdict(contender.proof),
+        "energy": contender.energy and asdict(contender.energy),
         "description": asdict(contender.description) if contender.description else {},
     }
 
@@ -61,16 +61,14 @@ def require_writable(folder: Path) -> None:
 def store(comparison: Comparison, folder: Path) -> list[Path]:
     """Store the rows of all contenders that ran, draw the folder's charts anew, and return the files written.
 
-    Their cold starts have been measured before the race, so the rows are written together. A backend that took part
+    The rows are written together: cold starts, if any, were measured before the race. A backend that took part
     twice has one row: its first.
 
     Raises:
         MnistbenchError: If something cannot be written.
     """
     rows = [
-        _row(contender, comparison, contender.cold)
-        for contender in comparison.contenders
-        if contender.samples and contender.cold is not None
+        _row(contender, comparison) for contender in comparison.contenders if contender.samples and contender.is_first
     ]
     if not rows:
         return []
@@ -80,19 +78,20 @@ def store(comparison: Comparison, folder: Path) -> list[Path]:
         "processes": comparison.processes,
         "isolated": comparison.isolated,
         "orders": comparison.orders,
+        "cold_starts": comparison.cold_starts,
     }
     run = runs.Run(folder / machine.folder_name(), comparison.workload.name, options)
     run.document["benchmarks"] = [runs.entry(row) for row in rows]
     return [run.finish(), *report.write(folder)]
 
 
-def _row(contender: Contender, comparison: Comparison, start: ColdStart) -> Row:
+def _row(contender: Contender, comparison: Comparison) -> Row:
     assert comparison.trajectory is not None, "the reference comes before the race"
     assert contender.description is not None, "it was described before it ran"
     return Row.measured(
         comparison.workload.with_dtype(contender.dtype),
         contender.description,
-        start,
+        contender.cold,
         contender.samples,
         contender.agreement,
         comparison.trajectory,
@@ -103,4 +102,5 @@ def _row(contender: Contender, comparison: Comparison, start: ColdStart) -> Row:
         proof=contender.proof,
         processes=[len(run) for run in contender.runs if run],
         least_flops=least_flops(comparison.workload, comparison.trajectory.dataset),
+        energy=contender.energy,
     )

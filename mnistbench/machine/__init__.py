@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import psutil
 
 from mnistbench import words
+from mnistbench.exceptions import OptionError
 from mnistbench.machine import processor
 from mnistbench.machine.identity import Machine
 from mnistbench.threads import allowed_cpus, listed_cpus, usable_cpus
@@ -116,11 +118,11 @@ def gpu_name() -> str | None:
     nvidia-smi's list.
     """
     try:
-        ctypes.CDLL(_CUDA)
+        ctypes.CDLL(CUDA)
     except OSError:
         return None
     # In another process: once CUDA is initialized, processes forked from this one cannot use it.
-    command = [sys.executable, "-I", "-c", _FIRST_DEVICE, _CUDA]
+    command = [sys.executable, "-I", "-c", _FIRST_DEVICE, CUDA]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -128,7 +130,7 @@ def gpu_name() -> str | None:
     return found.stdout.strip() or None
 
 
-_CUDA = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+CUDA = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 """Library of the driver."""
 
 _FIRST_DEVICE = """
@@ -189,26 +191,51 @@ def folder_name() -> str:
 
 
 def commit(*paths: str) -> dict[str, Any]:
-    """Describe the Git commit of the checkout that this package runs from.
+    """Describe the Git commit of the checkout that this package runs from, or else the one in MNISTBENCH_COMMIT.
 
     Args:
         paths: Paths in the checkout that count as code besides the package. Changes elsewhere, such as new files in
             results/, do not make the checkout dirty.
 
     Returns:
-        A dict with ``id`` ("unversioned" if the package has no checkout of its own), ``time`` (ISO 8601, or None),
+        A dict with ``id`` ("unversioned" if it is not known), ``time`` (of MNISTBENCH_COMMIT_TIME; ISO 8601, or None),
         ``dirty``, ``project`` and ``branch``.
     """
     package = Path(__file__).parents[1]
     top = _git(package, "rev-parse", "--show-toplevel")
     # An installed package may lie in an environment inside another project's checkout.
-    own = bool(top) and Path(top).resolve() == package.parent.resolve()
+    if not (top and Path(top).resolve() == package.parent.resolve()):
+        return _named_commit()
     return {
-        "id": (_git(package, "rev-parse", "HEAD") if own else "") or "unversioned",
-        "time": (_git(package, "show", "-s", "--format=%cI", "HEAD") if own else "") or None,
-        "dirty": own and bool(_git(package.parent, "status", "--porcelain", package.name, *paths)),
+        "id": _git(package, "rev-parse", "HEAD") or "unversioned",
+        "time": _git(package, "show", "-s", "--format=%cI", "HEAD") or None,
+        "dirty": bool(_git(package.parent, "status", "--porcelain", package.name, *paths)),
         "project": "mnistbench",
-        "branch": _git(package, "branch", "--show-current") if own else "",
+        "branch": _git(package, "branch", "--show-current"),
+    }
+
+
+def _named_commit() -> dict[str, Any]:
+    """Describe the commit that the environment names, where the code was copied without its repository.
+
+    Raises:
+        OptionError: If a variable does not have the form of what git prints.
+    """
+    named, at = os.environ.get("MNISTBENCH_COMMIT", ""), os.environ.get("MNISTBENCH_COMMIT_TIME", "")
+    if named and not re.fullmatch(r"[0-9a-f]{7,64}(-dirty)?", named):
+        command = "git describe --always --abbrev=40 --exclude='*' --dirty"
+        raise OptionError(f"MNISTBENCH_COMMIT={named}: not a commit; give what '{command}' prints")
+    try:
+        time = datetime.fromisoformat(at).isoformat() if at else None
+    except ValueError:
+        command = "git show -s --format=%cI"
+        raise OptionError(f"MNISTBENCH_COMMIT_TIME={at}: not a time; give what '{command}' prints") from None
+    return {
+        "id": named.removesuffix("-dirty") or "unversioned",
+        "time": time,
+        "dirty": named.endswith("-dirty"),
+        "project": "mnistbench",
+        "branch": "",
     }
 
 

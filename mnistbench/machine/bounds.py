@@ -21,6 +21,9 @@ class Speed:
         bytes_read: Bytes of image data that an iteration reads.
         skips: Work skipped because its result is known, in words, or None.
         least_flops: Floating-point operations of an iteration that cannot be skipped; None if unknown.
+        bits: Bits of an operand of the matrix units that compute on a GPU; None for its multiply-adds.
+        products: Number of their products that make a multiply-add of the workload; None if it is not known which units
+            of a GPU compute, and at how many.
     """
 
     workload: Workload
@@ -30,6 +33,8 @@ class Speed:
     bytes_read: int
     skips: str | None
     least_flops: float | None = None
+    bits: int | None = None
+    products: int | None = None
 
     @property
     def flops_per_second(self) -> float:
@@ -59,11 +64,11 @@ class Speed:
 
         An iteration reads the images twice and may find in a near cache what it has just read, so only half of
         ``bytes_read`` must have come from its level. Trainers that skip work may exceed the limits, but not with what
-        cannot be skipped. A GPU's matrix units are faster than its multiply-adds, so they are its peak, in any dtype;
-        and a kernel on it may keep images in registers, so that reading has no limit.
+        cannot be skipped. A GPU's peak is that of the units that its trainer declares, else that of its matrix units in
+        any dtype; and a kernel on it may keep images in registers, so that reading has no limit.
         """
         rates = self.rates(limits)
-        peak = rates.matrix if isinstance(rates, GpuLimits) else self._peak(limits)
+        peak = self._peak_of_gpu(rates) if isinstance(rates, GpuLimits) else self._peak(limits)
         least = None if self.least_flops is None else self._a_second(self.least_flops)
         if peak is not None and least is not None and least > peak:
             found, most = (words.quantity(value, "FLOP/s") for value in (least, peak))
@@ -91,8 +96,22 @@ class Speed:
         rates = self.rates(limits)
         return None if rates is None else rates.multiply_add.get(self.workload.dtype)
 
+    def _peak_of_gpu(self, rates: GpuLimits) -> float | None:
+        """Return the operations per second of the workload that the declared units can give; None if unknown."""
+        if self.products is None:
+            return rates.matrix
+        units = rates.multiply_add.get(self.workload.dtype) if self.bits is None else rates.matrix_rate(self.bits)
+        return units and units / self.products
+
     def _a_second(self, per_iteration: float) -> float:
         return per_iteration * self.workload.iterations / max(self.seconds, 1e-9)
+
+
+def prepare() -> None:
+    """Load what :func:`beside_limits` needs: a package that is missing is missed before anything was measured."""
+    from mnistbench.machine import limits
+
+    limits.file_for(None)
 
 
 def beside_limits(speed: Speed) -> tuple[Limits, str | None]:

@@ -84,6 +84,17 @@ class GpuLimits(Rates):
     launch_latency: float
     matrix: float | None = None
 
+    def matrix_rate(self, bits: int) -> float | None:
+        """Return an upper bound on the operations per second of matrix units with operands of ``bits`` bits.
+
+        Twice the bits halve the rate, and fewer than 8 give no more than 8. Those of 64 bits, where there are any, give
+        twice what multiply-adds give. None if the rate is not known.
+        """
+        if bits == 64:
+            double = self.multiply_add.get("float64")
+            return double and 2 * double
+        return self.matrix and self.matrix * 8 / max(8, bits)
+
 
 @dataclass(frozen=True)
 class Blas:

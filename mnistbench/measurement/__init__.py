@@ -6,7 +6,7 @@ goes through :class:`Measurement`. docs/honesty.md says what each of its checks 
 1. The trainer is compared with the reference along the whole training, in pieces of a few iterations, and another
    trainer of its backend on random images.
 2. One call of all timed iterations ends where these pieces did, bit for bit.
-3. Rounds are timed, each from fresh random parameters.
+3. Rounds are timed, each from fresh random parameters; a GPU works before, so that its clock has risen.
 4. Two of them, chosen after all are over, are repeated in pieces, bit for bit, and one is compared with the reference.
 
 The rate and the CPU seconds of the rounds must be possible. All checks are outside of the timed rounds.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Concatenate, ParamSpec
@@ -34,12 +35,16 @@ from mnistbench.agreement import (
 )
 from mnistbench.agreement.other_images import Start, compare_other_images
 from mnistbench.backends import Description, Metrics, Trainer
+from mnistbench.machine import energy as counters
+from mnistbench.machine import nvidia
+from mnistbench.measurement import energy
+from mnistbench.measurement.energy import Energy
 from mnistbench.measurement.proof import CHECKS, Proof
 from mnistbench.measurement.rounds import Clock, Round, Starts, timed_round
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import DType
 
-__all__ = ["CHECKS", "Clock", "Measurement", "Proof", "Round", "Starts", "timed_round"]
+__all__ = ["CHECKS", "Clock", "Energy", "Measurement", "Proof", "Round", "Starts", "timed_round"]
 
 P = ParamSpec("P")
 
@@ -68,6 +73,9 @@ tolerances, and all others were below 1.4; those from ELSEWHERE did not hold for
 
 SPREADS = 4.0
 """Largest distance of one call's end from that of pieces, as a multiple of the distance between repeated pieces."""
+
+SPIN = 0.2
+"""Seconds that a GPU works before each round: idle, it lowers its clock, and the first milliseconds are slow."""
 
 MORE_THREADS = 0.3
 """CPU seconds a second beyond the declared threads that the interpreter and libraries may spend."""
@@ -100,6 +108,7 @@ class Measurement:
         agreement: Agreement of the trainer with the reference, with the checks of rounds.
         problem: Reason why it has no result, or None.
         watched: What was seen of the machine during the rounds.
+        energy: Energy of a training; None if it was not measured.
     """
 
     def __init__(
@@ -110,6 +119,7 @@ class Measurement:
         self.problem: str | None = None
         self.trainer, self._trajectory, self._clock = trainer, trajectory, clock
         self.watched: list[Mapping[str, float]] = []
+        self.energy: Energy | None = None
         self._checks: list[str] = []
         self._seeds: list[int] = []
         self._rounds: list[Round] = []
@@ -175,11 +185,26 @@ class Measurement:
     @_step
     def round(self, seed: int, initial: Parameters, iterations: int) -> None:
         """Time a round from the initial parameters of a seed; all rounds have the same number of iterations."""
+        self._spin_up()
         found = self._clock(self.trainer, initial, iterations)
         if found.seconds <= 0:
             self.problem = "a round took no time"
         self._seeds.append(seed)
         self._rounds.append(found)
+
+    def _spin_up(self) -> None:
+        """Let a GPU work until its clock has risen."""
+        if not self.on_gpu:
+            return
+        few = max(1, self._trajectory.workload.iterations // 50)
+        end = time.perf_counter() + SPIN
+        while time.perf_counter() < end:
+            self.trainer.advance(few)
+
+    @functools.cached_property
+    def on_gpu(self) -> bool:
+        """Whether the trainer computes on another device than the CPU."""
+        return self.trainer.describe().device != "CPU"
 
     @_step
     def confirm(self, starts: Starts, iterations: int, *, whole: bool = True) -> None:
@@ -249,6 +274,13 @@ class Measurement:
             declared = words.counted(description.threads, "thread")
             self.problem = f"declares {declared}, and spent {used:.2g} CPU seconds a second"
         self._passed("threads")
+
+    @_step
+    def count_energy(self, iterations: int) -> None:
+        """Count the energy of trainings of ``iterations`` iterations, if the device has a counter."""
+        counter = counters.of_gpu(nvidia.bus_id()) if self.on_gpu else counters.of_cpus()
+        if counter is not None:
+            self.energy = energy.measure(self.trainer, self._trajectory.fresh(), iterations, counter)
 
     def proof(self) -> Proof:
         """Return what was checked so far, and the raw timings."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,13 @@ class _Picture:
     @property
     def digest(self) -> str:
         """Digest of its data."""
-        return charts.digest(json.dumps([asdict(one) for one in self.shown], sort_keys=True))
+        return charts.digest(json.dumps([_drawn(one) for one in self.shown], sort_keys=True))
+
+
+def _drawn(one: Row | Run) -> dict[str, Any]:
+    """Return all fields of a row or a run, but those of later versions where there is nothing."""
+    later = {own.name for own in fields(one) if own.metadata.get("later")}
+    return {name: value for name, value in asdict(one).items() if value is not None or name not in later}
 
 
 @dataclass(frozen=True)

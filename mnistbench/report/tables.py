@@ -119,6 +119,19 @@ _ELSEWHERE: dict[str, Callable[[Row], str]] = {
 }
 
 
+def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """Return the columns of a table of rows, with one for energy if it is known of a row."""
+    return _COLUMNS | ({"energy": _energy} if any(row.energy for row in rows) else {})
+
+
+def _energy(row: Row) -> str:
+    if row.energy is None or not row.validated:
+        return ""
+    found = row.energy
+    power, idle = (words.quantity(watts, "W") for watts in (found.watts, found.idle_watts))
+    return f"{words.quantity(found.joules, 'J')} ({power}, idle {idle})"
+
+
 def _cells(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> list[list[str]]:
     """Return the headings, and a line of cells for each row."""
     return [[*columns], *([make(row) for make in columns.values()] for row in rows)]
@@ -126,7 +139,7 @@ def _cells(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> 
 
 def as_text(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the tables for a terminal, and their notes."""
-    yield from _aligned(_cells(rows, _COLUMNS))
+    yield from _aligned(_cells(rows, _columns(rows)))
     yield from _notes(rows)
     if started := [row for row in rows if row.cold]:
         yield ""
@@ -152,10 +165,10 @@ def as_markdown(rows: Sequence[Row], stored: Sequence[Row] = ()) -> Iterator[str
         runs.setdefault(row.origin.run, []).append(row)
     most = max(runs.values(), key=lambda of_run: (len(of_run), of_run[0].origin.date))
     others = [row for row in rows if row.origin.run != most[0].origin.run]
-    yield from _markdown(_cells(most, _COLUMNS))
+    yield from _markdown(_cells(most, _columns(most)))
     if others:
         yield from ("", "Other runs:", "")
-        yield from _markdown(_cells(others, _COLUMNS | _ELSEWHERE))
+        yield from _markdown(_cells(others, _columns(others) | _ELSEWHERE))
     yield ""
     for note in (*_notes(rows), *_repeated(rows, stored)):
         yield f"{note}  "
@@ -287,11 +300,19 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
         yield f"noisy, rounds that scatter by more than {most} of their median: {', '.join(noisy)}."
     if any(row.validated and _checked_less(row) for row in rows):
         yield "fewer checks: measured before all of today's checks were made."
+    if counters := {row.energy.counter for row in rows if row.energy}:
+        whose = {"NVML": "of the GPU alone (NVML)", "RAPL": "of all CPU packages, whatever else they do (RAPL)"}
+        yield (
+            f"energy: of a training from fresh weights, {' or '.join(whose[name] for name in sorted(counters))}, and "
+            "the mean power meanwhile; idle: the power before, with the training loaded."
+        )
     for row in rows:
         if row.proof is not None and row.proof.host_to_host:
             yield f"{row.backend} {row.dtype} works outside of its iterations too: train is from host to host."
         if not row.validated:
             yield f"{row.backend} {row.dtype} is no result: {row.problem}."
+        if row.failed:
+            yield f"{row.backend} {row.dtype}: {row.failed}."
         if row.throttled:
             yield f"{row.backend} {row.dtype} ran while the GPU's clocks were held down: {row.throttled}."
 

@@ -14,10 +14,10 @@ from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from mnistbench.backends import Description
+from mnistbench.backends import Arithmetic, Description
 from mnistbench.machine.bounds import Speed, beside_limits
 from mnistbench.machine.rates import Limits
-from mnistbench.measurement import Proof
+from mnistbench.measurement import Energy, Proof
 from mnistbench.results.origin import NOWHERE, Origin
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.statistics import Median, Ratio, Rounds, median_of_processes
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Version of the JSON; incremented when a field changes its meaning."""
+
+LATER = {"later": True}
+"""Marks fields that rows of earlier versions do not have: where there is nothing, they are no part of what is drawn."""
 
 Point = tuple[int, float]
 """Iteration and a finite value after it."""
@@ -99,11 +102,11 @@ class Row:
         bytes_read: Bytes of image data that an iteration reads; None in rows of earlier versions.
         versions: Versions of the libraries that computed.
         gpu: Report of the GPU's driver, or None.
-        costs: Seconds of each cost by name: medians over new processes, and of the timed rounds as ``train``. Rows with
-            a ``size`` have ``load`` and ``train`` alone.
+        costs: Seconds of each cost by name: medians over new processes, and of the timed rounds as ``train``. Rows
+            without cold starts have ``train`` alone, those with a ``size`` also ``load``.
         compile_cached: Seconds of compiling in a later process; None if nothing is cached or it is unknown.
         peak_memory_bytes: Peak resident memory of a cold process, or None.
-        cold: Costs of each new process; None in rows of earlier versions and those with a ``size``.
+        cold: Costs of each new process; None if none was measured.
         final: Loss and accuracies after the last iteration; None if the loss is not finite or unknown.
         limits: Limits of the machine; None in rows of earlier versions.
         errors: Fractions of the test images misclassified at the checkpoints.
@@ -114,6 +117,9 @@ class Row:
         size: Place in the scaling benchmark, or None.
         proof: What was checked of the rounds; None in rows of earlier versions.
         processes: Number of rounds in each process; None if one process ran them all.
+        failed: Ways to compute that were tried and failed, in words, or None.
+        arithmetic: Units of a GPU that computed the products; None if unknown.
+        energy: Energy of a training; None if it was not measured.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
         in_dtype: Speedup over numpy in the row's own dtype, set there too.
     """
@@ -143,6 +149,9 @@ class Row:
     size: Size | None = None
     proof: Proof | None = None
     processes: tuple[int, ...] | None = None
+    failed: str | None = field(default=None, metadata=LATER)
+    arithmetic: Arithmetic | None = field(default=None, metadata=LATER)
+    energy: Energy | None = field(default=None, metadata=LATER)
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
     in_dtype: Speedup | None = None
@@ -152,7 +161,7 @@ class Row:
         cls,
         workload: Workload,
         description: Description,
-        start: ColdStart,
+        start: ColdStart | None,
         samples: Sequence[float],
         agreement: Agreement,
         trajectory: Trajectory,
@@ -165,12 +174,13 @@ class Row:
         proof: Proof | None = None,
         processes: Sequence[int] | None = None,
         least_flops: float | None = None,
+        energy: Energy | None = None,
     ) -> Row:
         """Make a row from a measurement.
 
         Args:
             description: The trainer's description of itself.
-            start: Costs of new processes; only their load counts in a row with a ``size``.
+            start: Costs of new processes; None if there are none. Only their load counts in a row with a ``size``.
             samples: Seconds of each timed round, scaled to all iterations.
             agreement: Agreement of the same trainer with the reference's ``trajectory``.
             final: Loss and accuracies after the last iteration.
@@ -179,12 +189,13 @@ class Row:
             proof: What was checked of the rounds.
             processes: Number of rounds in each process; None for a single one.
             least_flops: Floating-point operations of an iteration that cannot be skipped; None if unknown.
+            energy: Energy of a training; None if it was not measured.
         """
         speed = speed_of(workload, description, min(samples), least_flops)
         limits, too_fast = beside_limits(speed)
         if problem is None:
             problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
-        costs = start.costs | {"train": statistics.median(samples)}
+        costs = (start.costs if start else {}) | {"train": statistics.median(samples)}
         return cls(
             backend=agreement.backend,
             workload=workload,
@@ -197,8 +208,8 @@ class Row:
             versions=description.versions,
             gpu=description.gpu,
             costs=costs if size is None else {name: costs[name] for name in ("load", "train")},
-            compile_cached=start.compile_cached,
-            peak_memory_bytes=start.peak_memory,
+            compile_cached=None if start is None else start.compile_cached,
+            peak_memory_bytes=None if start is None else start.peak_memory,
             cold=start if size is None else None,
             limits=limits,
             final=final if final is not None and math.isfinite(final.loss) else None,
@@ -211,6 +222,9 @@ class Row:
             size=size,
             proof=proof,
             processes=None if processes is None or len(processes) == 1 else tuple(processes),
+            failed=description.failed,
+            arithmetic=description.arithmetic,
+            energy=energy,
         )
 
     @property
@@ -267,6 +281,9 @@ class Row:
             "agreement": verdict,
             "proof": self.proof and asdict(self.proof),
             "cold": self.cold and self.cold.as_dict(),
+            "failed": self.failed,
+            "arithmetic": self.arithmetic and asdict(self.arithmetic),
+            "energy": self.energy and asdict(self.energy),
             **({} if self.size is None else asdict(self.size) | {"axes": list(self.size.axes)}),
         }
 
@@ -280,7 +297,8 @@ class Row:
         verdict, limits, problem = record["agreement"], record.get("limits"), record["problem"]
         if record["validated"] is not (problem is None):
             raise ValueError(f"validated is {record['validated']}, and the problem {problem}")
-        size, proof, cold = None, record.get("proof"), record.get("cold")
+        size = None
+        proof, cold, arithmetic, energy = (record.get(name) for name in ("proof", "cold", "arithmetic", "energy"))
         if "axes" in record:
             size = Size(tuple(record["axes"]), record["hidden"], record["allowed_threads"], record["compared"])
         if not samples:
@@ -305,6 +323,9 @@ class Row:
             proof=proof and Proof.from_dict(proof),
             cold=cold and ColdStart.from_dict(cold),
             processes=_counts(record.get("processes"), len(samples)),
+            failed=record.get("failed"),
+            arithmetic=arithmetic and Arithmetic(**arithmetic),
+            energy=energy and Energy(**energy),
             origin=origin,
             **{name: record[name] for name in _AS_STORED},
         )
@@ -322,7 +343,9 @@ def speed_of(workload: Workload, description: Description, seconds: float, least
     told = description.bytes_read
     bytes_read = workload.image_bytes if told is None else told
     device, threads, skips = description.device, description.threads, description.skips
-    return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops)
+    declared = description.arithmetic
+    units = () if declared is None else (declared.bits, declared.products)
+    return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops, *units)
 
 
 def _counts(processes: Sequence[int] | None, rounds: int) -> tuple[int, ...] | None:

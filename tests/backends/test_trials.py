@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import permutations
 from typing import Any
 
@@ -77,3 +78,27 @@ def test_a_trial_computes_with_normal_numbers(hidden: int, dtype: DType) -> None
         trainer.advance(17)
         sizes = np.concatenate([np.abs(gradient).ravel() for _, gradient in trainer.gradients().named()])
     assert sizes[sizes > 0].min() > 1e6 * np.finfo(np.float32).tiny
+
+
+def test_ways_that_only_warn_are_kept_and_those_that_fail_are_named() -> None:
+    """As in a process that makes errors of warnings, like pytest."""
+
+    class Warns(Timed):
+        def __init__(self, way: str) -> None:
+            warnings.warn(f"{way} is deprecated", DeprecationWarning, stacklevel=1)
+            super().__init__(way)
+
+    start: Any = Warns
+    seen: list[str] = []
+
+    def others(fastest: str) -> list[str]:
+        seen.append(fastest)
+        return ["broken", "fast"]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = trials.fastest(["slow", "medium"], others, start, "a test")
+    assert found == ("fast", "broken failed: RuntimeError: broken")
+    assert seen == ["medium"]
+    with pytest.raises(RuntimeError, match="broken"):
+        trials.fastest(["broken"], others, start, "a test")

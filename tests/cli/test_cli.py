@@ -342,6 +342,15 @@ def test_verify_as_json(smoke: None) -> None:
     assert record["trajectory"][-1][0] == 20
 
 
+@pytest.mark.slow
+def test_verify_can_keep_the_reference_for_later(smoke: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNISTBENCH_CACHE_DIR", str(tmp_path))
+    printed = run("verify", "--reference-only", "--workload", "smoke", "--threads", 1)
+    (path,) = tmp_path.iterdir()
+    assert printed == f"kept {path}\n"
+    assert "--reference-only: compares nothing" in complaint("verify", "--reference-only", "--json")
+
+
 @pytest.fixture
 def disagreeing(monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = [

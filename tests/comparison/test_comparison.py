@@ -28,7 +28,7 @@ from mnistbench.comparison.table import notes, table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError, OptionError, UnsupportedWorkload
 from mnistbench.machine import limits
-from mnistbench.measurement import Round, timed_round
+from mnistbench.measurement import Energy, Measurement, Round, timed_round
 from mnistbench.reference.parameters import Parameters
 from mnistbench.results import storage
 from mnistbench.results.row import Speedup
@@ -534,6 +534,36 @@ def test_a_cheat_is_stored_as_no_result(tmp_path: Path, fakes: None, monkeypatch
     assert [row.problem is None for row in rows] == [True, False, True]
     assert "ends elsewhere" in str(rows[1].problem)
     assert [row.proof is not None and row.proof.complete for row in rows] == [True, False, True]
+
+
+def test_rows_without_cold_starts_have_all_the_rest(
+    tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, counted = started(monkeypatch), []
+
+    def count(self: Measurement, iterations: int) -> None:
+        counted.append(iterations)
+        self.energy = Energy(1.0, 2.0, 3.0, 4, 5, "RAPL")
+
+    monkeypatch.setattr(Measurement, "count_energy", count)
+    found = compare("numpy", "numpy", "TrainsHalfInRounds", rounds=2, energies=True)
+    assert (asked, counted) == ([], [TASK.iterations] * 2), "of those that have a result"
+    found.workload = replace(found.workload, name="smoke")
+    storing.store(found, tmp_path)
+    first, second = storage.load(tmp_path / machine.folder_name())
+    assert (first.backend, second.backend) == ("numpy", "TrainsHalfInRounds")
+    assert first.validated
+    assert first.energy == Energy(1.0, 2.0, 3.0, 4, 5, "RAPL")
+    assert (second.validated, second.energy, second.cold) == (False, None, None)
+
+
+def test_ways_that_failed_are_warned_of(fakes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe = Honest.describe
+    monkeypatch.setattr(Honest, "describe", lambda self: replace(describe(self), failed="compiled failed: no compiler"))
+    found = compare("numpy", "Honest", rounds=1)
+    assert [warning for warning in found.warnings if "failed" in warning] == [
+        "Honest float64: compiled failed: no compiler"
+    ]
 
 
 def test_cold_starts_come_before_the_race_and_the_rows_are_written_together(

@@ -19,9 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnistbench import machine
+from mnistbench.exceptions import OptionError
 from mnistbench.machine import processor
 from mnistbench.machine.identity import Machine, labels, sold_memory
 from mnistbench.threads import usable_cpus
+from tests.support.paths import ROOT
 
 MACHINES = Path(__file__).with_name("machines")
 """What ten machines tell of themselves, shortened: no more processors and flags than are read."""
@@ -351,11 +353,59 @@ def test_the_gpu_is_the_one_that_is_computed_on(visible: str, tmp_path: Path, mo
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs a C++ compiler")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(machine, "_CUDA", str(library))
+    monkeypatch.setattr(machine, "CUDA", str(library))
     found = machine.gpu_name.__wrapped__  # without its cache
     assert found() == ("Second GPU" if visible else None)
-    monkeypatch.setattr(machine, "_CUDA", "libmissing.so")
+    monkeypatch.setattr(machine, "CUDA", "libmissing.so")
     assert found() is None
+
+
+NAMED = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def no_repository(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A copy of the code without .git, as on a machine to which it was brought."""
+    monkeypatch.setattr(machine, "_git", lambda folder, *arguments: "")
+    for name in ("MNISTBENCH_COMMIT", "MNISTBENCH_COMMIT_TIME"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("named", "at", "expected"),
+    [
+        (None, None, ("unversioned", None, False)),
+        (NAMED, None, (NAMED, None, False)),
+        (f"{NAMED}-dirty", "2026-05-04T03:02:01+02:00", (NAMED, "2026-05-04T03:02:01+02:00", True)),
+    ],
+)
+def test_a_commit_is_named_where_there_is_no_repository(
+    named: str | None, at: str | None, expected: tuple[Any, ...], no_repository: pytest.MonkeyPatch
+) -> None:
+    if named:
+        no_repository.setenv("MNISTBENCH_COMMIT", named)
+    if at:
+        no_repository.setenv("MNISTBENCH_COMMIT_TIME", at)
+    found = machine.commit("benchmarks")
+    assert (found["id"], found["time"], found["dirty"]) == expected
+    assert (found["project"], found["branch"]) == ("mnistbench", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MNISTBENCH_COMMIT", "main"), ("MNISTBENCH_COMMIT", f"{NAMED} and more"), ("MNISTBENCH_COMMIT_TIME", "today")],
+)
+def test_a_commit_that_is_none_is_refused(name: str, value: str, no_repository: pytest.MonkeyPatch) -> None:
+    no_repository.setenv(name, value)
+    with pytest.raises(OptionError, match=f"{name}={value}: .*; give what 'git "):
+        machine.commit()
+
+
+def test_the_repository_knows_better_than_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNISTBENCH_COMMIT", NAMED)
+    if machine._git(ROOT, "rev-parse", "HEAD"):
+        assert machine.commit()["id"] != NAMED
 
 
 def test_versions() -> None:

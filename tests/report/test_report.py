@@ -13,11 +13,13 @@ from unittest.mock import Mock
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mnistbench import charts, report
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine.identity import Machine
 from mnistbench.machine.rates import Blas
+from mnistbench.measurement import Energy
 from mnistbench.report import tables
 from mnistbench.results import storage
 from mnistbench.results.row import Row
@@ -535,6 +537,42 @@ def test_rows_with_fewer_checks_are_said() -> None:
     ]
     outside = row("numba", "float32", 1.0, proof=replace(PROOF, host_to_host=True))
     assert any("works outside of its iterations too" in note for note in table(outside))
+
+
+def test_energy_has_a_column_where_it_is_known() -> None:
+    own = Energy(0.42, 0.002, 61.0, 900, 40, "NVML")
+    rows = row("numpy", "float64", 20.0), row("cupy", "float32", 0.002, energy=own)
+    head, numpy, cupy, *notes = table(*rows)
+    assert head.endswith("energy")
+    assert cupy.endswith("420 mJ (210 W, idle 61.0 W)")
+    assert not numpy.endswith("W)")
+    (note,) = (note for note in notes if note.startswith("energy:"))
+    assert "of the GPU alone (NVML)" in note
+    assert "RAPL" not in note
+    assert any("420 mJ (210 W, idle 61.0 W)" in line for line in tables.as_markdown(storage.latest(rows)))
+    assert not any("energy" in line for line in table(rows[0]))
+
+
+def test_ways_to_compute_that_failed_are_said() -> None:
+    notes = table(row("torch", "float32", 1.0, failed="compiled failed: RuntimeError: no compiler"))
+    assert "torch float32: compiled failed: RuntimeError: no compiler." in notes
+
+
+def test_a_chart_of_rows_without_what_later_versions_added_stays_as_it_was() -> None:
+    """Or every stored chart would have to be drawn anew."""
+    drawn = report._drawn(row("numpy", "float64", 1.0))
+    assert {"failed", "arithmetic", "energy"}.isdisjoint(drawn)
+    assert drawn["gpu"] is None
+    assert report._drawn(row("numpy", "float64", 1.0, failed="a way"))["failed"] == "a way"
+
+
+def test_rows_without_cold_starts_are_not_in_their_chart(tmp_path: Path) -> None:
+    without = row("cupy", "float32", 1.0, costs={"train": 1.0})
+    assert "cold-start" not in charts.drawable([without])
+    assert "cold-start" in charts.drawable([without, row("numpy", "float32", 1.0)])
+    figure = charts.cold_start([without, row("numpy", "float32", 1.0)])
+    assert not any("cupy" in text.get_text() for text in figure.findobj(Text))
+    assert not any("In a new process" in line for line in tables.as_markdown([without]))
 
 
 def test_clocks_that_were_held_down_are_said() -> None:

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnistbench.agreement import Agreement, Check, Trajectory
-from mnistbench.backends import Description, Metrics
+from mnistbench.backends import Arithmetic, Description, Metrics
 from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
+from mnistbench.measurement import Energy
 from mnistbench.results import runs, storage
 from mnistbench.results.row import SCHEMA, Row, Size, Speedup
 from mnistbench.task.presets import preset
@@ -74,6 +75,8 @@ def row(
     size: Size | None = None,
     interleaved: bool = False,
     timed: int | None = None,
+    start: ColdStart | None = START,
+    energy: Energy | None = None,
     **description: Any,
 ) -> Row:
     """A row as a benchmark makes it."""
@@ -81,7 +84,7 @@ def row(
     return Row.measured(
         TRAJECTORY.workload.with_dtype(dtype),
         replace(found, **description),
-        START,
+        start,
         samples,
         Agreement(backend, dtype, [*checks], errors=[(0, 0.9), (10, 0.25)]),
         TRAJECTORY,
@@ -89,10 +92,29 @@ def row(
         size=size,
         interleaved=interleaved,
         timed=timed,
+        energy=energy,
     )
 
 
+ENERGY = Energy(0.5, 0.002, 60.0, 900, 40, "NVML")
 ROW = row()
+
+
+def test_a_row_may_lack_cold_starts() -> None:
+    found = row(start=None)
+    assert (found.costs, found.cold, found.compile_cached, found.peak_memory_bytes) == (
+        {"train": 0.5},
+        None,
+        None,
+        None,
+    )
+
+
+def test_what_later_versions_added_is_optional() -> None:
+    record = ROW.as_dict()
+    for name in ("failed", "arithmetic", "energy"):
+        assert record.pop(name) is None
+    assert Row.from_dict(record, ROW.samples) == ROW
 
 
 @pytest.mark.parametrize(
@@ -101,8 +123,9 @@ ROW = row()
         ROW,
         row(checks=(Check("W1", 0, 2.0, math.nan),), gpu={"throttled": "power cap"}, skips="zeros", bytes_read=7),
         row(size=sized(["images", "threads"]), interleaved=True, timed=6),
+        row(failed="compiled failed: no compiler", arithmetic=Arithmetic(16, 3), energy=ENERGY, start=None),
     ],
-    ids=["plain", "no result", "scaling"],
+    ids=["plain", "no result", "scaling", "all that is optional"],
 )
 def test_what_is_stored_is_what_is_read(tmp_path: Path, own: Row) -> None:
     path = storage.store(tmp_path, "classic_0123456", document(own))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import time
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,28 +14,16 @@ import numpy as np
 from cupy.cuda import runtime
 
 from mnistbench import words
-from mnistbench.backends.base import Availability, Backend, Description, Trainer
+from mnistbench.backends.base import Arithmetic, Availability, Backend, Description, Trainer
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError
+from mnistbench.machine import nvidia
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 
 _NEEDS = "needs an NVIDIA GPU, and a driver for at least the CUDA version CuPy was built for (see nvidia-smi)"
 _LIBRARIES = "CUDA's libraries come with pip install 'mnistbench[cuda12]' or 'mnistbench[cuda13]'"
-
-# Fields of the query to nvidia-smi, and the bits of its reasons for lower clocks other than idleness. The reasons have
-# the first name since driver 535, and the second before; a field that nvidia-smi does not know fails the query.
-_QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem")
-_REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
-_ANSWER_SECONDS = 10.0
-_THROTTLED = {
-    0x04: "power cap",
-    0x08: "hardware slowdown",
-    0x20: "temperature",
-    0x40: "temperature",
-    0x80: "power brake",
-}
 
 
 class CudaBackend(Backend):
@@ -147,7 +133,12 @@ def properties() -> layout.Device:
 
 
 def described(
-    stopwatch: Stopwatch, repeat: Callable[[int], None], kernel: str, bytes_read: int, skips: str | None = None
+    stopwatch: Stopwatch,
+    repeat: Callable[[int], None],
+    kernel: str,
+    bytes_read: int,
+    skips: str | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> Description:
     """Describe the GPU, its software and its measurements.
 
@@ -158,6 +149,7 @@ def described(
     Args:
         repeat: queue the work of some iterations on the current stream without side effects. It keeps the device busy
             during the query: the clocks of an idle device recover at once.
+        arithmetic: units that compute the products; None if unknown.
     """
     device = cp.cuda.Device()
 
@@ -165,7 +157,7 @@ def described(
         repeat(stopwatch.iterations_in(0.05))
         cp.cuda.get_current_stream().synchronize()
 
-    smi = _ask_nvidia_smi(device, work)
+    smi = nvidia.ask(str(device.pci_bus_id), work)
     versions = {
         "cupy": str(cp.__version__),
         "cuda": str(runtime.runtimeGetVersion()),
@@ -180,44 +172,4 @@ def described(
         **stopwatch.describe(),
         **smi,
     }
-    return Description(device_name(), 1, versions, kernel, skips, bytes_read, gpu)
-
-
-def _ask_nvidia_smi(device: Any, work: Callable[[], None]) -> dict[str, Any]:
-    """Query driver version, clocks and throttling during ``work``, which is repeated until nvidia-smi answers.
-
-    Missing fields are left out; without nvidia-smi the result is empty.
-    """
-    for reasons in _REASONS:
-        command = [
-            "nvidia-smi",
-            f"--query-gpu={','.join((*_QUERY, reasons))}",
-            "--format=csv,noheader,nounits",
-            f"--id={device.pci_bus_id}",
-        ]
-        try:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        except OSError:
-            return {}
-        with process:
-            end = time.monotonic() + _ANSWER_SECONDS
-            while process.poll() is None and time.monotonic() < end:
-                work()
-            process.kill()  # in case it hangs
-            answer, _ = process.communicate()
-        if process.returncode == 0:
-            return read_nvidia_smi(answer)
-    return {}
-
-
-def read_nvidia_smi(answer: str) -> dict[str, Any]:
-    """Parse an answer of nvidia-smi, one line of comma-separated values."""
-    driver_version, *numbers = (field.strip() for field in answer.split(","))
-    found: dict[str, Any] = {"driver_version": driver_version}
-    names = ("clock_sm_mhz", "clock_sm_max_mhz", "clock_memory_mhz")
-    found.update({name: int(value) for name, value in zip(names, numbers, strict=False) if value.isdecimal()})
-    if numbers and numbers[-1].startswith("0x"):
-        active = int(numbers[-1], 16)
-        reasons = dict.fromkeys(words for bit, words in _THROTTLED.items() if active & bit)
-        found["throttled"] = ", ".join(reasons) or None
-    return found
+    return Description(device_name(), 1, versions, kernel, skips, bytes_read, gpu, arithmetic=arithmetic)

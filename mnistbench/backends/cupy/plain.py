@@ -10,7 +10,7 @@ from typing import Any
 
 import cupy as cp
 
-from mnistbench.backends.base import Description, Metrics, Trainer
+from mnistbench.backends.base import Arithmetic, Description, Metrics, Trainer
 from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, described, refusal
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
@@ -86,7 +86,8 @@ class PlainTrainer(Trainer):
 
     def describe(self) -> Description:
         # W1 X and dZ1 Xᵀ read X.
-        return described(self._stopwatch, self._repeat, kernel=self._kernel, bytes_read=2 * self._X.nbytes)
+        arithmetic = Arithmetic.of(self.workload.dtype)
+        return described(self._stopwatch, self._repeat, self._kernel, 2 * self._X.nbytes, arithmetic=arithmetic)
 
     def close(self) -> None:
         del self._X, self._labels, self._one_hot, self._arrays

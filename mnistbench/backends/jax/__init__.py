@@ -6,7 +6,7 @@ import jax
 
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.jax import device
-from mnistbench.backends.jax.classic import JaxTrainer, fastest_block
+from mnistbench.backends.jax.classic import JaxTrainer, fastest
 from mnistbench.backends.jax.mlp import JaxMlpTrainer, compile_mlp
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
@@ -25,10 +25,10 @@ class JaxBackend(Backend):
         return None
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Compile the loop; for the classic, find the fastest block size."""
+        """Compile the loop; for the classic, find the fastest way."""
         number = device.threads_in_effect(threads)
         if workload.is_classic:
-            fastest_block(workload.images, workload.network, workload.dtype, number)
+            fastest(workload.images, workload.network, workload.dtype, number)
         else:
             compile_mlp(workload, number)
 
@@ -36,5 +36,5 @@ class JaxBackend(Backend):
         number = device.threads_in_effect(threads)
         if not workload.is_classic:
             return JaxMlpTrainer(workload, dataset, parameters, number)
-        block = fastest_block(workload.images, workload.network, workload.dtype, number)
-        return JaxTrainer(workload, dataset, parameters, number, block)
+        way, failed = fastest(workload.images, workload.network, workload.dtype, number)
+        return JaxTrainer(workload, dataset, parameters, number, way, failed)

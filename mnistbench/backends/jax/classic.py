@@ -1,13 +1,14 @@
 """The classic in JAX: gradients by ``jax.grad``, all iterations in one compiled loop.
 
-Images are rows; activations and logits are columns. An iteration takes all images at once or, by ``lax.scan``, blocks
-of some 2,000, whichever a trial finds faster. README.md beside this file has timings.
+Activations and logits are columns. An iteration takes all images at once or, by ``lax.scan``, blocks of some 2,000. A
+trial finds which is faster, and on a GPU also how the images are stored (:mod:`mnistbench.backends.jax.storage`).
+README.md beside this file has timings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Metrics
+from mnistbench.backends import trials
+from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.jax import device
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
-from mnistbench.backends.trials import Trials, trial_of
+from mnistbench.backends.jax.storage import STORAGES, Storage
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
@@ -28,23 +30,38 @@ _BLOCK = 2048
 _SMALL = 8 * 2**20
 
 
-def _logits(arrays: Any, images: Any) -> Any:
-    """Compute the logits Z2 (c, m) of images (m, n)."""
+class Way(NamedTuple):
+    """How an iteration is computed.
+
+    Attributes:
+        block: number of images to take at a time.
+        storage: name of the way in which the images are stored.
+    """
+
+    block: int
+    storage: str = "rows"
+
+    def __str__(self) -> str:
+        return f"{self.block:,} images at a time{STORAGES[self.storage].told}"
+
+
+def _logits(storage: Storage, arrays: Any, images: Any) -> Any:
+    """Compute the logits Z2 (c, m) of a block of images."""
     W1, b1, W2, b2 = arrays
-    return matmul(W2, jax.nn.relu(matmul(W1, images.T) + b1)) + b2
+    return matmul(W2, jax.nn.relu(storage.product(W1, images) + b1)) + b2
 
 
-def _loss_and_hits(arrays: Any, images: Any, labels: Any) -> tuple[Any, Any]:
+def _loss_and_hits(storage: Storage, arrays: Any, images: Any, labels: Any) -> tuple[Any, Any]:
     """Compute the sum of the cross-entropies and the number of hits; images labelled -1 are padding."""
-    Z2 = _logits(arrays, images)
+    Z2 = _logits(storage, arrays, images)
     one_hot = labels == jnp.arange(Z2.shape[0])[:, None]
     loss = -jnp.where(one_hot, jax.nn.log_softmax(Z2, axis=0), 0).sum()
     return loss, (Z2.argmax(axis=0) == labels).sum()
 
 
-def _backward(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
-    """Compute ((loss, hits), gradients) of the mean over ``count`` images in blocks (k, m, n)."""
-    of_block = jax.value_and_grad(_loss_and_hits, has_aux=True)
+def _backward(storage: Storage, arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
+    """Compute ((loss, hits), gradients) of the mean over ``count`` images in blocks."""
+    of_block = jax.value_and_grad(partial(_loss_and_hits, storage), has_aux=True)
 
     def add(sums: Any, block: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, of_block(arrays, *block)), None
@@ -54,20 +71,33 @@ def _backward(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
     return (loss / count, hits), [gradient / count for gradient in gradients]
 
 
-def _train(iterations: Any, arrays: Any, blocks: Any, labels: Any, count: Any, rate: Any) -> tuple[Any, Any, Any]:
-    """Compute the parameters after ``iterations`` iterations, and the last one's loss and hits."""
+def _train(
+    storage: Storage,
+    length: int | None,
+    iterations: Any,
+    arrays: Any,
+    blocks: Any,
+    labels: Any,
+    count: Any,
+    rate: Any,
+    metrics: Any,
+) -> tuple[Any, Any]:
+    """Compute the parameters after ``iterations`` iterations, and the last one's loss and hits.
+
+    Args:
+        length: Largest number of iterations, as :func:`mnistbench.backends.jax.device.looped` takes it.
+        metrics: Loss and hits where there is no iteration.
+    """
 
     def iterate(_: Any, state: Any) -> Any:
-        (loss, hits), gradients = _backward(state[0], blocks, labels, count)
-        return [array - rate * gradient for array, gradient in zip(state[0], gradients, strict=True)], loss, hits
+        metrics, gradients = _backward(storage, state[0], blocks, labels, count)
+        return [array - rate * gradient for array, gradient in zip(state[0], gradients, strict=True)], metrics
 
-    start = arrays, jnp.zeros_like(rate), jnp.zeros((), int)
-    moved, loss, hits = jax.lax.fori_loop(0, iterations, iterate, start)
-    return moved, loss, hits
+    return device.looped(length, iterations, iterate, (arrays, metrics))  # type: ignore[no-any-return]
 
 
-def _gradients(arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
-    return _backward(arrays, blocks, labels, count)[1]
+def _gradients(storage: Storage, arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
+    return _backward(storage, arrays, blocks, labels, count)[1]
 
 
 class _Programs(NamedTuple):
@@ -75,40 +105,60 @@ class _Programs(NamedTuple):
 
     train: Callable[..., Any]
     gradients: Callable[..., Any]
-    widen: Callable[..., Any]
+    stored: Callable[..., Any]
 
 
 @cache
-def _programs(alone: bool) -> _Programs:
-    functions = (_train, _gradients, device.widened)
+def _programs(storage: str, length: int | None, alone: bool) -> _Programs:
+    chosen = STORAGES[storage]
+    functions = (partial(_train, chosen, length), partial(_gradients, chosen), chosen.stored)
     return _Programs(*(device.compiled(function, alone) for function in functions))
 
 
 class JaxTrainer(DeviceTrainer):
-    """Hold the images in the workload's dtype in padded blocks (k, block, n), labels (k, block), and parameters."""
+    """Hold the images in padded blocks (k, block, n) or (k, n, block), labels (k, block), and parameters."""
 
-    def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, block: int) -> None:
-        super().__init__(workload, threads)
-        self._programs = _programs(device.alone(threads))
+    def __init__(
+        self,
+        workload: Workload,
+        dataset: Dataset,
+        parameters: Parameters,
+        threads: int,
+        way: Way,
+        failed: str | None = None,
+    ) -> None:
+        super().__init__(workload, threads, failed)
+        self._way, self._length = way, device.loop_length(workload)
+        self._programs = _programs(way.storage, self._length, device.alone(threads))
         images, labels = dataset.train.images, dataset.train.labels
         self._count = len(labels)
-        self._shape = -(-self._count // block), block
+        self._shape = -(-self._count // way.block), way.block
         self._arrays: list[Any]
-        filled = ((0, self._shape[0] * block - self._count),)
+        filled = ((0, self._shape[0] * way.block - self._count),)
         with self._computing():
-            self._blocks = self._widened(np.pad(images, (*filled, (0, 0))).reshape(*self._shape, -1))
+            self._blocks = self._stored(np.pad(images, (*filled, (0, 0))).reshape(*self._shape, -1))
             self._labels = self._placed(np.pad(labels, filled, constant_values=-1).reshape(self._shape), "int32")
+            self._zeros = self._no_metrics()
             self.reset(parameters)
             jax.block_until_ready((self._blocks, self._labels, self._arrays))
 
-    def _widened(self, images: NDArray[np.uint8]) -> Any:
-        return self._programs.widen(self._placed(images, "uint8"), self._levels())
+    def _stored(self, images: NDArray[np.uint8]) -> Any:
+        return self._programs.stored(self._placed(images, "uint8"), self._levels())
+
+    def _data(self) -> tuple[Any, ...]:
+        return self._blocks, self._labels, self._scalar(self._count)
+
+    def _trained(self, iterations: int) -> Any:
+        """Queue iterations; return the parameters after them, and the last one's loss and hits."""
+        rate, done = self._scalar(self.workload.learning_rate), (self._arrays, self._zeros)
+        for count in device.calls(iterations, self._length):
+            arrays, metrics = done
+            done = self._programs.train(count, arrays, *self._data(), rate, metrics)
+        return jax.block_until_ready(done)
 
     def advance(self, iterations: int) -> Metrics:
-        rate, data = self._scalar(self.workload.learning_rate), (self._blocks, self._labels, self._scalar(self._count))
         with self._computing():
-            done = self._programs.train(iterations, self._arrays, *data, rate)
-            self._arrays, loss, hits = jax.block_until_ready(done)
+            self._arrays, (loss, hits) = self._trained(iterations)
         return Metrics(float(loss), int(hits) / self._count)
 
     def reset(self, parameters: Parameters) -> None:
@@ -120,32 +170,50 @@ class JaxTrainer(DeviceTrainer):
 
     def gradients(self) -> Parameters:
         with self._computing():
-            data = self._blocks, self._labels, self._scalar(self._count)
-            return device.on_host(self._programs.gradients(self._arrays, *data))
+            return device.on_host(self._programs.gradients(self._arrays, *self._data()))
+
+    def _repeat(self, iterations: int) -> None:
+        self._trained(iterations)
 
     def describe(self) -> Description:
         blocks, images = self._shape
         at_once = f"{images:,} images at a time" if blocks > 1 else "all images at once"
+        storage = STORAGES[self._way.storage]
         # W1 X and dZ1 Xᵀ read X.
-        return self._described(f"one compiled loop, {at_once}", bytes_read=2 * self._blocks.nbytes)
+        kernel = f"one compiled loop, {at_once}{storage.told}"
+        return self._described(
+            kernel, 2 * self._blocks.nbytes, storage.arithmetic or Arithmetic.of(self.workload.dtype)
+        )
 
     def close(self) -> None:
         del self._blocks, self._labels, self._arrays
 
 
 @cache
-def fastest_block(images: int, network: Network, dtype: DType, threads: int) -> int:
-    """Return the number of images to take at a time, by a trial on white images once per process.
+def fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str | None]:
+    """Return the fastest way, by a trial on white images once per process, and ways that failed in words."""
+    workload, dataset, parameters = trials.trial_of(Workload(network, images, dtype=dtype))
+    plain, others = ways(workload, device.device().name != "CPU")
+    return trials.fastest(
+        plain,
+        lambda _: others,
+        lambda way: JaxTrainer(workload, dataset, parameters, threads, way),
+        f"{device.NAME}, {images} images, {network}, {dtype}, {threads} threads",
+    )
 
-    Images that fit the caches are taken at once; the trial then only compiles.
+
+def ways(workload: Workload, on_gpu: bool) -> tuple[list[Way], list[Way]]:
+    """Return the ways that are tried: those that must work, and those that may fail.
+
+    Images that fit the caches are taken at once; the trial then only compiles. A CPU multiplies neither bytes with
+    float32 numbers nor, in float32, numbers of 16 bits, so other storages would only add a conversion of all images.
+    There columns are no faster than rows, see README.md.
     """
-    workload, dataset, parameters = trial_of(Workload(network, images, dtype=dtype))
-
-    sizes = [images]
+    images, plain, others = workload.images, [Way(workload.images)], []
     if workload.image_bytes * workload.itemsize > _SMALL and images > _BLOCK:
-        sizes.append(-(-images // round(images / _BLOCK)))  # so that the last block is nearly full
-    what = f"{device.NAME}, {images} images, {network}, {dtype}, {threads} threads"
-    trials: Trials[int] = Trials(lambda block: JaxTrainer(workload, dataset, parameters, threads, block), what)
-    for block in sizes:
-        trials.run(block)
-    return trials.fastest
+        plain.append(Way(-(-images // round(images / _BLOCK))))  # so that the last block is nearly full
+        if on_gpu:
+            names = ["columns", "bytes", "bytes in columns"]
+            names += ["split", "split in columns"] if workload.dtype == "float32" else []
+            others = [Way(images, name) for name in names]
+    return plain, others

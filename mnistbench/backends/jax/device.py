@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -14,13 +16,17 @@ import jaxlib
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Trainer
+from mnistbench.backends.base import Arithmetic, Description, Trainer
 from mnistbench.exceptions import BackendUnavailable, OptionError
+from mnistbench.machine import nvidia
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import allowed_cpus, resolve
 
 NAME = "jax"
+
+# Numbers of iterations in a loop on a GPU; the first is that of full batches, and divides their usual numbers.
+_LENGTHS: tuple[int, ...] = (10, *range(8, 17))
 
 # float32 products in float32: a GPU's default is TF32, which rounds operands to 10 bits.
 matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -80,6 +86,39 @@ def compiled(function: Callable[..., Any], alone: bool) -> Callable[..., Any]:
     return program
 
 
+def looped(length: int | None, count: Any, iterate: Callable[[Any, Any], Any], state: Any) -> Any:
+    """Compute ``iterate(i, state)`` for ``count`` iterations in a compiled loop.
+
+    Args:
+        length: None where the loop may end at any iteration. On a GPU the host would read after each iteration whether
+            there is another one; there it is the number of iterations that are always run, of which those beyond
+            ``count`` leave the state unchanged.
+    """
+    if length is None:
+        return jax.lax.fori_loop(0, count, iterate, state)
+
+    def masked(i: Any, before: Any) -> Any:
+        return jax.tree.map(lambda new, old: jnp.where(i < count, new, old), iterate(i, before), before)
+
+    return jax.lax.fori_loop(0, length, masked, state)
+
+
+def loop_length(workload: Workload) -> int | None:
+    """Return the argument ``length`` of :func:`looped`: on a GPU the one that wastes fewest iterations of an epoch."""
+    if device().name == "CPU":
+        return None
+    if workload.recipe.batch_size is None:
+        return _LENGTHS[0]
+    return min(_LENGTHS, key=lambda length: -workload.iterations_per_epoch % length)
+
+
+def calls(iterations: int, length: int | None) -> Iterator[int]:
+    """Yield the iterations of each call of a loop that run ``iterations`` in all, as many as fit ``length`` at once."""
+    while iterations > 0:
+        yield (count := min(iterations, length or iterations))
+        iterations -= count
+
+
 def widened(images: Any, levels: Any) -> Any:
     """Convert bytes to [0, 1] by a table of the 256 values: XLA compiles a division by 255 to an inexact product."""
     return levels[images]
@@ -93,9 +132,9 @@ def on_host(arrays: Any) -> Parameters:
 class DeviceTrainer(Trainer):
     """The common part of JAX's trainers; subclasses have data and programs."""
 
-    def __init__(self, workload: Workload, threads: int) -> None:
+    def __init__(self, workload: Workload, threads: int, failed: str | None = None) -> None:
         super().__init__(workload)
-        self._threads = threads
+        self._threads, self._failed = threads, failed
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -117,10 +156,36 @@ class DeviceTrainer(Trainer):
     def _scalar(self, value: float) -> Any:
         return np.dtype(self.workload.dtype).type(value)
 
+    def _no_metrics(self) -> tuple[Any, Any]:
+        """Return a loss and a number of hits, as a loop starts from."""
+        whole = "int64" if self.workload.dtype == "float64" else "int32"  # as JAX sums where it has 64-bit types
+        return self._placed(np.zeros(()), self.workload.dtype), self._placed(np.zeros(()), whole)
+
     def _levels(self) -> Any:
         """Return the table of :func:`widened`."""
         return np.arange(256, dtype=self.workload.dtype) / self._scalar(255)
 
-    def _described(self, kernel: str, bytes_read: int) -> Description:
+    @abstractmethod
+    def _repeat(self, iterations: int) -> None:
+        """Run some iterations without side effects, and wait for the device."""
+
+    def _described(self, kernel: str, bytes_read: int, arithmetic: Arithmetic) -> Description:
         versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__}
-        return Description(device().name, self._threads, versions, kernel, bytes_read=bytes_read)
+        found = Description(device().name, self._threads, versions, kernel, None, bytes_read, failed=self._failed)
+        if found.device == "CPU":
+            return found
+        gpu = self._measured()
+        if "driver_version" in gpu:
+            versions["nvidia driver"] = gpu.pop("driver_version")
+        return replace(found, gpu=gpu, arithmetic=arithmetic)
+
+    def _measured(self) -> dict[str, Any]:
+        """Return the GPU's memory in bytes that JAX may use, the most that it has held in this process, and clocks."""
+        own = device().device
+        memory = own.memory_stats() or {}
+        names = {"memory_bytes": "bytes_limit", "peak_memory_bytes": "peak_bytes_in_use"}
+        found = {name: int(memory[theirs]) for name, theirs in names.items() if theirs in memory}
+        capability = str(getattr(own, "compute_capability", "")).replace(".", "")
+        with self._computing():
+            clocks = nvidia.under_load(self._repeat, nvidia.bus_id(own.id))
+        return {**found, "compute_capability": capability or None, **clocks}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Metrics
+from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.jax import device, random
 from mnistbench.backends.jax.device import DeviceTrainer, matmul
 from mnistbench.datasets import Dataset
@@ -26,7 +26,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer, Schedule
 from mnistbench.task.workload import Workload
 
-# Largest number of iterations per call of the compiled loop: the length of the table of learning rates.
+# Largest number of iterations per call of the compiled loop on a CPU: the length of the table of learning rates.
 _ITERATIONS = 512
 
 
@@ -143,28 +143,31 @@ def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, m
     return p - step * v / (jnp.sqrt(s) * correction + optimizer.epsilon), v, s
 
 
-def train(task: Task, count: Any, first: Any, scalars: Any, state: State, data: Data) -> tuple[State, Any, Any]:
-    """Run ``count`` iterations of one epoch from number ``first``; return the state, and the last one's loss and hits.
+def train(
+    task: Task, length: int | None, count: Any, first: Any, scalars: Any, done: tuple[State, Any], data: Data
+) -> tuple[State, Any]:
+    """Run ``count`` iterations of one epoch from number ``first``; return the state, and the last one's (loss, hits).
 
     Args:
-        scalars: (_ITERATIONS, 3): learning rate, learning rate corrected for Adam's first moment, and the correction of
+        length: largest ``count``, as :func:`mnistbench.backends.jax.device.looped` takes it.
+        scalars: (iterations, 3): learning rate, learning rate corrected for Adam's first moment, and the correction of
             the second.
+        done: the state, and the loss and hits where there is no iteration.
     """
     whole, recipe = whole_set(task, data), task.workload.recipe
 
-    def iterate(i: Any, before: tuple[State, Any, Any]) -> tuple[State, Any, Any]:
-        (arrays, moments), _, _ = before
+    def iterate(i: Any, before: tuple[State, Any]) -> tuple[State, Any]:
+        (arrays, moments), _ = before
         batch = next_batch(task, data, whole, first + i)
-        gradients, (loss, hits) = jax.grad(objective, has_aux=True)(arrays, batch, task.workload)
+        gradients, metrics = jax.grad(objective, has_aux=True)(arrays, batch, task.workload)
         after = [
             moved(recipe.optimizer, place % 2 == 0, scalars[i], p, g, own)
             for place, (p, g, *own) in enumerate(zip(arrays, gradients, *moments, strict=True))
         ]
         arrays, *moments = map(list, zip(*after, strict=True))
-        return State(arrays, moments), loss, hits
+        return State(arrays, moments), metrics
 
-    start = state, jnp.zeros((), task.workload.dtype), jnp.zeros((), "int32")
-    return jax.lax.fori_loop(0, count, iterate, start)  # type: ignore[no-any-return]
+    return device.looped(length, count, iterate, done)  # type: ignore[no-any-return]
 
 
 def gradients(task: Task, iteration: Any, state: State, data: Data) -> Any:
@@ -181,8 +184,8 @@ class Programs(NamedTuple):
 
 
 @cache
-def _programs(task: Task, alone: bool) -> Programs:
-    return Programs(*(device.compiled(partial(f, task), alone) for f in (train, gradients)))
+def _programs(task: Task, length: int | None, alone: bool) -> Programs:
+    return Programs(*(device.compiled(f, alone) for f in (partial(train, task, length), partial(gradients, task))))
 
 
 def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
@@ -198,7 +201,8 @@ class JaxMlpTrainer(DeviceTrainer):
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload, threads)
-        self._programs = _programs(_task(workload, dataset.image_shape), device.alone(threads))
+        self._length = device.loop_length(workload)
+        self._programs = _programs(_task(workload, dataset.image_shape), self._length, device.alone(threads))
         self._epoch, self._iteration = -1, 0
         self._state: State
         words = [workload.seed & 0xFFFFFFFF, workload.seed >> 32 & 0xFFFFFFFF]
@@ -209,18 +213,20 @@ class JaxMlpTrainer(DeviceTrainer):
                 self._placed(self._levels(), workload.dtype),
                 self._placed(np.array(words), "uint32"),
             )
+            self._zeros = self._placed(np.zeros(()), workload.dtype), self._placed(np.zeros(()), "int32")
             self.reset(parameters)
             jax.block_until_ready((self._data, self._state))
 
     def advance(self, iterations: int) -> Metrics:
-        end = self._iteration + iterations
+        end, metrics = self._iteration + iterations, self._zeros
         with self._computing():
             while self._iteration < end:
-                count = min(_ITERATIONS, end - self._iteration, self._enter_epoch())
+                count = min(self._length or _ITERATIONS, end - self._iteration, self._enter_epoch())
                 scalars = self._scalars(self._iteration, count)
-                done = self._programs.train(count, self._iteration, scalars, self._state, self._data)
-                self._state, loss, hits = jax.block_until_ready(done)
+                done = self._state, metrics
+                self._state, metrics = self._programs.train(count, self._iteration, scalars, done, self._data)
                 self._iteration += count
+            loss, hits = jax.block_until_ready((metrics, self._state))[0]
         workload = self.workload
         batch = (self._iteration - 1) % workload.iterations_per_epoch
         images = min(workload.batch_size, workload.images - batch * workload.batch_size)
@@ -239,7 +245,7 @@ class JaxMlpTrainer(DeviceTrainer):
 
     def _scalars(self, first: int, count: int) -> NDArray[Any]:
         """Return the argument ``scalars`` of :func:`train`."""
-        found = np.zeros((_ITERATIONS, 3))
+        found = np.zeros((self._length or _ITERATIONS, 3))
         for row, iteration in enumerate(range(first, first + count)):
             rate = self.workload.rate(iteration)
             corrections = self.workload.recipe.optimizer.bias_corrections(iteration + 1)
@@ -273,12 +279,19 @@ class JaxMlpTrainer(DeviceTrainer):
             self._enter_epoch()
             return device.on_host(self._programs.gradients(self._iteration, self._state, self._data))
 
+    def _repeat(self, iterations: int) -> None:
+        left = self._enter_epoch()
+        for count in device.calls(iterations, min(self._length or _ITERATIONS, left)):
+            scalars, done = self._scalars(self._iteration, count), (self._state, self._zeros)
+            done = self._programs.train(count, self._iteration, scalars, done, self._data)
+        jax.block_until_ready(done)
+
     def describe(self) -> Description:
         workload = self.workload
         kernel = f"one compiled loop, {workload.batch_size:,} images at a time"
         # The bytes, and X by W1 X and by dZ1 Xᵀ; padding counts too.
         bytes_read = workload.batch_size * workload.network.inputs * (1 + 2 * workload.itemsize)
-        return self._described(kernel, bytes_read)
+        return self._described(kernel, bytes_read, Arithmetic.of(self.workload.dtype))
 
     def close(self) -> None:
         del self._data, self._state

@@ -7,7 +7,7 @@ import torch
 from mnistbench.backends.base import Availability, Backend, Trainer
 from mnistbench.backends.torch import device
 from mnistbench.backends.torch.classic import TorchTrainer, fastest
-from mnistbench.backends.torch.mlp import TorchMlpTrainer, fastest_way
+from mnistbench.backends.torch.ways import fastest_way, trainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -36,6 +36,6 @@ class TorchBackend(Backend):
         number = device.threads_in_effect(threads)
         if not workload.is_classic:
             found = fastest_way(workload, number, dataset.image_shape)
-            return TorchMlpTrainer(workload, dataset, parameters, number, *found)
-        way, remark = fastest(workload.images, workload.network, workload.dtype, number)
-        return TorchTrainer(workload, dataset, parameters, number, way, remark)
+            return trainer(workload, dataset, parameters, number, *found)
+        way, failed = fastest(workload.images, workload.network, workload.dtype, number)
+        return TorchTrainer(workload, dataset, parameters, number, way, failed)

@@ -5,23 +5,30 @@ from __future__ import annotations
 import threading
 import types
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Trainer
-from mnistbench.backends.trials import Trials, Way
+from mnistbench.backends.base import Arithmetic, Description, Trainer
 from mnistbench.exceptions import BackendUnavailable
+from mnistbench.machine import nvidia
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 
 NAME = "torch"
+
+Result = TypeVar("Result")
+
+# Runs before a capture.
+_WARM_UPS = 3
 
 # The number of threads and the precision of products are per process, so trainers that set them take turns.
 _SETTINGS = threading.Lock()
@@ -69,36 +76,31 @@ def compiled(function: Any) -> Callable[..., Any]:
     return found
 
 
-def fastest(
-    plain: Iterable[Way], compiled: Callable[[Way], list[Way]], start: Callable[[Way], Trainer], what: str
-) -> tuple[Way, str]:
-    """Return the fastest way to compute, and a remark on ways that failed.
+def captured(function: Callable[[], Result]) -> tuple[Callable[[], object], Result]:
+    """Capture a function as a CUDA graph, after a warm-up that loads libraries and kernels.
 
-    Args:
-        plain: ways that must work.
-        compiled: function from the fastest of those to ways that need a compiler and may fail.
-        start: function that starts a trainer on a way.
-        what: what is computed, which tells these trials from others.
+    Returns:
+        A function that replays the graph, and what ``function`` returned, whose tensors every replay overwrites.
     """
-    trials, remark = Trials(start, f"{NAME}, {what}"), ""
-    for way in plain:
-        trials.run(way)
-    for way in compiled(trials.fastest):
-        try:
-            trials.run(way)
-        except BackendUnavailable:
-            raise
-        except Exception as error:  # a compiler may fail with any exception
-            remark = f" (torch.compile failed: {type(error).__name__})"
-    return trials.fastest, remark
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_UPS):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    # What threads of other libraries do in the meantime is not captured, and must not end the capture.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = function()
+    return graph.replay, result
 
 
 class DeviceTrainer(Trainer):
     """The common part of PyTorch's trainers; subclasses have data and steps."""
 
-    def __init__(self, workload: Workload, threads: int) -> None:
+    def __init__(self, workload: Workload, threads: int, failed: str | None = None) -> None:
         super().__init__(workload)
-        self._threads = threads
+        self._threads, self._failed = threads, failed
         self._dtype, self._device = getattr(torch, workload.dtype), device()
 
     @contextmanager
@@ -125,10 +127,39 @@ class DeviceTrainer(Trainer):
         """Copy an array to the device."""
         return torch.from_numpy(np.array(array, dtype)).to(self._device)
 
-    def _described(self, kernel: str, bytes_read: int) -> Description:
+    @abstractmethod
+    def _repeat(self, iterations: int) -> None:
+        """Queue the work of some iterations on the current stream, without side effects."""
+
+    def _described(self, kernel: str, bytes_read: int, arithmetic: Arithmetic) -> Description:
         versions = {"torch": torch.__version__, "numpy": np.__version__}
-        return Description(device_name(), self._threads, versions, kernel, bytes_read=bytes_read)
+        found = Description(device_name(), self._threads, versions, kernel, None, bytes_read, failed=self._failed)
+        if device().type == "cpu":
+            return found
+        gpu = self._measured()
+        versions["cuda"] = str(torch.version.cuda)
+        if "driver_version" in gpu:
+            versions["nvidia driver"] = gpu.pop("driver_version")
+        return replace(found, gpu=gpu, arithmetic=arithmetic)
+
+    def _measured(self) -> dict[str, Any]:
+        """Return the GPU's memory in bytes, the most that PyTorch held of it since a trainer was closed, and clocks."""
+
+        def repeat(iterations: int) -> None:
+            self._repeat(iterations)
+            torch.cuda.synchronize()
+
+        facts = torch.cuda.get_device_properties(device())
+        with self._computing():
+            clocks = nvidia.under_load(repeat, nvidia.bus_id(torch.cuda.current_device()))
+        return {
+            "memory_bytes": int(facts.total_memory),
+            "peak_memory_bytes": int(torch.cuda.max_memory_reserved()),
+            "compute_capability": f"{facts.major}{facts.minor}",
+            **clocks,
+        }
 
     def close(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()

@@ -7,8 +7,6 @@ Images are rows. The gradients are the reference's formulas. A trial decides whe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
@@ -16,19 +14,15 @@ import numpy as np
 import torch
 from torch.nn.functional import leaky_relu_, linear
 
-from mnistbench.backends.base import Description, Metrics
+from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.torch import device, random
 from mnistbench.backends.torch.device import DeviceTrainer
-from mnistbench.backends.trials import trial_of
-from mnistbench.datasets import Dataset, likely_shape
+from mnistbench.datasets import Dataset
 from mnistbench.reference import counter, mlp
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Array, Parameters
-from mnistbench.task.recipe import Activation, Optimizer, Schedule
+from mnistbench.task.recipe import Activation, Optimizer
 from mnistbench.task.workload import DType, Workload
-
-# Random words per batch up to which nothing is compiled: they take less than a millisecond, compiling takes seconds.
-_SMALL = 16_384
 
 
 class Way(NamedTuple):
@@ -37,14 +31,17 @@ class Way(NamedTuple):
     Attributes:
         onednn: whether oneDNN computes the products; else the library that PyTorch chooses.
         compiled: whether a compiled function draws masks and augments images; else eager operations.
+        captured: whether a CUDA graph of all its operations is launched.
     """
 
     onednn: bool = False
     compiled: bool = False
+    captured: bool = False
 
     def __str__(self) -> str:
         products = "products of oneDNN" if self.onednn else "products of PyTorch's choice"
-        return f"{products}, random bits compiled" if self.compiled else products
+        graph, bits = "CUDA graph: " * self.captured, ", random bits compiled" * self.compiled
+        return f"{graph}{products}{bits}"
 
 
 def _onednn(X: Any, W: Any, b: Any = None) -> Any:
@@ -94,7 +91,7 @@ class _Formulas:
         return dW, db
 
 
-def _optimizer(optimizer: Optimizer, weights: list[Any], biases: list[Any]) -> Any:
+def optimizer_of(optimizer: Optimizer, weights: list[Any], biases: list[Any]) -> Any:
     """Create PyTorch's optimizer; the learning rate is set before each step."""
     everything = [*weights, *biases]
     if optimizer.name == "rmsprop":
@@ -114,24 +111,35 @@ class TorchMlpTrainer(DeviceTrainer):
     """Hold the images as bytes, the labels, weights (o, i), biases (o,), and the optimizer."""
 
     def __init__(
-        self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, way: Way, remark: str = ""
+        self,
+        workload: Workload,
+        dataset: Dataset,
+        parameters: Parameters,
+        threads: int,
+        way: Way,
+        failed: str | None = None,
     ) -> None:
-        super().__init__(workload, threads)
-        self._way, self._remark = way, remark
+        super().__init__(workload, threads, failed)
+        self._way = way
         self._formulas = _Formulas(workload.network.activation, _onednn if way.onednn else linear)
         draw = random.Draw.of(workload, dataset.image_shape)
         self._drawn = (random.compiled(draw, threads) if way.compiled else draw.function()) if draw.words else None
         self._epoch, self._iteration = -1, 0
         self._whole: Any = None
-        sizes, kind = workload.network.sizes, {"dtype": self._dtype, "device": self._device}
+        hidden, sizes = len(workload.network.hidden), workload.network.sizes
+        kind = {"dtype": self._dtype, "device": self._device}
         with self._computing():
             self._images = self._placed(dataset.train.images, "uint8")
             self._labels = self._placed(dataset.train.labels, "int64")
+            self._schedules = self._placed(np.zeros((2 + hidden, 3)), "int32")
             self._classes = torch.eye(workload.network.outputs, **kind)
             self._weights = [torch.zeros(o, i, **kind) for i, o in pairwise(sizes)]
             self._biases = [torch.zeros(o, **kind) for o in sizes[1:]]
-            self._optimizer = _optimizer(workload.recipe.optimizer, self._weights, self._biases)
+            self._optimizer = self._created_optimizer()
         self.reset(parameters)
+
+    def _created_optimizer(self) -> Any:
+        return optimizer_of(self.workload.recipe.optimizer, self._weights, self._biases)
 
     def _enter(self, epoch: int) -> None:
         """Copy the epoch's order, padded by its start to whole batches, and its key schedules to the device."""
@@ -139,19 +147,23 @@ class TorchMlpTrainer(DeviceTrainer):
         hidden = len(self.workload.network.hidden)
         purposes = [counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
         schedules = [random.schedule(seed, purpose, epoch) for purpose in purposes]
-        self._schedules = torch.tensor(schedules, dtype=torch.int32, device=self._device)
+        self._schedules.copy_(torch.tensor(schedules, dtype=torch.int32))
         whole = self.workload.recipe.batch_size is None
         order = np.arange(images) if whole else mlp.epoch_order(seed, epoch, images)
         self._order = self._placed(np.resize(order, self.workload.iterations_per_epoch * size), "int64")
         self._epoch = epoch
 
-    def _batch(self, iteration: int) -> tuple[Any, Any, list[Any]]:
-        """Return X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""
+    def _taken(self, iteration: int) -> tuple[Any, int]:
+        """Return the indices of an iteration's images, padded to a whole batch, and the number m without padding."""
         workload, size = self.workload, self.workload.batch_size
         epoch, batch = divmod(iteration, workload.iterations_per_epoch)
         if epoch != self._epoch:
             self._enter(epoch)
-        places = self._order[batch * size : (batch + 1) * size]
+        return self._order[batch * size : (batch + 1) * size], min(size, workload.images - batch * size)
+
+    def _batch(self, places: Any, m: int) -> tuple[Any, Any, list[Any]]:
+        """Return X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""
+        workload = self.workload
         whole = workload.recipe.batch_size is None
         X = self._images if whole else self._images[places]
         masks: list[Any] = [None] * len(workload.network.hidden)
@@ -163,12 +175,11 @@ class TorchMlpTrainer(DeviceTrainer):
             X = self._whole = device.widened(X, self._dtype)
         else:
             X = self._whole
-        m = min(size, workload.images - batch * size)
         return X[:m], self._labels[places[:m]], [mask if mask is None else mask[:m] for mask in masks]
 
-    def _backward(self, iteration: int) -> tuple[list[Any], list[Any], Any, Any]:
-        """Compute an iteration's gradients of weights and biases, its logits and its labels."""
-        X, labels, masks = self._batch(iteration)
+    def _backward(self, places: Any, m: int) -> tuple[list[Any], list[Any], Any, Any]:
+        """Compute a batch's gradients of weights and biases, its logits and its labels."""
+        X, labels, masks = self._batch(places, m)
         found, As = self._formulas.forward(self._weights, self._biases, X, masks)
         dW, db = self._formulas.backward(self._weights, found, As, self._classes[labels], masks)
         if l2 := self.workload.recipe.l2:
@@ -176,15 +187,23 @@ class TorchMlpTrainer(DeviceTrainer):
                 own.add_(W, alpha=l2 / self.workload.images)
         return dW, db, found[-1], labels
 
+    def _iterate(self, places: Any, m: int) -> tuple[Any, Any]:
+        """Update the parameters by a batch; return its logits from before, and its labels."""
+        dW, db, Z, labels = self._backward(places, m)
+        for own, gradient in zip((*self._weights, *self._biases), (*dW, *db), strict=True):
+            own.grad = gradient
+        self._optimizer.step()
+        return Z, labels
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
     def advance(self, iterations: int) -> Metrics:
         with self._computing():
             for iteration in range(self._iteration, self._iteration + iterations):
-                dW, db, Z, labels = self._backward(iteration)
-                for own, gradient in zip((*self._weights, *self._biases), (*dW, *db), strict=True):
-                    own.grad = gradient
-                for group in self._optimizer.param_groups:
-                    group["lr"] = self.workload.rate(iteration)
-                self._optimizer.step()
+                self._set_rate(self.workload.rate(iteration))
+                Z, labels = self._iterate(*self._taken(iteration))
             self._iteration += iterations
             loss = torch.nn.functional.cross_entropy(Z.double(), labels).item()
             hits = (Z.argmax(1) == labels).sum().item()
@@ -194,7 +213,7 @@ class TorchMlpTrainer(DeviceTrainer):
         with self._computing():
             for own, value in zip(self._own(), parameters.arrays(), strict=True):
                 own.copy_(self._like(own, value))
-            self._optimizer.state.clear()
+            self._forget()
         self._iteration = 0
 
     def moments(self) -> list[Parameters]:
@@ -219,7 +238,15 @@ class TorchMlpTrainer(DeviceTrainer):
             for own, values in zip(self._own(), arrays, strict=False):  # without moments, none
                 kept = {name: self._like(own, value) for name, value in zip(self._moment_names, values, strict=True)}
                 step = torch.tensor(float(state.iteration), dtype=torch.float32, device=self._device if adam else "cpu")
-                self._optimizer.state[own] = {"step": step, **kept}
+                self._remember(own, {"step": step, **kept})
+
+    def _forget(self) -> None:
+        """Reset the optimizer's state."""
+        self._optimizer.state.clear()
+
+    def _remember(self, own: Any, state: dict[str, Any]) -> None:
+        """Set the optimizer's state of a parameter array."""
+        self._optimizer.state[own] = state
 
     def _own(self) -> list[Any]:
         """Return W1, b1, W2, b2, ... on the device."""
@@ -246,43 +273,25 @@ class TorchMlpTrainer(DeviceTrainer):
 
     def gradients(self) -> Parameters:
         with self._computing():
-            dW, db, _Z, _labels = self._backward(self._iteration)
+            dW, db, _Z, _labels = self._backward(*self._taken(self._iteration))
             return device.on_host(chain(*zip(dW, db, strict=True)))
+
+    def _repeat(self, iterations: int) -> None:
+        for _ in range(iterations):
+            self._backward(*self._taken(self._iteration))
 
     def describe(self) -> Description:
         workload = self.workload
         fixed = workload.recipe.batch_size is None and not workload.recipe.augmentation
         # W X and dZ Xᵀ read X; unless X is fixed, its bytes are read first.
         each = 2 * workload.itemsize + (0 if fixed else 1)
-        kernel = f"{self._way}, {workload.batch_size:,} images at a time{self._remark}"
-        return self._described(kernel, each * workload.image_bytes)
+        kernel = f"{self._way}, {workload.batch_size:,} images at a time"
+        return self._described(kernel, each * workload.image_bytes, Arithmetic.of(self.workload.dtype))
 
     def close(self) -> None:
         del self._images, self._labels, self._weights, self._biases, self._optimizer, self._drawn
         self._order = self._whole = None
         super().close()
-
-
-def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] | None = None) -> tuple[Way, str]:
-    """Return the fastest way for the workload's batches, and a remark on ways that failed."""
-    if image_shape is None or not workload.recipe.augmentation:
-        image_shape = likely_shape(workload.network.inputs)
-    recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule(), batch_size=workload.batch_size)
-    batch = Workload(workload.network, workload.batch_size, 1, dtype=workload.dtype, recipe=recipe)
-    return _fastest_way(batch, threads, image_shape)
-
-
-@cache
-def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> tuple[Way, str]:
-    """Find the fastest way for a workload of one batch, by a trial on white images once per process."""
-    workload, dataset, parameters = trial_of(workload, image_shape)
-    many = random.Draw.of(workload, image_shape).words > _SMALL
-    return device.fastest(
-        [Way(onednn) for onednn in ((False, True) if has_onednn(workload.dtype) else (False,))],
-        lambda way: [way._replace(compiled=True)] if many else [],
-        lambda way: TorchMlpTrainer(workload, dataset, parameters, threads, way),
-        f"{workload}, images of {image_shape}, {threads} threads",
-    )
 
 
 def has_onednn(dtype: DType) -> bool:

@@ -181,24 +181,6 @@ def test_a_driver_that_is_too_old_is_named(cupy: StandIn) -> None:
     assert "driver" in found.fix
 
 
-@pytest.mark.usefixtures("cupy")
-@pytest.mark.parametrize(
-    ("answer", "throttled"),
-    [
-        ("580.65.06, 1980, 1980, 3201, 0x0000000000000000\n", None),
-        ("580.65.06, 345, 1980, 3201, 0x0000000000000001\n", None),
-        ("580.65.06, 1200, 1980, 3201, 0x0000000000000064\n", "power cap, temperature"),
-    ],
-)
-def test_reduced_clocks_are_reported(answer: str, throttled: str | None) -> None:
-    device: Any = importlib.import_module("mnistbench.backends.cupy.device")
-    found = device.read_nvidia_smi(answer)
-    assert found["driver_version"] == "580.65.06"
-    assert found["clock_sm_max_mhz"] == 1980
-    assert found["throttled"] == throttled
-    assert device.read_nvidia_smi("580.65.06, [N/A], [N/A], [N/A], [N/A]") == {"driver_version": "580.65.06"}
-
-
 @needs_compiler
 @pytest.mark.usefixtures("cupy")
 @pytest.mark.parametrize("unknown", ["nothing", "clocks_event_reasons", "clocks_throttle_reasons"])

@@ -12,7 +12,7 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Trajectory, check, verify
-from mnistbench.backends import Availability, Backend, Trainer
+from mnistbench.backends import Arithmetic, Availability, Backend, Trainer
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.task.workload import DType
@@ -62,6 +62,11 @@ def test_parameters_and_gradients_on_the_host_are_numpy_arrays(arrays: Backend, 
         for handed_out in (trainer.parameters(), trainer.gradients()):
             assert {type(array) for array in handed_out.arrays()} == {np.ndarray}
         assert cupy.copies == 8
+
+
+def test_the_units_that_cublas_takes_are_declared(arrays: Backend, dtype: DType) -> None:
+    with started(arrays, dtype) as trainer:
+        assert trainer.describe().arithmetic == Arithmetic(bits=64 if dtype == "float64" else None)
 
 
 def test_a_closed_trainer_holds_no_arrays(arrays: Backend, dtype: DType) -> None:

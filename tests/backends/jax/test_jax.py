@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,18 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
+from mnistbench.backends import Arithmetic
 from mnistbench.exceptions import BackendUnavailable, OptionError
-from mnistbench.task.workload import DType, Workload
-from tests.support import builders
+from mnistbench.machine import nvidia
+from mnistbench.task.recipe import Optimizer, Recipe
+from mnistbench.task.workload import DType, Network, Workload
+from tests.support import builders, options
 from tests.support.builders import identical
 from tests.support.paths import ROOT
 
 jax: Any = pytest.importorskip("jax")
 backend: Any = pytest.importorskip("mnistbench.backends.jax.classic")
+storages: Any = pytest.importorskip("mnistbench.backends.jax.storage")
 jax_device: Any = pytest.importorskip("mnistbench.backends.jax.device")
 
 
@@ -33,7 +39,7 @@ def trajectory() -> Trajectory:
 def test_agrees_in_blocks_of_any_size(trajectory: Trajectory, dtype: DType, block: int) -> None:
     task = trajectory.workload.with_dtype(dtype)
     threads = jax_device.threads_in_effect(None)
-    with backend.JaxTrainer(task, trajectory.dataset, trajectory.initial, threads, block) as trainer:
+    with backend.JaxTrainer(task, trajectory.dataset, trajectory.initial, threads, backend.Way(block)) as trainer:
         found = check_trainer(trainer, Agreement("jax", dtype), trajectory)
         assert found.passed, found.summary()
         assert f"{block} images at a time" in trainer.describe().kernel or block >= 67
@@ -41,11 +47,159 @@ def test_agrees_in_blocks_of_any_size(trajectory: Trajectory, dtype: DType, bloc
         assert trainer.describe().bytes_read == 2 * -(-67 // block) * block * 13 * task.itemsize
 
 
+@pytest.mark.parametrize("storage", ["columns", "bytes", "bytes in columns", "split", "split in columns"])
+def test_agrees_however_the_images_are_stored(trajectory: Trajectory, dtype: DType, storage: str) -> None:
+    if "split" in storage and dtype == "float64":
+        pytest.skip("three bfloat16 numbers hold a float32 number")
+    task, way = trajectory.workload.with_dtype(dtype), backend.Way(67, storage)
+    with backend.JaxTrainer(task, trajectory.dataset, trajectory.initial, 1, way) as trainer:
+        found = check_trainer(trainer, Agreement("jax", dtype), trajectory)
+        assert found.passed, found.summary()
+        size = 2 if "split" in storage else 1 if "bytes" in storage else task.itemsize
+        assert trainer.describe().bytes_read == 2 * 67 * 13 * size
+
+
+def test_three_bfloat16_numbers_hold_a_float32_number_and_two_do_not() -> None:
+    A = np.random.default_rng(0).normal(size=(10, 1000)).astype(np.float32)
+    parts = np.asarray(jax.jit(storages.split)(A).astype("float32"), np.float64).reshape(3, 10, 1000)
+    assert np.array_equal(parts.sum(0), A.astype(np.float64))
+    assert not np.array_equal(parts[:2].sum(0), A.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gpu_tries_other_storages_and_a_cpu_does_not(dtype: DType) -> None:
+    task = Workload(Network((784, 10, 10)), 41_000, dtype=dtype)
+    plain, others = backend.ways(task, on_gpu=True)
+    assert [way.storage for way in plain] == ["rows"] * 2
+    split = {"split", "split in columns"} if dtype == "float32" else set()
+    assert {way.storage for way in others} == {"columns", "bytes", "bytes in columns"} | split
+    assert backend.ways(task, on_gpu=False) == (plain, [])
+
+
+def test_a_way_that_fails_is_said_and_the_fastest_of_the_others_is_taken(
+    trajectory: Trajectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "ways", lambda *_: ([backend.Way(67)], [backend.Way(67, "broken")]))
+    broken = storages.STORAGES["rows"]._replace(told=", broken", product=lambda W, X: 1 / 0)
+    monkeypatch.setitem(storages.STORAGES, "broken", broken)
+    backend.fastest.cache_clear()
+    try:
+        with registry.get_backend("jax").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
+            failed = trainer.describe().failed
+            assert failed == "67 images at a time, broken failed: ZeroDivisionError: division by zero"
+    finally:
+        backend.fastest.cache_clear()
+
+
+def test_parts_of_loops_of_a_fixed_length_end_in_the_same_bits(
+    trajectory: Trajectory, dtype: DType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: iterations beyond those asked for change nothing."""
+    mlp = options.task(dtype, batch_size=16, optimizer=Optimizer("adam"), dropout=(0.3,))
+    classic = trajectory.workload.with_dtype(dtype)
+    for task, data in ((classic, trajectory.dataset), (mlp, options.DATA)):
+        ends: list[tuple[Any, Any]] = []
+        for length, parts in ((None, [9]), (4, [9]), (4, [1, 5, 3])):
+            monkeypatch.setattr(jax_device, "loop_length", lambda workload, length=length: length)
+            with registry.get_backend("jax").start(task, data, builders.initial(task)) as trainer:
+                ends.append(([trainer.advance(part) for part in parts][-1], trainer.parameters()))
+        (any_length, whole, pieces) = ends
+        assert pieces[0] == whole[0]
+        assert identical(pieces[1], whole[1])
+        tolerance = 100 * float(np.finfo(dtype).eps)
+        for own, expected in zip(whole[1].arrays(), any_length[1].arrays(), strict=True):
+            assert own == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize(("length", "waits"), [(None, True), (4, False)])
+def test_a_loop_of_a_fixed_length_asks_the_host_for_nothing(
+    length: int | None, waits: bool, trajectory: Trajectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLA on a GPU lets the host read the condition of ``while`` and ``cond``, but not of a loop of a known length."""
+    programs: list[str] = []
+    compiled = jax_device.compiled
+
+    def traced(function: Any, alone: bool) -> Any:
+        program = compiled(function, alone)
+
+        def run(*arguments: Any) -> Any:
+            programs.append(str(jax.make_jaxpr(function)(*arguments)))
+            return program(*arguments)
+
+        return run
+
+    monkeypatch.setattr(jax_device, "loop_length", lambda workload: length)
+    monkeypatch.setattr(jax_device, "compiled", traced)
+    mlp: Any = importlib.import_module("mnistbench.backends.jax.mlp")
+    for module in (backend, mlp):
+        module._programs.cache_clear()
+    try:
+        task = options.task("float32", batch_size=16, dropout=(0.3,))
+        for one, images in ((task, options.DATA), (trajectory.workload.with_dtype("float32"), trajectory.dataset)):
+            with registry.get_backend("jax").start(one, images, builders.initial(one)) as trainer:
+                del programs[:]
+                trainer.advance(3)
+                assert programs
+                assert ["while[" in program for program in programs] == [waits] * len(programs)
+                assert not any("cond[" in program for program in programs)
+    finally:
+        for module in (backend, mlp):
+            module._programs.cache_clear()
+        backend.fastest.cache_clear()
+
+
+@pytest.mark.parametrize(("images", "batch", "length", "wasted"), [(59_000, 128, 11, 1), (41_000, None, 10, 0)])
+def test_few_iterations_of_an_epoch_are_wasted(
+    images: int, batch: int | None, length: int, wasted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Workload(Network((784, 10, 10)), images, recipe=Recipe(batch_size=batch))
+    assert jax_device.loop_length(task) is None
+    monkeypatch.setattr(jax_device, "device", lambda: jax_device.Device(None, "Some GPU", 8))
+    assert jax_device.loop_length(task) == length
+    assert -(task.iterations_per_epoch if batch else task.iterations) % length == wasted
+    assert [*jax_device.calls(23, 10)] == [10, 10, 3]
+    assert [*jax_device.calls(23, None)] == [23]
+
+
+@pytest.mark.parametrize("name", ["classic", "mlp"])
+def test_a_gpu_tells_its_memory_and_clocks_under_load(
+    name: str, trajectory: Trajectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = trajectory.workload if name == "classic" else options.task(batch_size=16)
+    data = trajectory.dataset if name == "classic" else options.DATA
+    own = SimpleNamespace(
+        id=1, compute_capability="9.0", memory_stats=lambda: {"bytes_limit": 80, "peak_bytes_in_use": 5}
+    )
+    monkeypatch.setattr(nvidia, "bus_id", lambda ordinal: f"bus {ordinal}")
+
+    def ask(bus: str, work: Any) -> dict[str, Any]:
+        assert bus == "bus 1"
+        for _ in range(3):
+            work()
+        return {"driver_version": "580", "clock_sm_mhz": 1980, "throttled": None}
+
+    monkeypatch.setattr(nvidia, "ask", ask)
+    with registry.get_backend("jax").start(task, data, builders.initial(task)) as trainer:
+        trainer.advance(2)
+        before = trainer.parameters()
+        real = jax_device.device()
+        monkeypatch.setattr(jax_device, "device", lambda: jax_device.Device(own, "Some GPU", 8))
+        monkeypatch.setattr(
+            trainer, "_placed", lambda array, dtype: jax.device_put(np.array(array, dtype), real.device)
+        )
+        found = trainer.describe()
+        assert identical(trainer.parameters(), before)
+    memory = {"memory_bytes": 80, "peak_memory_bytes": 5, "compute_capability": "90"}
+    assert (found.gpu, found.device) == ({**memory, "clock_sm_mhz": 1980, "throttled": None}, "Some GPU")
+    assert found.versions["nvidia driver"] == "580"
+    assert found.arithmetic == Arithmetic(bits=64)
+
+
 def test_padding_of_a_block_is_not_counted(dtype: DType) -> None:
     data = builders.dataset(1, 13, 5, ink=1.0)
     task = builders.workload(data, dtype=dtype)
     ways = [
-        backend.JaxTrainer(task, data, builders.initial(task), jax_device.threads_in_effect(1), block)
+        backend.JaxTrainer(task, data, builders.initial(task), jax_device.threads_in_effect(1), backend.Way(block))
         for block in (1, 50)
     ]
     alone, filled = ([trainer.advance(1) for _ in range(5)] for trainer in ways)
@@ -60,13 +214,13 @@ def test_the_size_of_a_block_is_found_once(monkeypatch: pytest.MonkeyPatch, traj
     initialise = backend.JaxTrainer.__init__
 
     def note(self: Any, *arguments: Any) -> None:
-        seen.append(arguments[-1])
+        seen.append(arguments[4].block)
         initialise(self, *arguments)
 
     monkeypatch.setattr(backend.JaxTrainer, "__init__", note)
     monkeypatch.setattr(backend, "_SMALL", 0)
     monkeypatch.setattr(backend, "_BLOCK", 20)
-    backend.fastest_block.cache_clear()
+    backend.fastest.cache_clear()
     try:
         chosen = registry.get_backend("jax")
         chosen.warm_up(trajectory.workload)
@@ -74,7 +228,7 @@ def test_the_size_of_a_block_is_found_once(monkeypatch: pytest.MonkeyPatch, traj
         with chosen.start(trajectory.workload, trajectory.dataset, trajectory.initial):
             assert seen[2:] in ([67], [23])
     finally:
-        backend.fastest_block.cache_clear()
+        backend.fastest.cache_clear()
 
 
 def test_a_float64_trainer_does_not_change_the_process(trajectory: Trajectory) -> None:

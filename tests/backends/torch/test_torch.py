@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,12 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
-from mnistbench.backends import trials
+from mnistbench.backends import Arithmetic, trials
 from mnistbench.backends.numpy import NumpyMlpTrainer
 from mnistbench.exceptions import BackendUnavailable
+from mnistbench.machine import nvidia
 from mnistbench.reference.mlp import Batch, Batches
-from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
+from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DType, Network, Workload
 from tests.support import builders
 from tests.support.builders import identical
@@ -25,6 +28,9 @@ from tests.support.builders import identical
 torch: Any = pytest.importorskip("torch")
 backend: Any = pytest.importorskip("mnistbench.backends.torch.classic")
 mlp: Any = pytest.importorskip("mnistbench.backends.torch.mlp")
+device: Any = pytest.importorskip("mnistbench.backends.torch.device")
+storage: Any = pytest.importorskip("mnistbench.backends.torch.storage")
+ways: Any = pytest.importorskip("mnistbench.backends.torch.ways")
 torch_random: Any = pytest.importorskip("mnistbench.backends.torch.random")
 
 Way = backend.Way
@@ -59,7 +65,19 @@ def can_compile() -> bool:
 
 
 # The first way is that of small workloads, which the tests of all backends have.
-@pytest.mark.parametrize(("way", "dtype"), [(WAYS[1], "float32"), (WAYS[2], "float32"), (WAYS[3], "float64")], ids=str)
+@pytest.mark.parametrize(
+    ("way", "dtype"),
+    [
+        (WAYS[1], "float32"),
+        (WAYS[2], "float32"),
+        (WAYS[3], "float64"),
+        (Way(True, True, "bytes"), "float64"),
+        (Way(False, False, "bytes"), "float32"),
+        (Way(True, False, "split"), "float32"),
+        (Way(False, True, "split"), "float32"),
+    ],
+    ids=str,
+)
 def test_every_way_agrees(trajectory: Trajectory, way: Any, dtype: DType) -> None:
     if way.compiled and not can_compile():
         pytest.skip("torch.compile does not work here")
@@ -74,6 +92,87 @@ def test_every_way_agrees(trajectory: Trajectory, way: Any, dtype: DType) -> Non
         parts = [trainer.advance(iterations) for iterations in (1, 2, 7)]
         assert parts[-1] == whole[0]
         assert identical(trainer.parameters(), whole[1])
+
+
+def test_three_bfloat16_numbers_hold_a_float32_number_and_two_do_not() -> None:
+    A = torch.from_numpy(np.random.default_rng(0).normal(size=(10, 1000)).astype(np.float32))
+    parts = storage.split(A).double().reshape(3, 10, 1000)
+    assert torch.equal(parts.sum(0), A.double())
+    assert not torch.equal(parts[:2].sum(0), A.double())
+    with pytest.raises(RuntimeError, match=r"out_dtype|dtype"):  # the product that a GPU has, and a CPU has not
+        torch.mm(storage.split(A), storage.split(A).T, out_dtype=torch.float32)
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float32", {"real", "bytes", "split"}), ("float64", {"real", "bytes"})])
+def test_a_gpu_tries_other_storages_and_a_cpu_does_not(dtype: DType, stored: set[str]) -> None:
+    assert {way.storage for of_kind in backend.ways(dtype, False, on_gpu=True) for way in of_kind} == stored
+    assert {way.storage for of_kind in backend.ways(dtype, False, on_gpu=False) for way in of_kind} == {"real"}
+    plain, others = backend.ways(dtype, True, on_gpu=True)
+    assert (plain, others) == ([Way(False, False)], [])
+
+
+class Graph:
+    """CUDA's graphs as PyTorch has them, without a GPU: what is done in which order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        stream = SimpleNamespace(wait_stream=lambda other: self.calls.append("waits"))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: self._within("side"))
+        monkeypatch.setattr(
+            torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: self.calls.append("replay"))
+        )
+        monkeypatch.setattr(torch.cuda, "graph", lambda graph, capture_error_mode: self._within(capture_error_mode))
+
+    @contextmanager
+    def _within(self, name: str) -> Iterator[None]:
+        self.calls.append(f"begin {name}")
+        yield
+        self.calls.append(f"end {name}")
+
+
+def test_a_capture_is_warmed_up_aside_and_heeds_its_own_thread_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph(monkeypatch)
+
+    def work() -> str:
+        graph.calls.append("work")
+        return "tensor"
+
+    replay, result = device.captured(work)
+    assert result == "tensor"
+    replay()
+    aside = ["waits", "begin side", *["work"] * 3, "end side", "waits"]
+    assert graph.calls == [*aside, "begin thread_local", "work", "end thread_local", "replay"]
+
+
+def played(function: Any) -> tuple[Any, Any]:
+    """Stand in for a capture: a replay runs the function again and overwrites the tensors of its first result."""
+    result = function()
+    tensors = result if isinstance(result, tuple) else (result,)
+
+    def replay() -> None:
+        found = function()
+        for old, new in zip(tensors, found if isinstance(found, tuple) else (found,), strict=True):
+            old.copy_(new)
+
+    return replay, result
+
+
+@pytest.mark.parametrize("name", ["real", "split"])
+def test_graphs_of_ten_iterations_and_of_one_end_where_single_ones_do(
+    name: str, trajectory: Trajectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "captured", played)
+    task, way = trajectory.workload.with_dtype("float32"), Way(True, False, name)
+    with backend.TorchTrainer(task, trajectory.dataset, trajectory.initial, 1, way) as trainer:
+        alone = trainer.advance(23), trainer.parameters()
+        with trainer._computing():
+            trainer._graphs = {n: played(partial(trainer._iterate, n)) for n in (10, 1)}
+        trainer.reset(trajectory.initial)
+        assert trainer.advance(23) == alone[0]
+        assert identical(trainer.parameters(), alone[1])
+        assert "CUDA graph" in trainer.describe().kernel
 
 
 def test_the_fastest_way_is_found_once(anew: None, monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
@@ -99,8 +198,8 @@ def test_the_fastest_way_is_found_once(anew: None, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(backend, "TorchTrainer", Timed)
     task = trajectory.workload
     for _ in range(2):
-        way, remark = backend.fastest(task.images, task.network, task.dtype, 2)
-        assert (way, remark) == (Way(True, True), "")
+        way, failed = backend.fastest(task.images, task.network, task.dtype, 2)
+        assert (way, failed) == (Way(True, True), None)
     assert sorted(tried) == sorted(WAYS)
 
 
@@ -113,9 +212,11 @@ def test_without_a_compiler_operations_run_in_place(
     monkeypatch.setattr(backend, "_compiled", no_compiler)
     with registry.get_backend("torch").start(trajectory.workload, trajectory.dataset, trajectory.initial) as trainer:
         trainer.advance(1)
-        kernel = trainer.describe().kernel
-    assert "operations in place" in kernel
-    assert kernel.endswith("(torch.compile failed: RuntimeError)")
+        found = trainer.describe()
+    assert "operations in place" in found.kernel
+    assert found.failed == "; ".join(
+        f"compiled, images in {order} failed: RuntimeError: no C++ compiler" for order in ("columns", "rows")
+    )
 
 
 def test_an_error_of_every_way_is_raised(anew: None, monkeypatch: pytest.MonkeyPatch, trajectory: Trajectory) -> None:
@@ -130,10 +231,10 @@ def test_an_error_of_every_way_is_raised(anew: None, monkeypatch: pytest.MonkeyP
 def test_more_sizes_than_pytorch_would_compile_one_function_for() -> None:
     """PyTorch compiles one function for eight sizes at most; here every size has its own function."""
     network = builders.workload(builders.dataset(3, 2, 2)).network
-    made = [backend._compiled(images, network, "float32", 1, False) for images in range(9001, 9011)]
+    made = [backend._compiled(images, network, "float32", 1, WAYS[1]) for images in range(9001, 9011)]
     originals = [function._torchdynamo_orig_callable.__code__ for function in made]
     assert len(set(map(id, originals))) == 10
-    assert backend._compiled(9001, network, "float32", 1, False) is made[0]
+    assert backend._compiled(9001, network, "float32", 1, WAYS[1]) is made[0]
 
 
 def test_settings_of_the_process_come_back(trajectory: Trajectory) -> None:
@@ -170,7 +271,7 @@ def test_too_many_images_are_one_line(
 
     chosen = registry.get_backend("torch")
     threads = torch.get_num_threads()
-    monkeypatch.setattr(backend.TorchTrainer, "_widened", full)
+    monkeypatch.setattr(backend.TorchTrainer, "_stored", full)
     with pytest.raises(
         BackendUnavailable, match=r"^backend torch is unavailable: 67 images in float64 do not"
     ) as caught:
@@ -190,6 +291,42 @@ def test_too_little_memory_on_the_cpu_is_one_line(
         what = f"{task.images} images in {task.dtype} do not fit into the memory of the"
         with pytest.raises(BackendUnavailable, match=what):
             trainer.advance(1)
+
+
+@pytest.mark.parametrize("is_classic", [True, False])
+def test_a_gpu_tells_its_memory_and_clocks_under_load(
+    is_classic: bool, trajectory: Trajectory, mlp_task: tuple[Workload, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, data = (trajectory.workload, trajectory.dataset) if is_classic else mlp_task
+    facts = SimpleNamespace(total_memory=80, major=9, minor=0)
+    for name, answer in {
+        "get_device_name": "Some GPU",
+        "get_device_properties": facts,
+        "max_memory_reserved": 5,
+        "current_device": 0,
+        "synchronize": None,
+        "empty_cache": None,
+        "reset_peak_memory_stats": None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(nvidia, "bus_id", lambda ordinal: "bus")
+
+    def ask(bus: str, work: Any) -> dict[str, Any]:
+        for _ in range(3):
+            work()
+        return {"driver_version": "580", "clock_sm_mhz": 1980, "throttled": None}
+
+    monkeypatch.setattr(nvidia, "ask", ask)
+    with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
+        trainer.advance(2)
+        before = trainer.parameters()
+        monkeypatch.setattr(device, "device", lambda: SimpleNamespace(type="cuda"))
+        found = trainer.describe()
+        assert identical(trainer.parameters(), before)
+    own = {"memory_bytes": 80, "peak_memory_bytes": 5, "compute_capability": "90"}
+    assert (found.gpu, found.device) == ({**own, "clock_sm_mhz": 1980, "throttled": None}, "Some GPU")
+    assert found.versions["nvidia driver"] == "580"
+    assert found.arithmetic == Arithmetic(bits=64 if task.dtype == "float64" else None)
 
 
 BENT = Augmentation(shift=2, rotate=20.0, elastic_alpha=30.0)
@@ -225,6 +362,60 @@ def test_every_way_of_an_mlp_agrees_with_numpy(mlp_task: tuple[Workload, Any], w
         assert str(way) in trainer.describe().kernel
 
 
+def addresses(trainer: Any) -> list[int]:
+    """Return where all that a graph reads and writes lies in memory."""
+    moments = [value for state in trainer._optimizer.state.values() for value in state.values()]
+    own = [trainer._rate, trainer._places, trainer._schedules, trainer._images, trainer._labels, *trainer._result]
+    tensors = [*own, *trainer._weights, *trainer._biases, *moments]
+    return [tensor.data_ptr() for tensor in tensors if isinstance(tensor, torch.Tensor)]
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer(name) for name in ("gd", "momentum", "nesterov", "adam", "adamw")])
+def test_a_captured_iteration_ends_where_others_do(
+    optimizer: Optimizer, mlp_task: tuple[Workload, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over epochs, with another order, mask and rate in each, a last batch that is not whole, and after a reset."""
+    monkeypatch.setattr(device, "captured", played)
+    task, data = mlp_task
+    task = replace(task, recipe=replace(task.recipe, optimizer=optimizer, schedule=Schedule("cosine")))
+    initial = builders.initial(task)
+    with (
+        ways.trainer(task, data, initial, 1, mlp.Way()) as plain,
+        ways.trainer(task, data, initial, 1, mlp.Way(captured=True)) as captured,
+    ):
+        assert captured.describe().kernel.startswith("CUDA graph: ")
+        replays: list[int] = []
+        replay = captured._replay
+
+        def counted() -> None:
+            replays.append(1)
+            replay()
+
+        captured._replay = counted
+        before = addresses(captured)
+        for _ in range(2):
+            for iterations in (1, 3, 2):
+                expected, found = plain.advance(iterations), captured.advance(iterations)
+                assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+                for (name, value), (_, wanted) in zip(
+                    captured.parameters().named(), plain.parameters().named(), strict=True
+                ):
+                    assert value == pytest.approx(wanted, rel=1e-5, abs=1e-6), name
+            for trainer in (plain, captured):
+                trainer.reset(initial)
+        assert len(replays) == 6, "every other batch is whole"
+        assert addresses(captured) == before, "a graph reads and writes where it was captured"
+
+
+def test_what_can_be_captured(mlp_task: tuple[Workload, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    task, _ = mlp_task
+    assert not ways.can_capture(task), "not on a CPU"
+    monkeypatch.setattr(device, "device", lambda: SimpleNamespace(type="cuda"))
+    assert ways.can_capture(task)
+    assert not ways.can_capture(task.with_dtype("float64")), "the rate would be rounded"
+    assert not ways.can_capture(replace(task, recipe=replace(task.recipe, optimizer=Optimizer("rmsprop"))))
+
+
 def test_compiled_random_bits_are_the_same() -> None:
     if not can_compile():
         pytest.skip("torch.compile does not work here")
@@ -249,15 +440,16 @@ def test_without_a_compiler_random_bits_are_drawn_by_operations(
         raise RuntimeError("no C++ compiler")
 
     task, data = mlp_task
-    monkeypatch.setattr(mlp, "_SMALL", 0)
+    monkeypatch.setattr(ways, "_SMALL", 0)
     monkeypatch.setattr(torch_random, "compiled", no_compiler)
-    mlp._fastest_way.cache_clear()
+    ways._fastest_way.cache_clear()
     try:
         with registry.get_backend("torch").start(task, data, builders.initial(task)) as trainer:
             trainer.advance(3)
-            assert trainer.describe().kernel.endswith("(torch.compile failed: RuntimeError)")
+            failed = "products of PyTorch's choice, random bits compiled failed: RuntimeError: no C++ compiler"
+            assert str(trainer.describe().failed).replace("oneDNN", "PyTorch's choice") == failed
     finally:
-        mlp._fastest_way.cache_clear()
+        ways._fastest_way.cache_clear()
 
 
 def objective(arrays: list[Any], batch: Batch, task: Workload) -> Any:

@@ -15,7 +15,11 @@ import pytest
 
 def nvrtc() -> Any:
     """Load NVIDIA's run-time compiler from its wheel; skip the test where it is not installed."""
-    return ctypes.CDLL(str(_from_wheels("*/lib/libnvrtc.so.*")))
+    file = _from_wheels("*/lib/libnvrtc.so.*")
+    # That of CUDA 13 does not look for its builtins beside itself.
+    for builtins in file.parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(file))
 
 
 def _from_wheels(pattern: str) -> Path:

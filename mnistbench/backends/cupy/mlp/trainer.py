@@ -12,7 +12,7 @@ from typing import Any
 import cupy as cp
 import numpy as np
 
-from mnistbench.backends.base import Description, Metrics, Trainer
+from mnistbench.backends.base import Arithmetic, Description, Metrics, Trainer
 from mnistbench.backends.cupy.device import Stopwatch, described, properties, refusal
 from mnistbench.backends.cupy.mlp import flat
 from mnistbench.backends.cupy.mlp.batches import Batches
@@ -137,6 +137,7 @@ class MlpTrainer(Trainer):
             kernel="cuBLAS products, kernels for what is random or elementwise",
             # W1 X and dZ1 Xᵀ read X; a gathered X is computed from bytes first.
             bytes_read=2 * X_bytes + (workload.image_bytes if self._batches.are_gathered else 0),
+            arithmetic=Arithmetic.of(workload.dtype),
         )
 
     def close(self) -> None:

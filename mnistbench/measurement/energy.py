@@ -1,0 +1,132 @@
+"""Energy of a training, in rounds of their own after the timed ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mnistbench.backends import Trainer
+from mnistbench.machine.energy import Counter
+from mnistbench.reference.parameters import Parameters
+
+SECONDS = 2.0
+"""Least seconds that are counted."""
+
+UPDATES = 20
+"""Least number of a counter's updates that are counted: it says what was spent up to its last one."""
+
+PATIENCE = 10.0
+"""Seconds without an update after which a counter stands still."""
+
+REST = 0.5
+"""Seconds of rest before the idle power is measured."""
+
+_POLL = 1e-3
+"""Seconds between two looks at the counter of an idle device."""
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy of a training.
+
+    Attributes:
+        joules: Joules of all iterations of a training from fresh weights, of which the idle power is part.
+        seconds: Seconds of one, with its reset.
+        idle_watts: Power of the device with the training loaded, while it does nothing.
+        trainings: Number of trainings that were counted together.
+        updates: Number of the counter's updates meanwhile.
+        counter: "NVML", of the GPU alone, or "RAPL", of all CPU packages.
+    """
+
+    joules: float
+    seconds: float
+    idle_watts: float
+    trainings: int
+    updates: int
+    counter: str
+
+    @property
+    def watts(self) -> float:
+        """Mean power during the trainings."""
+        return self.joules / self.seconds
+
+
+class _Span(NamedTuple):
+    """What a counter counted between two of its updates, and how often work was done meanwhile."""
+
+    joules: float
+    seconds: float
+    works: int
+    updates: int
+
+
+def measure(
+    trainer: Trainer,
+    initial: Parameters,
+    iterations: int,
+    counter: Counter,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Energy | None:
+    """Count the energy of trainings from ``initial``; None if the counter stands still or fails.
+
+    Args:
+        iterations: Number of iterations of each; where it is less than the workload's, the result is scaled to all.
+    """
+
+    def train() -> None:
+        trainer.reset(initial)
+        trainer.advance(iterations)
+
+    try:
+        sleep(REST)
+        idle = _counted(counter, lambda: sleep(_POLL), UPDATES, SECONDS, clock)
+        if idle is None:
+            return None
+        # Between two trainings no update is seen, so their number follows from how often an idle counter updates.
+        interval = idle.seconds / idle.updates
+        busy = _counted(counter, train, 1, max(SECONDS, UPDATES * interval), clock)
+    except OSError:
+        return None
+    if busy is None or min(busy.joules, idle.joules) < 0:
+        return None
+    scale = trainer.workload.iterations / iterations / busy.works
+    return Energy(
+        joules=busy.joules * scale,
+        seconds=busy.seconds * scale,
+        idle_watts=idle.joules / idle.seconds,
+        trainings=busy.works,
+        updates=round(busy.seconds / interval),
+        counter=counter.name,
+    )
+
+
+def _counted(
+    counter: Counter, work: Callable[[], object], updates: int, seconds: float, clock: Callable[[], float]
+) -> _Span | None:
+    """Work again and again from one update of a counter to another; None if it stands still.
+
+    Args:
+        updates, seconds: Least number of updates seen, and least seconds, between the two.
+    """
+    looked = clock()
+    before = first = counter.joules()
+    while first == before:
+        work()
+        first = counter.joules()
+        if first == before and clock() - looked > PATIENCE:
+            return None
+    start = moved = clock()
+    last, works, seen = first, 0, 0
+    while True:
+        work()
+        works += 1
+        found, now = counter.joules(), clock()
+        if found != last:
+            last, moved, seen = found, now, seen + 1
+            if seen >= updates and now - start >= seconds:
+                return _Span(found - first, now - start, works, seen)
+        elif now - moved > PATIENCE:
+            return None

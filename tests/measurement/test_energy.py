@@ -1,0 +1,98 @@
+"""The energy of a training, on a clock that goes by what was done, and a counter that is updated now and then."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mnistbench.measurement import energy
+
+
+class World:
+    """A device that takes 50 W and in trainings 150 W, with a counter that is updated every ``interval`` seconds.
+
+    Attributes:
+        training: Seconds of a training of all 10 iterations.
+    """
+
+    name = "NVML"
+
+    def __init__(self, training: float, interval: float, stops: float = 1e9) -> None:
+        self.now, self.spent, self.training, self.interval, self.stops = 0.0, 0.0, training, interval, stops
+        self.shown, self.shown_at = 0.0, 0.0
+        self.trained: list[int] = []
+        self.resets = 0
+        self.workload = SimpleNamespace(iterations=10)
+
+    def sleep(self, seconds: float) -> None:
+        self.pass_(seconds, 50.0)
+
+    def pass_(self, seconds: float, watts: float) -> None:
+        end = self.now + seconds
+        while (at := self.shown_at + self.interval) <= end and at < self.stops:
+            self.spent += (at - self.now) * watts
+            self.now = at
+            self.shown, self.shown_at = self.spent, at
+        self.spent += (end - self.now) * watts
+        self.now = end
+
+    def joules(self) -> float:
+        return self.shown
+
+    def reset(self, initial: Any) -> None:
+        self.resets += 1
+
+    def advance(self, iterations: int) -> None:
+        self.trained.append(iterations)
+        self.pass_(self.training * iterations / 10, 150.0)
+
+
+def measured(world: World, iterations: int = 10) -> energy.Energy | None:
+    trainer: Any = world
+    return energy.measure(trainer, None, iterations, world, lambda: world.now, world.sleep)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("training", "interval"), [(0.0023, 0.02), (0.0023, 0.1), (0.5, 0.1), (3.0, 0.001), (0.0023, 0.9)]
+)
+def test_joules_are_of_a_training_over_many_updates(training: float, interval: float) -> None:
+    found = measured(world := World(training, interval))
+    assert found is not None
+    assert found.joules == pytest.approx(150 * training, rel=0.06)
+    assert found.watts == pytest.approx(150, rel=0.06)
+    assert found.idle_watts == pytest.approx(50, rel=0.01)
+    assert found.seconds == pytest.approx(training, rel=0.06)
+    assert found.trainings * training >= 0.95 * energy.SECONDS
+    assert found.updates >= energy.UPDATES
+    assert found.counter == "NVML"
+    assert world.resets == len(world.trained), "each is from fresh weights"
+
+
+def test_a_shorter_training_is_scaled_to_all_iterations() -> None:
+    found = measured(world := World(1.0, 0.01), iterations=2)
+    assert found is not None
+    assert set(world.trained) == {2}
+    assert found.joules == pytest.approx(150.0, rel=0.05)
+    assert found.seconds == pytest.approx(1.0, rel=0.05)
+
+
+@pytest.mark.parametrize("stops", [0.0, 1.0, 4.0])
+def test_a_counter_that_stands_still_tells_nothing(stops: float) -> None:
+    world = World(0.01, 0.02, stops)
+    assert measured(world) is None
+    assert world.now < 60
+
+
+def test_a_counter_that_fails_or_goes_back_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(0.01, 0.02)
+
+    def fail() -> float:
+        raise OSError("gone")
+
+    monkeypatch.setattr(world, "joules", fail)
+    assert measured(world) is None
+    world = World(0.01, 0.02)
+    monkeypatch.setattr(world, "joules", lambda: -world.shown)
+    assert measured(world) is None
