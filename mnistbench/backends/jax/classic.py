@@ -109,10 +109,10 @@ class _Programs(NamedTuple):
 
 
 @cache
-def _programs(storage: str, length: int | None, alone: bool) -> _Programs:
+def _programs(storage: str, length: int | None) -> _Programs:
     chosen = STORAGES[storage]
     functions = (partial(_train, chosen, length), partial(_gradients, chosen), chosen.stored)
-    return _Programs(*(device.compiled(function, alone) for function in functions))
+    return _Programs(*map(jax.jit, functions))
 
 
 class JaxTrainer(DeviceTrainer):
@@ -129,7 +129,7 @@ class JaxTrainer(DeviceTrainer):
     ) -> None:
         super().__init__(workload, threads, failed)
         self._way, self._length = way, device.loop_length(workload)
-        self._programs = _programs(way.storage, self._length, device.alone(threads))
+        self._programs = _programs(way.storage, self._length)
         images, labels = dataset.train.images, dataset.train.labels
         self._count = len(labels)
         self._shape = -(-self._count // way.block), way.block

@@ -22,6 +22,7 @@ from mnistbench.machine import nvidia
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import allowed_cpus, resolve
+from mnistbench.words import counted
 
 NAME = "jax"
 
@@ -66,24 +67,13 @@ def threads_in_effect(wanted: int | None) -> int:
     threads = pool if wanted is None else min(resolve(wanted), pool)
     if device().name != "CPU":
         return 1
-    if 1 < threads < pool:
+    if threads < pool:
+        # xla_cpu_multi_thread_eigen=False does not hold a program to the calling thread: two work, by CPU seconds.
         raise OptionError(
-            f"{threads} threads: JAX has had {pool} since it was first used in this process, and can use all or one; "
+            f"{counted(threads, 'thread')}: JAX has had {pool} since it was first used in this process, and uses all; "
             f"set the environment variable PJRT_NPROC={threads} before that, or --threads {threads} for a new process"
         )
     return threads
-
-
-def alone(threads: int) -> bool:
-    """Whether to compute on the calling thread alone."""
-    return device().name == "CPU" and threads == 1 < device().pool
-
-
-def compiled(function: Callable[..., Any], alone: bool) -> Callable[..., Any]:
-    """Compile a function for the thread pool, or for the calling thread alone."""
-    options = {"xla_cpu_multi_thread_eigen": False} if alone else None
-    program: Callable[..., Any] = jax.jit(function, compiler_options=options)
-    return program
 
 
 def looped(length: int | None, count: Any, iterate: Callable[[Any, Any], Any], state: Any) -> Any:

@@ -184,8 +184,8 @@ class Programs(NamedTuple):
 
 
 @cache
-def _programs(task: Task, length: int | None, alone: bool) -> Programs:
-    return Programs(*(device.compiled(f, alone) for f in (partial(train, task, length), partial(gradients, task))))
+def _programs(task: Task, length: int | None) -> Programs:
+    return Programs(jax.jit(partial(train, task, length)), jax.jit(partial(gradients, task)))
 
 
 def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
@@ -202,7 +202,7 @@ class JaxMlpTrainer(DeviceTrainer):
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
         super().__init__(workload, threads)
         self._length = device.loop_length(workload)
-        self._programs = _programs(_task(workload, dataset.image_shape), self._length, device.alone(threads))
+        self._programs = _programs(_task(workload, dataset.image_shape), self._length)
         self._epoch, self._iteration = -1, 0
         self._state: State
         words = [workload.seed & 0xFFFFFFFF, workload.seed >> 32 & 0xFFFFFFFF]

@@ -117,10 +117,10 @@ def test_a_loop_of_a_fixed_length_asks_the_host_for_nothing(
 ) -> None:
     """XLA on a GPU lets the host read the condition of ``while`` and ``cond``, but not of a loop of a known length."""
     programs: list[str] = []
-    compiled = jax_device.compiled
+    compiled = jax.jit
 
-    def traced(function: Any, alone: bool) -> Any:
-        program = compiled(function, alone)
+    def traced(function: Any) -> Any:
+        program = compiled(function)
 
         def run(*arguments: Any) -> Any:
             programs.append(str(jax.make_jaxpr(function)(*arguments)))
@@ -129,7 +129,7 @@ def test_a_loop_of_a_fixed_length_asks_the_host_for_nothing(
         return run
 
     monkeypatch.setattr(jax_device, "loop_length", lambda workload: length)
-    monkeypatch.setattr(jax_device, "compiled", traced)
+    monkeypatch.setattr(jax, "jit", traced)
     mlp: Any = importlib.import_module("mnistbench.backends.jax.mlp")
     for module in (backend, mlp):
         module._programs.cache_clear()
@@ -199,7 +199,7 @@ def test_padding_of_a_block_is_not_counted(dtype: DType) -> None:
     data = builders.dataset(1, 13, 5, ink=1.0)
     task = builders.workload(data, dtype=dtype)
     ways = [
-        backend.JaxTrainer(task, data, builders.initial(task), jax_device.threads_in_effect(1), backend.Way(block))
+        backend.JaxTrainer(task, data, builders.initial(task), jax_device.threads_in_effect(None), backend.Way(block))
         for block in (1, 50)
     ]
     alone, filled = ([trainer.advance(1) for _ in range(5)] for trainer in ways)
@@ -304,9 +304,9 @@ print(sum("XLAEigen" in name for name in comms))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads as Linux shows them")
 @pytest.mark.parametrize(
-    ("pool", "counts"), [("1", "1 1 1 1 1"), ("3", "3 1 refused 3 3"), ("4", "4 1 refused refused 4")]
+    ("pool", "counts"), [("1", "1 1 1 1 1"), ("3", "3 refused refused 3 3"), ("4", "4 refused refused refused 4")]
 )
-def test_threads_in_effect_are_those_of_the_pool_or_one(pool: str, counts: str) -> None:
+def test_threads_in_effect_are_those_of_the_pool(pool: str, counts: str) -> None:
     """The process has as many threads of XLA's pool as the trainer reports."""
     assert python(THREADS, PJRT_NPROC=pool).splitlines() == [counts, pool]
 
@@ -335,7 +335,9 @@ def test_a_number_of_threads_that_cannot_be_had_says_what_to_do(monkeypatch: pyt
         OptionError, match=r"2 threads: JAX has had 8 since .* PJRT_NPROC=2 before that, or --threads 2"
     ):
         jax_device.threads_in_effect(2)
-    assert [jax_device.threads_in_effect(threads) for threads in (1, 8, 9, None)] == [1, 8, 8, 8]
+    assert [jax_device.threads_in_effect(threads) for threads in (8, 9, None)] == [8, 8, 8]
+    with pytest.raises(OptionError, match="1 thread: JAX has had 8 since"):
+        jax_device.threads_in_effect(1)
 
 
 def test_a_gpu_is_named_and_has_one_thread_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:

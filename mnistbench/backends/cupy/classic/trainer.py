@@ -11,7 +11,7 @@ import numpy as np
 from cupy.cuda import driver
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Metrics, Trainer
+from mnistbench.backends.base import Arithmetic, Description, Metrics, Trainer
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.backends.cupy.classic.dealing import Dealt, deal
 from mnistbench.backends.cupy.device import Stopwatch, described, properties, refusal
@@ -130,7 +130,9 @@ class PersistentTrainer(Trainer):
         if (left := 1 - self._plan.stored_share) > 0:
             blocks = f"{left:.0%} of the others' quads, which are zero in all images of a block"
             skips = f"{skips}; {blocks}" if skips else blocks
-        found = described(self._stopwatch, self._repeat, str(self._plan), self._plan.bytes_read, skips)
+        # Each of four digits is a product of bytes.
+        arithmetic = Arithmetic(8, 4) if self._plan.matrix_units else Arithmetic()
+        found = described(self._stopwatch, self._repeat, str(self._plan), self._plan.bytes_read, skips, arithmetic)
         registers, local_bytes = int(self._kernel.num_regs), int(self._kernel.local_size_bytes)
         own = {"registers": registers, "local_bytes": local_bytes, "shared_bytes": self._plan.shared_bytes}
         return replace(found, gpu={**(found.gpu or {}), **own})
