@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import platformdirs
-
 from mnistbench.exceptions import MnistbenchError
 
 _LITTER_SECONDS = 3600.0
@@ -22,7 +20,11 @@ def cache_folder() -> Path:
 
     ``MNISTBENCH_CACHE_DIR`` names it; by default it is the user's cache folder.
     """
-    return Path(os.environ.get("MNISTBENCH_CACHE_DIR") or platformdirs.user_cache_dir("mnistbench", appauthor=False))
+    if named := os.environ.get("MNISTBENCH_CACHE_DIR"):
+        return Path(named)
+    import platformdirs  # a machine that is told the folder may lack it
+
+    return Path(platformdirs.user_cache_dir("mnistbench", appauthor=False))
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

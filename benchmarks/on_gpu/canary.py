@@ -8,10 +8,13 @@ from pathlib import Path
 
 import mnistbench.backends as registry
 from mnistbench import files, machine, words
+from mnistbench.backends import Backend
+from mnistbench.datasets import load_images
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine import probes
+from mnistbench.reference.parameters import Parameters
 from mnistbench.task.presets import preset
-from mnistbench.task.workload import DTYPES
+from mnistbench.task.workload import DTYPES, Workload
 
 FRAMEWORKS = ("jax", "torch")
 """Backends that take part if they see the GPU."""
@@ -25,8 +28,7 @@ def main(path: Path) -> None:
     """
     backend = registry.get_backend("cupy")
     device = backend.availability().device
-    for dtype in DTYPES:
-        backend.warm_up(preset("classic", dtype))
+    plans = [_plan(backend, preset("classic", dtype)) for dtype in DTYPES]
     loops = probes.compiled_loops()
     if loops is None:
         raise MnistbenchError("Numba compiles nothing here; pip install --upgrade numba")
@@ -40,7 +42,24 @@ def main(path: Path) -> None:
     for name, one in found.items():
         if name not in seeing:
             print(f"{name} takes no part: {one.reason or 'it sees no GPU'}")
+    for plan in plans:
+        print(plan)
     print(f"{device}: the kernels of cupy compile, and {', '.join(['cupy', *seeing])} take part")
+
+
+def _plan(backend: Backend, task: Workload) -> str:
+    """Train for an iteration; return how the kernel computes in words.
+
+    Raises:
+        MnistbenchError: If array operations would compute in place of the kernel.
+    """
+    dataset, initial = load_images(task.images, task.seed), Parameters.initial(task.network, task.seed)
+    with backend.start(task, dataset, initial) as trainer:
+        trainer.advance(1)
+        found = trainer.describe().kernel
+    if "not persistent" in found:
+        raise MnistbenchError(f"the classic's kernel does not run here: {found}")
+    return f"{task.dtype}: {found}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -21,22 +22,28 @@ PAUSES = (0.0, 0.1, 1.0, 5.0)
 
 ROUNDS = 2
 
+WARM = 1.0
+"""Seconds of work before the first case, by which clocks rise."""
+
 
 def measure(
     trainer: Trainer, initial: Parameters, iterations: int, sleep: Callable[[float], object] = time.sleep
 ) -> list[dict[str, float]]:
-    """Time rounds after each pause, without and with work in between."""
+    """Time rounds after each pause, without and with work in between, in random order, the first after a warm-up."""
+    cases = [(pause, spin) for pause in PAUSES for spin in (0.0, SPIN) for _ in range(ROUNDS)]
+    random.shuffle(cases)
+    end = time.perf_counter() + WARM
+    while time.perf_counter() < end:
+        trainer.advance(iterations)
     found = []
-    for pause in PAUSES:
-        for spin in (0.0, SPIN):
-            for _ in range(ROUNDS):
-                sleep(pause)
-                end = time.perf_counter() + spin
-                while time.perf_counter() < end:
-                    trainer.advance(max(1, iterations // 50))
-                seconds = timed_round(trainer, initial, iterations).seconds
-                found.append({"pause": pause, "spin": spin, "seconds": seconds})
-    return found
+    for pause, spin in cases:
+        sleep(pause)
+        end = time.perf_counter() + spin
+        while time.perf_counter() < end:
+            trainer.advance(max(1, iterations // 50))
+        seconds = timed_round(trainer, initial, iterations).seconds
+        found.append({"pause": pause, "spin": spin, "seconds": seconds})
+    return sorted(found, key=lambda one: (one["pause"], one["spin"]))
 
 
 def main(path: Path) -> None:

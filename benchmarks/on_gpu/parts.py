@@ -68,7 +68,7 @@ def _named(backends: Sequence[str]) -> list[str]:
 def _tests(setting: Setting) -> list[Command]:
     both = _named(("cupy", "cupy-plain"))
     return [
-        setting.tests("-m", "gpu", "tests/backends/cupy"),
+        setting.tests("-m", "gpu", "tests/backends/cupy", "tests/training/test_checkpoints.py"),
         setting.tests("tests/backends/test_backends.py", *both),
     ]
 
@@ -109,7 +109,7 @@ def _workload(name: str) -> Callable[[Setting], list[Command]]:
 
 
 PARTS = (
-    Part("canary", 15, 90, lambda setting: [setting.module(f"{_MODULE}.canary", str(setting.own / "canary.json"))]),
+    Part("canary", 15, 240, lambda setting: [setting.module(f"{_MODULE}.canary", str(setting.own / "canary.json"))]),
     Part("tests", 45, 180, _tests),
     Part(
         "agreement",

@@ -133,6 +133,7 @@ class Session:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_interruptible_again,
             )
         except OSError as error:
             return words.exception(error)
@@ -156,6 +157,11 @@ class Session:
         print(f"== parts, of which {self._setting.own} holds the logs")
         for outcome in self.outcomes:
             print(outcome)
+
+
+def _interruptible_again() -> None:
+    """Let a process be interrupted whose ancestor, such as nohup's shell, ignored interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class _Reader:

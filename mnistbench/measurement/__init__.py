@@ -280,7 +280,10 @@ class Measurement:
         """Count the energy of trainings of ``iterations`` iterations, if the device has a counter."""
         counter = counters.of_gpu(nvidia.bus_id()) if self.on_gpu else counters.of_cpus()
         if counter is not None:
-            self.energy = energy.measure(self.trainer, self._trajectory.fresh(), iterations, counter)
+            task = self.trainer.workload
+            seeds = [secrets.randbits(63) for _ in range(energy.FRESH)]
+            starts = [Parameters.initial(task.network, seed, task.recipe.initializer) for seed in seeds]
+            self.energy = energy.measure(self.trainer, starts, iterations, counter)
 
     def proof(self) -> Proof:
         """Return what was checked so far, and the raw timings."""

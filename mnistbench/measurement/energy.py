@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ UPDATES = 20
 
 PATIENCE = 10.0
 """Seconds without an update after which a counter stands still."""
+
+FRESH = 16
+"""Number of initial parameters that trainings start from in turn; they are drawn before, which takes energy too."""
 
 REST = 0.5
 """Seconds of rest before the idle power is measured."""
@@ -64,20 +68,26 @@ class _Span(NamedTuple):
 
 def measure(
     trainer: Trainer,
-    initial: Parameters,
+    starts: Sequence[Parameters],
     iterations: int,
     counter: Counter,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Energy | None:
-    """Count the energy of trainings from ``initial``; None if the counter stands still or fails.
+    """Count the energy of trainings; None if the counter stands still or fails, or the last one ended elsewhere.
 
     Args:
+        starts: Initial parameters of the trainings in turn, which the trainer has not seen.
         iterations: Number of iterations of each; where it is less than the workload's, the result is scaled to all.
     """
 
+    turn = itertools.cycle(starts)
+    last = starts[0]
+
     def train() -> None:
-        trainer.reset(initial)
+        nonlocal last
+        last = next(turn)
+        trainer.reset(last)
         trainer.advance(iterations)
 
     try:
@@ -90,7 +100,7 @@ def measure(
         busy = _counted(counter, train, 1, max(SECONDS, UPDATES * interval), clock)
     except OSError:
         return None
-    if busy is None or min(busy.joules, idle.joules) < 0:
+    if busy is None or min(busy.joules, idle.joules) < 0 or not _ends_again(trainer, last, iterations):
         return None
     scale = trainer.workload.iterations / iterations / busy.works
     return Energy(
@@ -101,6 +111,17 @@ def measure(
         updates=round(busy.seconds / interval),
         counter=counter.name,
     )
+
+
+def _ends_again(trainer: Trainer, start: Parameters, iterations: int) -> bool:
+    """Whether a trainer's state is that after a training from ``start``, made again in two calls."""
+    end = trainer.parameters()
+    trainer.reset(start)
+    for part in (iterations // 2, iterations - iterations // 2):
+        if part:
+            trainer.advance(part)
+    pairs = zip(end.arrays(), trainer.parameters().arrays(), strict=True)
+    return all(one.tobytes() == other.tobytes() for one, other in pairs)
 
 
 def _counted(

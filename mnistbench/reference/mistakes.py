@@ -15,6 +15,9 @@ from mnistbench.exceptions import DataError
 
 Numbers = NDArray[Any]
 
+_PIXEL = 32
+"""Largest value from which on whole numbers are taken for pixels up to 255; counts and levels of others are smaller."""
+
 _LABELS = "labels are whole numbers from 0 to {last} in one row, (m,)"
 
 
@@ -98,7 +101,7 @@ def _check_scale(X: Numbers) -> None:
         raise DataError(
             "X holds NaN or infinity; np.argwhere(~np.isfinite(X)) finds them, X = np.nan_to_num(X) fills them"
         )
-    if low >= 0 and 1 < high <= 255 and np.array_equal(X, np.rint(X)):
+    if low >= 0 and _PIXEL <= high <= 255 and np.array_equal(X, np.rint(X)):
         raise DataError(f"X holds whole numbers up to {high:g}, so pixels are not scaled; use X / 255")
     if low >= 0 and 0 < high <= 1.0001 / 255:
         raise DataError(f"X holds nothing above {high:.4f}, so pixels are scaled twice; divide by 255 only once")

@@ -108,10 +108,10 @@ def one_hot(Y: Labels, outputs: int = 10) -> NDArray[np.float64]:
     """Convert labels (m,) to the ideal outputs (c, m): the column for label k is the k-th unit vector.
 
     Raises:
-        DataError: If the labels are no row of whole numbers, or one is ``outputs`` or more.
+        DataError: If the labels are no row of whole numbers from 0 to below ``outputs``.
     """
     one_hot_Y = np.zeros((outputs, Y.size))
-    if Y.ndim != 1:
+    if Y.ndim != 1 or (Y.size and Y.min() < 0):
         raise mistakes.wrong_labels(Y, outputs)
     try:
         one_hot_Y[Y, np.arange(Y.size)] = 1

@@ -271,7 +271,10 @@ def _errors(machine: _Results) -> Iterator[str]:
 
 
 def _opening(folder: Path, machines: Sequence[_Results]) -> list[str]:
-    """Return the table and the chart that open the project's README, from the last of the largest interleaved runs."""
+    """Return the table and the chart that open the project's README.
+
+    They are of the last of the largest interleaved runs, of those with all of today's checks if there are any.
+    """
     machine = max((one for one in machines if one.opening), key=lambda one: _extent(one.opening), default=None)
     if machine is None:
         return [f"No run has measured {OPENING} in turn: `mnistbench compare --results {folder.name}` does."]
@@ -290,9 +293,9 @@ def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
     return [*tables.errors_as_markdown(machine.errors), "", chart]
 
 
-def _extent(rows: Sequence[Row]) -> tuple[int, str]:
-    """Return the number of the rows of a run, and its date, which tells runs of as many rows apart."""
-    return len(rows), max(row.origin.date for row in rows)
+def _extent(rows: Sequence[Row]) -> tuple[bool, int, str]:
+    """Return whether all rows of a run passed all of today's checks, their number, and the run's date."""
+    return not any(map(tables.checked_less, rows)), len(rows), max(row.origin.date for row in rows)
 
 
 def _section(

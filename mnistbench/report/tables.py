@@ -25,13 +25,14 @@ def _agreement(row: Row) -> str:
         return "NO RESULT"
     error = row.agreement.trajectory[-1][1] if row.agreement.trajectory else 0.0
     of = f"{words.relative(error)} of {words.relative(row.agreement.tolerance)}"
-    return f"agrees ({of}){_FEWER * _checked_less(row)}"
+    return f"agrees ({of}){_FEWER * checked_less(row)}"
 
 
 _FEWER = ", fewer checks"
 
 
-def _checked_less(row: Row) -> bool:
+def checked_less(row: Row) -> bool:
+    """Return whether a row lacks some of today's checks."""
     return row.proof is None or not row.proof.complete
 
 
@@ -210,6 +211,7 @@ def _about_costs(rows: Sequence[Row]) -> str:
 def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the small table that opens the project's README, a line for each backend of one run, and its notes."""
     valid = {(row.backend, row.dtype): row for row in rows if row.validated}
+    dtypes = [dtype for dtype in DTYPES if any(dtype == own for _, own in valid)]
     baselines = [row for case, row in valid.items() if case == ("numpy", "float32")]
     single = {
         row.backend: replace(row, speedup=storage.speedup(row, baselines))
@@ -218,11 +220,11 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     }
     yield from _markdown(
         [
-            ["backend", *DTYPES, "speedup"],
+            ["backend", *dtypes, "speedup"],
             *(
                 [
                     backend,
-                    *(_time(valid.get((backend, dtype))) for dtype in DTYPES),
+                    *(_time(valid.get((backend, dtype))) for dtype in dtypes),
                     _speedup(single[backend], single[backend].speedup) if backend in single else "",
                 ]
                 for backend in dict.fromkeys(backend for backend, _ in valid)
@@ -298,7 +300,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     if noisy:
         most = words.percent(NOISY_SPREAD, 0)
         yield f"noisy, rounds that scatter by more than {most} of their median: {', '.join(noisy)}."
-    if any(row.validated and _checked_less(row) for row in rows):
+    if any(row.validated and checked_less(row) for row in rows):
         yield "fewer checks: measured before all of today's checks were made."
     if counters := {row.energy.counter for row in rows if row.energy}:
         whose = {"NVML": "of the GPU alone (NVML)", "RAPL": "of all CPU packages, whatever else they do (RAPL)"}

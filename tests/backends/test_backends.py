@@ -25,7 +25,7 @@ from mnistbench import reference
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend, Description, Metrics, Trainer
 from mnistbench.datasets import Dataset, Split, load_data
-from mnistbench.exceptions import BackendUnavailable, UnknownBackend
+from mnistbench.exceptions import BackendUnavailable, OptionError, UnknownBackend
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Recipe
 from mnistbench.task.workload import DType, Workload
@@ -87,6 +87,16 @@ def start(backend: Backend, data: Dataset, task: Workload) -> Start:
     return started
 
 
+def require(backend: Backend, threads: int | None) -> None:
+    """Skip the test if the backend takes no such number of threads in this process; JAX's pool has one number."""
+    dataset = builders.dataset(8, 5, 3)
+    task = builders.workload(dataset)
+    try:
+        backend.start(task, dataset, builders.initial(task), threads).close()
+    except OptionError as error:
+        pytest.skip(str(error))
+
+
 def after(trainer: Trainer, *chunks: int) -> Parameters:
     """Advance by each number of iterations; return the parameters."""
     with trainer:
@@ -125,6 +135,7 @@ def test_agrees_with_the_reference_along_the_trajectory(backend: Backend, dtype:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_agrees_on_any_number_of_threads(backend: Backend, dtype: DType, shape: str, threads: int) -> None:
     expected = trajectory(shape)
+    require(backend, threads)
     found = check(backend, expected.workload.with_dtype(dtype), expected.dataset, expected, threads)
     assert found.passed, found.summary()
 
@@ -239,7 +250,8 @@ def test_a_diverging_run_has_a_loss_that_is_not_finite(backend: Backend, data: D
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, None])
-def test_a_repeated_run_is_identical(start: Start, threads: int | None) -> None:
+def test_a_repeated_run_is_identical(backend: Backend, start: Start, threads: int | None) -> None:
+    require(backend, threads)
     assert identical(after(start(threads=threads), 10), after(start(threads=threads), 10))
 
 
@@ -463,7 +475,8 @@ def test_a_limit_of_threads_is_restored(backend: Backend, dtype: DType) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, None])
-def test_descriptions_can_be_written_as_json(start: Start, threads: int | None) -> None:
+def test_descriptions_can_be_written_as_json(backend: Backend, start: Start, threads: int | None) -> None:
+    require(backend, threads)
     with start(threads=threads) as trainer:
         trainer.advance(1)
         found = trainer.describe()

@@ -85,6 +85,7 @@ def test_variables_that_libraries_read_are_kept_and_paths_are_not(monkeypatch: p
 
 
 def test_every_run_has_one_and_is_not_resumed_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     run = runs.Run(tmp_path, "smoke", {"command": "here"})
     assert run.document["environment"].keys() == KEYS.keys()
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")

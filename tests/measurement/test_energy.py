@@ -5,9 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mnistbench.measurement import energy
+from mnistbench.reference.parameters import Parameters
+
+
+def state(start: float, iterations: int) -> Parameters:
+    """Parameters that tell where a training began and how many iterations it made."""
+    column = np.array([[float(start)], [float(iterations)]])
+    return Parameters([column], [column])
 
 
 class World:
@@ -41,17 +49,22 @@ class World:
     def joules(self) -> float:
         return self.shown
 
-    def reset(self, initial: Any) -> None:
+    def reset(self, initial: Parameters) -> None:
         self.resets += 1
+        self.state = (initial.biases[0][0, 0], 0)
 
     def advance(self, iterations: int) -> None:
         self.trained.append(iterations)
+        self.state = (self.state[0], self.state[1] + iterations)
         self.pass_(self.training * iterations / 10, 150.0)
+
+    def parameters(self) -> Parameters:
+        return state(*self.state)
 
 
 def measured(world: World, iterations: int = 10) -> energy.Energy | None:
     trainer: Any = world
-    return energy.measure(trainer, None, iterations, world, lambda: world.now, world.sleep)  # type: ignore[arg-type]
+    return energy.measure(trainer, [state(3, 0), state(4, 0)], iterations, world, lambda: world.now, world.sleep)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +80,21 @@ def test_joules_are_of_a_training_over_many_updates(training: float, interval: f
     assert found.trainings * training >= 0.95 * energy.SECONDS
     assert found.updates >= energy.UPDATES
     assert found.counter == "NVML"
-    assert world.resets == len(world.trained), "each is from fresh weights"
+    assert world.trained[-2:] == [5, 5], "the last one again, in two calls"
+    assert world.resets == len(world.trained) - 1, "each is from fresh weights"
+
+
+def test_a_trainer_that_does_not_train_has_no_energy() -> None:
+    world = World(0.5, 0.1)
+    work = world.advance
+
+    def lazy(iterations: int) -> None:
+        work(iterations)
+        if iterations == 10 and len(world.trained) > 2:
+            world.state = (world.state[0], 0)  # it only looks busy
+
+    world.advance = lazy  # type: ignore[method-assign]
+    assert measured(world) is None
 
 
 def test_a_shorter_training_is_scaled_to_all_iterations() -> None:

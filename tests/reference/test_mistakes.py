@@ -152,7 +152,7 @@ def test_labels_pass_where_each_has_an_output_and_no_others(labels: list[int], o
 @given(st.integers(0, 255), st.sampled_from([1.0, 255.0, 255.0**2]))
 def test_pixels_pass_where_they_are_scaled_once(largest: int, divisor: float) -> None:
     X, Y = np.array([[0.0, largest, largest // 2]]) / divisor, np.array([0, 1, 2])
-    right = (divisor == 255 and largest != 1) or largest == 0 or largest == divisor == 1
+    right = (divisor == 255 and largest != 1) or largest == 0 or (divisor == 1 and largest < 32)
     if right:
         mistakes.check_data(X, Y, 3)
     else:

@@ -262,7 +262,7 @@ def test_the_opening_table_is_of_one_interleaved_run(project: Path) -> None:
     assert "jax" not in opening(project)
     later = [row(name, "float32", seconds, interleaved=True) for name, seconds in (("numpy", 8.0), ("numba", 0.4))]
     storage.store(folder, "classic_2", document(*later, day=5))
-    assert "| numba | 400 ms |  | 20.0× |" in opening(project)
+    assert "| numba | 400 ms | 20.0× |" in opening(project)
     assert "20.0 s" not in opening(project)
     storage.store(folder, "classic_3", document(row("numba", "float32", 0.1, interleaved=True), day=6))
     assert "| numba | 400 ms |" in opening(project), "the last run is of fewer rows"

@@ -130,7 +130,7 @@ def test_another_backend_goes_on_as_it_would_from_any_state(first: str) -> None:
             continue
         state = mlp.State.start(builders.initial(task), task.recipe.optimizer)
         for name, count in zip(names, (4, 5), strict=True):
-            with registry.get_backend(name).start(task, options.DATA, state.parameters, 1) as trainer:
+            with registry.get_backend(name).start(task, options.DATA, state.parameters, None) as trainer:
                 trainer.restore(state)
                 trainer.advance(count)
                 state = mlp.State(state.iteration + count, trainer.parameters(), trainer.moments())

@@ -150,11 +150,12 @@ class DeviceTrainer(Trainer):
             torch.cuda.synchronize()
 
         facts = torch.cuda.get_device_properties(device())
+        most = int(torch.cuda.max_memory_reserved())  # before the work below, which is not a training's
         with self._computing():
             clocks = nvidia.under_load(repeat, nvidia.bus_id(torch.cuda.current_device()))
         return {
             "memory_bytes": int(facts.total_memory),
-            "peak_memory_bytes": int(torch.cuda.max_memory_reserved()),
+            "peak_memory_bytes": most,
             "compute_capability": f"{facts.major}{facts.minor}",
             **clocks,
         }

@@ -23,8 +23,8 @@ from numba.core.options import DefaultOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SOURCES = "backends/numba", "reference", "task"
-"""Folders of the package that machine code can come from. Modules of kernels import nothing else of the package."""
+SOURCES = "backends/numba", "backends/similarity", "reference", "task"
+"""Folders and modules that machine code can come from. Modules of kernels import nothing else of the package."""
 
 
 @functools.cache
@@ -32,7 +32,9 @@ def _digest() -> str:
     """Return a digest of the source files in ``SOURCES``."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[3]
-    for path in sorted(path for folder in SOURCES for path in (package / folder).rglob("*.py")):
+    sources = [package / source for source in SOURCES]
+    modules = [module for source in sources if (module := source.with_suffix(".py")).is_file()]
+    for path in sorted([*modules, *(path for source in sources for path in source.rglob("*.py"))]):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
