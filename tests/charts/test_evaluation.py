@@ -51,8 +51,7 @@ def test_classes_without_images_are_named() -> None:
     assert texts(charts.evaluation(one, np.zeros((0, 20), np.uint8), (4, 5))).count("no images") == 1
 
 
-@pytest.mark.parametrize("classes", [2, 10, 40])
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize(("classes", "count"), [(2, 7), (10, 1), (10, 7), (40, 2)])
 def test_probabilities_are_drawn_inside_the_page(classes: int, count: int) -> None:
     shares = RNG.dirichlet(np.ones(classes), count)
     shares[0] = np.eye(classes)[-1]
