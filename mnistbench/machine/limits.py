@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -41,7 +42,7 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
 
     A damaged file is replaced by a new measurement. If the file cannot be written, the limits stay in this process
     only. A measurement that other processes disturbed is never stored, and this process uses it only if there is no
-    other.
+    other. Without a GPU's limits where CuPy could measure them, it is not stored either.
 
     Args:
         threads: Number of CPU threads; None for all usable CPUs.
@@ -55,7 +56,7 @@ def limits(threads: int | None = None, again: bool = False) -> Limits:
     path = _path(key)
     kept = _known.get(path) or _read(path, key)
     found = measure(count) if again or kept is None else kept
-    if found is not kept and not found.disturbed:
+    if found is not kept and not found.disturbed and not _lacks_gpu(found):
         with contextlib.suppress(MnistbenchError):
             write_text(path, json.dumps({"key": key, "limits": found.as_dict()}, indent=1) + "\n")
     _known[path] = kept if kept is not None and found.disturbed else found
@@ -127,6 +128,11 @@ def measure(threads: int) -> Limits:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu_share=min(rate.share for rate in (*best.values(), *product.values())),
     )
+
+
+def _lacks_gpu(found: Limits) -> bool:
+    """Whether a GPU that CuPy should be able to measure was not: its next rows must not go without a bound."""
+    return found.gpu is None and machine.gpu_name() is not None and importlib.util.find_spec("cupy") is not None
 
 
 def _gpu() -> GpuLimits | None:

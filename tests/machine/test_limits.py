@@ -548,6 +548,16 @@ def test_disturbed_limits_are_not_kept(measured: list[int], monkeypatch: pytest.
     assert measured == [2]
 
 
+@pytest.mark.parametrize("cupy", [None, object()])
+def test_limits_without_those_of_a_gpu_that_is_there_are_not_kept(
+    cupy: object, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpu_name", lambda: "Some GPU")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: cupy)
+    assert limits.limits(2).gpu is None
+    assert limits.file_for(2).exists() == (cupy is None), "nothing could measure it"
+
+
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "machine": lambda patch: patch.setattr(machine, "this", lambda: Machine.named("Another machine")),
     "gpu": lambda patch: patch.setattr(machine, "gpu_name", lambda: "A new GPU"),
