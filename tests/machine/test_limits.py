@@ -554,6 +554,7 @@ def test_limits_without_those_of_a_gpu_that_is_there_are_not_kept(
 ) -> None:
     monkeypatch.setattr(machine, "gpu_name", lambda: "Some GPU")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: cupy)
+    monkeypatch.setattr(limits, "measure", lambda threads: replace(SOME, gpu=None))
     assert limits.limits(2).gpu is None
     assert limits.file_for(2).exists() == (cupy is None), "nothing could measure it"
 
