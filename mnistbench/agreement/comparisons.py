@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -78,9 +79,16 @@ def _metrics_checks(metrics: Metrics, state: State, dtype: str, trajectory: Traj
         tolerance += switching(trajectory.workload, eps) * state.logit_size / 8
     tolerance += trajectory.spread(state.iteration, dtype).mean_margin
     yield compared("loss", state.iteration, np.array(metrics.loss), np.array(state.loss), np.array(tolerance))
-    ties = int((state.margins <= _tie(state, dtype, trajectory)).sum())
     hits, expected = (round(fraction * state.margins.size) for fraction in (metrics.accuracy, state.accuracy))
-    yield whole_number("accuracy", state.iteration, hits, expected, allowed=ties)
+    yield _hits_check(state, abs(hits - expected), _tie(state, dtype, trajectory))
+
+
+def _hits_check(state: State, off: int, tie: float) -> Check:
+    """Check that ``off`` images may be decided otherwise: that as many have margins of ``tie`` or less."""
+    margins, needed = state.margins, 0.0
+    if off:
+        needed = float(np.partition(margins, off - 1)[off - 1]) if off <= margins.size else math.inf
+    return Check("accuracy", state.iteration, needed / tie if tie else math.inf if needed else 0.0, float(off))
 
 
 def _parameter_checks(own: Parameters, state: State, dtype: str, trajectory: Trajectory) -> Iterator[Check]:

@@ -103,10 +103,10 @@ def compared(quantity: str, iteration: int, value: Array, expected: Array, toler
     return Check(quantity, iteration, float(ratio.max()), relative)
 
 
-def whole_number(quantity: str, iteration: int, value: int, expected: int, allowed: int = 0) -> Check:
-    """Check a count that may be off by ``allowed``."""
+def whole_number(quantity: str, iteration: int, value: int, expected: int) -> Check:
+    """Check a count that may not be off."""
     off = abs(value - expected)
-    return Check(quantity, iteration, off / allowed if allowed else (math.inf if off else 0.0), float(off))
+    return Check(quantity, iteration, math.inf if off else 0.0, float(off))
 
 
 def same(quantity: str, own: Parameters, expected: Parameters) -> Iterator[Check]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -19,6 +20,7 @@ from threadpoolctl import threadpool_limits
 import mnistbench.backends as registry
 from mnistbench import agreement, reference
 from mnistbench.agreement import Agreement, Check, Trajectory, check, checkpoints, verify
+from mnistbench.agreement.comparisons import _hits_check
 from mnistbench.backends import Metrics, Trainer
 from mnistbench.backends.numpy import NumpyBackend, NumpyTrainer
 from mnistbench.datasets import Dataset, Split, load_data
@@ -365,3 +367,19 @@ def test_verify_refuses_what_it_cannot_compare(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(registry, "availability", lambda name: gone)
     with pytest.raises(BackendUnavailable, match="switched off"):
         verify(["numpy"], workload="smoke")
+
+
+@pytest.mark.parametrize(
+    ("off", "tie", "error"),
+    [(0, 0.0, 0.0), (0, 0.5, 0.0), (1, 0.5, 0.4), (2, 0.5, 1.2), (3, 0.5, 1.8), (4, 0.5, math.inf), (1, 0.0, math.inf)],
+)
+def test_an_accuracy_is_off_by_the_margins_of_as_many_images(off: int, tie: float, error: float) -> None:
+    state: Any = SimpleNamespace(margins=np.array([0.9, 0.2, 0.6]), iteration=3)
+    found = _hits_check(state, off, tie)
+    assert found.error == pytest.approx(error)
+    assert found.relative == off
+
+
+def test_an_exact_tie_may_be_decided_either_way() -> None:
+    state: Any = SimpleNamespace(margins=np.array([0.0, 0.2]), iteration=3)
+    assert [_hits_check(state, off, 0.0).passed for off in (0, 1, 2)] == [True, True, False]
