@@ -139,7 +139,8 @@ def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Pa
     if save:
         from mnistbench.reference.parameters import save_model
 
-        save_model(save, result.parameters, dataset.image_shape, workload.network.activation)
+        network = workload.network
+        save_model(save, result.parameters, dataset.image_shape, network.activation, dataset.class_names)
     if plot:
         from mnistbench import charts
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mnistbench.datasets.content import brief, listed, shown
 from mnistbench.datasets.dataset import Split
-from mnistbench.datasets.source import LARGEST_LABEL, Source, require_classes
+from mnistbench.datasets.source import LARGEST_LABEL, Source
 from mnistbench.exceptions import DataError
 
 CHUNK = 1 << 12
@@ -203,7 +203,7 @@ def from_arrays(images: Any, labels: Any, test_images: Any, test_labels: Any, na
     if test_labels is not None:
         tested = as_labels(as_array(test_labels, f"{name}: test_labels"), f"{name}: test_labels")
     targets, tested, names = numbered(targets, tested, name)
-    require_classes(targets, name)
+
     pictures = _counted(images, len(targets), f"{name}: images")
     test = None
     if tested is not None:

@@ -152,7 +152,7 @@ def test_train_without_a_test_set(tmp_path: Path) -> None:
 def test_saved_parameters_are_those_trained(data: Path) -> None:
     printed = run("train", *SMALL, "--data", data, "--iterations", 20, "--save", "new/model.npz", "--dtype", "float64")
     assert "wrote      new/model.npz" in printed
-    parameters, image_shape, _ = load_model("new/model.npz")
+    parameters, image_shape, *_ = load_model("new/model.npz")
     result = mnistbench.train(
         mnistbench.load_data(data, train_size=60), backend="numpy", iterations=20, dtype="float64"
     )
