@@ -79,7 +79,7 @@ def require_different(outputs: Iterable[tuple[str, Path | None]], inputs: Iterab
         OptionError: If two are the same, also by a link.
     """
     given = [(name, path) for name, path in inputs if path is not None]
-    seen = {path.resolve(): name for name, path in given}
+    seen = {path.resolve(): name for name, path in given if not path.is_dir()}
     folders = {path.resolve(): name for name, path in given if path.is_dir()}
     for name, path in outputs:
         if path is None:

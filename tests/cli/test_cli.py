@@ -129,7 +129,16 @@ def test_train_as_json(data: Path) -> None:
     record = json.loads(printed)
     assert len(printed.splitlines()) == 1
     names = "backend dtype iterations train_accuracy dev_accuracy test_accuracy loss costs history peak_memory_bytes"
-    assert [*record] == [*names.split(), "description", "workload", "updates", "resumed", "test_error", "published"]
+    assert [*record] == [
+        *names.split(),
+        "description",
+        "workload",
+        "updates",
+        "resumed",
+        "changes",
+        "test_error",
+        "published",
+    ]
     assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
     assert [*record["costs"]] == ["import", "load", "compile", "tuning", "first_call", "train"]
     assert [[*entry] for entry in record["history"]] == [["iteration", "loss", "accuracy"]] * 4
@@ -576,12 +585,17 @@ def test_help(command: str) -> None:
         (["--checkpoint", "digits"], "digits: is a folder"),
         (["--checkpoint", "file/run.ckpt"], "file/run.ckpt: cannot be written"),
         (["--checkpoint", "model.npz"], "--checkpoint model.npz: is the file of --save too"),
+        (["--checkpoint", "link.npz"], "--checkpoint link.npz: is the file of --save too"),
+        (["--resume", "model.npz"], "--save model.npz: is the file of --resume too"),
+        (["--resume", "model.npz", "--checkpoint", "a.ckpt"], "--save model.npz: is the file of --resume too"),
+        (["--checkpoint", "/dev/null"], "/dev/null: is no regular file; give the name of one"),
         (["--resume", "none.ckpt"], "none.ckpt: no such file; begin with 'mnistbench train --checkpoint none.ckpt'"),
         (["--resume", "file"], "file: not a checkpoint"),
     ],
 )
 def test_train_refuses_in_one_line(data: Path, options: list[str], wanted: str) -> None:
     Path("file").write_text("no folder")
+    Path("link.npz").symlink_to("model.npz")
     everything = ["train", *SMALL, "--data", data, "--iterations", 20, "--save", "model.npz", "--plot", "run.png"]
     assert wanted in complaint(*everything, *options)
 
