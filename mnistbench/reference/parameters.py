@@ -204,11 +204,12 @@ def _class_names(path: Path, names: NDArray[Any], outputs: int) -> tuple[str, ..
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            return {name: file[name] for name in file.files}
+        file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; write one with 'mnistbench train --save {path}'") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a damaged file can fail in zip, zlib or the array's header, or exhaust the memory
         raise ModelError(f"{path}: not a model file written by 'mnistbench train --save'") from error
 
