@@ -125,10 +125,9 @@ def test_what_is_no_regular_file_is_left(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
-    for path in (pipe, link, Path("/dev/null")):
+    for path in (pipe, link):
         for attempt in (partial(write_text, path, "x"), partial(require_writable, path)):
             with pytest.raises(MnistbenchError, match="is no regular file; give the name of one"):
                 attempt()
     assert pipe.is_fifo()
-    assert Path("/dev/null").is_char_device()
     assert listing(tmp_path) == ["link", "pipe"]

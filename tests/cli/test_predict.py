@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,12 +117,14 @@ def test_names_of_classes_are_shown_and_written(small_dataset: Dataset) -> None:
     assert {row.split(",")[1] for row in Path("named.csv").read_text(encoding="utf-8").splitlines()[1:]} <= {*names}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes")
 def test_outputs_replace_no_input(model: Path, small_dataset: Dataset) -> None:
     write_csv("test.csv", small_dataset.train.images[:20])
     Path("kaggle").mkdir()
     Path("kaggle/train.csv").write_bytes(kinds.KAGGLE)
     Path("kaggle/test.csv").write_bytes(kinds.UNLABELLED)
     Path("link.csv").symlink_to("test.csv")
+    os.mkfifo("pipe")
     write_pictures(small_dataset, 2)
     for arguments, said in (
         (["--data", "test.csv", "--output", "test.csv"], "--output test.csv: is the file of --data too"),
@@ -129,7 +133,7 @@ def test_outputs_replace_no_input(model: Path, small_dataset: Dataset) -> None:
         (["--output", "a.png", "--plot", "a.png", "--count", 3], "--plot a.png: is the file of --output too"),
         (["--data", "kaggle", "--output", "kaggle/train.csv"], "--output kaggle/train.csv: is the file of --data too"),
         (["own", "--plot", "own/01.png"], "--plot own/01.png: is the file of PICTURES too"),
-        (["own", "--output", "/dev/null"], "/dev/null: is no regular file; give the name of one"),
+        (["own", "--output", "pipe"], "pipe: is no regular file; give the name of one"),
     ):
         before = {path: path.read_bytes() for path in Path().rglob("*.*") if path.is_file()}
         assert said in run("predict", model, *arguments, status=2)
