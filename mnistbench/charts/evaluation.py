@@ -33,6 +33,7 @@ from mnistbench.charts.page import (
     text_width,
 )
 from mnistbench.exceptions import DataError
+from mnistbench.prediction.evaluation import LEVEL
 
 if TYPE_CHECKING:
     from mnistbench.prediction.evaluation import Evaluation
@@ -142,8 +143,8 @@ def evaluation(
     low, high = total.interval or (0.0, 1.0)
     title = f"{words.percent(total.accuracy or 0.0, 2)} of {total.of:,} images right"
     small_print = (
-        f"Intervals cover the accuracy on other such images with 95% probability (Wilson); that of all images is "
-        f"{words.percent(low, 2)} to {words.percent(high, 2)}."
+        f"Intervals cover the accuracy on other such images with {words.level(LEVEL)} probability (Wilson); that of "
+        f"all images is {words.percent(low, 2)} to {words.percent(high, 2)}."
     )
     if may_be_known:
         small_print += " The network may have been trained on these; the intervals hold only if it was not."

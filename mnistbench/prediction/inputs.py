@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets import EMBEDDED, Split, Table, read_file, read_source
-from mnistbench.datasets.content import listed, shown
+from mnistbench.datasets.content import listed, printable, shown
 from mnistbench.exceptions import DataError, ModelError
 from mnistbench.reference.parameters import Model
 
@@ -105,7 +105,7 @@ def read_inputs(source: Path | None, needs_labels: bool = False) -> Inputs:
     Raises:
         DataError: If the source cannot be read, or lacks the labels that it must have.
     """
-    name = EMBEDDED if source is None else str(source)
+    name = EMBEDDED if source is None else printable(source)
     found = read_source(source)
     if isinstance(found, Table):
         inputs = _of_table(found, name)
@@ -113,7 +113,7 @@ def read_inputs(source: Path | None, needs_labels: bool = False) -> Inputs:
             inputs.labelled  # noqa: B018 - raises an error without labels
         return inputs
     if found.unlabelled and not needs_labels:
-        return _of_table(read_file(found.unlabelled), str(found.unlabelled))
+        return _of_table(read_file(found.unlabelled), printable(found.unlabelled))
     images, labels, which = found.images, found.labels.astype(np.int64), "images"
     if found.test is not None:
         images, labels, which = found.test.images, found.test.labels, "test images"

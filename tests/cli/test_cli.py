@@ -684,7 +684,7 @@ def test_predict_refuses_in_one_line(data: Path, model: Path) -> None:
     assert "nowhere: no such file" in complaint("predict", model, "--data", "nowhere")
     assert "--plot five.gif" in complaint("predict", model, "--data", data, "--plot", "five.gif")
     assert "cannot be written" in complaint("predict", model, "--data", data, "--plot", "text.npz/five.png")
-    assert "digits: not a model file" in complaint("predict", "digits", "--data", data)
+    assert "digits: cannot be read: Is a directory" in complaint("predict", "digits", "--data", data)
     assert "--count 401: give at most 400" in complaint("predict", model, "--count", 401, "--plot", "many.png")
     assert "--probabilities: has no effect" in complaint("predict", model, "--data", data, "--probabilities")
     assert "--plot: with --output it needs --count" in complaint("predict", model, "--output", "a", "--plot", "a.png")
