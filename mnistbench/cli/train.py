@@ -166,7 +166,7 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
     for updates, backend in result.resumed:
         out.print(f"resumed    after {duration(workload, updates)} on {backend}")
     for change in result.changes:
-        out.print(f"changed    {change}; the bits may be others than those of a training that was not interrupted")
+        out.print(f"changed    {change}")
     if result.updates < workload.iterations:
         out.print(f"parameters of {duration(workload, result.updates)}, with the lowest dev loss of all reported")
     shares = {"train": result.accuracy, "dev": result.dev_accuracy, "test": result.test_accuracy}
