@@ -30,13 +30,17 @@ def cache_folder() -> Path:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, flush it to disk, and rename it to ``path``.
 
+    Where ``path`` is a symbolic link, the file that it leads to is written. What exists and is no regular file, such as
+    a device, is refused.
+
     Missing folders are created. Whatever goes wrong, Ctrl-C included, ``path`` holds either its old or its new content
     and the temporary file is removed.
 
     Raises:
         MnistbenchError: If the folder or the file cannot be written.
     """
-    _publish(path, write, lambda temporary: bool(temporary.replace(path)))
+    target = Path(os.path.realpath(path))
+    _publish(target, write, lambda temporary: bool(temporary.replace(target)))
 
 
 def create_text(path: Path, text: str) -> bool:
@@ -69,6 +73,7 @@ def _publish(path: Path, write: Callable[[BinaryIO], object], publish: Callable[
     """Write a temporary file beside ``path``, and call ``publish`` on it; return what that returns."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        _require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             write(file)
@@ -100,15 +105,22 @@ def require_writable(path: Path) -> None:
         MnistbenchError: If the file cannot be written.
     """
     try:
-        if path.is_dir():
-            raise MnistbenchError(f"{path}: is a folder; give the name of a file")
-        path.exists()  # raises OSError if the name is too long
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        _require_regular(path)
+        target = Path(os.path.realpath(path))
+        folder = next(folder for folder in target.parents if folder.exists())
         probe = folder / f".{path.name[:64]}.{secrets.token_hex(4)}.tmp"
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _require_regular(path: Path) -> None:
+    """Raise a MnistbenchError if a path exists and is no regular file, and an OSError if its name is too long."""
+    if path.is_dir():
+        raise MnistbenchError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise MnistbenchError(f"{path}: is no regular file; give the name of one")
 
 
 def _unwritable(path: Path, error: OSError) -> MnistbenchError:

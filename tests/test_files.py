@@ -107,3 +107,27 @@ def test_a_long_name_is_refused_beforehand(tmp_path: Path) -> None:
     with pytest.raises(MnistbenchError, match="cannot be written"):
         require_writable(tmp_path / ("x" * 300))
     assert listing(tmp_path) == []
+
+
+def test_where_a_link_leads_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    target, link = tmp_path / "other" / "model.npz", tmp_path / "link.npz"
+    link.symlink_to(target)
+    for content in ("new", "newer"):
+        require_writable(link)
+        write_text(link, content)
+        assert (target.read_text(encoding="utf-8"), link.is_symlink()) == (content, True)
+    assert listing(tmp_path) == ["link.npz", "other", "other/model.npz"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes")
+def test_what_is_no_regular_file_is_left(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        for attempt in (partial(write_text, path, "x"), partial(require_writable, path)):
+            with pytest.raises(MnistbenchError, match="is no regular file; give the name of one"):
+                attempt()
+    assert pipe.is_fifo()
+    assert listing(tmp_path) == ["link", "pipe"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from mnistbench import words
 from mnistbench.backends.base import Trainer
@@ -17,10 +18,9 @@ from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed
 
 Way = TypeVar("Way")
+Given = ParamSpec("Given")
 
 _tuning = 0.0
-_chosen: dict[str, str] = {}
-_settled: dict[str, str] = {}
 
 _REASON = 200
 """Number of characters of an error's message that are kept."""
@@ -31,17 +31,82 @@ def tuning_seconds() -> float:
     return _tuning
 
 
-def choices() -> dict[str, str]:
-    """Return the ways that trials have chosen in this process, in words, by what was tried."""
-    return dict(_chosen)
+@dataclass(frozen=True)
+class Choice(Generic[Way]):
+    """What trials have chosen.
+
+    Attributes:
+        way: Fastest way to compute, or the one that was settled before.
+        failed: Ways that failed, in words, or None.
+        what: What was tried, which tells these trials from others.
+    """
+
+    way: Way
+    failed: str | None
+    what: str
 
 
-def settle(chosen: Mapping[str, str]) -> None:
-    """Let the trials that follow choose what those of another process chose, as :func:`choices` told it.
+@dataclass(frozen=True)
+class Session:
+    """The choices that one trainer asks for.
+
+    Attributes:
+        settled: Ways to choose, in words, by what is tried: :attr:`choices` of another session.
+        found: Choices so far, by the function that finds them and its arguments.
+    """
+
+    settled: Mapping[str, str]
+    found: dict[Any, Choice[Any]] = field(default_factory=dict)
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """Ways that were chosen, in words, by what was tried."""
+        return {choice.what: str(choice.way) for choice in self.found.values()}
+
+
+_session = Session({})
+
+
+@contextmanager
+def session(settled: Mapping[str, str]) -> Iterator[Session]:
+    """Record what is asked for, and let trials choose what is ``settled``, if they can; neither outlasts the context.
 
     Ways compute the same numbers with other roundings, so only a training on the same way ends in the same bits.
     """
-    _settled.update(chosen)
+    global _session
+    before, _session = _session, Session(settled)
+    try:
+        yield _session
+    finally:
+        _session = before
+
+
+class Once(Generic[Given, Way]):
+    """A decorator: a function that finds a way is called once per process for the same arguments.
+
+    A session in which another way is settled calls it again, and only that session has its choice.
+    """
+
+    def __init__(self, find: Callable[Given, Choice[Way]]) -> None:
+        self._find = find
+        self._kept: dict[Any, Choice[Way]] = {}
+
+    def __call__(self, *given: Given.args, **named: Given.kwargs) -> tuple[Way, str | None]:
+        """Return the way, and in words the ways that failed, or None."""
+        key = given, tuple(named.items())
+        found = _session.found.get((self, key)) if _session.settled else None
+        if found is None:
+            found = self._kept.get(key)
+            if found is None or _session.settled.get(found.what, str(found.way)) != str(found.way):
+                found = self._find(*given, **named)
+                if found.what not in _session.settled:
+                    self._kept[key] = found
+            _session.found[self, key] = found
+        return found.way, found.failed
+
+    def cache_clear(self) -> None:
+        """Forget what was found."""
+        self._kept.clear()
 
 
 def trial_of(workload: Workload, image_shape: tuple[int, int] | None = None) -> tuple[Workload, Dataset, Parameters]:
@@ -59,14 +124,14 @@ class Trials(Generic[Way]):
     """Trials of ways to compute the same.
 
     Attributes:
-        fastest: Fastest way tried so far, or the one that is settled.
+        fastest: Fastest way tried so far.
     """
 
     fastest: Way
 
-    def __init__(self, start: Callable[[Way], Trainer], what: str) -> None:
-        """Prepare to start trainers by ``start``, a function of the way; ``what`` tells these trials from others."""
-        self._start, self._what = start, what
+    def __init__(self, start: Callable[[Way], Trainer]) -> None:
+        """Prepare to start trainers by ``start``, a function of the way."""
+        self._start = start
         self._seconds = math.inf
         self._starting = 0.0
 
@@ -84,18 +149,15 @@ class Trials(Generic[Way]):
                 seconds = min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
         finally:
             _tuning += time.perf_counter() - began
-        if _settled.get(self._what) == str(way):
-            seconds = 0.0
         if seconds < self._seconds:
-            _chosen[self._what] = str(way)
             _tuning += self._starting - starting  # whoever trains on the fastest way would have to start it anyway
             self.fastest, self._seconds, self._starting = way, seconds, starting
 
 
 def fastest(
     plain: Iterable[Way], others: Callable[[Way], Iterable[Way]], start: Callable[[Way], Trainer], what: str
-) -> tuple[Way, str | None]:
-    """Return the fastest way to compute, and in words the ways that failed, or None.
+) -> Choice[Way]:
+    """Return the fastest way to compute; or, without trying others, the way that the session has settled, if it works.
 
     Args:
         plain: Ways that must work.
@@ -103,15 +165,29 @@ def fastest(
         start: Function that starts a trainer on a way.
         what: What is computed, which tells these trials from others.
     """
-    trials, failed = Trials(start, what), []
+    trials, plain = Trials(start), [*plain]
+    failed: list[str] = []
+    settled = _session.settled.get(what)
+    # Which ways may fail depends on the fastest of the plain ones, which may be another one today.
+    wanted = [way for one in plain for way in (one, *others(one)) if str(way) == settled] if settled else []
     with warnings.catch_warnings():
         # A process may make errors of warnings; a library that only warns has not failed.
         warnings.simplefilter("ignore")
+        if wanted and not _fails(trials, wanted[0], failed):
+            return Choice(wanted[0], None, what)
         for way in plain:
             trials.run(way)
         for way in others(trials.fastest):
-            try:
-                trials.run(way)
-            except Exception as error:  # a compiler may fail with any exception
-                failed.append(f"{way} failed: {words.exception(error)[:_REASON]}")
-    return trials.fastest, "; ".join(failed) or None
+            if way not in wanted:
+                _fails(trials, way, failed)
+    return Choice(trials.fastest, "; ".join(failed) or None, what)
+
+
+def _fails(trials: Trials[Way], way: Way, failed: list[str]) -> bool:
+    """Try a way that may fail; return whether it does, and add why to ``failed``."""
+    try:
+        trials.run(way)
+    except Exception as error:  # a compiler may fail with any exception
+        failed.append(f"{way} failed: {words.exception(error)[:_REASON]}")
+        return True
+    return False

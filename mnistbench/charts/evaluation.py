@@ -33,6 +33,7 @@ from mnistbench.charts.page import (
     text_width,
 )
 from mnistbench.exceptions import DataError
+from mnistbench.prediction.evaluation import LEVEL
 
 if TYPE_CHECKING:
     from mnistbench.prediction.evaluation import Evaluation
@@ -116,6 +117,7 @@ def evaluation(
     images: NDArray[np.uint8],
     image_shape: Sequence[int],
     subtitle: str = "",
+    may_be_known: bool = False,
 ) -> Figure:
     """Draw the confusion matrix, the accuracy of each class with its interval, and the most confident mistakes.
 
@@ -123,13 +125,15 @@ def evaluation(
         found: What :func:`mnistbench.prediction.evaluation.evaluate` returned.
         images: (k, pixels): the images of the first k mistakes, at most 10.
         image_shape: (height, width), whose product is pixels.
+        subtitle: Line below the title.
+        may_be_known: Whether the network may have been trained on the images, which the chart then says.
 
     Raises:
-        DataError: If there are more than 40 classes, or the images do not fit.
+        DataError: If there are more than 40 classes and one for labels without an output, or the images do not fit.
     """
     pictures = as_images(images, image_shape, "images")
     classes = len(found.confusion)
-    if classes > MOST_CLASSES or len(pictures) > min(10, len(found.mistakes)):
+    if classes > MOST_CLASSES + 1 or len(pictures) > min(10, len(found.mistakes)):
         raise DataError(f"charts: {classes} classes, {len(pictures)} mistakes to draw; give at most {MOST_CLASSES}, 10")
     size = min(0.44, 4.3 / classes)
     step = (WIDTH - 2 * MARGIN) / 10
@@ -139,9 +143,11 @@ def evaluation(
     low, high = total.interval or (0.0, 1.0)
     title = f"{words.percent(total.accuracy or 0.0, 2)} of {total.of:,} images right"
     small_print = (
-        f"Intervals cover the accuracy on other such images with 95% probability (Wilson); that of all images is "
-        f"{words.percent(low, 2)} to {words.percent(high, 2)}."
+        f"Intervals cover the accuracy on other such images with {words.level(LEVEL)} probability (Wilson); that of "
+        f"all images is {words.percent(low, 2)} to {words.percent(high, 2)}."
     )
+    if may_be_known:
+        small_print += " The network may have been trained on these; the intervals hold only if it was not."
     page = Page(title, subtitle, 0.75 + classes * size + 0.3 + below, small_print)
     _matrix(page, found, size)
     _accuracies(page, found, size)
@@ -165,8 +171,9 @@ def _matrix(page: Page, found: Evaluation, size: float) -> None:
     numbers = text_width(f"{confusion.max():,}", SMALL) + 0.04 <= size
     for row in range(classes):
         middle = (row + 0.5) * size
-        page.text(left - 0.1, top + middle, str(row), ha="right", size=SMALL, color=GREY)
-        page.text(left + middle, top - 0.13, str(row), ha="center", size=SMALL, color=GREY)
+        beside, above = (shortened(found.names[row], room, SMALL) for room in (0.35, max(0.9 * size, 0.2)))
+        page.text(left - 0.1, top + middle, beside, ha="right", size=SMALL, color=GREY)
+        page.text(left + middle, top - 0.13, above, ha="center", size=SMALL, color=GREY)
         for column in range(classes):
             _square(axes, row, column, int(confusion[row, column]), most, numbers)
     page.text(left, top - 0.32, "predicted as", size=SMALL, color=GREY)

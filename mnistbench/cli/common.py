@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -64,6 +66,33 @@ def require_picture(path: Path, option: str = "--plot") -> None:
     """Raise an OptionError unless ``path`` ends in .png or .svg."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise OptionError(f"{option} {path}: give a name that ends in .png or .svg")
+
+
+def require_different(outputs: Iterable[tuple[str, Path | None]], inputs: Iterable[tuple[str, Path | None]]) -> None:
+    """Refuse two outputs that are the same file, and one that would replace an input or a file of a data folder.
+
+    Args:
+        outputs: Names of options such as "--save" and the files that they name; None for one that is not given.
+        inputs: Names of arguments and the files or folders that they name.
+
+    Raises:
+        OptionError: If two are the same, also by a link.
+    """
+    given = [(name, path) for name, path in inputs if path is not None]
+    seen = {path.resolve(): name for name, path in given if not path.is_dir()}
+    folders = {path.resolve(): name for name, path in given if path.is_dir()}
+    for name, path in outputs:
+        if path is None:
+            continue
+        place = path.resolve()
+        other = seen.setdefault(place, name)
+        if other == name and _DATA_FILE.search(path.name) and path.exists():
+            other = folders.get(place.parent, name)
+        if other != name:
+            raise OptionError(f"{name} {path}: is the file of {other} too; give another one")
+
+
+_DATA_FILE = re.compile("train|test|t10k", re.IGNORECASE)
 
 
 def plain_table(show_header: bool = True) -> Table:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from mnistbench.cli.common import Data, Json, out, plain_table, require_picture, told
-from mnistbench.words import percent
+from mnistbench.cli.common import Data, Json, out, plain_table, require_different, require_picture, told
+from mnistbench.exceptions import OptionError
+from mnistbench.words import level, percent
 
 if TYPE_CHECKING:
     from mnistbench.prediction.evaluation import Evaluation, Share
     from mnistbench.prediction.inputs import Inputs
+    from mnistbench.reference.parameters import Model
 
 
 def evaluate(
@@ -39,16 +41,19 @@ def evaluate(
     if plot:
         require_picture(plot)
         require_writable(plot)
+    require_different([("--plot", plot)], [("MODEL", model), ("--data", data)])
     known = load_model(model)
-    inputs = told(read_inputs(data))
-    inputs.require_fit(known, model)
-    found = evaluation.evaluate(known, inputs.labelled)
+    if plot:
+        require_few_classes(known)
+    inputs = told(read_inputs(data, needs_labels=True).fitted(known, model))
+    images = inputs.labelled
+    found = evaluation.evaluate(known, images)
     if plot:
         from mnistbench import charts
 
-        images = inputs.images[[mistake.image for mistake in found.mistakes[:count]]]
+        worst = inputs.images[[mistake.image for mistake in found.mistakes[:count]]]
         subtitle = f"{model} on the {len(inputs.images):,} {inputs.which} of {inputs.source}"
-        charts.write(charts.evaluation(found, images, inputs.image_shape, subtitle), plot)
+        charts.write(charts.evaluation(found, worst, inputs.image_shape, subtitle, _may_be_known(inputs)), plot)
     if as_json:
         print(json.dumps(_record(found, inputs, count)))
     else:
@@ -57,36 +62,54 @@ def evaluate(
             out.print(f"wrote {plot}")
 
 
+def require_few_classes(model: Model) -> None:
+    """Refuse to draw more classes than a chart has room for."""
+    from mnistbench.charts.evaluation import MOST_CLASSES
+
+    if (outputs := model.parameters.network.outputs) > MOST_CLASSES:
+        raise OptionError(f"--plot: draws at most {MOST_CLASSES} classes, and this model has {outputs}")
+
+
+def _may_be_known(inputs: Inputs) -> bool:
+    """Return whether a model may have been trained on the images, which are no test set."""
+    return inputs.which == "images"
+
+
 def _print(found: Evaluation, inputs: Inputs, count: int) -> None:
+    from mnistbench.prediction.evaluation import LEVEL
+
+    interval = f"{level(LEVEL)} interval"
     out.print(
-        f"{inputs.which} of {inputs.source}: {found.all.right:,} of {found.all.of:,} right, {_in_words(found.all)}"
+        f"{inputs.which} of {inputs.source}: {found.all.right:,} of {found.all.of:,} right, "
+        f"{percent(found.all.accuracy or 0.0, 2)}, {interval} {_range(found.all)}"
     )
     out.print()
     table = plain_table()
-    for heading in ("class", "images", "right", "accuracy", "95% interval", "most often taken for"):
+    for heading in ("class", "images", "right", "accuracy", interval, "most often taken for"):
         table.add_column(heading, justify="left" if heading.startswith("most") else "right")
     for label, share in enumerate(found.classes):
         taken = found.most_often_as(label)
-        accuracy, interval = _in_words(share).split(", ") if share.of else ("", "")
         table.add_row(
-            str(label),
+            found.names[label],
             f"{share.of:,}",
             f"{share.right:,}",
-            accuracy,
-            interval.removeprefix("95% interval "),
-            f"{taken[0]} ({taken[1]:,})" if taken else "",
+            percent(share.accuracy, 2) if share.accuracy is not None else "",
+            _range(share),
+            f"{found.names[taken[0]]} ({taken[1]:,})" if taken else "",
         )
     out.print(table)
     out.print()
     _print_matrix(found)
     if count and found.mistakes:
         _print_mistakes(found, inputs, count)
+    if _may_be_known(inputs):
+        out.print("The model may have been trained on these images; the intervals hold only if it was not.")
     out.print("Intervals: Wilson's, for the accuracy on other images like these.")
 
 
-def _in_words(share: Share) -> str:
-    low, high = share.interval or (0.0, 1.0)
-    return f"{percent(share.accuracy or 0.0, 2)}, 95% interval {percent(low, 2)} to {percent(high, 2)}"
+def _range(share: Share) -> str:
+    """Write an interval; nothing without images."""
+    return " to ".join(percent(end, 2) for end in share.interval or ())
 
 
 def _print_matrix(found: Evaluation) -> None:
@@ -94,9 +117,9 @@ def _print_matrix(found: Evaluation) -> None:
     table = plain_table()
     table.add_column("label", justify="right")
     for label in classes:
-        table.add_column(f"as {label}", justify="right")
+        table.add_column(f"as {found.names[label]}", justify="right")
     for label in classes:
-        table.add_row(str(label), *(f"{n:,}" if n else "." for n in found.confusion[label].tolist()))
+        table.add_row(found.names[label], *(f"{n:,}" if n else "." for n in found.confusion[label].tolist()))
     out.print(table)
     out.print()
 
@@ -106,20 +129,27 @@ def _print_mistakes(found: Evaluation, inputs: Inputs, count: int) -> None:
 
     worst = found.mistakes[:count]
     captions = [
-        f"{one.predicted} ({percent(one.probability)}), is {one.label} ({percent(one.of_label)})" for one in worst
+        f"{inputs.named(one.predicted)} ({percent(one.probability)}), "
+        f"is {inputs.named(one.label)} ({percent(one.of_label)})"
+        for one in worst
     ]
     images = inputs.images[[one.image for one in worst]].reshape(-1, *inputs.image_shape)
-    out.print(f"most confidently wrong, of {len(found.mistakes):,}: images {', '.join(f'{m.image:,}' for m in worst)}")
+    places = ", ".join(str(one.image + 1) for one in worst)
+    out.print(f"most confidently wrong, of {len(found.mistakes):,}: images {places}, counted from 1")
     for line in side_by_side(images, captions, out.width if out.is_terminal else 80):
         out.print(Text(line), no_wrap=True, overflow="crop")
 
 
 def _record(found: Evaluation, inputs: Inputs, count: int) -> dict[str, Any]:
+    from mnistbench.prediction.evaluation import LEVEL
+
     return {
         "source": inputs.source,
         "which": inputs.which,
+        "may_have_been_trained_on": _may_be_known(inputs),
         **found.all.as_dict(),
-        "interval_method": "Wilson, 95%",
+        "interval_method": f"Wilson, {level(LEVEL)}",
+        "class_names": found.names,
         "classes": [share.as_dict() for share in found.classes],
         "confusion": found.confusion.tolist(),
         "mistakes": [asdict(mistake) for mistake in found.mistakes[:count]],

@@ -14,7 +14,7 @@ import typer
 
 import mnistbench.backends as registry
 from mnistbench import threads
-from mnistbench.cli.common import Json, out, require_picture
+from mnistbench.cli.common import Json, out, require_different, require_picture
 from mnistbench.cli.options import TrainingOptions, taking_training_options
 from mnistbench.cli.printing import duration, print_training, state
 from mnistbench.exceptions import OptionError
@@ -55,7 +55,7 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on from this checkpoint of the same training, and keep it up.", rich_help_panel=_PANEL),
+        typer.Option(help="Go on from this checkpoint of the same training, and update it.", rich_help_panel=_PANEL),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +71,10 @@ def train(
         require_picture(plot)
     if checkpoint_every is not None and not (checkpoint or resume):
         raise OptionError("--checkpoint-every: has no effect without --checkpoint or --resume")
-    _require_different(save=save, plot=plot, checkpoint=checkpoint or resume)
+    new = None if checkpoint and resume and checkpoint.resolve() == resume.resolve() else checkpoint
+    require_different(
+        [("--save", save), ("--plot", plot), ("--checkpoint", new)], [("--resume", resume), ("--data", options.data)]
+    )
     for path in filter(None, (save, plot, checkpoint or resume)):
         require_writable(path)
     dataset = options.load()
@@ -96,14 +99,6 @@ def train(
         print(json.dumps(_record(result, published)))
     else:
         _print(result, published, written)
-
-
-def _require_different(**paths: Path | None) -> None:
-    """Refuse options that name the same file."""
-    seen: dict[Path, str] = {}
-    for name, path in paths.items():
-        if path is not None and (other := seen.setdefault(path.absolute(), name)) != name:
-            raise OptionError(f"--{name} {path}: is the file of --{other} too; give another one")
 
 
 @contextmanager
@@ -139,7 +134,8 @@ def _write(result: TrainingResult, dataset: Dataset, save: Path | None, plot: Pa
     if save:
         from mnistbench.reference.parameters import save_model
 
-        save_model(save, result.parameters, dataset.image_shape, workload.network.activation)
+        network = workload.network
+        save_model(save, result.parameters, dataset.image_shape, network.activation, dataset.class_names)
     if plot:
         from mnistbench import charts
 
@@ -169,6 +165,8 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
     print_training(workload)
     for updates, backend in result.resumed:
         out.print(f"resumed    after {duration(workload, updates)} on {backend}")
+    for change in result.changes:
+        out.print(f"changed    {change}")
     if result.updates < workload.iterations:
         out.print(f"parameters of {duration(workload, result.updates)}, with the lowest dev loss of all reported")
     shares = {"train": result.accuracy, "dev": result.dev_accuracy, "test": result.test_accuracy}
@@ -202,6 +200,7 @@ def _record(result: TrainingResult, published: Published | None) -> dict[str, An
         "workload": result.workload.describe(),
         "updates": result.updates,
         "resumed": [{"updates": updates, "backend": backend} for updates, backend in result.resumed],
+        "changes": result.changes,
         "test_error": None if result.test_accuracy is None else 1 - result.test_accuracy,
         "published": published and {"test_error": published.error, "source": published.source},
     }

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mnistbench.datasets.content import printable
 from mnistbench.datasets.copies import enlarged
-from mnistbench.datasets.csv import read_csv
+from mnistbench.datasets.csv import Table, read_csv
 from mnistbench.datasets.dataset import Dataset, Split, likely_shape
+from mnistbench.datasets.emnist import NOTE, is_emnist, upright
 from mnistbench.datasets.folders import read_folder, read_idx_folder, read_labelled_csv
 from mnistbench.datasets.idx import is_idx, read_idx
 from mnistbench.datasets.npz import is_npz, read_npz
@@ -27,10 +25,12 @@ __all__ = [
     "LABELLED",
     "Dataset",
     "Split",
+    "Table",
     "likely_shape",
     "load_data",
     "load_images",
-    "read_unlabelled",
+    "read_file",
+    "read_source",
 ]
 
 EMBEDDED = "MNIST (embedded)"
@@ -71,9 +71,7 @@ def load_data(
     sizes = Sizes(seed, train_size, dev_size)
     sizes.check(name)
     with _reading(name):
-        if source is None:
-            return split(name, read_idx_folder(files(__name__).joinpath("mnist")), sizes, EMBEDDED_TRAIN_SIZE)
-        return split(name, _read(Path(source)), sizes)
+        return split(name, _read(source), sizes, EMBEDDED_TRAIN_SIZE if source is None else None)
 
 
 def load_images(count: int, seed: int = 0) -> Dataset:
@@ -91,11 +89,27 @@ def load_images(count: int, seed: int = 0) -> Dataset:
     return enlarged(load_data(seed=seed, train_size=LABELLED - DEV_SIZE), count, seed)
 
 
-def read_unlabelled(path: str | Path) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Read the images of a CSV file, such as Kaggle's ``test.csv``, or of an IDX file; labels are left out.
+def read_source(source: str | Path | None) -> Source | Table:
+    """Read a data set in its order, unsplit: what :func:`load_data` takes, and what :func:`read_file` takes.
 
     Returns:
-        Images (m, pixels) in the order of the file, m at least 1, and their shape (height, width).
+        A table for a CSV file or one IDX file, otherwise a source.
+
+    Raises:
+        DataError: If it cannot be read, is malformed, or its meaning in doubt.
+    """
+    name = EMBEDDED if source is None else printable(source)
+    with _reading(name):
+        if source is not None and Path(source).is_file() and not is_npz(Path(source)):
+            return read_file(source)
+        return _read(source)
+
+
+def read_file(path: str | Path) -> Table:
+    """Read the images of a CSV file, such as Kaggle's ``test.csv``, or of an IDX file, with labels if it has them.
+
+    Returns:
+        The images in the order of the file.
 
     Raises:
         DataError: If the file cannot be read, is malformed, or its meaning in doubt; the message names the file and
@@ -104,12 +118,16 @@ def read_unlabelled(path: str | Path) -> tuple[NDArray[np.uint8], tuple[int, int
     file, name = Path(path), printable(path)
     with _reading(name):
         _require_file(file, name)
-        if is_idx(file):
-            images = read_idx(file, 3)
-            _, height, width = images.shape
-            return images.reshape(-1, height * width), (height, width)
-        table = read_csv(file)
-        return table.images, table.image_shape
+        if not is_idx(file):
+            return read_csv(file)
+        images = read_idx(file, 3)
+        _, height, width = images.shape
+        shape, understood = (height, width), f"{height} x {width} pixels, no labels"
+        images = images.reshape(-1, height * width)
+        if is_emnist(file.name):
+            images, shape = upright(images, shape)
+            understood += f"; {NOTE}"
+        return Table(images, None, shape, understood)
 
 
 @contextmanager
@@ -133,7 +151,10 @@ def _require_file(path: Path, name: str) -> None:
         raise DataError(f"{name}: neither a file nor a folder")
 
 
-def _read(path: Path) -> Source:
+def _read(source: str | Path | None) -> Source:
+    if source is None:
+        return read_idx_folder(files(__name__).joinpath("mnist"))
+    path = Path(source)
     if path.is_dir():
         return read_folder(path)
     _require_file(path, printable(path))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mnistbench.datasets.content import brief, listed, shown
 from mnistbench.datasets.dataset import Split
-from mnistbench.datasets.source import LARGEST_LABEL, Source, require_classes
+from mnistbench.datasets.source import LARGEST_LABEL, Source
 from mnistbench.exceptions import DataError
 
 CHUNK = 1 << 12
@@ -129,7 +129,7 @@ def _require_pixels(part: NDArray[Any], name: str, start: int) -> None:
 
 
 def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return labels (m,): int64 from 0 to 65,535, or texts if they are not all whole numbers.
+    """Return labels (m,): int64 from 0 to 65,535, or texts.
 
     Raises:
         DataError: If they have another shape, or a label is negative, no whole number, or too large.
@@ -140,9 +140,9 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
         raise DataError(f"{name}: shape {array.shape}: give one label an image, (m,); of one-hot rows labels.argmax(1)")
     if array.ndim != 1 or not len(array):
         raise DataError(f"{name}: shape {array.shape}: give one label for each image, (m,)")
-    if array.dtype.kind in "UT":
-        texts = array.astype(str)
-        if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in np.unique(texts).tolist()):
+    texts = array.astype(str) if array.dtype.kind in "UT" else None
+    if texts is not None:
+        if not _are_numbers(texts):
             return texts
         array = texts.astype(np.int64)
     low, high = array.min(), array.max()
@@ -158,13 +158,25 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
     if high > LARGEST_LABEL:
         place = int(np.flatnonzero(array > LARGEST_LABEL)[0])
         raise DataError(f"{name}: label {place} is {array[place]:g}, above {LARGEST_LABEL}; number the classes from 0")
-    return array.astype(np.int64)
+    return array.astype(np.int64) if texts is None else texts
+
+
+def _are_numbers(labels: NDArray[Any]) -> bool:
+    """Return whether labels are numbers, or texts that all are whole numbers."""
+    return labels.dtype == np.int64 or all(
+        text.isascii() and text.isdigit() and len(text) < 10 for text in np.unique(labels).tolist()
+    )
 
 
 def numbered(
     labels: NDArray[Any], test_labels: NDArray[Any] | None, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, tuple[str, ...]]:
-    """Replace texts by their places in the sorted list of all texts.
+    """Replace texts by the numbers that they are or, if one of all texts is none, by places in the sorted list of all.
+
+    Args:
+        labels: Labels (m,), from :func:`as_labels`.
+        test_labels: Those of the test set, if there is one.
+        name: Name of the data set, for messages.
 
     Returns:
         Labels, test labels, and the names of the classes; no names if the labels are numbers already.
@@ -173,8 +185,8 @@ def numbered(
         DataError: If one of the two has texts and the other numbers, or a text is empty.
     """
     given = [labels, *([] if test_labels is None else [test_labels])]
-    if all(array.dtype == np.int64 for array in given):
-        return labels, test_labels, ()
+    if all(map(_are_numbers, given)):
+        return labels.astype(np.int64), None if test_labels is None else test_labels.astype(np.int64), ()
     if any(array.dtype == np.int64 for array in given):
         raise DataError(f"{name}: numbers in one of labels and test_labels, texts in the other; give the same kind")
     names, places = np.unique(np.concatenate(given), return_inverse=True)
@@ -203,7 +215,7 @@ def from_arrays(images: Any, labels: Any, test_images: Any, test_labels: Any, na
     if test_labels is not None:
         tested = as_labels(as_array(test_labels, f"{name}: test_labels"), f"{name}: test_labels")
     targets, tested, names = numbered(targets, tested, name)
-    require_classes(targets, name)
+
     pictures = _counted(images, len(targets), f"{name}: images")
     test = None
     if tested is not None:

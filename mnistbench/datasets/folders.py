@@ -13,8 +13,9 @@ import numpy as np
 from mnistbench.datasets.content import listed, printable
 from mnistbench.datasets.csv import read_csv
 from mnistbench.datasets.dataset import Split
+from mnistbench.datasets.emnist import NOTE, is_emnist, upright
 from mnistbench.datasets.idx import IdxFile, open_idx
-from mnistbench.datasets.source import Source, require_classes
+from mnistbench.datasets.source import Source
 from mnistbench.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def read_idx_folder(folder: Traversable) -> Source:
     Of several files under one of the names, such as ``train-images-idx3-ubyte``, with a dot before ``idx``, ending in
     ``.gz``, or with the ``(1)`` of a browser, the first in this order is read.
 
+    EMNIST's pictures are turned upright.
+
     Args:
         folder: Path, or a package's folder.
 
@@ -105,17 +108,17 @@ def read_idx_folder(folder: Traversable) -> Source:
         open_idx(file, dimensions) for file, dimensions in zip(files, FILE_NAMES.values(), strict=True)
     ]
     _require_together(opened)
-    labels = train_labels.read()
-    require_classes(labels, printable(folder))
-    _, height, width = train_images.shape
-    pixels = height * width
-    test = Split(test_images.read().reshape(-1, pixels), test_labels.read().astype(np.int64))
     names = [file.name for file in files]
     copies = [name for name in names if "(" in name]
     notes = [f"read from {listed(copies)}, for want of files without a number"] if copies else []
-    if any("emnist" in name.casefold() for name in names):
-        notes.append("EMNIST stores pictures with rows and columns exchanged; they are used as stored")
-    return Source((height, width), train_images.read().reshape(-1, pixels), labels, test, tuple(notes))
+    _, height, width = train_images.shape
+    shape = height, width
+    images, tested = (file.read().reshape(-1, height * width) for file in (train_images, test_images))
+    if is_emnist(*names):
+        notes.append(NOTE)
+        (images, _), (tested, shape) = upright(images, shape), upright(tested, shape)
+    test = Split(tested, test_labels.read().astype(np.int64))
+    return Source(shape, images, train_labels.read(), test, tuple(notes))
 
 
 def _require_together(files: list[IdxFile]) -> None:
@@ -218,7 +221,7 @@ def _read_csv_folder(folder: Path, files: list[Path]) -> Source:
         raise DataError(f"{printable(twin)}: images of {own} pixels, but those in {printable(file)} have {other}")
     if table.labels is None:
         notes.append(f"{twin.name} has no labels and is no test set; 'predict' reads it")
-        return replace(source, notes=tuple(notes))
+        return replace(source, notes=tuple(notes), unlabelled=twin)
     notes.append(f"{twin.name}: {table.understood}")
     return replace(source, test=Split(table.images, table.labels), notes=tuple(notes))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class Source:
         test: Test set, or None.
         notes: What was understood of the source, a line each.
         class_names: Names of the classes in their order, or none if they are numbers.
+        unlabelled: File of further images, without labels, that belongs to the source; None if there is none.
     """
 
     image_shape: tuple[int, int]
@@ -38,6 +40,7 @@ class Source:
     test: Split | None
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    unlabelled: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,6 @@ def _whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def require_classes(labels: NDArray[np.integer], name: str) -> None:
-    """Raise a DataError if all labels are the same."""
-    if labels.min() == labels.max():
-        raise DataError(f"{name}: all training labels are {labels[0]}; there is nothing to tell apart")
-
-
 def split(name: str, data: Source, sizes: Sizes, most: int | None = None) -> Dataset:
     """Shuffle and split the content of a source.
 
@@ -80,7 +77,8 @@ def split(name: str, data: Source, sizes: Sizes, most: int | None = None) -> Dat
     Raises:
         DataError: If the source is too small for the sizes, or has only one class.
     """
-    require_classes(data.labels, name)
+    if data.labels.min() == data.labels.max():
+        raise DataError(f"{name}: all training labels are {data.labels[0]}; there is nothing to tell apart")
     images = len(data.labels)
     dev_size = min(DEV_SIZE, images // 10) if sizes.dev_size is None else sizes.dev_size
     left = images - dev_size

@@ -16,6 +16,9 @@ from mnistbench.timing.statistics import wilson
 LEVEL = 0.95
 """Confidence level of the intervals."""
 
+OTHER = "other"
+"""Name of all labels that a network has no output for."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -70,11 +73,14 @@ class Evaluation:
 
     Attributes:
         confusion: (classes, classes): number of images with the row's label that were predicted as the column's class.
+            The last class stands for all labels that the network has no output for, if there are any.
         mistakes: All mistakes, the most confident first.
+        names: Names of the classes.
     """
 
     confusion: NDArray[np.int64]
     mistakes: list[Mistake]
+    names: tuple[str, ...]
 
     @property
     def all(self) -> Share:
@@ -97,17 +103,18 @@ class Evaluation:
 
 def evaluate(model: Model, images: Split) -> Evaluation:
     """Predict labelled images and compare; a label that the network has no output for is never right."""
-    found = evaluation.probabilities(model.parameters, images.images, model.activation)
-    predicted = evaluation.predict(model.parameters, images.images, model.activation)
-    labels = images.labels
-    classes = max(found.shape[1], int(labels.max()) + 1)
+    found, predicted = evaluation.probabilities(model.parameters, images.images, model.activation)
+    outputs, labels = found.shape[1], images.labels
+    rows = np.minimum(labels, outputs)
+    classes = outputs + int((labels >= outputs).any())
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
+    np.add.at(confusion, (rows, predicted), 1)
     wrong = np.flatnonzero(predicted != labels)
     confident = wrong[np.argsort(-found[wrong, predicted[wrong]], kind="stable")]
-    known = np.pad(found, ((0, 0), (0, classes - found.shape[1])))
+    known = np.pad(found, ((0, 0), (0, 1)))
     mistakes = [
-        Mistake(int(i), int(labels[i]), int(predicted[i]), float(known[i, predicted[i]]), float(known[i, labels[i]]))
+        Mistake(int(i), int(labels[i]), int(predicted[i]), float(known[i, predicted[i]]), float(known[i, rows[i]]))
         for i in confident
     ]
-    return Evaluation(confusion, mistakes)
+    names = (*(model.named(label) for label in range(outputs)), OTHER)
+    return Evaluation(confusion, mistakes, names[:classes])

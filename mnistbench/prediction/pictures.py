@@ -44,6 +44,8 @@ _MOST_CUT = 110  # ink that is never noise, but a digit that crosses the border
 _UNEVEN = 40  # median of what ink there seems to be along the border, above which no digit is told from it
 _SMALL = 64  # height or width below which a picture has no noise of single pixels
 
+_DATA = (".csv", ".tsv", ".npz", ".gz", ".zip")
+
 # The formats of pictures among those that Pillow reads; some of the others start programs or hold no picture.
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO"),
@@ -112,6 +114,8 @@ def _opened(path: Path) -> Image:
     except IsADirectoryError:
         raise DataError("is a folder") from None
     except UnidentifiedImageError:
+        if path.suffix.lower() in _DATA:
+            raise DataError(f"not a picture; give data by --data {path}") from None
         raise DataError("not a picture that can be read; PNG and JPEG can") from None
     except Image.DecompressionBombError:
         raise DataError(_ENORMOUS) from None

@@ -16,25 +16,26 @@ from mnistbench.files import write_text
 
 def write_predictions(
     path: Path,
-    labels: NDArray[np.int64],
+    labels: Sequence[object],
     probabilities: NDArray[np.float64] | None = None,
-    names: Sequence[str] | None = None,
+    ids: tuple[str, Sequence[str]] | None = None,
 ) -> None:
     """Write the predicted label of each image, a row each in their order, whole or not at all.
 
     Args:
         path: File to write, replaced if it exists.
-        labels: (m,).
+        labels: m labels: numbers, or names of classes.
         probabilities: (m, classes), for further columns ``Probability0``, ``Probability1``, ...; None for none.
-        names: Names of the images for a first column ``Picture``, in place of ``ImageId`` with numbers from 1.
+        ids: Name of the first column, and its m texts, in place of ``ImageId`` with numbers from 1.
 
     Raises:
         MnistbenchError: If the file cannot be written.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    columns: list[Sequence[Any]] = [range(1, len(labels) + 1) if names is None else names, labels.tolist()]
-    header = ["ImageId" if names is None else "Picture", "Label"]
+    heading, column = ("ImageId", range(1, len(labels) + 1)) if ids is None else ids
+    columns: list[Sequence[Any]] = [column, labels]
+    header = [heading, "Label"]
     if probabilities is not None:
         columns += [[f"{value:.6g}" for value in column] for column in probabilities.T.tolist()]
         header += [f"Probability{digit}" for digit in range(probabilities.shape[1])]

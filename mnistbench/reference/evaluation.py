@@ -46,12 +46,23 @@ def predict(parameters: Parameters, images: NDArray[np.uint8], activation: Activ
 
 def probabilities(
     parameters: Parameters, images: NDArray[np.uint8], activation: Activation = "relu"
-) -> NDArray[np.float64]:
-    """Return the probability of each class for each image: (k, classes) for images (k, inputs)."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the probability of each class for each image, and what :func:`predict` returns.
+
+    Args:
+        parameters: Parameters of the network.
+        images: (k, inputs).
+        activation: Activation of the hidden layers.
+
+    Returns:
+        Probabilities (k, classes), and classes (k,).
+    """
     found = np.empty((len(images), parameters.network.outputs))
+    labels = np.empty(len(images), np.int64)
     for part, Z in _logits(parameters, images, activation):
         found[part] = reference.softmax(Z.astype(np.float64)).T
-    return found
+        labels[part] = reference.get_predictions(Z)
+    return found, labels
 
 
 def _logits(parameters: Parameters, images: NDArray[np.uint8], activation: Activation) -> Iterator[tuple[slice, Array]]:

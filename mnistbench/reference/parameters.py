@@ -123,17 +123,33 @@ def _drawn(rng: np.random.Generator, outputs: int, inputs: int, initializer: Ini
 
 
 class Model(NamedTuple):
-    """Trained parameters, the shape (height, width) of the images, and the activation of the hidden layers."""
+    """A trained network.
+
+    Attributes:
+        parameters: Its parameters.
+        image_shape: Shape (height, width) of the images.
+        activation: Activation of the hidden layers.
+        class_names: Names of the outputs in their order, or none if they are numbers.
+    """
 
     parameters: Parameters
     image_shape: tuple[int, int]
     activation: Activation
+    class_names: tuple[str, ...] = ()
+
+    def named(self, label: int) -> str:
+        """Return the name of a class; its number if it has none."""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
 
 
 def save_model(
-    path: str | Path, parameters: Parameters, image_shape: Sequence[int], activation: Activation = "relu"
+    path: str | Path,
+    parameters: Parameters,
+    image_shape: Sequence[int],
+    activation: Activation = "relu",
+    class_names: Sequence[str] = (),
 ) -> None:
-    """Write a model to an ``.npz`` file: arrays W1, b1, W2, b2, ..., image_shape and activation.
+    """Write a model to an ``.npz`` file: arrays W1, b1, W2, b2, ..., image_shape, activation, and class_names if given.
 
     Missing folders are created, and an old file is replaced whole or not at all. ``save_model(path, *model)`` writes
     what :func:`load_model` returned.
@@ -143,12 +159,15 @@ def save_model(
     """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(parameters.named())
+    if class_names:
+        arrays["class_names"] = np.array(class_names, np.str_)
     np.savez(buffer, image_shape=np.array(image_shape, np.int64), activation=np.array(activation), **arrays)
     write_atomically(Path(path), lambda file: file.write(buffer.getvalue()))
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a file that :func:`save_model` wrote; without a named activation, it is ReLU.
+    """Read a file that :func:`save_model` wrote; without a named activation, it is ReLU, and without names of classes
+    they are numbers.
 
     Raises:
         ModelError: If the file is missing or is not a model file. Pickled data is refused.
@@ -157,11 +176,12 @@ def load_model(path: str | Path) -> Model:
     arrays = _read_arrays(path)
     layers = sum(name.startswith("W") for name in arrays)
     expected = {"image_shape", *(f"{kind}{layer}" for kind in "Wb" for layer in range(1, layers + 1))}
-    if layers == 0 or {*arrays} - {"activation"} != expected:
+    if layers == 0 or {*arrays} - {"activation", "class_names"} != expected:
         raise ModelError(f"{path}: holds {sorted(arrays)}, not image_shape, activation, W1, b1, W2, b2, ...")
     activation = arrays.pop("activation", np.array("relu"))
     if activation.shape or activation.dtype.kind != "U" or str(activation) not in ACTIVATIONS:
         raise ModelError(f"{path}: the activation {activation.tolist()!r} is none of {', '.join(ACTIVATIONS)}")
+    names = arrays.pop("class_names", np.array((), np.str_))
     parameters = _checked_parameters(path, arrays, layers)
     sides = arrays["image_shape"]
     inputs = parameters.network.inputs
@@ -169,16 +189,27 @@ def load_model(path: str | Path) -> Model:
     if not whole or int(sides[0]) * int(sides[1]) != inputs:
         raise ModelError(f"{path}: images of shape {sides.tolist()} do not fit {inputs} inputs")
     known = next(name for name in ACTIVATIONS if name == str(activation))
-    return Model(parameters, (int(sides[0]), int(sides[1])), known)
+    return Model(
+        parameters, (int(sides[0]), int(sides[1])), known, _class_names(path, names, parameters.network.outputs)
+    )
+
+
+def _class_names(path: Path, names: NDArray[Any], outputs: int) -> tuple[str, ...]:
+    """Return the names of the classes; raise a ModelError that names the file if they are not those of the outputs."""
+    found = tuple(map(str, names.tolist())) if names.ndim == 1 and names.dtype.kind == "U" else None
+    if found is None or (found and not len({*found}) == len(found) == outputs):
+        raise ModelError(f"{path}: class_names must be {outputs} different texts, one for each output")
+    return found
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            return {name: file[name] for name in file.files}
+        file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; write one with 'mnistbench train --save {path}'") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a damaged file can fail in zip, zlib or the array's header, or exhaust the memory
         raise ModelError(f"{path}: not a model file written by 'mnistbench train --save'") from error
 

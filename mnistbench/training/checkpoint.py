@@ -19,7 +19,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.training.result import Progress
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file's format."""
 
 
@@ -84,6 +84,10 @@ class Past:
     finished: bool = False
 
 
+class _OtherSchema(Exception):
+    """A file of another :data:`SCHEMA`."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A training in progress.
@@ -91,15 +95,21 @@ class Checkpoint:
     Attributes:
         identity: What is trained.
         backend: Name of the backend that trains.
-        choices: Ways of computing that its trials chose, from :func:`mnistbench.backends.trials.choices`.
-        resumed: Pairs of a number of updates, at which the training was interrupted, and the backend up to there.
+        choices: Ways of computing that its trials chose, from :class:`mnistbench.backends.trials.Session`.
+        threads: Number of CPU threads in effect.
+        versions: Versions of the backend's libraries, by name.
+        resumed: (updates, backend): where each resume began, and which backend had computed up to it.
+        changes: What a resume changed of threads and versions, in words.
         past: What it has done so far.
     """
 
     identity: Identity
     backend: str
     choices: dict[str, str]
+    threads: int
+    versions: dict[str, str]
     resumed: tuple[tuple[int, str], ...]
+    changes: tuple[str, ...]
     past: Past
 
     def write(self, path: Path) -> None:
@@ -115,7 +125,10 @@ class Checkpoint:
             "workload": self.identity.workload.describe(),
             "backend": self.backend,
             "choices": self.choices,
+            "threads": self.threads,
+            "versions": self.versions,
             "resumed": self.resumed,
+            "changes": self.changes,
             "iteration": past.state.iteration,
             "moments": len(past.state.moments),
             "reports": [asdict(progress) for progress in past.reports],
@@ -141,15 +154,26 @@ class Checkpoint:
         """Read a file that :meth:`write` wrote.
 
         Raises:
-            CheckpointError: If it is missing or not such a file. Pickled data is refused.
+            CheckpointError: If it is missing, cannot be read, is not such a file, or is one of another version. Pickled
+                data is refused.
         """
         try:
-            with path.open("rb") as stream:
-                file = np.load(stream, allow_pickle=False)
-                arrays = {name: file[name] for name in file.files}
-            return cls._from_arrays(json.loads(str(arrays.pop("checkpoint"))), arrays)
+            file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+            arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("checkpoint")))
+            if header["schema"] != SCHEMA:
+                raise _OtherSchema(header["schema"])
+            return cls._from_arrays(header, arrays)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: no such file; begin with 'mnistbench train --checkpoint {path}'") from None
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except MemoryError as error:
+            raise CheckpointError(f"{path}: does not fit into the memory that is free, or is damaged") from error
+        except _OtherSchema as error:
+            raise CheckpointError(
+                f"{path}: is of another version of mnistbench (format {error}, not {SCHEMA}); go on with that version"
+            ) from error
         except Exception as error:  # a damaged file can fail in zip, zlib, the arrays' headers or what they hold
             raise CheckpointError(f"{path}: not a checkpoint that 'mnistbench train --checkpoint' wrote") from error
 
@@ -166,15 +190,18 @@ class Checkpoint:
                 raise ValueError(part)
             return found
 
-        if header["schema"] != SCHEMA or header["moments"] != workload.recipe.optimizer.moments:
-            raise ValueError("of another version")
+        if header["moments"] != workload.recipe.optimizer.moments:
+            raise ValueError("moments")
         reports = [Progress(**record) for record in header["reports"]]
         moments = [values(f"moment{place}") for place in range(header["moments"])]
         return cls(
             Identity(workload, header["data_sha256"], header["every"], header["patience"]),
             header["backend"],
             header["choices"],
+            header["threads"],
+            header["versions"],
             tuple((updates, backend) for updates, backend in header["resumed"]),
+            tuple(header["changes"]),
             Past(
                 State(header["iteration"], values("parameters"), moments),
                 reports,

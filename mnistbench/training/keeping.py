@@ -55,6 +55,11 @@ class Keeper:
         if came:
             raise Interrupted(came, str(self._path), kept.state.iteration)
 
+    def require_no_signal(self) -> None:
+        """Raise Interrupted if a signal has come; nothing is written."""
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Let Ctrl-C and SIGTERM wait for the end of an iteration and its checkpoint; a second one does not wait.

@@ -113,14 +113,15 @@ def train(
     )
     initial = initial or Parameters.initial(task.network, task.seed, task.recipe.initializer)
     initial = initial.astype(task.dtype)
-    trainer, costs = load(chosen, task, dataset, initial, threads)
+    with checkpoints.choosing():
+        trainer, costs = load(chosen, task, dataset, initial, threads)
     with trainer:
         costs.import_ = registry.import_seconds(backend)
         costs.compile += registry.probe_seconds(backend)
         past = checkpoints.start(trainer) or Past(State.start(initial, task.recipe.optimizer))
-        run = Run(trainer, task, dataset, past, costs, patience, checkpoints.keeper())
+        run = Run(trainer, task, dataset, past, costs, patience, checkpoints.keeper(trainer))
         run.to_the_end(Reports(task, every), snapshots, callback)
-        return run.result(backend, checkpoints.resumed)
+        return run.result(backend, checkpoints.resumed, checkpoints.changes)
 
 
 def _task(workload: Workload | None, dataset: Dataset, initial: Parameters | None, options: dict[str, Any]) -> Workload:

@@ -54,7 +54,8 @@ class TrainingResult:
         costs: Seconds of import, load, compile and train; of a resumed training, those of train from its start.
         description: Description of the trainer.
         snapshots: Pairs of a number of updates and the parameters after them.
-        resumed: Pairs of a number of updates, at which the training was interrupted, and the backend up to there.
+        resumed: (updates, backend): where each resume began, and which backend had computed up to it.
+        changes: What a resume changed of threads and versions of libraries, in words; the bits may be others.
     """
 
     backend: str
@@ -71,6 +72,7 @@ class TrainingResult:
     description: Description
     snapshots: list[tuple[int, Parameters]] = field(default_factory=list)
     resumed: tuple[tuple[int, str], ...] = ()
+    changes: tuple[str, ...] = ()
 
     @property
     def epoch(self) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mnistbench.backends import Trainer, trials
+from mnistbench.backends import Description, Trainer, trials
 from mnistbench.exceptions import CheckpointError, OptionError, UnsupportedWorkload
 from mnistbench.files import remove_litter, require_writable
 from mnistbench.training.checkpoint import Checkpoint, Identity, Past
@@ -18,7 +19,8 @@ class Checkpoints:
     """Where a training keeps its state, and what it goes on from; nothing if no file is given.
 
     Attributes:
-        resumed: Pairs of a number of updates, at which the training was interrupted, and the backend up to there.
+        resumed: (updates, backend): where each resume began, and which backend had computed up to it.
+        changes: What a resume changed of threads and versions of libraries, in words; the bits may be others.
     """
 
     def __init__(
@@ -43,32 +45,43 @@ class Checkpoints:
         self._resume = None if resume is None else Path(resume)
         self._path = self._resume if path is None else Path(path)
         self.resumed: tuple[tuple[int, str], ...] = ()
+        self.changes: tuple[str, ...] = ()
+        self._choices: dict[str, str] = {}
+        self._found: Checkpoint | None = None
         if self._path is None:
             return
         require_writable(self._path)
-        remove_litter(self._path.parent, glob.escape(self._path.name))
+        place = self._path.resolve()
+        remove_litter(place.parent, glob.escape(place.name))
         self._identity = identity()
         self._found = self._read() if self._resume else None
-        if self._found is None or self._path != self._resume:
+        if self._resume is None or self._path.resolve() != self._resume.resolve():
             _require_place(self._path)
 
     def _read(self) -> Checkpoint:
-        """Read the checkpoint to resume, and let trials choose what they chose before it."""
+        """Read the checkpoint to resume."""
         assert self._resume is not None
         found = Checkpoint.read(self._resume)
         if difference := found.identity.difference(self._identity):
             raise CheckpointError(f"{self._resume}: is of another training: {difference}")
         self.resumed = *found.resumed, (found.past.state.iteration, found.backend)
-        if found.backend == self._backend:
-            trials.settle(found.choices)
+        self.changes = found.changes
         return found
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Let the trials of the trainer that is loaded choose what they chose before the checkpoint to resume."""
+        same = self._found is not None and self._found.backend == self._backend
+        with trials.session(self._found.choices if self._found and same else {}) as session:
+            yield
+        self._choices = session.choices
 
     def start(self, trainer: Trainer) -> Past | None:
         """Let a trainer at iteration 0 go on from the checkpoint, and return what was done before it, if any.
 
         Raises:
             UnsupportedWorkload: If the trainer cannot.
-            CheckpointError: If trials in this process have chosen other ways of computing before.
+            CheckpointError: If the way of computing before the checkpoint does not work here.
         """
         if self._path is None:
             return None
@@ -80,28 +93,50 @@ class Checkpoints:
             )
         if self._found is None:
             return None
-        chosen = trials.choices()
-        if self._found.backend == self._backend and any(
-            chosen.get(what, way) != way for what, way in self._found.choices.items()
-        ):
-            raise CheckpointError(f"{self._resume}: was computed in another way than this process does; use a new one")
+        if self._found.backend == self._backend:
+            self._compare(self._found, trainer.describe())
         trainer.restore(self._found.past.state)
         return self._found.past
 
-    def keeper(self) -> Keeper | None:
-        """Return what writes the checkpoints of a training that has started, if any are wanted."""
+    def _compare(self, found: Checkpoint, now: Description) -> None:
+        """Refuse another way of computing than that of a checkpoint, and note other threads and versions."""
+        for what, way in found.choices.items():
+            if self._choices.get(what, way) != way:
+                failed = f" ({now.failed})" if now.failed else ""
+                raise CheckpointError(
+                    f"{self._resume}: was computed in a way that does not work here, {way}{failed}; "
+                    "go on where it works, or name another backend"
+                )
+        before, after = ({"threads": str(one.threads), **one.versions} for one in (found, now))
+        after_iteration = f"after iteration {found.past.state.iteration:,}"
+        self.changes += tuple(
+            f"{after_iteration} {name} was {before.get(name, 'missing')}, and is {after.get(name, 'missing')}"
+            for name in {**before, **after}
+            if before.get(name) != after.get(name)
+        )
+
+    def keeper(self, trainer: Trainer) -> Keeper | None:
+        """Return what writes the checkpoints of a trainer that has started, if any are wanted."""
         if self._path is None:
             return None
+        now = trainer.describe()
+        own = self._backend, self._choices, now.threads, now.versions, self.resumed, self.changes
 
         def compose(past: Past) -> Checkpoint:
-            return Checkpoint(self._identity, self._backend, trials.choices(), self.resumed, past)
+            return Checkpoint(self._identity, *own, past)
 
         return Keeper(self._path, self._seconds, compose)
 
 
 def _require_place(path: Path) -> None:
     """Refuse to overwrite anything but the checkpoint of a finished training."""
-    if path.exists() and not Checkpoint.read(path).past.finished:
+    if not path.exists():
+        return
+    try:
+        finished = Checkpoint.read(path).past.finished
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; give another name") from error
+    if not finished:
         raise CheckpointError(
             f"{path}: holds a training that is not finished; go on with --resume {path}, or remove the file"
         )

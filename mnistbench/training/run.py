@@ -49,6 +49,14 @@ class Reports:
         return min(iteration, self._each.stop - 1) + 1
 
 
+class _NotFinite(Exception):
+    """Iterations up to ``stop`` of which one made the loss or the ``previous`` parameters infinite or NaN."""
+
+    def __init__(self, previous: Parameters, stop: int) -> None:
+        super().__init__()
+        self.previous, self.stop = previous, stop
+
+
 class Run:
     """One run of a trainer through a workload, from its start or from where another was interrupted."""
 
@@ -70,17 +78,26 @@ class Run:
 
     def to_the_end(self, reports: Reports, snapshots: Collection[int], callback: Callback | None) -> None:
         """Run until the iterations or the patience end, and keep the parameters after each of the ``snapshots``."""
-        if 0 in snapshots and not self._done:
-            self._snapshots.append((0, self.current))
-        with self._keeper.listening() if self._keeper else nullcontext():
-            while not self._finished():
-                stop = min([reports.following(self._done), *(updates for updates in snapshots if updates > self._done)])
-                metrics = self._advance_to(min(stop, self._workload.iterations))
-                if self._done in snapshots:
-                    self._snapshots.append((self._done, self.current))
-                if self._done - 1 in reports:
-                    self._report(metrics, callback)
-            self._look()
+        try:
+            with self._keeper.listening() if self._keeper else nullcontext():
+                self._keep_snapshot(snapshots)
+                while not self._finished():
+                    later = (updates for updates in snapshots if updates > self._done)
+                    metrics = self._advance_to(min(reports.following(self._done), self._workload.iterations, *later))
+                    self._keep_snapshot(snapshots)
+                    if self._done - 1 in reports:
+                        self._report(metrics, callback)
+                self._look()
+        except _NotFinite as found:
+            if self._keeper:  # the search may take as long as the training
+                self._keeper.require_no_signal()
+            iteration = self._first_infinite(found.previous, found.stop)
+            raise Diverged(iteration, self._workload.learning_rate) from None
+
+    def _keep_snapshot(self, wanted: Collection[int]) -> None:
+        """Keep the parameters if they are wanted and a checkpoint has not brought them."""
+        if self._done in wanted and all(updates != self._done for updates, _ in self._snapshots):
+            self._snapshots.append((self._done, self.current))
 
     def _advance_to(self, stop: int) -> Metrics:
         """Run up to iteration ``stop``, with looks at the keeper in between; return the metrics of the last one."""
@@ -97,7 +114,7 @@ class Run:
             self._keeper.took(iterations, seconds)
         previous, self.current = self.current, self._trainer.parameters()
         if not (math.isfinite(metrics.loss) and self.current.is_finite()):
-            raise Diverged(self._first_infinite(previous, self._done + iterations), self._workload.learning_rate)
+            raise _NotFinite(previous, self._done + iterations)
         self._done += iterations
         return metrics
 
@@ -142,7 +159,9 @@ class Run:
             return None
         return score(parameters, self._dataset.dev, self._workload.network.activation)
 
-    def result(self, backend: str, resumed: tuple[tuple[int, str], ...]) -> TrainingResult:
+    def result(
+        self, backend: str, resumed: tuple[tuple[int, str], ...], changes: tuple[str, ...] = ()
+    ) -> TrainingResult:
         """Return the result, with patience that of the parameters with the lowest dev loss."""
         parameters, updates = self.current, self._done
         if self._best is not None:
@@ -167,6 +186,7 @@ class Run:
             description=self._trainer.describe(),
             snapshots=self._snapshots,
             resumed=resumed,
+            changes=changes,
         )
 
     def _first_infinite(self, previous: Parameters, stop: int) -> int:

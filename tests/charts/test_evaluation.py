@@ -29,10 +29,11 @@ def assert_inside(figure: Figure) -> None:
 
 def found(classes: int, mistakes: int = 5, scale: int = 100) -> Evaluation:
     confusion = RNG.integers(0, 5, (classes, classes)) + scale * np.eye(classes, dtype=np.int64)
-    return Evaluation(confusion, [Mistake(k, 1 % classes, 0, 0.99, 0.001) for k in range(mistakes)])
+    names = (*(str(label) for label in range(classes - 1)), "a long name of a class")
+    return Evaluation(confusion, [Mistake(k, 1 % classes, 0, 0.99, 0.001) for k in range(mistakes)], names)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 10, 26, 40])
+@pytest.mark.parametrize("classes", [2, 3, 10, 26, 41])
 @pytest.mark.parametrize("shown", [0, 5, 10])
 def test_an_evaluation_is_drawn_inside_the_page(classes: int, shown: int) -> None:
     one = found(classes, 10)
@@ -65,7 +66,7 @@ def test_probabilities_are_drawn_inside_the_page(classes: int, count: int) -> No
 def test_what_does_not_fit_is_refused() -> None:
     images = np.zeros((2, 20), np.uint8)
     with pytest.raises(DataError):
-        charts.evaluation(found(41), images, (4, 5))
+        charts.evaluation(found(42), images, (4, 5))
     with pytest.raises(DataError):
         charts.evaluation(found(3, 1), images, (4, 5))
     for count, classes, names in ((0, 3, 0), (61, 3, 61), (2, 41, 2), (2, 3, 1), (3, 3, 3)):

@@ -129,7 +129,16 @@ def test_train_as_json(data: Path) -> None:
     record = json.loads(printed)
     assert len(printed.splitlines()) == 1
     names = "backend dtype iterations train_accuracy dev_accuracy test_accuracy loss costs history peak_memory_bytes"
-    assert [*record] == [*names.split(), "description", "workload", "updates", "resumed", "test_error", "published"]
+    assert [*record] == [
+        *names.split(),
+        "description",
+        "workload",
+        "updates",
+        "resumed",
+        "changes",
+        "test_error",
+        "published",
+    ]
     assert (record["backend"], record["dtype"], record["iterations"]) == ("numpy", "float64", 25)
     assert [*record["costs"]] == ["import", "load", "compile", "tuning", "first_call", "train"]
     assert [[*entry] for entry in record["history"]] == [["iteration", "loss", "accuracy"]] * 4
@@ -152,7 +161,7 @@ def test_train_without_a_test_set(tmp_path: Path) -> None:
 def test_saved_parameters_are_those_trained(data: Path) -> None:
     printed = run("train", *SMALL, "--data", data, "--iterations", 20, "--save", "new/model.npz", "--dtype", "float64")
     assert "wrote      new/model.npz" in printed
-    parameters, image_shape, _ = load_model("new/model.npz")
+    parameters, image_shape, *_ = load_model("new/model.npz")
     result = mnistbench.train(
         mnistbench.load_data(data, train_size=60), backend="numpy", iterations=20, dtype="float64"
     )
@@ -576,12 +585,16 @@ def test_help(command: str) -> None:
         (["--checkpoint", "digits"], "digits: is a folder"),
         (["--checkpoint", "file/run.ckpt"], "file/run.ckpt: cannot be written"),
         (["--checkpoint", "model.npz"], "--checkpoint model.npz: is the file of --save too"),
+        (["--checkpoint", "link.npz"], "--checkpoint link.npz: is the file of --save too"),
+        (["--resume", "model.npz"], "--save model.npz: is the file of --resume too"),
+        (["--resume", "model.npz", "--checkpoint", "a.ckpt"], "--save model.npz: is the file of --resume too"),
         (["--resume", "none.ckpt"], "none.ckpt: no such file; begin with 'mnistbench train --checkpoint none.ckpt'"),
         (["--resume", "file"], "file: not a checkpoint"),
     ],
 )
 def test_train_refuses_in_one_line(data: Path, options: list[str], wanted: str) -> None:
     Path("file").write_text("no folder")
+    Path("link.npz").symlink_to("model.npz")
     everything = ["train", *SMALL, "--data", data, "--iterations", 20, "--save", "model.npz", "--plot", "run.png"]
     assert wanted in complaint(*everything, *options)
 
@@ -671,7 +684,7 @@ def test_predict_refuses_in_one_line(data: Path, model: Path) -> None:
     assert "nowhere: no such file" in complaint("predict", model, "--data", "nowhere")
     assert "--plot five.gif" in complaint("predict", model, "--data", data, "--plot", "five.gif")
     assert "cannot be written" in complaint("predict", model, "--data", data, "--plot", "text.npz/five.png")
-    assert "digits: not a model file" in complaint("predict", "digits", "--data", data)
+    assert "digits: cannot be read: Is a directory" in complaint("predict", "digits", "--data", data)
     assert "--count 401: give at most 400" in complaint("predict", model, "--count", 401, "--plot", "many.png")
     assert "--probabilities: has no effect" in complaint("predict", model, "--data", data, "--probabilities")
     assert "--plot: with --output it needs --count" in complaint("predict", model, "--output", "a", "--plot", "a.png")

@@ -99,6 +99,20 @@ def test_texts_become_classes_in_their_order() -> None:
     assert data.notes == ("no image is labelled 2; the network has an output for each all the same",)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_texts_of_labels_and_test_labels_are_judged_together(swapped: bool) -> None:
+    """Digits among other texts are texts."""
+    some, others = np.array(["0", "1", "x"])[LABELS % 3], ["0", "1"]
+    given = (IMAGES[:2], others, IMAGES, some) if swapped else (IMAGES, some, IMAGES[:2], others)
+    data = Dataset.from_arrays(*given, dev_size=0)
+    assert data.class_names == ("0", "1", "x")
+    assert data.test is not None
+    assert data.test.labels.tolist() == ((LABELS % 3).tolist() if swapped else [0, 1])
+    digits = Dataset.from_arrays(IMAGES, LABELS.astype(str), IMAGES[:2], [3, 1], dev_size=0)
+    assert digits.class_names == ()
+    assert digits.train.labels.dtype == np.int64
+
+
 def test_sizes_and_seed_are_those_of_load_data() -> None:
     data = Dataset.from_arrays(IMAGES, LABELS, seed=1, train_size=10, dev_size=7)
     assert (len(data.train), len(data.dev), data.test) == (10, 7, None)

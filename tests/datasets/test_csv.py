@@ -104,7 +104,7 @@ def test_csv_of_many_lines(tmp_path: Path) -> None:
         (HEADER + ",", "line 2: 785 fields, but the header has 786"),
         (HEADER.replace("label", "id,label"), "line 2: 785 fields, but the header has 786"),
         (HEADER.replace("label", "l\u2028" + "y" * 500), "all training labels are 0"),
-        (csv_row(), "all training labels are 0"),
+        (csv_row(), "column 1 or 785 could be the label"),
         ("some words", "line 1: 2 columns, which make no square picture"),
         ('"' + HEADER, "line 1: 1 columns, which make no square picture"),
         ("0" + "".join(f",{k}" for k in range(1, 17)), "line 1: may be a header or an image"),

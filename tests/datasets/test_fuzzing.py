@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from mnistbench.datasets import load_data, read_unlabelled
+from mnistbench.datasets import load_data, read_file
 from mnistbench.exceptions import MnistbenchError
 from tests.support import kinds
 
@@ -118,7 +118,7 @@ def test_mutated_data_raise_nothing_else(tmp_path: Path) -> None:
         file.write_bytes((mutated if rng.random() < 0.3 else unpacked_and_mutated)(content, rng))
         outcomes[attempt(source, lambda path: load_data(path, dev_size=rng.choice((0, 7))))] += 1
         if source.is_file() and rng.random() < 0.3:
-            outcomes[f"without labels: {attempt(source, read_unlabelled)}"] += 1
+            outcomes[f"without labels: {attempt(source, read_file)}"] += 1
         file.write_bytes(content)
     print(f"{outcomes.total()} files: {dict(outcomes)}")
     shutil.rmtree(tmp_path)

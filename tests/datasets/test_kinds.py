@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnistbench.datasets import load_data, read_unlabelled
+from mnistbench.datasets import load_data, read_file
 from tests.support import kinds
 from tests.support.data_files import refusal
 
@@ -36,7 +36,7 @@ def test_the_tables_list_what_is_tried() -> None:
 def test_accepted(kind: str, tmp_path: Path) -> None:
     source = kinds.ACCEPTED[kind](tmp_path)
     data = load_data(source, seed=2, dev_size=7)
-    assert ACCEPTED[kind] in "\n".join(data.notes)
+    assert ACCEPTED[kind] in "\n".join(data.notes) if ACCEPTED[kind] else not data.notes
     order = np.random.default_rng(2).permutation(kinds.IMAGES)
     for split, places in ((data.dev, order[:7]), (data.train, order[7:])):
         assert np.array_equal(split.images, kinds.TRAIN.images[places])
@@ -57,6 +57,7 @@ def test_refused(kind: str, tmp_path: Path) -> None:
 def test_images_without_labels(name: str, tmp_path: Path) -> None:
     content = {"test.csv": kinds.UNLABELLED, "train.csv": kinds.KAGGLE}
     (tmp_path / name).write_bytes(content.get(name) or kinds.GZIPPED[name.removesuffix(".gz")])
-    images, shape = read_unlabelled(tmp_path / name)
-    assert np.array_equal(images, kinds.TRAIN.images)
-    assert shape == (28, 28)
+    found = read_file(tmp_path / name)
+    assert np.array_equal(found.images, kinds.TRAIN.images)
+    assert found.image_shape == (28, 28)
+    assert (found.labels is None) == (name != "train.csv")

@@ -46,11 +46,18 @@ def test_every_number() -> None:
 
 def test_labels_without_an_output_are_never_right_and_outputs_without_images_have_no_accuracy() -> None:
     found = evaluate(identity(3), Split(pixels((0, 255), (2, 255)), np.array([0, 4])))
-    assert found.confusion.shape == (5, 5)
-    assert found.classes == [Share(1, 1), Share(0, 0), Share(0, 0), Share(0, 0), Share(0, 1)]
-    assert [share.accuracy for share in found.classes] == [1, None, None, None, 0]
+    assert found.confusion.shape == (4, 4)
+    assert found.names == ("0", "1", "2", "other")
+    assert found.classes == [Share(1, 1), Share(0, 0), Share(0, 0), Share(0, 1)]
+    assert [share.accuracy for share in found.classes] == [1, None, None, 0]
     assert found.classes[1].interval is None
     assert [(m.image, m.label, m.predicted, m.of_label) for m in found.mistakes] == [(1, 4, 2, 0.0)]
+
+
+def test_a_typing_error_in_a_label_takes_no_memory() -> None:
+    found = evaluate(identity(3), Split(pixels((0, 255), (2, 255)), np.array([0, 60_000])))
+    assert found.confusion.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
+    assert found.mistakes[0].label == 60_000
 
 
 @given(st.integers(1, 20_000).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
@@ -63,9 +70,10 @@ def test_the_interval_is_wilsons(counts: tuple[int, int]) -> None:
 def test_probabilities_are_the_softmax_of_the_logits_in_float64() -> None:
     model = identity(3, gain=200.0)
     images = np.random.default_rng(0).integers(0, 256, (9_000, 3)).astype(np.uint8)
-    found = evaluation.probabilities(model.parameters, images, model.activation)
+    found, predicted = evaluation.probabilities(model.parameters, images, model.activation)
+    assert np.array_equal(predicted, evaluation.predict(model.parameters, images, model.activation))
     logits = images / 255 * 200
     expected = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-12)
     single = Parameters([W.astype(np.float32) for W in model.parameters.weights], model.parameters.biases)
-    assert evaluation.probabilities(single, images[:5]).dtype == np.float64
+    assert evaluation.probabilities(single, images[:5])[0].dtype == np.float64

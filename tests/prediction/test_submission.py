@@ -33,14 +33,14 @@ def strictly_read(path: Path, rows: int) -> list[int]:
 
 def test_a_submission_is_what_the_competition_asks_for(tmp_path: Path) -> None:
     path = tmp_path / "new" / "submission.csv"
-    write_predictions(path, LABELS)
+    write_predictions(path, LABELS.tolist())
     assert strictly_read(path, 28_000) == LABELS.tolist()
 
 
 def test_probabilities_and_names_have_columns(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     shares = np.array([[0.25, 0.75, 0.0], [1 / 3, 1e-9, 2 / 3]])
-    write_predictions(path, np.array([1, 2]), shares, ["seven, or so.png", 'the "second"'])
+    write_predictions(path, [1, 2], shares, ("Picture", ["seven, or so.png", 'the "second"']))
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     assert header == ["Picture", "Label", "Probability0", "Probability1", "Probability2"]
@@ -53,7 +53,7 @@ def test_an_old_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path.write_text("old")
     (tmp_path / "file").touch()
     with pytest.raises(MnistbenchError, match="cannot be written"):
-        write_predictions(tmp_path / "file" / "submission.csv", LABELS)
-    write_predictions(path, LABELS[:3])
+        write_predictions(tmp_path / "file" / "submission.csv", LABELS.tolist())
+    write_predictions(path, LABELS[:3].tolist())
     assert path.read_text(encoding="utf-8") == "ImageId,Label\n1,0\n2,7\n3,4\n"
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file", path]

@@ -144,7 +144,7 @@ def test_what_is_saved_is_what_is_loaded(original: Parameters, folder: Path) -> 
     path = folder / "model.npz"
     shape = (1, original.network.inputs)
     save_model(path, original, shape)
-    loaded, image_shape, _ = load_model(path)
+    loaded, image_shape, *_ = load_model(path)
     assert identical(loaded, original)
     assert image_shape == shape
     assert [file.name for file in folder.iterdir()] == ["model.npz"]
@@ -291,13 +291,25 @@ def test_the_archive_that_those_were_made_from_is_accepted(tmp_path: Path) -> No
     np.savez(tmp_path / "model.npz", image_shape=np.array([2, 3]), **VALID)
     found = load_model(tmp_path / "model.npz")
     assert identical(found.parameters, zeros(6, 4, 3))
-    assert found[1:] == ((2, 3), "relu"), "what names no activation is of ReLU"
+    assert found[1:] == ((2, 3), "relu", ()), "what names no activation is of ReLU"
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_file_keeps_the_activation(tmp_path: Path, activation: Activation) -> None:
     save_model(tmp_path / "model.npz", zeros(6, 5, 4, 3), (2, 3), activation)
-    assert load_model(tmp_path / "model.npz")[1:] == ((2, 3), activation)
+    assert load_model(tmp_path / "model.npz")[1:] == ((2, 3), activation, ())
+
+
+def test_the_file_keeps_the_names_of_the_classes(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    save_model(path, zeros(6, 4, 3), (2, 3), "relu", ("bird", "cat", "dog"))
+    found = load_model(path)
+    assert found.class_names == ("bird", "cat", "dog")
+    assert [found.named(label) for label in (1, 3)] == ["cat", "3"]
+    for names in (("cat", "dog"), ("cat", "dog", "dog")):
+        save_model(path, zeros(6, 4, 3), (2, 3), "relu", names)
+        with pytest.raises(ModelError, match="class_names must be 3 different texts, one for each output"):
+            load_model(path)
 
 
 @pytest.mark.parametrize("written", [np.array("step"), np.array(["relu"]), np.array(3), np.array(b"relu")], ids=str)

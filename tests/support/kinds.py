@@ -136,6 +136,13 @@ file(
     "i.csv",
     text([[row[0], 10**12 + k, *row[1:]] for k, row in enumerate(ROWS)], ["label", "id", *FROM_0]),
 )
+GRID_ACROSS = [f"x{column}_y{row}" for row in range(28) for column in range(28)]
+file(
+    ACCEPTED,
+    "columns named `x0_y0`, the column first",
+    "x.csv",
+    text([[row[0], *np.array(row[1:])[OTHER_ORDER]] for row in ROWS], ["label", *np.array(GRID_ACROSS)[OTHER_ORDER]]),
+)
 file(ACCEPTED, "semicolons", "s.csv", text(ROWS, ["label", *FROM_0], ";"))
 file(ACCEPTED, "tabs", "t.tsv", text(ROWS, ["label", *FROM_0], "\t"))
 file(
@@ -199,7 +206,18 @@ folder(ACCEPTED, "`(1)` in the names, from a browser", {f"{name} (1).gz": conten
 folder(
     ACCEPTED,
     "EMNIST's names",
-    {f"emnist-digits-{name.replace('t10k', 'test')}.gz": content for name, content in GZIPPED.items()},
+    {
+        f"emnist-digits-{name.replace('t10k', 'test')}.gz": gzip.compress(
+            idx(array.transpose(0, 2, 1) if array.ndim == 3 else array)
+        )
+        for name, array in zip(FILE_NAMES, ARRAYS, strict=True)
+    },
+)
+file(
+    ACCEPTED,
+    "EMNIST as CSV, no header",
+    "emnist-digits-train.csv",
+    text([[label, *image.reshape(28, 28).T.ravel()] for label, image in zip(LABELS, TRAIN.images, strict=True)]),
 )
 folder(
     ACCEPTED,
@@ -225,6 +243,14 @@ file(
     "two columns that may be the label",
     "l.csv",
     text([[*row, 0] for row in ROWS], ["label", *FROM_0, "class"]),
+)
+file(REFUSED, "no header, a single row", "n.csv", text(ROWS[:1]))
+file(REFUSED, "no header, an index before the pixels", "n.csv", text([[k, *row[1:]] for k, row in enumerate(ROWS)]))
+file(
+    REFUSED,
+    "no header, nine of ten labels the same, noise in the corners",
+    "n.csv",
+    text([[int(k % 10 == 0), *row[1:-1], k * k % 7] for k, row in enumerate(ROWS)]),
 )
 file(REFUSED, "no header, a label at either end", "n.csv", text([[*row[:-1], row[0]] for row in ROWS]))
 file(

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mnistbench.backends as registry
-from mnistbench.backends import Backend, Metrics, Trainer, trials
+from mnistbench.backends import Backend, Description, Metrics, Trainer, trials
 from mnistbench.backends.numpy import NumpyMlpTrainer, NumpyTrainer
-from mnistbench.datasets import Split
+from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import (
     CheckpointError,
     Diverged,
@@ -290,6 +290,8 @@ def test_what_is_no_checkpoint_is_neither_resumed_nor_replaced(tmp_path: Path) -
             with pytest.raises(CheckpointError, match="not a checkpoint that 'mnistbench train --checkpoint' wrote"):
                 train(DATA, workload=TASK, backend="numpy", **cast("dict[str, Any]", option))
             assert file.read_bytes() == before
+        with pytest.raises(CheckpointError, match=r"wrote; give another name$"):
+            train(DATA, workload=TASK, backend="numpy", checkpoint=file)
     with pytest.raises(CheckpointError, match=r"holds a training that is not finished; go on with --resume"):
         train(DATA, workload=TASK, backend="numpy", checkpoint=path)
     with pytest.raises(CheckpointError, match=r"no such file; begin with 'mnistbench train --checkpoint"):
@@ -375,41 +377,170 @@ def test_a_trainer_without_a_state_is_refused_before_it_trains(
     train(DATA, workload=CLASSIC, backend="numpy", checkpoint=path)
 
 
-def test_trials_of_a_resumed_training_choose_what_was_chosen_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "_settled", {})
-    monkeypatch.setattr(trials, "_chosen", {})
-    task, data, initial = trials.trial_of(CLASSIC)
+class Chooses(NumpyTrainer):
+    """A trainer of a way; the second is faster."""
 
-    class Slow(NumpyTrainer):
-        def advance(self, iterations: int) -> Metrics:
-            time.sleep(0.02)
-            return super().advance(iterations)
+    way = "slow"
+
+    def advance(self, iterations: int) -> Metrics:
+        time.sleep(0.02 if self.way == "slow" else 0)
+        return super().advance(iterations)
+
+    def describe(self) -> Description:
+        return replace(super().describe(), kernel=self.way, threads=threads[0], versions={"numpy": versions[0]})
+
+
+class Fast(Chooses):
+    way = "fast"
+
+
+threads, versions, works = [1], ["1.0"], [True]
+
+
+@pytest.fixture
+def choosing(monkeypatch: pytest.MonkeyPatch) -> trials.Once[[str], str]:
+    """Let the backend numpy try two ways of the classic."""
+    task, data, initial = trials.trial_of(CLASSIC)
+    kinds: dict[str, type[Chooses]] = {"slow": Chooses, "fast": Fast}
+    works[0], threads[0], versions[0] = True, 1, "1.0"
 
     def start(way: str) -> Trainer:
-        return (Slow if way == "slow" else NumpyTrainer)(task, data, initial, 1)
+        if not works[0] and way == "slow":
+            raise RuntimeError("no compiler")
+        return kinds[way](task, data, initial, 1)
 
-    def chosen() -> str:
-        tried: trials.Trials[str] = trials.Trials(start, "this")
-        for way in ("fast", "slow"):
-            tried.run(way)
-        assert trials.choices() == {"this": tried.fastest}
-        return tried.fastest
+    @trials.Once
+    def find(what: str) -> trials.Choice[str]:
+        return trials.fastest(["fast"], lambda _: ["slow"], start, what)
 
-    assert chosen() == "fast"
-    trials.settle({"this": "slow", "that": "fast"})
-    assert chosen() == "slow"
-    trials.settle({"this": "a way of another version"})
-    assert chosen() == "fast"
+    def load(self: Backend, workload: Workload, data: Dataset, parameters: Parameters, number: int | None) -> Trainer:
+        return kinds[find("this")[0]](workload, data, parameters, 1)
+
+    monkeypatch.setattr(type(registry.get_backend("numpy")), "load", load)
+    return find
 
 
-def test_another_way_of_computing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "_settled", {})
-    monkeypatch.setattr(trials, "_chosen", {"this": "one way"})
+def rewrite(path: Path, **changes: Any) -> None:
+    replace(Checkpoint.read(path), **changes).write(path)
+
+
+def test_a_resumed_training_computes_as_before_and_others_do_not(
+    tmp_path: Path, choosing: trials.Once[[str], str]
+) -> None:
+    path = tmp_path / "run.checkpoint"
+    choosing("of another training")
+    interrupted(path, 5, CLASSIC, checkpoint=path)
+    assert Checkpoint.read(path).choices == {"this": "fast"}
+    rewrite(path, choices={"this": "slow"})
+    assert train(DATA, workload=CLASSIC, backend="numpy", resume=path).description.kernel == "slow"
+    assert Checkpoint.read(path).choices == {"this": "slow"}
+    assert train(DATA, workload=CLASSIC, backend="numpy").description.kernel == "fast"
+
+
+def test_another_way_of_computing_is_refused(tmp_path: Path, choosing: trials.Once[[str], str]) -> None:
+    path = tmp_path / "run.checkpoint"
+    interrupted(path, 5, CLASSIC, checkpoint=path)
+    rewrite(path, choices={"this": "slow"})
+    works[0] = False
+    with pytest.raises(CheckpointError, match="in a way that does not work here, slow; go on where it works, or name"):
+        train(DATA, workload=CLASSIC, backend="numpy", resume=path)
+    rewrite(path, choices={"another": "slow"})
+    train(DATA, workload=CLASSIC, backend="numpy", resume=path)
+
+
+def test_other_threads_and_versions_are_said(tmp_path: Path, choosing: trials.Once[[str], str]) -> None:
+    path = tmp_path / "run.checkpoint"
+    interrupted(path, 5, CLASSIC, checkpoint=path)
+    interrupted(path, 9, CLASSIC, resume=path)
+    assert Checkpoint.read(path).changes == ()
+    threads[0] = 4
+    interrupted(path, 12, CLASSIC, resume=path)
+    versions[0] = "2.0"
+    result = train(DATA, workload=CLASSIC, backend="numpy", resume=path)
+    assert result.changes == (
+        "after iteration 9 threads was 1, and is 4",
+        "after iteration 12 numpy was 1.0, and is 2.0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied"),
+        (MemoryError(), "does not fit into the memory that is free, or is damaged"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
     path = tmp_path / "run.checkpoint"
     interrupted(path, 5, TASK, checkpoint=path)
-    monkeypatch.setattr(trials, "_chosen", {"this": "another way"})
-    with pytest.raises(CheckpointError, match="was computed in another way than this process does; use a new one"):
+
+    def fails(self: Path) -> bytes:
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(CheckpointError) as caught:
+        Checkpoint.read(path)
+    assert str(caught.value) == f"{path}: {said}"
+
+
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.checkpoint"
+    monkeypatch.setattr("mnistbench.training.checkpoint.SCHEMA", 99)
+    interrupted(path, 5, TASK, checkpoint=path)
+    monkeypatch.undo()
+    with pytest.raises(
+        CheckpointError, match=r"is of another version of mnistbench \(format 99, not \d+\); go on with"
+    ):
         train(DATA, workload=TASK, backend="numpy", resume=path)
+    with pytest.raises(CheckpointError, match=r"go on with that version; give another name$"):
+        train(DATA, workload=TASK, backend="numpy", checkpoint=path)
+
+
+def test_the_same_file_by_another_name_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.checkpoint"
+    interrupted(path, 5, TASK, checkpoint=path)
+    (tmp_path / "link").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    interrupted(path, 9, TASK, resume="run.checkpoint", checkpoint=path)
+    train(DATA, workload=TASK, backend="numpy", resume=path, checkpoint="link")
+    assert Checkpoint.read(path).past.finished
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_training_interrupted_before_its_first_iteration_keeps_one_snapshot_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    interrupted(path, 0, TASK, checkpoint=path, snapshots={0, 20})
+    assert Checkpoint.read(path).past.state.iteration == 0
+    result = train(DATA, workload=TASK, backend="numpy", resume=path, snapshots={0, 20})
+    assert [updates for updates, _ in result.snapshots] == [0, 20]
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_signal_ends_the_search_for_the_iteration_of_a_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    """The search may take as long as the training did; the signal may come in the iteration before it."""
+    advance, path, hits = NumpyMlpTrainer.advance, tmp_path / "run.checkpoint", [0]
+
+    def breaks(self: NumpyMlpTrainer, iterations: int) -> Metrics:
+        metrics = advance(self, iterations)
+        if path.exists() and self._state.iteration >= 9:
+            self._state.parameters.biases[0][0] = np.nan
+            hits[0] += 1
+            if hits[0] == (1 if early else 2):
+                os.kill(os.getpid(), signal.SIGINT)
+        return metrics
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(NumpyMlpTrainer, "advance", breaks)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(DATA, workload=TASK, backend="numpy", checkpoint=path, checkpoint_every=1e-9)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert hits == [1 if early else 2]
 
 
 # Signals

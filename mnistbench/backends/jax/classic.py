@@ -189,9 +189,9 @@ class JaxTrainer(DeviceTrainer):
         del self._blocks, self._labels, self._arrays
 
 
-@cache
-def fastest(images: int, network: Network, dtype: DType, threads: int) -> tuple[Way, str | None]:
-    """Return the fastest way, by a trial on white images once per process, and ways that failed in words."""
+@trials.Once
+def fastest(images: int, network: Network, dtype: DType, threads: int) -> trials.Choice[Way]:
+    """Find the fastest way, by a trial on white images."""
     workload, dataset, parameters = trials.trial_of(Workload(network, images, dtype=dtype))
     plain, others = ways(workload, device.device().name != "CPU")
     return trials.fastest(

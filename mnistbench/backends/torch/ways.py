@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,9 +79,9 @@ def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] |
     return _fastest_way(batch, threads, image_shape)
 
 
-@cache
-def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> tuple[Way, str | None]:
-    """Find the fastest way for a workload of one batch, by a trial on white images once per process."""
+@trials.Once
+def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> trials.Choice[Way]:
+    """Find the fastest way for a workload of one batch, by a trial on white images."""
     workload, dataset, parameters = trials.trial_of(workload, image_shape)
     many = random.Draw.of(workload, image_shape).words > _SMALL
 

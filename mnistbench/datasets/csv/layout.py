@@ -26,6 +26,9 @@ LARGEST_PIXEL = 255
 
 LABEL_NAMES = frozenset({"label", "labels", "class", "target", "y"})
 INDEX_NAME = re.compile(r"(unnamed: ?\d+|id|index|imageid|image_id|row)", re.IGNORECASE)
+ID_NAME = re.compile(r"(image_?)?id", re.IGNORECASE)
+ACROSS = frozenset({"x", "col", "column", "c"})
+DOWN = frozenset({"y", "row", "r"})
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -54,6 +57,11 @@ class Layout:
     def place(self, column: int) -> str:
         """Name a column for a message: by its name if it has one, otherwise by its number from 1."""
         return shown(self.names[column]) if self.names and self.names[column].strip() else str(column + 1)
+
+    @property
+    def ids(self) -> int | None:
+        """Column of the pictures' ids, which predictions are written under, or None."""
+        return next((column for column in self.ignored if self.names and ID_NAME.fullmatch(self.names[column])), None)
 
     @property
     def largest(self) -> NDArray[np.float64]:
@@ -190,12 +198,19 @@ def _picture(
 
 
 def _grid(names: list[str]) -> NDArray[np.int64] | None:
-    """Return the rows and columns in names such as "1x1" to "28x28" or "pixel_0_0", if these are complete."""
+    """Return the rows and columns in names such as "1x1" to "28x28" or "pixel_0_0", if these are complete.
+
+    The row comes first, unless words say otherwise: "x0_y0", "col0row0".
+    """
     matches = [re.fullmatch(r"(\D*)(\d{1,6})(\D+)(\d{1,6})(\D*)", name, re.ASCII) for name in names]
     parts = [match.groups() for match in matches if match]
     if not parts or len(parts) < len(names) or len({part[::2] for part in parts}) > 1:
         return None
-    grid = np.array([(int(row), int(column)) for _, row, _, column, _ in parts])
+    grid = np.array([(int(first), int(second)) for _, first, _, second, _ in parts])
+    before, _, between, _, _ = parts[0]
+    first, second = ((re.findall("[a-z]+", text.casefold()) or [""])[-1] for text in (before, between))
+    if first in ACROSS and second in DOWN:
+        grid = grid[:, ::-1]
     height, width = (np.unique(axis) for axis in grid.T)
     complete = len(np.unique(grid, axis=0)) == len(names) == len(height) * len(width)
     if not complete or min(len(height), len(width)) < 2:

@@ -28,7 +28,7 @@ class Row(NamedTuple):
     text: bytes
 
 
-def read_rows(file: BinaryIO, name: str) -> Iterator[list[Row]]:
+def read_rows(file: BinaryIO, name: str, separator: bytes | None = None) -> Iterator[list[Row]]:
     """Yield the rows of a CSV file in lists of a block each, without empty rows. No list is empty.
 
     Lines may end in LF, CRLF or CR. A byte-order mark is left out.
@@ -36,13 +36,16 @@ def read_rows(file: BinaryIO, name: str) -> Iterator[list[Row]]:
     Args:
         file: File at its beginning, plain or gzip.
         name: Name of the file, for messages.
+        separator: Separator of the cells, if a row of empty cells between others is refused: where rows are counted,
+            it must not be left out.
 
     Raises:
         DataError: If the content is of another kind, is no UTF-8 text, has too long a line, or no row at all.
         OSError: If the file cannot be read.
     """
     found, empty = False, 0
-    for line, text in _whole_lines(file, name):
+    lines = _whole_lines(file, name)
+    for line, text in lines if separator is None else _without_gaps(lines, separator, name):
         if not text.isascii() or b"\0" in text:
             _require_text(text, line, name)
         empty = 0 if text.strip(EMPTY) else empty + len(text)
@@ -53,6 +56,20 @@ def read_rows(file: BinaryIO, name: str) -> Iterator[list[Row]]:
             found = True
     if not found:
         raise DataError(f"{name}: the file is empty")
+
+
+def _without_gaps(lines: Iterator[tuple[int, bytes]], separator: bytes, name: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the same parts; raise a DataError at a row after one of empty cells, unless that begins the file."""
+    started, gap = False, 0
+    for line, text in lines:
+        for number, row in enumerate(text.splitlines(), line):
+            if row.strip(EMPTY):
+                if gap:
+                    raise DataError(f"{name}: line {gap}: a row of empty cells between others; fill or delete it")
+                started = True
+            elif started and separator in row:
+                gap = gap or number
+        yield line, text
 
 
 def _whole_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
