@@ -132,9 +132,13 @@ def _key(workload: Workload, dataset: Dataset, initial: Parameters) -> dict[str,
 
 def _code() -> str:
     """Return a digest of the sources that compute a trajectory."""
+    return _digest(part for path in _files() for part in (path.name.encode(), path.read_bytes()))
+
+
+def _files() -> list[Path]:
+    """Return the files of these sources."""
     package = Path(__file__).parents[1]
-    paths = [path for name in _SOURCES for path in sorted((package / name).rglob("*.py")) or [package / name]]
-    return _digest(part for path in paths for part in (path.name.encode(), path.read_bytes()))
+    return [path for name in _SOURCES for path in sorted((package / name).rglob("*.py")) or [package / name]]
 
 
 def _digest(parts: Any) -> str:
