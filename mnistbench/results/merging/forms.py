@@ -21,7 +21,9 @@ def _told(value: Any) -> str:
     if isinstance(value, str):
         return quoted(value)
     kind = {dict: "an object", list: "a list", type(None): "null"}.get(type(value))
-    return kind or (str(value).lower() if isinstance(value, bool) else f"{value:.6g}")
+    if kind is None and isinstance(value, float):
+        return f"{value:.6g}"
+    return kind or str(value).lower()
 
 
 def _refuse(value: Any, where: str, must: str) -> RowError:
@@ -182,3 +184,10 @@ def date(value: Any, where: str) -> None:
         else:
             return
     raise _refuse(value, where, "a date and time with its zone (ISO 8601)")
+
+
+def in_utc(value: Any, where: str) -> None:
+    """Raise a RowError unless a value is a :func:`date` in UTC, so that dates are in order as texts."""
+    date(value, where)
+    if not value.endswith(("Z", "+00:00")):
+        raise _refuse(value, where, "in UTC")

@@ -10,12 +10,16 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mnistbench import words
 from mnistbench.agreement import growth, switching, trajectory_k
 from mnistbench.exceptions import RowError
 from mnistbench.machine.bounds import Speed
 from mnistbench.machine.identity import Machine
 from mnistbench.measurement import LATE_FLOOR, threads_beyond
+from mnistbench.measurement.bound import least_flops_of, pixels_in_use
 from mnistbench.results.merging.schema import ENTRY
 from mnistbench.results.origin import Origin
 from mnistbench.results.reading import DAMAGED, quoted
@@ -47,8 +51,8 @@ def examined(entry: Mapping[str, Any], origin: Origin) -> Row:
     record, samples = entry["extra_info"], entry["stats"]["data"]
     try:
         row = Row.from_dict(record, samples, origin)
-        problems = [*_recomputed(record, row), *_statistics(entry["stats"]), *_counts(row)]
-        problems += [*_agreement(row), *_task(row), *_on(row, origin.machine), *_rounds(row)]
+        problems = [*_counts(row), *_on(row, origin.machine), *_recomputed(record, row), *_statistics(entry["stats"])]
+        problems += [*_agreement(row), *_task(row), *_rounds(row)]
         problems += _speed(row, record) if row.validated and not problems else ()
     except DAMAGED as error:
         raise RowError(words.exception(error)) from error
@@ -89,6 +93,10 @@ def _recomputed(record: Mapping[str, Any], row: Row) -> Iterator[str]:
     again["workload"] = record["workload"]  # earlier versions have other names in it
     if row.limits is None and record.get("peak_flops_per_second"):  # of earlier versions
         again["fraction_of_peak"] = again["flops_per_second"] / record["peak_flops_per_second"]
+    if "image_bytes_per_second" in record:  # of earlier versions too
+        again["image_bytes_per_second"] = row.workload.image_bytes * row.workload.iterations / row.costs["train"]
+    if row.size is None:
+        again |= dict.fromkeys(("hidden", "allowed_threads", "compared"))
     for name, value in record.items():
         if name in again and not same(value, again[name]):
             yield f"{name} is {_told(value)}, where the rest of the row gives {_told(again[name])}"
@@ -222,13 +230,13 @@ def _without_seed(workload: Workload) -> dict[str, Any]:
     return {name: value for name, value in workload.describe().items() if name != "seed"}
 
 
-@lru_cache(maxsize=8)
-def _embedded(images: int, seed: int) -> tuple[str, Any]:
-    """Return the digest of the embedded MNIST's data set, and the data set."""
+@lru_cache(maxsize=64)
+def _embedded(images: int, seed: int) -> tuple[str, NDArray[np.int64]]:
+    """Return the digest of the embedded MNIST's data set, and the pixels in use of its training images."""
     from mnistbench.datasets import load_images
 
     dataset = load_images(images, seed)
-    return dataset.sha256, dataset
+    return dataset.sha256, pixels_in_use(dataset)
 
 
 def _on(row: Row, machine: Machine) -> Iterator[str]:
@@ -249,12 +257,10 @@ def _on(row: Row, machine: Machine) -> Iterator[str]:
 
 def _speed(row: Row, record: Mapping[str, Any]) -> Iterator[str]:
     """Yield the limit of the machine that the fastest round exceeds."""
-    from mnistbench.measurement.bound import least_flops
-
     workload, read = row.workload, row.workload.image_bytes if row.bytes_read is None else row.bytes_read
     least = None
     if workload.network.inputs == 784 and workload.images <= _KNOWN_IMAGES:
-        least = least_flops(workload, _embedded(workload.images, workload.seed)[1])
+        least = least_flops_of(workload, _embedded(workload.images, workload.seed)[1])
     units = () if row.arithmetic is None else (row.arithmetic.bits, row.arithmetic.products)
     speed = Speed(workload, min(row.samples), row.device, row.threads, read, row.skips, least, *units)
     if row.limits is not None:

@@ -14,6 +14,7 @@ from mnistbench.results.merging.forms import (
     anything,
     date,
     flag,
+    in_utc,
     items,
     mapping,
     number,
@@ -35,7 +36,7 @@ _COST = number(-1e4, 1e8)
 """Seconds of a cost; the first call's extra time is a difference, and may be negative."""
 _RATE = number(1e-3, 1e18)
 _SHARE = number(0, 1)
-_ERROR = number(0, 1e9)
+_ERROR = number(0, 1e300)
 _BYTES = whole(1, 1 << 50)
 _THREADS = whole(1, 1 << 16)
 _ITERATIONS = whole(1, MOST_ITERATIONS)
@@ -97,12 +98,7 @@ _LIMITS = record(
 _POINTS = items(record({"iteration": whole(0, MOST_ITERATIONS), "error": _ERROR}), 1_000)
 
 _PROCESS = record(
-    {
-        "costs": _COSTS,
-        "iterations": _ITERATIONS,
-        "baseline_memory": optional(_BYTES),
-        "peak_memory": optional(_BYTES),
-    },
+    {"costs": _COSTS, "iterations": _ITERATIONS, "baseline_memory": optional(_BYTES), "peak_memory": optional(_BYTES)},
     {"blas": optional(text(64))},
 )
 
@@ -154,9 +150,7 @@ ROW = record(
         "final": record(
             {"loss": optional(_ERROR), **{f"{of}_accuracy": optional(_SHARE) for of in ("train", "dev", "test")}}
         ),
-        "agreement": record(
-            {"passed": flag, "summary": _LINE, "tolerance": number(0, 1e9), "trajectory": _POINTS},
-        ),
+        "agreement": record({"passed": flag, "summary": _LINE, "tolerance": _ERROR, "trajectory": _POINTS}),
         "data_sha256": _SHA256,
         "validated": flag,
         "problem": optional(_LINE),
@@ -190,7 +184,7 @@ ROW = record(
         "hidden": whole(1, 10**6),
         "allowed_threads": _THREADS,
         "compared": _LINE,
-        # Of earlier versions.
+        # Fields of earlier versions.
         "history": items(
             record({"iteration": whole(0, MOST_ITERATIONS), "loss": _ERROR, "accuracy": _SHARE}), MOST_ITERATIONS
         ),
@@ -216,11 +210,7 @@ _STATS = record(
 )
 
 ENTRY = record(
-    {
-        **dict.fromkeys(("name", "fullname"), _LINE),
-        "extra_info": ROW,
-        "stats": _STATS,
-    },
+    {**dict.fromkeys(("name", "fullname"), _LINE), "extra_info": ROW, "stats": _STATS},
     {"group": optional(_LINE), "params": anything, "param": optional(_LINE), "options": anything},
 )
 """Form of an entry of pytest-benchmark that holds a row."""
@@ -251,11 +241,11 @@ def machine(value: Any, where: str) -> None:
 HEADER = record(
     {
         "machine_info": machine,
+        "datetime": in_utc,
         "commit_info": record(
             {"id": _COMMIT, "dirty": flag},
             {**dict.fromkeys(("time", "author_time"), optional(date)), **dict.fromkeys(("project", "branch"), _LINE)},
         ),
-        "datetime": date,
         "benchmarks": items(anything, 100_000, 1),
     },
     {
@@ -294,7 +284,7 @@ TRAINING = record(
         "versions": _VERSIONS,
         "commit": _COMMIT,
         "dirty": flag,
-        "date": date,
+        "date": in_utc,
         "data_sha256": _SHA256,
         "curve": items(record({"epoch": whole(1, 10**6), "seconds": _SECONDS, "test_error": _SHARE}), 10**6, 1),
     }
