@@ -161,9 +161,9 @@ def test_what_is_stored_is_kept_where_another_row_differs(tmp_path: Path) -> Non
     assert refused.where.endswith("0001_classic_494d741.json, row 2")
     assert refused.reason == f"differs from the same row in {own / AMD / '0001_classic_494d741.json'}, which is kept"
     assert counts(found) == (0, 4, 1)
-    (refused,) = merged(theirs(tmp_path, {**RUN, "code_sha256": "0" * 64}), own)
-    assert isinstance(refused, Refused)
-    assert refused.reason.startswith("says otherwise of the same run than")
+    (other_run,) = merged(theirs(tmp_path, {**RUN, "code_sha256": "0" * 64}), own)
+    assert isinstance(other_run, Refused)
+    assert other_run.reason.startswith("says otherwise of the same run than")
     assert contents(own) == before
 
 
@@ -432,7 +432,7 @@ LIES: list[tuple[Change, str]] = [
     (put(*ROW, "workload", "learning_rate")(0.2), "workload is named classic, and is not that preset"),
     (put(*ROW, "data_sha256")("0" * 64), "data_sha256 is not that of 41,000 images of MNIST with seed 0"),
     (put(*ROW, "device")("Some GPU"), "and the machine has no GPU"),
-    (put("machine_info", "usable_cpus")(1), "threads is 2, and the machine has 1 CPU"),
+    (put(*ROW, "threads")(65), "threads is 65, and the machine has 2 CPUs"),
     (put(*ROW, "peak_memory_bytes")(25 << 30), "peak_memory_bytes is 25 GiB, and the machine has 24 GiB"),
     (put(*ROW, "limits", "threads")(1), "limits are of 1 thread, and the row is of 2"),
 ]
@@ -486,7 +486,7 @@ LIES_OF_ERRORS: list[tuple[Change, str]] = [
     (put("runs", 0, "epochs")(19), "epochs is 19, where the preset has 20"),
     (put("runs", 0, "curve")([{"epoch": 1, "seconds": 1.0, "test_error": 0.0148}]), "a point for each of 20 epochs"),
     (put("runs", 0, "curve", -1, "test_error")(0.5), "where the curve ends at 0.5"),
-    (put("runs", 0, "threads")(3), "threads is 3, and the machine has 2 CPUs"),
+    (put("runs", 0, "threads")(65), "threads is 65, and the machine has 2 CPUs"),
     (put("runs", 0, "date")("2126-11-27T17:36:55+00:00"), "in the future"),
     (put("runs", 0, "commit")("HEAD"), "commit is 'HEAD'"),
 ]

@@ -26,6 +26,7 @@ from mnistbench.results.reading import DAMAGED, quoted
 from mnistbench.results.row import Row
 from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import Workload
+from mnistbench.threads import most_threads
 from mnistbench.timing.statistics import median
 
 CLOCKS = timedelta(days=1)
@@ -68,6 +69,13 @@ def require_dates(date: str, commit_date: str | None) -> None:
         raise RowError(f"its date {date} is in the future")
     if commit_date is not None and datetime.fromisoformat(commit_date) > measured + CLOCKS:
         raise RowError(f"its commit, of {commit_date}, is younger than its date {date}")
+
+
+def too_many_threads(threads: int, machine: Machine) -> str | None:
+    """Describe in words that nobody may ask for as many threads on a machine, or return None."""
+    if not machine.cpus or threads <= most_threads(machine.cpus):
+        return None
+    return f"threads is {threads}, and the machine has {words.counted(machine.cpus, 'CPU')}"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -245,8 +253,8 @@ def _on(row: Row, machine: Machine) -> Iterator[str]:
         yield f"device is {quoted(row.device)}, and the machine has no GPU"
     if row.device == "CPU" and row.gpu:
         yield "gpu reports a GPU, and the device is the CPU"
-    if machine.vendor and row.threads > machine.cpus:
-        yield f"threads is {row.threads}, and the machine has {words.counted(machine.cpus, 'CPU')}"
+    if problem := too_many_threads(row.threads, machine):
+        yield problem
     if row.limits is not None and row.device == "CPU" and row.limits.threads != row.threads:
         yield f"limits are of {words.counted(row.limits.threads, 'thread')}, and the row is of {row.threads}"
     memory = machine.memory_gib * 2**30

@@ -12,7 +12,7 @@ from mnistbench.exceptions import RowError
 from mnistbench.machine.identity import Machine
 from mnistbench.results import reproduction
 from mnistbench.results.merging import schema
-from mnistbench.results.merging.plausibility import require_dates, same
+from mnistbench.results.merging.plausibility import require_dates, same, too_many_threads
 from mnistbench.results.merging.stored import canonical
 from mnistbench.results.reading import DAMAGED
 from mnistbench.task.workload import Workload
@@ -77,9 +77,8 @@ def examine(run: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     wrong = run["test_error"] * _TEST_IMAGES
     if abs(wrong - round(wrong)) > 1e-6:
         raise RowError(f"test_error is {run['test_error']:.6g}, which is no whole number of {_TEST_IMAGES:,} images")
-    machine = Machine.read(document["machine"])
-    if machine.vendor and run["threads"] > machine.cpus:
-        raise RowError(f"threads is {run['threads']}, and the machine has {words.counted(machine.cpus, 'CPU')}")
+    if problem := too_many_threads(run["threads"], Machine.read(document["machine"])):
+        raise RowError(problem)
 
 
 @dataclass
