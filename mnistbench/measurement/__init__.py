@@ -293,12 +293,12 @@ class Measurement:
     @property
     def samples(self) -> list[float]:
         """Seconds of each round: of ``advance``, or from host to host if work was done outside of it."""
-        return [found.whole if _late(found) else found.seconds for found in self._rounds]
+        return [found.whole if is_late(found.seconds, found.whole) else found.seconds for found in self._rounds]
 
     @property
     def host_to_host(self) -> bool:
         """Whether work was done outside of ``advance`` more than once, or in every round."""
-        late = sum(map(_late, self._rounds))
+        late = sum(is_late(found.seconds, found.whole) for found in self._rounds)
         return late >= min(2, max(1, len(self._rounds)))
 
     @property
@@ -368,9 +368,9 @@ def threads_beyond(advance: Sequence[float], cpu: Sequence[float], threads: int,
     return f"declares {words.counted(threads, 'thread')}, and spent {used:.2g} CPU seconds a second"
 
 
-def _late(found: Round) -> bool:
-    """Whether work of a round was done outside of ``advance``."""
-    return found.whole - found.seconds > LATE_FLOOR + LATE * found.seconds
+def is_late(advance: float, whole: float) -> bool:
+    """Whether work of a round was done outside of ``advance``, given the seconds of that and from host to host."""
+    return whole - advance > LATE_FLOOR + LATE * advance
 
 
 def _equal(one: Parameters, other: Parameters) -> bool:

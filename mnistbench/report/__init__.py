@@ -184,7 +184,7 @@ def spread(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 def _folders(folder: Path) -> list[Path]:
     """Find the folders of machines with stored results."""
-    timed = {path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")}
+    timed = {path.parent for path in folder.glob(f"*/{storage.PATTERN}")}
     found = sorted(timed | reproduction.machines(folder))
     if not found:
         raise MnistbenchError(f"{folder}: holds no results; measure some with 'pytest benchmarks/'")

@@ -81,6 +81,8 @@ def sources(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MnistbenchError(f"{folder}: is no folder; give a folder of results, such as --results writes")
+    if folder.is_symlink():
+        folder = folder.resolve()
     found = sorted({*folder.glob("*.json"), *folder.glob("*/*.json")})
     if not found:
         raise MnistbenchError(f"{folder}: holds no results; give a folder such as --results writes")

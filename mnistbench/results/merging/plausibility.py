@@ -18,7 +18,7 @@ from mnistbench.agreement import growth, switching, trajectory_k
 from mnistbench.exceptions import RowError
 from mnistbench.machine.bounds import Speed
 from mnistbench.machine.identity import Machine
-from mnistbench.measurement import LATE_FLOOR, threads_beyond
+from mnistbench.measurement import LATE_FLOOR, is_late, threads_beyond
 from mnistbench.measurement.bound import least_flops_of, pixels_in_use
 from mnistbench.results.merging.schema import ENTRY
 from mnistbench.results.origin import Origin
@@ -171,10 +171,9 @@ def _rounds(row: Row) -> Iterator[str]:
     for place, (seconds, advance, whole) in enumerate(zip(row.samples, proof.advance, proof.whole, strict=True), 1):
         if advance > whole + LATE_FLOOR:
             yield f"round {place} took {words.seconds(whole)} from host to host, and {words.seconds(advance)} in it"
-        counted = (whole,) if proof.host_to_host else (advance, whole)
-        if not any(math.isclose(seconds, one * scale, rel_tol=1e-6) for one in counted):
-            clock = words.seconds(counted[0] * scale)
-            yield f"round {place} is {words.seconds(seconds)}, where its clock gives {clock}"
+        clock = (whole if is_late(advance, whole) else advance) * scale
+        if not math.isclose(seconds, clock, rel_tol=1e-6):
+            yield f"round {place} is {words.seconds(seconds)}, where its clock gives {words.seconds(clock)}"
     if row.validated and (problem := threads_beyond(proof.advance, proof.cpu, row.threads, row.device)):
         yield problem
 
