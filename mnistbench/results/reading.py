@@ -36,7 +36,10 @@ def read_object(path: Path, strict: bool = False) -> dict[str, Any]:
         OSError: If it cannot be read.
         ValueError: If it is no regular file, too large, no JSON in UTF-8, ambiguous, nested too deeply, or no object.
     """
-    text = _content(path, follow=not strict).decode("utf-8")
+    try:
+        text = _content(path, follow=not strict).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not in UTF-8 at byte {error.start:,}") from error
     finite = _finite if strict else float
     try:
         found = json.loads(
@@ -46,6 +49,8 @@ def read_object(path: Path, strict: bool = False) -> dict[str, Any]:
             parse_float=finite,
             parse_constant=_not_finite if strict else None,
         )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is no JSON: {error}") from error
     except RecursionError:
         raise ValueError("lists and objects are nested too deeply") from None
     if not isinstance(found, dict):
