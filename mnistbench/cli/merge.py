@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Folders of results, as other machines have stored them.")
+        list[Path], typer.Argument(metavar="FOLDER", help="Folders of results, as other machines have stored them.")
     ],
     results: Results = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; show what would be merged.")] = False,
@@ -42,7 +42,7 @@ def merge(
     refused = sum(isinstance(one, merging.Refused) for one in found)
     new, present = sum(one.new for one in merged), sum(one.present for one in merged)
     out.print(f"{_verb(dry_run)} {counted(new, 'row')}; {present:,} stored already; {refused:,} refused")
-    if new and not dry_run:
+    if merged and not dry_run:  # also after a merge that was cut off
         from mnistbench import report
 
         for path in report.write(results):

@@ -55,6 +55,8 @@ def test_a_run_is_merged_once(theirs: Path) -> None:
         "merged 0 rows; 10 stored already; 0 refused",
     ]
     assert found.exit_code == 0
+    Path("results/README.md").unlink()
+    assert "wrote results/README.md" in run("theirs").stdout
 
 
 def test_a_refused_row_is_a_line_and_the_others_are_merged(theirs: Path) -> None:
