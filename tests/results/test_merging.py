@@ -474,6 +474,15 @@ def test_a_rate_above_the_peak_that_an_earlier_row_states(tmp_path: Path) -> Non
     assert "is above the machine's peak of 22.2 GFLOP/s" in refusal(tmp_path, document)
 
 
+def test_the_tolerance_of_a_network_that_is_no_classic_is_of_the_last_checkpoint(tmp_path: Path) -> None:
+    document = few(json.loads((RESULTS / AMD / "0013_deep_494d741.json").read_text(encoding="utf-8")), 1)
+    agreement = document["benchmarks"][0]["extra_info"]["agreement"]
+    agreement["trajectory"][3]["error"] = 2 * agreement["tolerance"]
+    assert counts(merged(theirs(tmp_path, document), tmp_path / "own")) == (1, 0, 0)
+    agreement["trajectory"][-1]["error"] = 2 * agreement["tolerance"]
+    assert counts(merged(theirs(tmp_path, document), tmp_path / "other")) == (0, 0, 1)
+
+
 LIES_OF_ERRORS: list[tuple[Change, str]] = [
     (put("schema")(2), "schema is 2"),
     (put("workload", "name")("classic"), "workload, name is 'classic'"),

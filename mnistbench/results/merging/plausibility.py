@@ -35,8 +35,11 @@ CLOCKS = timedelta(days=1)
 _SAME = 1e-9
 """Relative difference up to which two numbers are the same, computed in different orders."""
 
-_LOOSEST = 2.0
-"""Largest tolerance of a relative error that is believed, and of a classic's as a multiple of today's."""
+_LOOSEST = 10.0
+"""Largest tolerance of a relative error that is believed; that of "deep" in float32 is 1.3."""
+
+_LOOSER = 2.0
+"""Largest tolerance of a classic that is believed, as a multiple of today's."""
 
 _KNOWN_IMAGES = 60_000
 """Largest number of training images that are loaded to compare a row with them."""
@@ -188,7 +191,8 @@ def _agreement(row: Row) -> Iterator[str]:
         yield "validated is true, and agreement, passed is false"
     if not found.passed:
         return
-    for iteration, error in found.trajectory:
+    # A classic's tolerance grows from checkpoint to checkpoint, others' may fall: theirs is known of the last alone.
+    for iteration, error in found.trajectory if row.workload.is_classic else found.trajectory[-1:]:
         if error > found.tolerance:
             of = f"{words.relative(error)} of {words.relative(found.tolerance)}"
             yield f"agreement, passed is true, and the error after {words.counted(iteration, 'iteration')} is {of}"
@@ -216,7 +220,7 @@ def _loosest(workload: Workload) -> float:
         return _LOOSEST
     eps = 2.0 ** (-52 if workload.dtype == "float64" else -23)
     today = growth(workload.images) * trajectory_k(workload.iterations) * eps + switching(workload, eps)
-    return min(_LOOSEST, _LOOSEST * today)
+    return min(_LOOSEST, _LOOSER * today)
 
 
 def _task(row: Row) -> Iterator[str]:
