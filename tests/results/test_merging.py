@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from mnistbench import report
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine.identity import Machine
+from mnistbench.report import tables
 from mnistbench.results import merging, reading, storage
 from mnistbench.results.merging import Merged, Refused
+from mnistbench.results.merging.plausibility import examined
+from mnistbench.results.origin import Origin
 from tests.support.attacks import ATTACKS
 from tests.support.paths import ROOT
 
@@ -392,6 +395,8 @@ LIES: list[tuple[Change, str]] = [
     (put(*ROW, "proof", "seeds", 0)("xyz"), "proof, seeds 1 is 'xyz'"),
     (put(*ROW, "final", "loss")(-1), "final, loss is -1"),
     (put(*ROW, "final", "test_accuracy")(1.5), "final, test_accuracy is 1.5"),
+    (put(*ROW, "final", "train_accuracy")(None), "final, train_accuracy is null, and not a number"),
+    (put(*ROW, "final", "loss")(None), "final is {"),
     (put(*ROW, "energy")({"counter": "mine"}), "joules of extra_info, energy is missing"),
     (put(*STATS, "data", 0)(0), "stats, data 1 is 0"),
     (put(*STATS, "data", 0)(-1.0), "stats, data 1 is -1"),
@@ -414,6 +419,8 @@ LIES: list[tuple[Change, str]] = [
     (put(*ROW, "proof", "advance", 3)(0.5), "round 4 is"),
     (put(*ROW, "proof", "cpu")([100.0] * 15), "declares 2 threads, and spent 48 CPU seconds a second"),
     (put(*ROW, "cold", "empty", 0, "iterations")(501), "a new process trained 501 of 500 iterations"),
+    (without(*ROW, "cold", "empty", 0, "costs", "import"), "import of extra_info, cold, empty 1, costs is missing"),
+    (without(*ROW, "costs", "compile"), "costs are import, load, tuning, first_call, train: some of a new process"),
     (put(*ROW, "hidden")(10), "hidden is 10, where the rest of the row gives None"),
     (put(*STATS, "rounds")(14), "stats, rounds is 14, where the rounds give 15"),
     (put(*STATS, "median")(10.0), "stats, median is 10, where the rounds give 10.4719"),
@@ -616,3 +623,24 @@ def test_whatever_a_file_says_it_is_merged_or_refused(changes: list[tuple[tuple[
         assert {path.name for path in folder.iterdir()} <= {"own", "theirs"}
         again = merged(folder / "theirs", folder / "own")
         assert counts(again) == (0, counts(found)[0] + counts(found)[1], counts(found)[2])
+
+
+REMOVED = object()
+ROWS = [(name, place) for name, place in PLACES if place[:1] == ("benchmarks",) and len(place) > 3]
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(ROWS), st.one_of(st.just(REMOVED), st.none(), st.just([]), st.just({}), leaves))
+def test_what_is_believed_can_be_shown(at_place: tuple[str, tuple[Any, ...]], value: Any) -> None:
+    name, place = at_place
+    document = copy.deepcopy(DOCUMENTS[name])
+    if value is REMOVED:
+        without(*place)(document)
+    else:
+        put(*place)(value)(document)
+    try:
+        row = examined(document["benchmarks"][0], Origin.of(document, name))
+    except MnistbenchError:
+        return
+    rows = storage.latest([row])
+    assert [*tables.as_text(rows), *tables.as_markdown(rows, rows)]

@@ -41,6 +41,14 @@ _LOOSEST = 10.0
 _LOOSER = 2.0
 """Largest tolerance of a classic that is believed, as a multiple of today's."""
 
+_COSTS: tuple[set[str], ...] = (
+    {"train"},
+    {"load", "train"},
+    {"import", "load", "compile", "train"},
+    {"import", "load", "compile", "tuning", "first_call", "train"},
+)
+"""Costs that a row has: without new processes, in the scaling benchmark, in earlier versions, and all of them."""
+
 _KNOWN_IMAGES = 60_000
 """Largest number of training images that are loaded to compare a row with them."""
 
@@ -145,8 +153,10 @@ def _statistics(stats: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _counts(row: Row) -> Iterator[str]:
-    """Yield what does not fit the numbers of iterations, rounds and processes."""
+    """Yield what does not fit the numbers of costs, iterations, rounds and processes."""
     iterations, rounds = row.workload.iterations, len(row.samples)
+    if {*row.costs} not in _COSTS:
+        yield f"costs are {', '.join(row.costs)}: some of a new process, and not all"
     if row.timed is not None and row.timed >= iterations:
         yield f"timed is {row.timed:,}, of {words.counted(iterations, 'iteration')}"
     for name, points in (("agreement, trajectory", row.agreement.trajectory), ("errors", row.errors)):

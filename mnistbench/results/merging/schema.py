@@ -21,11 +21,11 @@ from mnistbench.results.merging.forms import (
     one_of,
     optional,
     record,
-    require_fields,
     scalar,
     text,
     whole,
 )
+from mnistbench.results.merging.machines import THREADS, VERSIONS, machine
 from mnistbench.results.row import SCHEMA
 from mnistbench.task.presets import PUBLISHED
 from mnistbench.task.recipe import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, SCHEDULES
@@ -38,7 +38,6 @@ _RATE = number(1e-3, 1e18)
 _SHARE = number(0, 1)
 _ERROR = number(0, 1e300)
 _BYTES = whole(1, 1 << 50)
-_THREADS = whole(1, 1 << 16)
 _ITERATIONS = whole(1, MOST_ITERATIONS)
 _ROUNDS = 10_000
 _LINE = text(1_000)
@@ -46,10 +45,11 @@ _NAME = text(64, r"[A-Za-z][A-Za-z0-9._+-]*", called="a name: a letter, and lett
 _WORKLOAD_NAME = text(64, r"[A-Za-z0-9][A-Za-z0-9._+-]*", called="a name of letters, digits, '.', '_', '+' and '-'")
 _SHA256 = text(64, r"[0-9a-f]{64}", called="a SHA-256 of 64 hexadecimal digits")
 _DTYPE = one_of(*DTYPES)
-_VERSIONS = mapping(text(64, least=1), text(100), 64)
 _COMMIT = text(64, r"[0-9a-f]{7,64}|unversioned", called="a commit of 7 to 64 hexadecimal digits")
 
-_COSTS = record({"train": _SECONDS}, dict.fromkeys(("import", "load", "compile", "tuning", "first_call"), _COST))
+_OF_A_START = dict.fromkeys(("import", "load", "compile", "tuning", "first_call"), _COST)
+_COSTS = record({"train": _SECONDS}, _OF_A_START)
+_ALL_COSTS = record({"train": _SECONDS, **_OF_A_START})
 
 _CONSTANTS = {"momentum": _SHARE, "rho": _SHARE, "beta1": _SHARE, "beta2": _SHARE, "epsilon": number(0, 1)}
 
@@ -86,7 +86,7 @@ _BLAS = record({"library": text(64), "version": optional(text(64)), "kernel": op
 _LIMITS = record(
     {
         **_RATES,
-        "threads": _THREADS,
+        "threads": THREADS,
         "product": _BY_DTYPE,
         "blas": optional(_BLAS),
         "gpu": optional(_GPU_LIMITS),
@@ -98,7 +98,12 @@ _LIMITS = record(
 _POINTS = items(record({"iteration": whole(0, MOST_ITERATIONS), "error": _ERROR}), 1_000)
 
 _PROCESS = record(
-    {"costs": _COSTS, "iterations": _ITERATIONS, "baseline_memory": optional(_BYTES), "peak_memory": optional(_BYTES)},
+    {
+        "costs": _ALL_COSTS,
+        "iterations": _ITERATIONS,
+        "baseline_memory": optional(_BYTES),
+        "peak_memory": optional(_BYTES),
+    },
     {"blas": optional(text(64))},
 )
 
@@ -121,6 +126,17 @@ _PROOF = record(
     },
 )
 
+_ACCURACIES = {f"{of}_accuracy": optional(_SHARE) for of in ("train", "dev", "test")}
+_SCORES = record({**_ACCURACIES, "loss": optional(_ERROR)})
+_KNOWN_SCORES = record({**_ACCURACIES, "loss": _ERROR, "train_accuracy": _SHARE})
+
+
+def _final(value: Any, where: str) -> None:
+    _SCORES(value, where)
+    if value["loss"] is not None:
+        _KNOWN_SCORES(value, where)
+
+
 _GPU_REPORT = mapping(text(64), scalar, 64)
 
 
@@ -135,10 +151,10 @@ ROW = record(
         "backend": _NAME,
         "workload": record({**_TASK, **_OWN}, _MORE),
         "device": text(120, least=1),
-        "threads": _THREADS,
+        "threads": THREADS,
         "kernel": _LINE,
         "skips": optional(_LINE),
-        "versions": _VERSIONS,
+        "versions": VERSIONS,
         "gpu": optional(_gpu_report),
         "costs": _COSTS,
         "compile_cached": optional(_COST),
@@ -147,9 +163,7 @@ ROW = record(
         "image_bytes": whole(0, 1 << 62),
         "flops_per_second": _RATE,
         "fraction_of_peak": optional(_ERROR),
-        "final": record(
-            {"loss": optional(_ERROR), **{f"{of}_accuracy": optional(_SHARE) for of in ("train", "dev", "test")}}
-        ),
+        "final": _final,
         "agreement": record({"passed": flag, "summary": _LINE, "tolerance": _ERROR, "trajectory": _POINTS}),
         "data_sha256": _SHA256,
         "validated": flag,
@@ -182,7 +196,7 @@ ROW = record(
         ),
         "axes": items(one_of("images", "hidden", "threads"), 3, 1),
         "hidden": whole(1, 10**6),
-        "allowed_threads": _THREADS,
+        "allowed_threads": THREADS,
         "compared": _LINE,
         # Fields of earlier versions.
         "history": items(
@@ -214,29 +228,6 @@ ENTRY = record(
     {"group": optional(_LINE), "params": anything, "param": optional(_LINE), "options": anything},
 )
 """Form of an entry of pytest-benchmark that holds a row."""
-
-_IDENTIFYING = {
-    "name": text(120, least=1),
-    # These become the folder's name, for which 255 characters are allowed.
-    **{"vendor": text(32), "microarchitecture": text(64), "gpu": optional(text(80))},
-    **dict.fromkeys(("cpu", "model"), text(120)),
-    "instruction_sets": items(text(32), 64),
-    "usable_cpus": _THREADS,
-    "memory_gib": number(0, 1 << 30),
-    "hypervisor": optional(text(120)),
-}
-_MACHINE = record(
-    {"name": text(120, least=1)},
-    {**_IDENTIFYING, **dict.fromkeys(("architecture", "system", "kernel"), text(120)), "versions": _VERSIONS},
-)
-
-
-def machine(value: Any, where: str) -> None:
-    """Raise a RowError unless a value describes a machine: by all that tells it apart, or as of old by its name."""
-    _MACHINE(value, where)
-    if "microarchitecture" in value:
-        require_fields(value, where, _IDENTIFYING, value)
-
 
 HEADER = record(
     {
@@ -279,9 +270,9 @@ TRAINING = record(
         "costs": _COSTS,
         "backend": _NAME,
         "device": text(120, least=1),
-        "threads": _THREADS,
+        "threads": THREADS,
         "kernel": _LINE,
-        "versions": _VERSIONS,
+        "versions": VERSIONS,
         "commit": _COMMIT,
         "dirty": flag,
         "date": in_utc,
