@@ -92,10 +92,15 @@ def resolve(threads: int | None) -> int:
     if threads is not None and threads < 1:
         raise OptionError(f"{threads} threads: at least 1 is needed")
     wanted = _wanted() if threads is None else threads
-    if wanted is not None and wanted > (most := max(64, 4 * allowed_cpus())):
+    if wanted is not None and wanted > (most := most_threads(allowed_cpus())):
         where = "OMP_NUM_THREADS: " if threads is None else ""
         raise OptionError(f"{where}{wanted} threads: give at most {most}; this process may use {allowed_cpus()} CPUs")
     return wanted or usable_cpus()
+
+
+def most_threads(cpus: int) -> int:
+    """Return the largest number of threads that may be asked for on ``cpus`` CPUs."""
+    return max(64, 4 * cpus)
 
 
 def _wanted() -> int | None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistbench import charts
+from mnistbench import charts, words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.machine.identity import Machine, labels
@@ -184,7 +184,7 @@ def spread(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 def _folders(folder: Path) -> list[Path]:
     """Find the folders of machines with stored results."""
-    timed = {path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")}
+    timed = {path.parent for path in folder.glob(f"*/{storage.PATTERN}")}
     found = sorted(timed | reproduction.machines(folder))
     if not found:
         raise MnistbenchError(f"{folder}: holds no results; measure some with 'pytest benchmarks/'")
@@ -229,7 +229,7 @@ def _texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple[Path, s
         for workload, of_workload in machine.workloads.items():
             lines += [
                 "",
-                f"## {machine.name}: {workload}",
+                f"## {words.markdown(machine.name)}: {words.markdown(workload)}",
                 "",
                 *tables.as_markdown(of_workload, machine.stored[workload]),
             ]
@@ -255,18 +255,23 @@ def _all_workloads(machine: _Results) -> Iterator[str]:
     """Yield the results' section on the charts of all workloads."""
     shown = machine.of_all()
     if shown:
-        yield from ("", f"## {machine.name}: all workloads")
+        yield from ("", f"## {words.markdown(machine.name)}: all workloads")
     for picture in shown:
         yield from ("", _image(picture.stem, machine, picture))
     if shown and shown[-1].stem.startswith("scaling"):
-        line = tables.provenance(machine.scaling)
+        line = words.markdown(tables.provenance(machine.scaling))
         yield from ("", f"Scaling: {line[0].lower()}{line[1:]}")
 
 
 def _errors(machine: _Results) -> Iterator[str]:
     """Yield the results' section on the presets' test errors."""
     for picture in machine.of_errors():
-        yield from ("", f"## {machine.name}: test errors", "", *tables.errors_as_markdown(machine.errors))
+        yield from (
+            "",
+            f"## {words.markdown(machine.name)}: test errors",
+            "",
+            *tables.errors_as_markdown(machine.errors),
+        )
         yield from ("", _image("test-errors", machine, picture))
 
 

@@ -172,8 +172,8 @@ def as_markdown(rows: Sequence[Row], stored: Sequence[Row] = ()) -> Iterator[str
         yield from _markdown(_cells(others, _columns(others) | _ELSEWHERE))
     yield ""
     for note in (*_notes(rows), *_repeated(rows, stored)):
-        yield f"{note}  "
-    yield provenance(rows)
+        yield f"{words.markdown(note)}  "
+    yield words.markdown(provenance(rows))
     started = [row for row in rows if "import" in row.costs]
     if started:
         yield from ("", "In a new process:", "")
@@ -232,12 +232,13 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
         ]
     )
     yield ""
+    machine = words.markdown(str(rows[0].origin.machine))
     yield (
         f"Training time: median of {_rounds(rows)} of {rows[0].workload.iterations} iterations in one run, "
-        f"on {rows[0].origin.machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
+        f"on {machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
         "Noise, the other costs and speedups over numpy float64: [all results](results/README.md).  "
     )
-    yield provenance(rows)
+    yield words.markdown(provenance(rows))
 
 
 def _time(row: Row | None) -> str:
@@ -257,9 +258,17 @@ def _scaled(rows: Sequence[Row]) -> str:
     return f" (scaled from the first iterations: {', '.join(timed)})" if timed else ""
 
 
-def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    headings, *lines = cells
-    for line in (headings, ["---"] * len(headings), *lines):
+def _markdown(cells: Sequence[Sequence[str]], bold: str = "") -> Iterator[str]:
+    """Yield the lines of a table in Markdown, whose cells may hold any text.
+
+    Args:
+        bold: Heading of a column in bold.
+    """
+    headings = cells[0]
+    shown = [[words.markdown(cell) for cell in line] for line in cells]
+    for line in shown[1:] if bold else ():
+        line[headings.index(bold)] = f"**{line[headings.index(bold)]}**"
+    for line in (shown[0], ["---"] * len(headings), *shown[1:]):
         yield f"| {' | '.join(line)} |"
 
 
@@ -375,7 +384,7 @@ def errors_as_markdown(runs: Sequence[Run]) -> Iterator[str]:
     cases: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         cases.setdefault((run.workload.name, run.backend, run.workload.dtype), []).append(run)
-    yield from _markdown([_ERRORS, *(_case(of_case) for of_case in cases.values())])
+    yield from _markdown([_ERRORS, *(_case(of_case) for of_case in cases.values())], bold="test error, mean")
     yield from (
         "",
         "Test error: of the last parameters on MNIST's 10,000 test images, which took no part in training or in the "
@@ -384,7 +393,7 @@ def errors_as_markdown(runs: Sequence[Run]) -> Iterator[str]:
         "10,000 (Wilson); two errors whose intervals overlap may be equal. Published: by a network of the same layer "
         "sizes, trained in the authors' own way. Training time: of a seed, on average, without loading and compiling.",
         "",
-        provenance(runs),
+        words.markdown(provenance(runs)),
     )
 
 
@@ -398,7 +407,7 @@ def _case(runs: Sequence[Run]) -> list[str]:
         str(first.workload.network),
         training_summary(first.workload),
         str(first.epochs),
-        f"**{words.percent(mean, 2)}**",
+        words.percent(mean, 2),
         ", ".join(words.percent(error, 2) for error in errors),
         "" if margin is None else _between(max(0.0, mean - margin), mean + margin),
         _between(*wilson(mean, _TEST_IMAGES)),
