@@ -1,0 +1,51 @@
+// Scaling: the time of an iteration by the number of images, hidden units or threads.
+
+const AXES = { images: "images", hidden: "hidden units", threads: "threads" };
+const SIZED = DATA.rows.filter((row) => row.size !== null && row.latest);
+
+/** Draws the scaling along the chosen axis on the chosen machine; the other choices do not count here. */
+function drawScaling() {
+  const valid = SIZED.filter((row) => row.valid);
+  byId("scaling").hidden = valid.length === 0;
+  if (valid.length === 0) return;
+  const axis = byId("axis").value;
+  const rows = valid.filter((row) => row.machine.id === byId("scaling-machine").value && row.size.axes.includes(axis));
+  const series = [...grouped(rows, (row) => row.name)].map(([label, of]) => ({
+    label,
+    colour: colourOf(of[0].backend),
+    dash: of[0].dtype === "float64" ? "5 3" : null,
+    points: of.sort((a, b) => a.size[axis] - b.size[axis]).map((row) => scalingPoint(row, axis)),
+  }));
+  const sizes = [...new Set(rows.map((row) => row.size[axis]))].sort((a, b) => a - b);
+  const spec = {
+    title: `Time of an iteration by ${AXES[axis]}`,
+    series,
+    ticks: sizes.map((at) => ({ at, label: counted(at, "").trim().replace(/s$/, ""), href: null })),
+    place: (start, end) => logAxis(sizes, start, end, String).at,
+    unit: `${AXES[axis]}, logarithmic`,
+  };
+  figure("scaling", spec.title, rows.length ? (width) => lineChart(spec, width) : null,
+    "Each mark is the median time of one iteration at a size, in seconds; both axes are logarithmic, so that a line that rises as steeply as the size is one of constant cost for each image or unit.",
+    "Each size was measured by itself, not in turn with the others, so a step in one line may be the machine's. Rows that are no result are left out: they are listed with the others when their workload is shown.");
+  byId("scaling").hidden = false;
+}
+
+function scalingPoint(row, axis) {
+  const each = (value) => value / row.iterations;
+  const lines = [
+    `${row.name}: ${seconds(each(row.timing.value))} an iteration`,
+    `${counted(row.size.images, "image")}, ${counted(row.size.hidden, "hidden unit")}, ${counted(row.size.threads, "thread")}`,
+    `${interval(each(row.timing.low), each(row.timing.high), seconds)}, ${levelText(row.timing.level)} interval`,
+    row.machine.label,
+    ...row.notes,
+  ];
+  return { ...style(row), at: row.size[axis], value: each(row.timing.value), low: each(row.timing.low), high: each(row.timing.high), lines };
+}
+
+function makeScaling() {
+  const machines = DATA.machines.filter((machine) => SIZED.some((row) => row.machine === machine));
+  const axes = Object.keys(AXES).filter((axis) => SIZED.some((row) => row.size.axes.includes(axis)));
+  fillSelect(byId("scaling-machine"), machines.map((one) => [one.id, one.label]), machines[0]?.id ?? "");
+  fillSelect(byId("axis"), axes.map((axis) => [axis, AXES[axis]]), axes[0] ?? "");
+  for (const id of ["scaling-machine", "axis"]) byId(id).addEventListener("change", drawScaling);
+}
