@@ -18,7 +18,7 @@ from mnistbench.task.presets import PRESETS
 from mnistbench.task.summary import training_summary
 from mnistbench.timing.statistics import NOISY_SPREAD, signed_rank_bound, student_quantile
 from mnistbench.webpage import commands
-from mnistbench.webpage.record import DAMAGED, plain, record
+from mnistbench.webpage.record import DAMAGED, named, plain, record
 
 FORMAT = 1
 """Version of the page's data, which its downloads name."""
@@ -79,7 +79,7 @@ def _machines(machines: Sequence[stored.Stored]) -> list[dict[str, Any]]:
         folder = one.machine.folder or "machine"
         seen[folder] = seen.get(folder, 0) + 1
         identifier = folder if seen[folder] == 1 else f"{folder}-{seen[folder]}"
-        found.append({"id": identifier, "label": plain(one.label), "facts": [*_facts(one.machine)]})
+        found.append({"id": identifier, "label": named(one.label, 120), "facts": [*_facts(one.machine)]})
     return found
 
 
@@ -100,7 +100,7 @@ def _facts(machine: Machine) -> Iterator[tuple[str, str]]:
 def _backends(rows: Sequence[Row]) -> list[str]:
     """List the backends that have rows, in the registry's order, others after them by name."""
     rank = {name: place for place, name in enumerate(registry.list_backends())}
-    names = {plain(row.backend) for row in rows}
+    names = {named(row.backend) for row in rows}
     return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
 
 
@@ -182,7 +182,7 @@ class _Contents:
                 f"network {task.network}, {training_summary(task)}"
             )
         if key not in self._workloads:
-            entry = {"name": plain(task.name, 80), "task": plain(told), "scaling": row.size is not None}
+            entry = {"name": named(task.name), "task": plain(told), "scaling": row.size is not None}
             self._workloads[key] = entry | {"options": None if row.size else _options(row)}
         return [*self._workloads].index(key)
 

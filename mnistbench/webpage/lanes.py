@@ -14,6 +14,7 @@ from mnistbench import words
 from mnistbench.webpage.markup import Markup, tag
 
 _WIDTH, _LEFT, _RIGHT, _LANE = 760, 190, 110, 26
+COLOURS = 8  # of the style sheet
 _LETTERS = 26  # characters of a label that have room
 
 
@@ -26,6 +27,7 @@ class Lane:
         rounds: Seconds of each round.
         told: Value in words.
         hollow: Whether the mark is an open diamond, as float64 has it.
+        colour: Place of its colour in the style sheet.
     """
 
     label: str
@@ -35,6 +37,7 @@ class Lane:
     rounds: Sequence[float]
     told: str
     hollow: bool
+    colour: int
 
 
 def chart(title: str, lanes: Sequence[Lane]) -> Markup:
@@ -75,14 +78,14 @@ def _axis(low: float, high: float, at: object, bottom: int) -> list[Markup]:
 def _lane(lane: Lane, at: object, y: int) -> list[Markup]:
     assert callable(at)
     label = lane.label if len(lane.label) <= _LETTERS else lane.label[: _LETTERS - 1] + "…"
-    x = at(lane.value)
+    x, hue = at(lane.value), f"k{lane.colour % COLOURS}"
     shape = f"M{x} {y}m0-6l6 6l-6 6l-6-6z" if lane.hollow else f"M{x} {y}m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z"
     rounds = "".join(f"M{at(value)} {y}m-2 0a2 2 0 1 0 4 0a2 2 0 1 0-4 0z" for value in lane.rounds)
     return [
         tag("line", class_="lane", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y),
         tag("text", label, class_="label", x=_LEFT - 12, y=y + 4, text_anchor="end"),
-        tag("path", class_="round k0", d=rounds),
-        tag("line", class_="interval k0", x1=at(lane.low), x2=at(lane.high), y1=y, y2=y),
-        tag("path", class_=f"shape k0{' hollow' * lane.hollow}", d=shape),
+        tag("path", class_=f"round {hue}", d=rounds),
+        tag("line", class_=f"interval {hue}", x1=at(lane.low), x2=at(lane.high), y1=y, y2=y),
+        tag("path", class_=f"shape {hue}{' hollow' * lane.hollow}", d=shape),
         tag("text", lane.told, class_="value", x=_WIDTH - _RIGHT + 8, y=y + 4),
     ]

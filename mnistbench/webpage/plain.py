@@ -13,7 +13,17 @@ from mnistbench.webpage.data import Contents
 from mnistbench.webpage.lanes import Lane, chart
 from mnistbench.webpage.markup import Markup, joined, tag
 
-_HEADINGS = ("backend", "dtype", "threads", "time", "speedup over numpy", "of the limit", "agreement", "run")
+_HEADINGS = (
+    "backend",
+    "dtype",
+    "threads",
+    "time",
+    "warnings",
+    "speedup over numpy",
+    "of the limit",
+    "agreement",
+    "run",
+)
 _SENTENCES = (
     "How to read it: a large mark is the median of a row's rounds, the bar its interval, each small dot one round; "
     "filled circles are float32, open diamonds float64. The axis is logarithmic.",
@@ -58,7 +68,7 @@ def _section(
         yield tag(
             "p", f"Fastest: {best['backend']} {best['dtype']}, {words.seconds(best['timing']['value'])}.", class_="lead"
         )
-        yield chart(f"Training time of {len(latest)} rows", [_lane(row) for row in latest])
+        yield chart(f"Training time of {len(latest)} rows", [_lane(row, contents.values["colours"]) for row in latest])
         yield from (tag("p", sentence, class_="quiet") for sentence in _SENTENCES)
     ordered = sorted(chosen, key=lambda one: (not rows[one]["latest"], rows[one]["timing"]["value"]))
     cells = [_line(contents, one, baselines) for one in ordered]
@@ -66,11 +76,12 @@ def _section(
     yield tag("div", tag("table", head, tag("tbody", cells)), class_="scroll", tabindex=0)
 
 
-def _lane(row: Mapping[str, Any]) -> Lane:
+def _lane(row: Mapping[str, Any], colours: Mapping[str, int]) -> Lane:
     found = row["timing"]
     told = words.seconds(found["value"]) + " noisy" * found["noisy"]
     label = f"{row['backend']} {row['dtype']}"
-    return Lane(label, found["value"], found["low"], found["high"], row["seconds"], told, row["dtype"] == "float64")
+    values = found["value"], found["low"], found["high"], row["seconds"]
+    return Lane(label, *values, told, row["dtype"] == "float64", colours[row["backend"]])
 
 
 def _baselines(contents: Contents) -> dict[tuple[int, int, str], list[Row]]:
@@ -90,13 +101,14 @@ def _line(contents: Contents, one: int, baselines: Mapping[tuple[int, int, str],
     size = row["size"]
     where = "" if size is None else f", {size['images']:,} images, {size['hidden']} hidden"
     ends = f"{words.seconds(found['low'])} to {words.seconds(found['high'])}"
-    noted = [tag("small", f"warning: {note}", class_="care") for note in row["notes"]]
+    noted = [tag("small", f"\N{WARNING SIGN} {note}", class_="care") for note in row["notes"]]
     over = baselines.get((run["machine"], row["workload"], row["dtype"]), [])
     cells = (
         tag("th", f"{row['backend']}{where}", scope="row"),
         tag("td", row["dtype"]),
         tag("td", f"{row['threads']}"),
-        tag("td", tag("b", words.seconds(found["value"])), tag("small", ends), noted),
+        tag("td", tag("b", words.seconds(found["value"])), tag("small", ends)),
+        tag("td", noted),
         tag("td", _speedup(contents.measured[one], over)),
         tag("td", _limit(row)),
         tag("td", _agreement(row)),
@@ -120,7 +132,12 @@ def _limit(row: Mapping[str, Any]) -> str:
     shares = [(row["peak"], "arithmetic"), (row["bandwidth"], row["level"])]
     value, name = max(((value, name) for value, name in shares if value is not None), default=(math.nan, ""))
     skips = ", counts skipped work" * (row["skips"] is not None)
-    return "" if math.isnan(value) else f"{words.significant(100 * value, 2)}% {name}{skips}"
+    return "" if math.isnan(value) else f"{_share(value)} {name}{skips}"
+
+
+def _share(value: float) -> str:
+    """Write a share of a limit, with decimals for small ones: 107%, 4.1%, 0.06%."""
+    return words.percent(value, 0) if value >= 0.1 else f"{words.significant(100 * value, 2)}%"
 
 
 def _agreement(row: Mapping[str, Any]) -> str:

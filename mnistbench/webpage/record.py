@@ -27,10 +27,15 @@ def plain(value: object, most: int = _LONGEST) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def named(value: object, most: int = 80) -> str:
+    """Return a name as :func:`plain` does, and words for an empty one."""
+    return plain(value, most) or "(no name)"
+
+
 def record(row: Row) -> dict[str, Any]:
     """Return a row as JSON values; one that holds what no measurement can hold is no result."""
     found = {
-        "backend": plain(row.backend),
+        "backend": named(row.backend),
         "dtype": plain(row.dtype),
         "device": plain(row.device),
         "threads": _number(row.threads),

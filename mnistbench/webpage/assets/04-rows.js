@@ -76,6 +76,7 @@ function speedup(row, baseline) {
 }
 
 function _speedup(row, candidates) {
+  if (candidates.includes(row)) return { value: 1, low: 1, high: 1, paired: true, over: row };
   const sameRun = candidates.filter((other) => other.run === row.run);
   const partner = sameRun.find((other) => row.interleaved && other.interleaved && sameShape(other, row));
   if (partner) return { ...pairedRatio(partner, row), paired: true, over: partner };

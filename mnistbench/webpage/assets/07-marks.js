@@ -17,51 +17,53 @@ function shapePath(shape, x, y, r) {
 /** Returns the shape of a dtype; float64 is open too. */
 const shapeOf = (dtype) => (dtype === "float64" ? "diamond" : "circle");
 
-/** Makes a mark that tells lines of text, and opens the row's provenance. */
-function mark(chart, { x, y, row, shape, hollow, colour, lines, low, high, rounds, upright }) {
+/** What the marks on the page tell, by their elements: the row, and a function that returns lines of text. */
+const MARKS = new WeakMap();
+
+/** Makes a mark that tells lines of text, and opens the row's provenance; `label` is what it is called before that. */
+function mark(chart, { x, y, row, shape, hollow, colour, lines, label, low, high, rounds, small }) {
   const parts = [];
   if (rounds?.length) parts.push(svg("path", { class: "round", d: rounds.map((at) => shapePath("circle", at, y, 2)).join("") }));
-  if (low !== undefined && low !== null) {
-    const [x1, x2, y1, y2] = upright ? [x, x, low, high] : [low, high, y, y];
-    parts.push(svg("line", { class: "interval", x1, x2, y1, y2 }));
-  }
-  parts.push(svg("path", { class: hollow ? "shape hollow" : "shape", d: shapePath(shape, x, y, 5) }));
-  parts.push(svg("path", { class: "target", d: shapePath("circle", x, y, 12) }));
-  const made = svg("g", { class: `mark ${colour}`, role: "button", tabindex: -1, "aria-label": lines.join("; ") }, parts);
-  made.addEventListener("pointerenter", () => showTip(made, lines));
-  made.addEventListener("pointerleave", hideTip);
-  made.addEventListener("focus", () => showTip(made, lines));
-  made.addEventListener("blur", hideTip);
-  made.addEventListener("click", () => showProvenance(row));
+  if (low !== undefined && low !== null) parts.push(svg("line", { class: "interval", x1: low, x2: high, y1: y, y2: y }));
+  parts.push(svg("path", { class: hollow ? "shape hollow" : "shape", d: shapePath(shape, x, y, small ? 3.5 : 5) }));
+  if (!small) parts.push(svg("path", { class: "target", d: shapePath("circle", x, y, 12) }));
+  const made = svg("g", { class: `mark ${colour}`, role: "button", tabindex: -1, "aria-label": label ?? lines().join("; ") }, parts);
+  MARKS.set(made, { row, lines });
   chart.marks.push(made);
   return made;
 }
 
-/** Lets arrow keys move among the marks of a chart, which is one stop of the Tab key. */
+/** Lets a chart's marks tell what they tell, and arrow keys move among them: the chart is one stop of the Tab key. */
 function walkable(element, marks) {
   marks[0]?.setAttribute("tabindex", 0);
-  element.addEventListener("keydown", (event) => {
-    const at = marks.indexOf(event.target);
-    if (at < 0) return;
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      event.target.dispatchEvent(new MouseEvent("click"));
-      return;
-    }
-    if (event.key === "Escape") return hideTip();
-    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -at, End: marks.length - 1 - at };
-    if (!Object.hasOwn(steps, event.key)) return;
-    event.preventDefault();
-    const next = marks[(at + steps[event.key] + marks.length) % marks.length];
-    event.target.setAttribute("tabindex", -1);
-    next.setAttribute("tabindex", 0);
-    next.focus();
-  });
+  const on = (name, act) => element.addEventListener(name, (event) => act(event.target.closest(".mark"), event));
+  on("pointerover", (at) => at && showTip(at));
+  on("pointerout", (at) => at && hideTip());
+  on("focusin", (at) => at && showTip(at));
+  on("focusout", hideTip);
+  on("click", (at) => at && showProvenance(MARKS.get(at).row));
+  on("keydown", (at, event) => at && pressed(at, event, marks));
 }
 
-/** Shows lines of text beside a mark. */
-function showTip(element, lines) {
+function pressed(mark, event, marks) {
+  const at = marks.indexOf(mark);
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -at, End: marks.length - 1 - at };
+  if (event.key === "Escape") return hideTip();
+  if (event.key === "Enter" || event.key === " ") showProvenance(MARKS.get(mark).row);
+  else if (Object.hasOwn(steps, event.key)) {
+    const next = marks[(at + steps[event.key] + marks.length) % marks.length];
+    mark.setAttribute("tabindex", -1);
+    next.setAttribute("tabindex", 0);
+    next.setAttribute("aria-label", MARKS.get(next).lines().join("; "));
+    next.focus();
+  } else return;
+  event.preventDefault();
+}
+
+/** Shows beside a mark what it tells. */
+function showTip(element) {
   const tip = byId("tip");
+  const lines = MARKS.get(element).lines();
   tip.replaceChildren(...lines.map((line, i) => html(i ? "div" : "strong", null, line)));
   tip.hidden = false;
   const [at, own] = [element.querySelector(".shape").getBoundingClientRect(), tip.getBoundingClientRect()];
@@ -80,9 +82,9 @@ function timeLines(row) {
   return [
     `${row.name}: ${timeText(row)}`,
     `${timeRange(row)}, ${levelText(row.timing.level)} interval of the median`,
-    `${roundsText(row)}, scattering by ${percent(row.timing.spread)}${row.timing.noisy ? ": noisy" : ""}`,
+    roundsText(row),
     `${row.machine.label}, ${counted(row.threads, "thread")}`,
     `${day(row.run.measured)} at ${shortCommit(COMMIT.get(row.run.code))}`,
-    ...row.notes,
+    ...row.notes.map((note) => `⚠ ${note}`),
   ];
 }

@@ -2,6 +2,7 @@
 
 const LANE = 28;
 const NARROW = 560;
+const CROWDED = 200; // points of a chart from which on they are small
 const HEADING = 8.4; // pixels of a character of a heading
 
 /** Makes an empty chart; `place` puts it on the page and says how wide it is. */
@@ -113,7 +114,7 @@ function lineChart(spec, width) {
     chart.add(text(left - 8, y + 4, vertical.name(tick), { class: "tick", "text-anchor": "end" }));
   }
   drawPlaces(chart, spec, place, height);
-  for (const one of spec.series) drawSeries(chart, one, place, vertical);
+  for (const one of spec.series) drawSeries(chart, one, place, vertical, points.length > CROWDED);
   if (!narrow) drawEnds(chart, spec.series, labels, place, vertical, [top, height - 52], right);
   walkable(chart.element, chart.marks);
   return chart.element;
@@ -132,12 +133,15 @@ function drawPlaces(chart, spec, place, height) {
   chart.add(text(chart.width / 2, height - 8, fitting(spec.unit, chart.width), { class: "tick", "text-anchor": "middle" }));
 }
 
-function drawSeries(chart, series, place, vertical) {
+function drawSeries(chart, series, place, vertical, small) {
   const d = series.points.map((one, i) => `${i ? "L" : "M"}${place(one.at).toFixed(1)} ${vertical.at(one.value).toFixed(1)}`).join("");
   chart.add(svg("path", { class: `line ${series.colour}`, d, "stroke-dasharray": series.dash }));
+  const at = (value) => vertical.at(value).toFixed(1);
+  const bars = series.points.map((one) => `M${place(one.at).toFixed(1)} ${at(one.low)}V${at(one.high)}`).join("");
+  chart.add(svg("path", { class: `interval ${series.colour}`, d: bars }));
   for (const one of series.points) {
-    const ends = one.low === null ? [null, null] : [vertical.at(one.low), vertical.at(one.high)];
-    chart.add(mark(chart, { ...one, x: place(one.at), y: vertical.at(one.value), low: ends[0], high: ends[1], upright: true }));
+    const told = { ...one, x: place(one.at), y: vertical.at(one.value), low: null, high: null, small };
+    chart.add(mark(chart, { ...told, label: `${series.label}: ${seconds(one.value)}` }));
   }
 }
 

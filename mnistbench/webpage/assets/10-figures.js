@@ -14,24 +14,30 @@ function figure(id, title, draw, read, wrong) {
   section.dataset.title = title;
 }
 
-/** Names a lane: the backend, and what else tells the rows of a machine apart. */
-function laneName(row, rows, view) {
-  const others = rows.filter((one) => one.machine === row.machine);
-  const differs = (of) => new Set(others.map(of)).size > 1;
-  const parts = [row.name];
-  if (differs((one) => one.device)) parts.push(row.device);
-  if (differs((one) => one.threads)) parts.push(counted(row.threads, "thread"));
-  if (view.commits !== "latest") parts.push(`at ${shortCommit(COMMIT.get(row.run.code))}`);
-  return parts.join(" ");
+/** Returns a function that names a lane: the backend, and what else tells the rows of a machine apart. */
+function laneNames(rows, view) {
+  const differ = new Map();
+  for (const [machine, of] of grouped(rows, (row) => row.machine)) {
+    const several = (value) => new Set(of.map(value)).size > 1;
+    differ.set(machine, { device: several((row) => row.device), threads: several((row) => row.threads) });
+  }
+  return (row) => {
+    const parts = [row.name];
+    if (differ.get(row.machine).device) parts.push(row.device);
+    if (differ.get(row.machine).threads) parts.push(counted(row.threads, "thread"));
+    if (view.commits !== "latest") parts.push(`at ${shortCommit(COMMIT.get(row.run.code))}`);
+    return parts.join(" ");
+  };
 }
 
 /** Arranges rows as lanes, a group for each machine; `make` returns a row's mark. */
 function laneGroups(rows, view, make) {
   const shown = sorted(rows, view).slice(0, MOST_LANES);
+  const name = laneNames(shown, view);
   const groups = [...grouped(shown, (row) => row.machine)].sort(([a], [b]) => a.place - b.place);
   return groups.map(([machine, of]) => ({
     heading: machine.label,
-    lanes: of.map((row) => ({ label: laneName(row, shown, view), marks: [make(row)] })),
+    lanes: of.map((row) => ({ label: name(row), marks: [make(row)] })),
   }));
 }
 
@@ -47,7 +53,7 @@ function drawTimes(rows, view) {
     high: row.timing.high,
     rounds: view.rounds ? row.seconds : [],
     told: timeText(row) + (row.timing.noisy ? " ⚠" : ""),
-    lines: timeLines(row),
+    lines: () => timeLines(row),
   });
   const spec = {
     title: `Training time, ${view.workload.label}`,
@@ -76,7 +82,7 @@ function drawSpeedups(rows, view) {
       low: found.low,
       high: found.high,
       told: `${found.paired ? "" : "≈ "}${times(found.value)}`,
-      lines: [
+      lines: () => [
         `${row.name}: ${speedupText(found)}`,
         `over ${found.over.name}, ${timeText(found.over)}`,
         why || `within the same rounds; ${levelText(DATA.level)} interval`,
@@ -115,7 +121,7 @@ function drawLimits(rows, view) {
       low: 0,
       high: limit.value,
       told: `${share(limit.value)} ${limit.short}${row.skips === null ? "" : " †"}`,
-      lines: [
+      lines: () => [
         `${row.name}: ${share(limit.value)} of ${limit.of}`,
         ...both.filter(([value]) => value !== null).map(([value, of]) => `${share(value)} ${of}`),
         ...(row.skips === null ? [] : [`† skips ${row.skips}`]),
@@ -154,9 +160,9 @@ function drawMachines(rows, view) {
     low: view.measure === "time" ? row.timing.low : null,
     high: view.measure === "time" ? row.timing.high : null,
     told: view.measure === "time" ? timeText(row) + (row.timing.noisy ? " ⚠" : "") : share(value(row)) + (row.skips === null ? "" : " †"),
-    lines: view.measure === "time" ? timeLines(row) : [`${row.name}: ${share(value(row))} of ${nearest(row).of}`, row.machine.label, ...(row.skips === null ? [] : [`† skips ${row.skips}`])],
+    lines: () => view.measure === "time" ? timeLines(row) : [`${row.name}: ${share(value(row))} of ${nearest(row).of}`, row.machine.label, ...(row.skips === null ? [] : [`† skips ${row.skips}`])],
   });
-  const cases = [...grouped(sorted(byMachine, view), (row) => laneName(row, byMachine, view))].slice(0, MOST_LANES);
+  const cases = [...grouped(sorted(byMachine, view), laneNames(byMachine, view))].slice(0, MOST_LANES);
   const lanes = cases.map(([label, of]) => ({ label, marks: of.sort((a, b) => a.machine.place - b.machine.place).map(make) }));
   const measured = view.measure === "time" ? "Training time" : "Share of the nearest limit";
   const spec = {

@@ -56,7 +56,7 @@ function historyLine(label, rows, order) {
       value: row.timing.value,
       low: row.timing.low,
       high: row.timing.high,
-      lines: timeLines(row),
+      lines: () => timeLines(row),
     })),
   );
   points.sort((a, b) => a.at - b.at);
@@ -74,7 +74,7 @@ function compareRows(before, after) {
   return { alone, beside, drift, control: then };
 }
 
-/** Returns the rows of a backend that took turns with both, whose code is a library's: the control. */
+/** Returns the rows of a backend that took turns with both, with the same versions of its libraries: the control. */
 function controlOf(before, after) {
   const fits = (row, one) => one.valid && one.run === row.run && one.workload === row.workload && one.dtype === row.dtype && one.interleaved && row.interleaved && sameShape(one, row);
   for (const backend of ["numpy", "torch", "jax"]) {
@@ -93,8 +93,8 @@ function verdict(found) {
   const which = { 1: "faster", "-1": "slower", 0: "no difference shown" }[side(judged)];
   if (which === undefined) return ["cannot tell", `${told} ${how}: one process in a run, so that nothing says how much processes differ.`];
   if (which === "no difference shown") return [which, `${told} ${how}: the interval holds 1, so the two may be equal.`];
-  if (!found.beside) return [`seems ${which}`, `${told} ${how}: the interval leaves out 1, but no backend with unchanged code and versions ran in both, so the machine may have changed instead.`];
-  return [which, `${told} ${how}: the interval leaves out 1, whatever the machine did between the runs.`];
+  if (!found.beside) return [`seems ${which}`, `${told} ${how}: the interval leaves out 1, but no backend with the same versions ran in both, so the machine may have changed instead.`];
+  return [which, `${told} ${how}: the interval leaves out 1, and the control allows for what the machine did between the runs.`];
 }
 
 const safeWord = (word) => /^[A-Za-z0-9][\w.-]*$/.test(word);
@@ -130,7 +130,7 @@ function drawCommits(view) {
       "ul",
       null,
       html("li", null, `Before: ${timeText(before)} (${timeRange(before)}), ${roundsText(before)}. After: ${timeText(after)} (${timeRange(after)}), ${roundsText(after)}.`),
-      found.beside ? html("li", null, `The machine moved: ${found.control.name}, the same code and versions in both runs, was ${ratioText(found.drift)} as fast in the second. By the medians alone, without allowing for that: ${ratioText(found.alone)}.`) : null,
+      found.beside ? html("li", null, `The machine moved: ${found.control.name}, with the same versions in both runs, was ${ratioText(found.drift)} as fast in the second. By the medians alone, without allowing for that: ${ratioText(found.alone)}.`) : null,
       versions.length ? html("li", null, `Versions differ: ${versions.map((library) => `${library} ${before.versions[library] ?? "none"} and ${after.versions[library] ?? "none"}`).join(", ")}.`) : null,
       command ? html("li", null, "What decides it, on the machine, in pairs of new processes: ", html("code", null, command)) : null,
     ),

@@ -44,6 +44,7 @@ function numbersOf(row) {
   const found = [];
   if (row.problem !== null) found.push(entry("no result", row.problem));
   if (row.timing) found.push(entry("time", `${timeText(row)} (${timeRange(row)}, ${levelText(row.timing.level)} interval of the median), ${roundsText(row)}`));
+  if (row.timing) found.push(entry("per iteration", seconds(row.timing.value / row.iterations)));
   for (const note of row.notes) found.push(entry("warning", note));
   const ratio = speedup(row, VIEW.baseline);
   if (ratio) found.push(entry("speedup", `${speedupText(ratio)} over ${ratio.over.name}. ${whyUncertain(ratio) || "Within the same rounds."}`));

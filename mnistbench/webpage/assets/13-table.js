@@ -9,7 +9,6 @@ const COLUMNS = [
   { label: "machine", sort: "machine", cell: (row) => row.machine.label },
   { label: "time", sort: "time", number: true, cell: (row) => [html("b", null, timeText(row)), html("small", null, timeRange(row))] },
   { label: "warnings", cell: (row) => warnings(row) },
-  { label: "per iteration", number: true, cell: (row) => seconds(row.timing.value / row.iterations) },
   { label: "speedup", sort: "speedup", number: true, cell: (row, view) => speedupCell(speedup(row, view.baseline)) },
   { label: "of the limit", sort: "limit", number: true, cell: (row) => limitCell(row) },
   { label: "accuracy", number: true, cell: (row) => (row.accuracy === null ? "" : percent(row.accuracy)) },

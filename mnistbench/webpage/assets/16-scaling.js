@@ -32,7 +32,7 @@ function drawScaling() {
 
 function scalingPoint(row, axis) {
   const each = (value) => value / row.iterations;
-  const lines = [
+  const lines = () => [
     `${row.name}: ${seconds(each(row.timing.value))} an iteration`,
     `${counted(row.size.images, "image")}, ${counted(row.size.hidden, "hidden unit")}, ${counted(row.size.threads, "thread")}`,
     `${interval(each(row.timing.low), each(row.timing.high), seconds)}, ${levelText(row.timing.level)} interval`,

@@ -6,6 +6,7 @@ function draw() {
   const valid = rows.filter((row) => row.valid);
   const problems = rows.filter((row) => !row.valid);
   showControls();
+  byId("h-answers").textContent = `Which backend is fastest for ${VIEW.workload.label}`;
   byId("task").textContent = VIEW.workload.task;
   byId("answers").replaceChildren(...(valid.length ? answers(valid, VIEW) : [html("p", null, "No result matches these choices. Choose more, or reset them.")]));
   drawTimes(valid, VIEW);
