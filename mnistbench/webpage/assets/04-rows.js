@@ -106,8 +106,15 @@ function speedupText(found) {
   return (found.paired ? "" : "≈ ") + times(found.value) + range;
 }
 
+const _limits = new Map();
+
 /** Returns the limit that a row comes nearest to, or null if none was measured. */
 function nearest(row) {
+  if (!_limits.has(row)) _limits.set(row, _nearest(row));
+  return _limits.get(row);
+}
+
+function _nearest(row) {
   const found = [];
   if (row.peak !== null) found.push({ value: row.peak, of: `the multiply-add peak in ${row.dtype}`, short: "arithmetic" });
   if (row.bandwidth !== null) found.push({ value: row.bandwidth, of: `the bandwidth of ${row.level}`, short: `${row.level}` });

@@ -22,12 +22,13 @@ const MARKS = new WeakMap();
 
 /** Makes a mark that tells lines of text, and opens the row's provenance; `label` is what it is called before that. */
 function mark(chart, { x, y, row, shape, hollow, colour, lines, label, low, high, rounds, small }) {
-  const parts = [];
-  if (rounds?.length) parts.push(svg("path", { class: "round", d: rounds.map((at) => shapePath("circle", at, y, 2)).join("") }));
-  if (low !== undefined && low !== null) parts.push(svg("line", { class: "interval", x1: low, x2: high, y1: y, y2: y }));
-  parts.push(svg("path", { class: hollow ? "shape hollow" : "shape", d: shapePath(shape, x, y, small ? 3.5 : 5) }));
-  if (!small) parts.push(svg("path", { class: "target", d: shapePath("circle", x, y, 12) }));
-  const made = svg("g", { class: `mark ${colour}`, role: "button", tabindex: -1, "aria-label": label ?? lines().join("; ") }, parts);
+  const told = { role: "button", tabindex: -1, "aria-label": label ?? lines().join("; ") };
+  const drawn = { class: hollow ? "shape hollow" : "shape", d: shapePath(shape, x, y, small ? 3.5 : 5) };
+  const dots = rounds?.length ? svg("path", { class: "round", d: rounds.map((at) => shapePath("circle", at, y, 2)).join("") }) : null;
+  const bar = low === null ? null : svg("line", { class: "interval", x1: low, x2: high, y1: y, y2: y });
+  const made = small
+    ? svg("path", { ...drawn, ...told, class: `mark ${drawn.class} ${colour}` })
+    : svg("g", { ...told, class: `mark ${colour}` }, dots, bar, svg("path", drawn), svg("path", { class: "target", d: shapePath("circle", x, y, 12) }));
   MARKS.set(made, { row, lines });
   chart.marks.push(made);
   return made;
@@ -66,7 +67,7 @@ function showTip(element) {
   const lines = MARKS.get(element).lines();
   tip.replaceChildren(...lines.map((line, i) => html(i ? "div" : "strong", null, line)));
   tip.hidden = false;
-  const [at, own] = [element.querySelector(".shape").getBoundingClientRect(), tip.getBoundingClientRect()];
+  const [at, own] = [(element.querySelector(".shape") ?? element).getBoundingClientRect(), tip.getBoundingClientRect()];
   const left = Math.max(8, Math.min(at.left + at.width / 2 - own.width / 2, document.documentElement.clientWidth - own.width - 8));
   const above = at.top - own.height - 10;
   tip.style.left = `${left + window.scrollX}px`;

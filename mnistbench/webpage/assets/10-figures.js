@@ -1,6 +1,7 @@
 // The charts of a view. Each has a sentence on how to read it, and one on what would make it wrong.
 
 const MOST_LANES = 48; // lanes of a chart; more cannot be read
+let chartWidth = 0; // pixels; measured once for all charts, since asking for it lays the page out
 
 /** Puts a chart into its section, with its sentences and downloads; `draw` makes it for a width, in one panel or several. */
 function figure(id, title, draw, read, wrong) {
@@ -8,7 +9,7 @@ function figure(id, title, draw, read, wrong) {
   const canvas = section.querySelector(".canvas");
   section.hidden = draw === null;
   if (draw === null) return canvas.replaceChildren();
-  canvas.replaceChildren(...[draw(Math.max(280, canvas.clientWidth))].flat());
+  canvas.replaceChildren(...[draw(chartWidth)].flat());
   const caption = section.querySelector("figcaption");
   caption.replaceChildren(html("p", null, html("b", null, "How to read it. "), read), html("p", null, html("b", null, "What would make it wrong. "), wrong));
   section.dataset.title = title;
@@ -71,7 +72,8 @@ function drawTimes(rows, view) {
 }
 
 function drawSpeedups(rows, view) {
-  const shown = rows.filter((row) => speedup(row, view.baseline) !== null);
+  const first = sorted(rows, view).slice(0, MOST_LANES);
+  const shown = first.filter((row) => speedup(row, view.baseline) !== null);
   const make = (row) => {
     const found = speedup(row, view.baseline);
     const why = whyUncertain(found);
@@ -103,7 +105,7 @@ function drawSpeedups(rows, view) {
     "speedups",
     spec.title,
     shown.length ? (width) => laneChart(spec, width) : null,
-    "A bar is the 95% interval of the ratio within rounds that ran both in turn; where it holds 1, the two are not told apart. A cross with ≈ is a ratio of medians that are not paired, and has no interval." + leftOut(shown),
+    "A bar is the 95% interval of the ratio within rounds that ran both in turn; where it holds 1, the two are not told apart. A cross with ≈ is a ratio of medians that are not paired, and has no interval." + leftOut(rows),
     "A baseline that is slower than it needs to be, such as a NumPy whose library does not know the processor, makes every speedup larger; and intervals of several rows are not meant to hold all at once.",
   );
 }

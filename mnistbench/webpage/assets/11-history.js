@@ -18,7 +18,14 @@ function commitText(one) {
   return href ? html("a", { href, target: "_blank", rel: "noopener noreferrer" }, shortCommit(one)) : html("code", null, shortCommit(one));
 }
 
+let _drawnHistory = "";
+
+/** Draws the history, unless it is drawn already: it depends on few of the choices, and has the most marks. */
 function drawHistory(view) {
+  const parts = [view.dtypes, view.machines, view.backends].map((chosen) => chosen && [...chosen]);
+  const wanted = JSON.stringify([view.workload.place, chartWidth, ...parts]);
+  if (wanted === _drawnHistory) return;
+  _drawnHistory = wanted;
   const rows = historyRows(view);
   const panels = [...grouped(rows, (row) => row.machine)].sort(([a], [b]) => a.place - b.place);
   const title = `History by commit, ${view.workload.label}`;

@@ -5,7 +5,7 @@ function change(changes) {
   VIEW = { ...VIEW, ...changes };
   shownRows = PAGE;
   draw();
-  history.replaceState(null, "", asFragment(VIEW));
+  setTimeout(() => history.replaceState(null, "", asFragment(VIEW))); // takes long, and nobody waits for it
 }
 
 /** Makes the check boxes of one choice; none of them checked shows nothing, all of them is the same as no choice. */

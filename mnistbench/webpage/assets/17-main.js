@@ -1,6 +1,7 @@
 // Draws the view, and starts the page.
 
 function draw() {
+  chartWidth = Math.max(280, byId("main").clientWidth);
   const focused = document.activeElement?.dataset?.focus;
   const rows = chosenRows(VIEW);
   const valid = rows.filter((row) => row.valid);
