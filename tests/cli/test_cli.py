@@ -536,7 +536,10 @@ def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], 
 @pytest.mark.process
 @pytest.mark.parametrize(
     "command",
-    ["train", "predict", "evaluate", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"],
+    [
+        *("train", "predict", "evaluate", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"),
+        "report",
+    ],
 )
 def test_help(command: str) -> None:
     printed = CliRunner().invoke(app, [command, "--help"], prog_name="mnistbench").stdout
