@@ -83,7 +83,7 @@ function drawSpeedups(rows, view) {
       value: found.value,
       low: found.low,
       high: found.high,
-      told: `${found.paired ? "" : "≈ "}${times(found.value)}`,
+      told: `${found.paired ? "" : "≈ "}${times(found.value)}${found.paired && found.low === null ? " ?" : ""}`,
       lines: () => [
         `${row.name}: ${speedupText(found)}`,
         `over ${found.over.name}, ${timeText(found.over)}`,
@@ -105,7 +105,7 @@ function drawSpeedups(rows, view) {
     "speedups",
     spec.title,
     shown.length ? (width) => laneChart(spec, width) : null,
-    "A bar is the 95% interval of the ratio within rounds that ran both in turn; where it holds 1, the two are not told apart. A cross with ≈ is a ratio of medians that are not paired, and has no interval." + leftOut(rows),
+    "A bar is the 95% interval of the ratio within rounds that ran both in turn; where it holds 1, the two are not told apart. A cross with ≈ is a ratio of medians that are not paired, and has no interval; ? says that rounds were paired, but too few for one." + leftOut(rows),
     "A baseline that is slower than it needs to be, such as a NumPy whose library does not know the processor, makes every speedup larger; and intervals of several rows are not meant to hold all at once.",
   );
 }
@@ -149,7 +149,8 @@ function drawLimits(rows, view) {
 
 /** Draws one lane for each backend and dtype, and in it a mark for each machine. */
 function drawMachines(rows, view) {
-  const byMachine = view.measure === "time" ? rows : rows.filter((row) => nearest(row) !== null);
+  const last = lastOfCases(rows);
+  const byMachine = view.measure === "time" ? last : last.filter((row) => nearest(row) !== null);
   const machines = [...new Set(byMachine.map((row) => row.machine))].sort((a, b) => a.place - b.place);
   const drawn = machines.length > 1;
   const value = (row) => (view.measure === "time" ? row.timing.value : nearest(row).value);
@@ -164,7 +165,7 @@ function drawMachines(rows, view) {
     told: view.measure === "time" ? timeText(row) + (row.timing.noisy ? " ⚠" : "") : share(value(row)) + (row.skips === null ? "" : " †"),
     lines: () => view.measure === "time" ? timeLines(row) : [`${row.name}: ${share(value(row))} of ${nearest(row).of}`, row.machine.label, ...(row.skips === null ? [] : [`† skips ${row.skips}`])],
   });
-  const cases = [...grouped(sorted(byMachine, view), laneNames(byMachine, view))].slice(0, MOST_LANES);
+  const cases = [...grouped(sorted(byMachine, view), laneNames(byMachine, { ...view, commits: "latest" }))].slice(0, MOST_LANES);
   const lanes = cases.map(([label, of]) => ({ label, marks: of.sort((a, b) => a.machine.place - b.machine.place).map(make) }));
   const measured = view.measure === "time" ? "Training time" : "Share of the nearest limit";
   const spec = {
@@ -176,7 +177,7 @@ function drawMachines(rows, view) {
     unit: view.measure === "time" ? "seconds of a training, logarithmic: left is faster" : "share of the machine's own limit",
   };
   const read = view.measure === "time"
-    ? "Marks in one lane are the same backend and dtype on different machines; bars are the intervals of the medians."
+    ? "Marks in one lane are the same backend and dtype on different machines, the row measured last on each; bars are the intervals of the medians."
     : "Marks in one lane show how much of its own machine's nearest limit each row reaches; † counts work that was skipped.";
   figure("machines", spec.title, drawn ? (width) => laneChart(spec, width) : null, read,
     "Machines differ in more than the processor: versions of libraries, the number of CPUs, what a hypervisor gives. A row's provenance lists them. No ratio between machines is shown, since none was measured in pairs.");
