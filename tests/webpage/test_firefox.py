@@ -11,7 +11,8 @@ from tests.support import firefox
 pytestmark = pytest.mark.browser
 
 _NAMES = """
-    return [...document.querySelectorAll("#body tr")].map(({ cells }) => `${cells[0].textContent} ${cells[1].textContent}`)
+    const names = ({ cells }) => `${cells[0].textContent} ${cells[1].textContent}`;
+    return [...document.querySelectorAll("#body tr")].map(names);
 """
 
 
