@@ -16,17 +16,24 @@ _NAMES = """
 """
 
 
+def wait_until_drawn(page: firefox.Marionette) -> None:
+    while page.run("return document.body.dataset.drawn") != "all":
+        pass
+
+
 def test_the_page_works_in_firefox(written: Path, tmp_path: Path) -> None:
     if firefox.firefox() is None:
         pytest.skip("there is no Firefox: apt-get install firefox-esr")
     with firefox.session(tmp_path / "profile") as page:
         page.open(written.as_uri())
+        wait_until_drawn(page)
         assert page.run("return document.querySelector('#app').hidden") is False
         assert "numba float32 is the fastest: 700 ms" in page.run("return document.querySelector('#answers').innerText")
         assert len(page.run(_NAMES)) == 8
         for section in ("times", "speedups", "limits", "machines", "history", "scaling"):
             assert page.run(f"return document.querySelectorAll('#{section} .mark').length") > 0
         page.run("document.querySelector('#backends input[value=numba]').click()")
+        wait_until_drawn(page)
         names = page.run(_NAMES)
         assert names == ["jax float32", "torch float32", "numpy float32", "numpy float32", "numpy float64"]
         page.run("document.querySelector('#times .mark').focus()")
@@ -38,6 +45,7 @@ def test_the_page_works_in_firefox(written: Path, tmp_path: Path) -> None:
         assert "backend=" in fragment
         page.open("about:blank")
         page.open(written.as_uri() + fragment)
+        wait_until_drawn(page)
         assert page.run(_NAMES) == names
         background = "return getComputedStyle(document.body).backgroundColor"
         before = page.run(background)

@@ -1,8 +1,9 @@
 // Ratios of timings with intervals: the arithmetic of mnistbench/timing/statistics.py. The quantiles that it needs are
 // in the page's data.
 
-const median = (values) => {
-  const sorted = [...values].sort((a, b) => a - b);
+const median = (values) => middleOf([...values].sort((a, b) => a - b));
+
+const middleOf = (sorted) => {
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 };
@@ -33,7 +34,7 @@ function processesOf(row) {
 /** Returns the logarithm of the ratio of two rows in each process. */
 const logRatios = (base, other) => {
   const [ours, theirs] = [processesOf(base), processesOf(other)];
-  return ours.map((rounds, i) => median(walsh(rounds, theirs[i])));
+  return ours.map((rounds, i) => middleOf(walsh(rounds, theirs[i])));
 };
 
 /** Returns the ratio of the base's seconds to the other's, who took turns: its value, and the ends if they are known. */
@@ -41,7 +42,7 @@ function pairedRatio(base, other) {
   if (base.processes.length > 1) return studentRatio(logRatios(base, other));
   const averages = walsh(base.seconds, other.seconds);
   const outside = DATA.signedRank[base.seconds.length] ?? 0;
-  const value = Math.exp(median(averages));
+  const value = Math.exp(middleOf(averages));
   if (outside === 0) return { value, low: null, high: null };
   return { value, low: Math.exp(averages[outside - 1]), high: Math.exp(averages[averages.length - outside]) };
 }

@@ -53,7 +53,10 @@ function makeButtons() {
   byId("json").addEventListener("click", () => download(fileName(`rows-${VIEW.workload.label}`, "json"), [asJson(sorted(chosenRows(VIEW), VIEW))], "application/json"));
   for (const button of document.querySelectorAll("button[data-save]")) {
     const section = byId(button.dataset.chart);
-    button.addEventListener("click", () => (button.dataset.save === "svg" ? saveSvg(section) : savePng(section)));
+    button.addEventListener("click", () => {
+      drawRest();
+      return button.dataset.save === "svg" ? saveSvg(section) : savePng(section);
+    });
   }
   byId("close").addEventListener("click", () => byId("provenance").close());
 }
