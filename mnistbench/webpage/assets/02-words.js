@@ -1,6 +1,15 @@
 // Numbers in words, as mnistbench/words.py writes them.
 
-const PREFIXES = [["P", 1e15], ["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3], ["", 1], ["m", 1e-3], ["µ", 1e-6]];
+const PREFIXES = [
+  ["P", 1e15],
+  ["T", 1e12],
+  ["G", 1e9],
+  ["M", 1e6],
+  ["k", 1e3],
+  ["", 1],
+  ["m", 1e-3],
+  ["µ", 1e-6],
+];
 const _formats = new Map();
 
 function _fixed(value, decimals) {

@@ -31,7 +31,8 @@ const COMMITS = (() => {
   return [...found.values()].sort((a, b) => a.at - b.at);
 })();
 const COMMIT = new Map(COMMITS.map((one, order) => [one.id, Object.assign(one, { order })]));
-const shortCommit = (one) => (one.isHash ? one.commit.slice(0, 7) : shortened(one.commit || "unknown", 12)) + (one.dirty ? "+" : "");
+const shortCommit = (one) =>
+  (one.isHash ? one.commit.slice(0, 7) : shortened(one.commit || "unknown", 12)) + (one.dirty ? "+" : "");
 
 /** Rows of a workload, from which a view is chosen. */
 const BY_WORKLOAD = new Map(WORKLOADS.map((one) => [one, []]));
@@ -59,8 +60,12 @@ function _candidates(row, baseline) {
   const key = JSON.stringify([row.machine.place, row.workload.place, baseline.backend, dtype]);
   if (!_baselines.has(key)) {
     const found = BY_WORKLOAD.get(row.workload) ?? [];
-    const same = (one) => one.valid && one.machine === row.machine && one.backend === baseline.backend && one.dtype === dtype;
-    _baselines.set(key, found.filter(same).sort((a, b) => time(a.run.measured) - time(b.run.measured)));
+    const same = (one) =>
+      one.valid && one.machine === row.machine && one.backend === baseline.backend && one.dtype === dtype;
+    _baselines.set(
+      key,
+      found.filter(same).sort((a, b) => time(a.run.measured) - time(b.run.measured)),
+    );
   }
   return _baselines.get(key);
 }
@@ -96,7 +101,9 @@ function _speedup(row, candidates) {
 function whyUncertain(found) {
   if (found.low !== null) return "";
   if (found.paired) return "too few rounds for an interval";
-  return found.across ? "of medians of different runs: not paired" : "of medians: the two did not run in the same rounds";
+  return found.across
+    ? "of medians of different runs: not paired"
+    : "of medians: the two did not run in the same rounds";
 }
 
 /** Writes a speedup: a ratio that is not paired has a ≈ before it. */
@@ -116,8 +123,10 @@ function nearest(row) {
 
 function _nearest(row) {
   const found = [];
-  if (row.peak !== null) found.push({ value: row.peak, of: `the multiply-add peak in ${row.dtype}`, short: "arithmetic" });
-  if (row.bandwidth !== null) found.push({ value: row.bandwidth, of: `the bandwidth of ${row.level}`, short: `${row.level}` });
+  if (row.peak !== null)
+    found.push({ value: row.peak, of: `the multiply-add peak in ${row.dtype}`, short: "arithmetic" });
+  if (row.bandwidth !== null)
+    found.push({ value: row.bandwidth, of: `the bandwidth of ${row.level}`, short: `${row.level}` });
   return found.sort((a, b) => b.value - a.value)[0] ?? null;
 }
 
@@ -142,5 +151,7 @@ const SORTS = {
 function sorted(rows, view) {
   const sign = view.descending ? -1 : 1;
   const keyed = rows.map((row) => [SORTS[view.sort].of(row, view), row]);
-  return keyed.sort(([a, one], [b, other]) => sign * (a === b ? 0 : a < b ? -1 : 1) || one.place - other.place).map(([, row]) => row);
+  return keyed
+    .sort(([a, one], [b, other]) => sign * (a === b ? 0 : a < b ? -1 : 1) || one.place - other.place)
+    .map(([, row]) => row);
 }

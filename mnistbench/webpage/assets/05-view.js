@@ -24,24 +24,33 @@ const firstView = () => ({
 
 let VIEW = firstView();
 
-const baselineName = (baseline) => (baseline.dtype === null ? `${baseline.backend}` : `${baseline.backend} ${baseline.dtype}`);
+const baselineName = (baseline) =>
+  baseline.dtype === null ? `${baseline.backend}` : `${baseline.backend} ${baseline.dtype}`;
 
 /** The baselines to choose from: each backend in a row's own dtype, and in a certain one. */
 const BASELINES = [
   ...DATA.backends.map((backend) => ({ backend, dtype: null })),
   ...DATA.backends.flatMap((backend) => DTYPES.map((dtype) => ({ backend, dtype }))),
-].filter(({ backend, dtype }) => dtype === null || DATA.rows.some((row) => row.backend === backend && row.dtype === dtype));
+].filter(
+  ({ backend, dtype }) => dtype === null || DATA.rows.some((row) => row.backend === backend && row.dtype === dtype),
+);
 
 /** Writes a view as the part of an address after #; what is as at first is left out. */
 function asFragment(view) {
   const found = new URLSearchParams();
   found.set("workload", view.workload?.label ?? "");
-  for (const [name, chosen] of [["dtype", view.dtypes], ["machine", view.machines], ["backend", view.backends]]) {
+  for (const [name, chosen] of [
+    ["dtype", view.dtypes],
+    ["machine", view.machines],
+    ["backend", view.backends],
+  ]) {
     if (chosen !== null) for (const value of chosen.size ? chosen : [""]) found.append(name, value);
   }
   if (view.commits === "all") found.set("commit", "all");
-  else if (view.commits !== "latest") for (const id of view.commits.size ? view.commits : [""]) found.append("commit", id);
-  if (baselineName(view.baseline) !== baselineName(DEFAULT_BASELINE)) found.set("baseline", baselineName(view.baseline));
+  else if (view.commits !== "latest")
+    for (const id of view.commits.size ? view.commits : [""]) found.append("commit", id);
+  if (baselineName(view.baseline) !== baselineName(DEFAULT_BASELINE))
+    found.set("baseline", baselineName(view.baseline));
   if (view.sort !== "time" || view.descending) found.set("sort", (view.descending ? "-" : "") + view.sort);
   if (!view.rounds) found.set("rounds", "hidden");
   if (view.measure !== "time") found.set("measure", view.measure);
@@ -59,10 +68,18 @@ function fromFragment(fragment) {
   };
   view.workload = WORKLOADS.find((one) => one.label === given.get("workload")) ?? view.workload;
   view.dtypes = known("dtype", DTYPES);
-  view.machines = known("machine", DATA.machines.map((one) => one.id));
+  view.machines = known(
+    "machine",
+    DATA.machines.map((one) => one.id),
+  );
   view.backends = known("backend", DATA.backends);
   if (given.get("commit") === "all") view.commits = "all";
-  else view.commits = known("commit", COMMITS.map((one) => one.id)) ?? "latest";
+  else
+    view.commits =
+      known(
+        "commit",
+        COMMITS.map((one) => one.id),
+      ) ?? "latest";
   view.baseline = BASELINES.find((one) => baselineName(one) === given.get("baseline")) ?? view.baseline;
   const sort = given.get("sort") ?? "";
   if (Object.hasOwn(SORTS, sort.replace(/^-/, ""))) {

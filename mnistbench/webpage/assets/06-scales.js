@@ -13,9 +13,21 @@ function logAxis(values, start, end, name, upright = false) {
   const at = (value) => start + ((Math.log10(value) - low) / (high - low)) * (end - start);
   const decades = [];
   for (let decade = Math.floor(low); decade <= Math.ceil(high); decade++) decades.push(decade);
-  const sets = [[1, 2, 5], [1]].map((digits) => decades.flatMap((decade) => digits.map((digit) => Number(`${digit}e${decade}`))));
-  for (let step = 2; step <= decades.length; step++) sets.push(decades.filter((decade) => decade % step === 0).map((decade) => 10 ** decade));
-  return { at, name, ticks: roomy(sets.map((set) => set.filter((tick) => Math.log10(tick) >= low && Math.log10(tick) <= high)), at, name, upright) };
+  const sets = [[1, 2, 5], [1]].map((digits) =>
+    decades.flatMap((decade) => digits.map((digit) => Number(`${digit}e${decade}`))),
+  );
+  for (let step = 2; step <= decades.length; step++)
+    sets.push(decades.filter((decade) => decade % step === 0).map((decade) => 10 ** decade));
+  return {
+    at,
+    name,
+    ticks: roomy(
+      sets.map((set) => set.filter((tick) => Math.log10(tick) >= low && Math.log10(tick) <= high)),
+      at,
+      name,
+      upright,
+    ),
+  };
 }
 
 /** Returns a linear axis from 0 at pixel `start` to the largest value, or `most` if that is more, at `end`. */
@@ -37,7 +49,9 @@ function roomy(sets, at, name, upright) {
     return Math.abs(at(other) - at(one)) >= room;
   };
   const filled = sets.filter((set) => set.length > 0);
-  return filled.find((set) => set.every((tick, i) => i === 0 || apart(set[i - 1], tick))) ?? filled.at(-1)?.slice(-1) ?? [];
+  return (
+    filled.find((set) => set.every((tick, i) => i === 0 || apart(set[i - 1], tick))) ?? filled.at(-1)?.slice(-1) ?? []
+  );
 }
 
 /** Returns places at least `gap` apart, near those wanted, between two ends; in the order wanted. */
@@ -48,7 +62,7 @@ function spread(wanted, gap, low, high) {
     groups.push({ members: [i], at: wanted[i] });
     while (groups.length > 1) {
       const [upper, lower] = groups.slice(-2);
-      const touch = (upper.members.length + lower.members.length) / 2 * gap;
+      const touch = ((upper.members.length + lower.members.length) / 2) * gap;
       if (lower.at - upper.at >= touch) break;
       const members = [...upper.members, ...lower.members];
       const middle = (upper.at * upper.members.length + lower.at * lower.members.length) / members.length;

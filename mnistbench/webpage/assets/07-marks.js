@@ -8,7 +8,8 @@ const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
 function shapePath(shape, x, y, r) {
   const [a, b] = [x.toFixed(1), y.toFixed(1)];
   if (shape === "square") return `M${a} ${b}m${-r} ${-r}h${2 * r}v${2 * r}h${-2 * r}z`;
-  if (shape === "diamond") return `M${a} ${b}m0 ${-1.3 * r}l${1.3 * r} ${1.3 * r}l${-1.3 * r} ${1.3 * r}l${-1.3 * r} ${-1.3 * r}z`;
+  if (shape === "diamond")
+    return `M${a} ${b}m0 ${-1.3 * r}l${1.3 * r} ${1.3 * r}l${-1.3 * r} ${1.3 * r}l${-1.3 * r} ${-1.3 * r}z`;
   if (shape === "triangle") return `M${a} ${b}m0 ${-1.25 * r}l${1.25 * r} ${2.2 * r}h${-2.5 * r}z`;
   if (shape === "cross") return `M${a} ${b}m${-r} ${-r}l${2 * r} ${2 * r}m0 ${-2 * r}l${-2 * r} ${2 * r}`;
   return `M${a} ${b}m${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`;
@@ -24,11 +25,20 @@ const MARKS = new WeakMap();
 function mark(chart, { x, y, row, shape, hollow, colour, lines, label, low, high, rounds, small }) {
   const told = { role: "button", tabindex: -1, "aria-label": label ?? lines().join("; ") };
   const drawn = { class: hollow ? "shape hollow" : "shape", d: shapePath(shape, x, y, small ? 3.5 : 5) };
-  const dots = rounds?.length ? svg("path", { class: "round", d: rounds.map((at) => shapePath("circle", at, y, 2)).join("") }) : null;
+  const dots = rounds?.length
+    ? svg("path", { class: "round", d: rounds.map((at) => shapePath("circle", at, y, 2)).join("") })
+    : null;
   const bar = low === null ? null : svg("line", { class: "interval", x1: low, x2: high, y1: y, y2: y });
   const made = small
     ? svg("path", { ...drawn, ...told, class: `mark ${drawn.class} ${colour}` })
-    : svg("g", { ...told, class: `mark ${colour}` }, dots, bar, svg("path", drawn), svg("path", { class: "target", d: shapePath("circle", x, y, 12) }));
+    : svg(
+        "g",
+        { ...told, class: `mark ${colour}` },
+        dots,
+        bar,
+        svg("path", drawn),
+        svg("path", { class: "target", d: shapePath("circle", x, y, 12) }),
+      );
   MARKS.set(made, { row, lines });
   chart.marks.push(made);
   return made;
@@ -68,7 +78,10 @@ function showTip(element) {
   tip.replaceChildren(...lines.map((line, i) => html(i ? "div" : "strong", null, line)));
   tip.hidden = false;
   const [at, own] = [(element.querySelector(".shape") ?? element).getBoundingClientRect(), tip.getBoundingClientRect()];
-  const left = Math.max(8, Math.min(at.left + at.width / 2 - own.width / 2, document.documentElement.clientWidth - own.width - 8));
+  const left = Math.max(
+    8,
+    Math.min(at.left + at.width / 2 - own.width / 2, document.documentElement.clientWidth - own.width - 8),
+  );
   const above = at.top - own.height - 10;
   tip.style.left = `${left + window.scrollX}px`;
   tip.style.top = `${(above < 8 ? at.bottom + 10 : above) + window.scrollY}px`;

@@ -35,7 +35,12 @@ function laneChart(spec, width) {
   const bottom = top + heights.reduce((sum, one) => sum + one, 0) + 30 * headings;
   const chart = newChart(spec.title, width, bottom + 44);
   const marks = lanes.flatMap((lane) => lane.marks);
-  const extent = marks.flatMap((one) => [one.value, one.low ?? one.value, one.high ?? one.value, ...(one.rounds ?? [])]);
+  const extent = marks.flatMap((one) => [
+    one.value,
+    one.low ?? one.value,
+    one.high ?? one.value,
+    ...(one.rounds ?? []),
+  ]);
   if (spec.reference) extent.push(spec.reference[0]);
   const axis = spec.axis(extent, left + 8, width - right - 8);
   drawAxis(chart, axis, top, bottom, left, width - right, spec);
@@ -61,13 +66,17 @@ function drawAxis(chart, axis, top, bottom, left, right, spec) {
     chart.add(svg("line", { class: "grid", x1: x, x2: x, y1: top, y2: bottom }));
     chart.add(text(x, bottom + 16, axis.name(tick), { class: "tick", "text-anchor": "middle" }));
   }
-  chart.add(text((left + right) / 2, bottom + 36, fitting(spec.unit, chart.width), { class: "tick", "text-anchor": "middle" }));
+  chart.add(
+    text((left + right) / 2, bottom + 36, fitting(spec.unit, chart.width), { class: "tick", "text-anchor": "middle" }),
+  );
   if (!spec.reference) return;
   const [value, label] = spec.reference;
   const x = axis.at(value);
   chart.add(svg("line", { class: "reference", x1: x, x2: x, y1: top, y2: bottom }));
   const room = textWidth(label) / 2;
-  chart.add(text(Math.min(Math.max(x, left + room), chart.width - room), 13, label, { class: "tick", "text-anchor": "middle" }));
+  chart.add(
+    text(Math.min(Math.max(x, left + room), chart.width - room), 13, label, { class: "tick", "text-anchor": "middle" }),
+  );
 }
 
 function drawLane(chart, axis, lane, label, { y, height, left, right, narrow }) {
@@ -81,8 +90,23 @@ function drawLane(chart, axis, lane, label, { y, height, left, right, narrow }) 
     const at = first + 19 * i;
     const ends = one.low === null ? [null, null] : [axis.at(one.low), axis.at(one.high)];
     if (!one.dotted) chart.add(svg("line", { class: "lane", x1: left, x2: chart.width - right, y1: at, y2: at }));
-    chart.add(mark(chart, { ...one, x: axis.at(one.value), y: at, low: ends[0], high: ends[1], rounds: one.rounds?.map(axis.at) }));
-    chart.add(svg("text", { class: "value", ...besideMark(chart, lane, axis.at(one.value), at, { y, right, narrow }) }, one.told));
+    chart.add(
+      mark(chart, {
+        ...one,
+        x: axis.at(one.value),
+        y: at,
+        low: ends[0],
+        high: ends[1],
+        rounds: one.rounds?.map(axis.at),
+      }),
+    );
+    chart.add(
+      svg(
+        "text",
+        { class: "value", ...besideMark(chart, lane, axis.at(one.value), at, { y, right, narrow }) },
+        one.told,
+      ),
+    );
   });
 }
 
@@ -128,13 +152,21 @@ function drawPlaces(chart, spec, place, height) {
     if (x + room > free) continue;
     free = x - room;
     const label = text(x, height - 28, tick.label, { class: "tick", "text-anchor": "middle" });
-    chart.add(tick.href ? svg("a", { href: tick.href, target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, label) : label);
+    chart.add(
+      tick.href
+        ? svg("a", { href: tick.href, target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, label)
+        : label,
+    );
   }
-  chart.add(text(chart.width / 2, height - 8, fitting(spec.unit, chart.width), { class: "tick", "text-anchor": "middle" }));
+  chart.add(
+    text(chart.width / 2, height - 8, fitting(spec.unit, chart.width), { class: "tick", "text-anchor": "middle" }),
+  );
 }
 
 function drawSeries(chart, series, place, vertical, small) {
-  const d = series.points.map((one, i) => `${i ? "L" : "M"}${place(one.at).toFixed(1)} ${vertical.at(one.value).toFixed(1)}`).join("");
+  const d = series.points
+    .map((one, i) => `${i ? "L" : "M"}${place(one.at).toFixed(1)} ${vertical.at(one.value).toFixed(1)}`)
+    .join("");
   chart.add(svg("path", { class: `line ${series.colour}`, d, "stroke-dasharray": series.dash }));
   const at = (value) => vertical.at(value).toFixed(1);
   const bars = series.points.map((one) => `M${place(one.at).toFixed(1)} ${at(one.low)}V${at(one.high)}`).join("");

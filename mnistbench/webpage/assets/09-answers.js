@@ -31,9 +31,11 @@ function sureness(row, other) {
   const ratio = same ? found : { value: other.timing.value / row.timing.value, low: null, high: null };
   const by = `${times(ratio.value)}${ratio.low === null ? "" : ` (${interval(ratio.low, ratio.high, times)})`}`;
   const next = `${by} as fast as the next, ${other.name}`;
-  if (!same) return ["not paired", `≈ ${next}: of medians of rows that did not run in the same rounds, so without an interval`];
+  if (!same)
+    return ["not paired", `≈ ${next}: of medians of rows that did not run in the same rounds, so without an interval`];
   const held = row.processes.length > 1 ? `${row.processes.length} processes` : "one process, so another may differ";
-  if (side(ratio) === 1) return ["sure", `${next}: the whole 95% interval of the ratio within the same rounds is above 1, in ${held}`];
+  if (side(ratio) === 1)
+    return ["sure", `${next}: the whole 95% interval of the ratio within the same rounds is above 1, in ${held}`];
   if (side(ratio) === null) return ["too few rounds", `${next}: in the same rounds, but too few for an interval`];
   return ["not told apart", `${next}: the 95% interval of the ratio holds 1, so either may be the faster one`];
 }
@@ -61,9 +63,18 @@ function answer(machine, rows, view) {
   const rival = rivalOf(fastest, rows);
   if (rival) {
     const [word, sentence] = sureness(fastest, rival);
-    parts.push(html("p", null, html("span", { class: `chip ${word === "sure" ? "good" : "care"}` }, word), ` ${sentence}.`));
+    parts.push(
+      html("p", null, html("span", { class: `chip ${word === "sure" ? "good" : "care"}` }, word), ` ${sentence}.`),
+    );
   } else parts.push(html("p", null, "No other backend is shown to compare with."));
-  if (fastest.timing.noisy) parts.push(html("p", { class: "care" }, `⚠ noisy: its rounds scatter by ${percent(fastest.timing.spread, 0)} of their median.`));
+  if (fastest.timing.noisy)
+    parts.push(
+      html(
+        "p",
+        { class: "care" },
+        `⚠ noisy: its rounds scatter by ${percent(fastest.timing.spread, 0)} of their median.`,
+      ),
+    );
   return html("div", { class: "answer" }, parts);
 }
 
@@ -94,6 +105,8 @@ function nearestAnswer(rows) {
     html("strong", null, share(limit.value)),
     ` of ${limit.of}`,
     others.length ? `; the most elsewhere is ${others.join(" and ")}.` : ".",
-    rows.some((row) => row.skips !== null) ? " Rows that skip work are left out of this sentence, since they count work that they did not do." : "",
+    rows.some((row) => row.skips !== null)
+      ? " Rows that skip work are left out of this sentence, since they count work that they did not do."
+      : "",
   );
 }

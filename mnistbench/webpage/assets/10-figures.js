@@ -3,15 +3,22 @@
 const MOST_LANES = 48; // lanes of a chart; more cannot be read
 let chartWidth = 0; // pixels; measured once for all charts, since asking for it lays the page out
 
-/** Puts a chart into its section, with its sentences and downloads; `draw` makes it for a width, in one panel or several. */
-function figure(id, title, draw, read, wrong) {
+/** Puts a chart into its section, with its two sentences; `draw` makes it for a width, in one panel or several.
+ *
+ * `note` is added to how it is read, and `sentences` names others than the section's.
+ */
+function figure(id, title, draw, note = "", sentences = id) {
   const section = byId(id);
   const canvas = section.querySelector(".canvas");
   section.hidden = draw === null;
   if (draw === null) return canvas.replaceChildren();
   canvas.replaceChildren(...[draw(chartWidth)].flat());
   const caption = section.querySelector("figcaption");
-  caption.replaceChildren(html("p", null, html("b", null, "How to read it. "), read), html("p", null, html("b", null, "What would make it wrong. "), wrong));
+  const { read, wrong } = SENTENCES[sentences];
+  caption.replaceChildren(
+    html("p", null, html("b", null, "How to read it. "), read, note),
+    html("p", null, html("b", null, "What would make it wrong. "), wrong),
+  );
   section.dataset.title = title;
 }
 
@@ -42,9 +49,15 @@ function laneGroups(rows, view, make) {
   }));
 }
 
-const leftOut = (rows) => (rows.length > MOST_LANES ? ` Only ${MOST_LANES} of ${rows.length} rows are drawn: choose fewer.` : "");
+const leftOut = (rows) =>
+  rows.length > MOST_LANES ? ` Only ${MOST_LANES} of ${rows.length} rows are drawn: choose fewer.` : "";
 
-const style = (row) => ({ row, shape: shapeOf(row.dtype), hollow: row.dtype === "float64", colour: colourOf(row.backend) });
+const style = (row) => ({
+  row,
+  shape: shapeOf(row.dtype),
+  hollow: row.dtype === "float64",
+  colour: colourOf(row.backend),
+});
 
 function drawTimes(rows, view) {
   const make = (row) => ({
@@ -62,13 +75,7 @@ function drawTimes(rows, view) {
     axis: (values, start, end) => logAxis(values, start, end, (tick) => seconds(tick, 2)),
     unit: "seconds of a training, logarithmic: left is faster",
   };
-  figure(
-    "times",
-    spec.title,
-    rows.length ? (width) => laneChart(spec, width) : null,
-    `A large mark is the median of a row's rounds, the bar its interval, and each small dot one round; ⚠ says that the rounds scatter by more than ${percent(DATA.noisy, 0)} of their median. Filled circles are float32, open diamonds float64.` + leftOut(rows),
-    "Two rows whose bars are apart may still have swapped places if they were measured on different days: only rows of one run shared the machine's mood. A row of one process says little of the next one.",
-  );
+  figure("times", spec.title, rows.length ? (width) => laneChart(spec, width) : null, leftOut(rows));
 }
 
 function drawSpeedups(rows, view) {
@@ -101,13 +108,7 @@ function drawSpeedups(rows, view) {
     unit: `times as fast as ${over}, logarithmic: right is faster`,
     reference: [1, "as fast as the baseline"],
   };
-  figure(
-    "speedups",
-    spec.title,
-    shown.length ? (width) => laneChart(spec, width) : null,
-    "A bar is the 95% interval of the ratio within rounds that ran both in turn; where it holds 1, the two are not told apart. A cross with ≈ is a ratio of medians that are not paired, and has no interval; ? says that rounds were paired, but too few for one." + leftOut(rows),
-    "A baseline that is slower than it needs to be, such as a NumPy whose library does not know the processor, makes every speedup larger; and intervals of several rows are not meant to hold all at once.",
-  );
+  figure("speedups", spec.title, shown.length ? (width) => laneChart(spec, width) : null, leftOut(rows));
 }
 
 function drawLimits(rows, view) {
@@ -115,7 +116,10 @@ function drawLimits(rows, view) {
   byId("nearest").replaceChildren(nearestAnswer(shown));
   const make = (row) => {
     const limit = nearest(row);
-    const both = [[row.peak, `of the multiply-add peak in ${row.dtype}`], [row.bandwidth, `of the bandwidth of ${row.level}`]];
+    const both = [
+      [row.peak, `of the multiply-add peak in ${row.dtype}`],
+      [row.bandwidth, `of the bandwidth of ${row.level}`],
+    ];
     return {
       ...style(row),
       hollow: row.skips !== null,
@@ -138,53 +142,73 @@ function drawLimits(rows, view) {
     unit: "share of the limit that it comes nearest to: of arithmetic, or of reading the images",
     reference: [1, "the measured limit"],
   };
-  figure(
-    "limits",
-    spec.title,
-    shown.length ? (width) => laneChart(spec, width) : null,
-    "Each bar reaches to the larger of two shares: of the fastest multiply-adds measured on the machine, and of the measured bandwidth of the memory that holds the images. † and an open mark: the row skips work whose result is known, and counts it all the same, so its share may pass 100%." + leftOut(shown),
-    "A limit that was measured while something else ran is too low, and the shares too high. The limits were measured anew for each run, so two runs on one machine may differ in them.",
-  );
+  figure("limits", spec.title, shown.length ? (width) => laneChart(spec, width) : null, leftOut(shown));
 }
+
+/** What machines are compared by: how a row is told and drawn then, and the axis. */
+const MEASURES = {
+  time: {
+    has: () => true,
+    value: (row) => row.timing.value,
+    ends: (row) => ({ low: row.timing.low, high: row.timing.high }),
+    told: (row) => timeText(row) + (row.timing.noisy ? " ⚠" : ""),
+    hollow: () => false,
+    lines: timeLines,
+    axis: (values, start, end) => logAxis(values, start, end, (tick) => seconds(tick, 2)),
+    title: "Training time",
+    unit: "seconds of a training, logarithmic: left is faster",
+    sentences: "machines",
+  },
+  limit: {
+    has: (row) => nearest(row) !== null,
+    value: (row) => nearest(row).value,
+    ends: () => ({ low: null, high: null }),
+    told: (row) => share(nearest(row).value) + (row.skips === null ? "" : " †"),
+    hollow: (row) => row.skips !== null,
+    lines: (row) => [
+      `${row.name}: ${share(nearest(row).value)} of ${nearest(row).of}`,
+      row.machine.label,
+      ...(row.skips === null ? [] : [`† skips ${row.skips}`]),
+    ],
+    axis: (values, start, end) => linearAxis(values, start, end, (tick) => percent(tick, 0), 1),
+    title: "Share of the nearest limit",
+    unit: "share of the machine's own limit",
+    sentences: "machinesByLimit",
+  },
+};
 
 /** Draws one lane for each backend and dtype, and in it a mark for each machine. */
 function drawMachines(rows, view) {
-  const last = lastOfCases(rows);
-  const byMachine = view.measure === "time" ? last : last.filter((row) => nearest(row) !== null);
-  const machines = [...new Set(byMachine.map((row) => row.machine))].sort((a, b) => a.place - b.place);
-  const drawn = machines.length > 1;
-  const value = (row) => (view.measure === "time" ? row.timing.value : nearest(row).value);
+  const measure = MEASURES[view.measure];
+  const last = lastOfCases(rows).filter(measure.has);
+  const machines = [...new Set(last.map((row) => row.machine))].sort((a, b) => a.place - b.place);
   const make = (row) => ({
     row,
+    ...measure.ends(row),
     shape: SHAPES[row.machine.place % SHAPES.length],
-    hollow: view.measure === "limit" && row.skips !== null,
     colour: `k${row.machine.place % COLOURS}`,
-    value: value(row),
-    low: view.measure === "time" ? row.timing.low : null,
-    high: view.measure === "time" ? row.timing.high : null,
-    told: view.measure === "time" ? timeText(row) + (row.timing.noisy ? " ⚠" : "") : share(value(row)) + (row.skips === null ? "" : " †"),
-    lines: () => view.measure === "time" ? timeLines(row) : [`${row.name}: ${share(value(row))} of ${nearest(row).of}`, row.machine.label, ...(row.skips === null ? [] : [`† skips ${row.skips}`])],
+    hollow: measure.hollow(row),
+    value: measure.value(row),
+    told: measure.told(row),
+    lines: () => measure.lines(row),
   });
-  const cases = [...grouped(sorted(byMachine, view), laneNames(byMachine, { ...view, commits: "latest" }))].slice(0, MOST_LANES);
-  const lanes = cases.map(([label, of]) => ({ label, marks: of.sort((a, b) => a.machine.place - b.machine.place).map(make) }));
-  const measured = view.measure === "time" ? "Training time" : "Share of the nearest limit";
-  const spec = {
-    title: `${measured}, machines side by side, ${view.workload.label}`,
-    groups: [{ heading: "", lanes }],
-    axis: view.measure === "time"
-      ? (values, start, end) => logAxis(values, start, end, (tick) => seconds(tick, 2))
-      : (values, start, end) => linearAxis(values, start, end, (tick) => percent(tick, 0), 1),
-    unit: view.measure === "time" ? "seconds of a training, logarithmic: left is faster" : "share of the machine's own limit",
-  };
-  const read = view.measure === "time"
-    ? "Marks in one lane are the same backend and dtype on different machines, the row measured last on each; bars are the intervals of the medians."
-    : "Marks in one lane show how much of its own machine's nearest limit each row reaches; † counts work that was skipped.";
-  figure("machines", spec.title, drawn ? (width) => laneChart(spec, width) : null, read,
-    "Machines differ in more than the processor: versions of libraries, the number of CPUs, what a hypervisor gives. A row's provenance lists them. No ratio between machines is shown, since none was measured in pairs.");
-  byId("legend").replaceChildren(...machines.map((machine) => legendEntry(machine)));
+  const cases = [...grouped(sorted(last, view), laneNames(last, { ...view, commits: "latest" }))];
+  const lanes = cases.slice(0, MOST_LANES).map(([label, of]) => ({
+    label,
+    marks: of.sort((a, b) => a.machine.place - b.machine.place).map(make),
+  }));
+  const title = `${measure.title}, machines side by side, ${view.workload.label}`;
+  const spec = { title, groups: [{ heading: "", lanes }], axis: measure.axis, unit: measure.unit };
+  const draw = machines.length > 1 ? (width) => laneChart(spec, width) : null;
+  figure("machines", title, draw, leftOut(cases), measure.sentences);
+  byId("legend").replaceChildren(...machines.map(legendEntry));
 }
 
 function legendEntry(machine) {
-  const icon = svg("svg", { width: 18, height: 14, "aria-hidden": "true", class: `k${machine.place % COLOURS}` }, svg("path", { class: "shape", d: shapePath(SHAPES[machine.place % SHAPES.length], 9, 7, 5) }));
+  const icon = svg(
+    "svg",
+    { width: 18, height: 14, "aria-hidden": "true", class: `k${machine.place % COLOURS}` },
+    svg("path", { class: "shape", d: shapePath(SHAPES[machine.place % SHAPES.length], 9, 7, 5) }),
+  );
   return html("li", null, icon, machine.label);
 }

@@ -59,15 +59,40 @@ function cell(value) {
 function asCsv(rows) {
   const records = rows.map(record);
   const names = Object.keys(records[0] ?? { workload: "" });
-  return [names, ...records.map((one) => names.map((name) => one[name]))].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
+  return (
+    [names, ...records.map((one) => names.map((name) => one[name]))]
+      .map((line) => line.map(cell).join(","))
+      .join("\r\n") + "\r\n"
+  );
 }
 
-const asJson = (rows) => JSON.stringify({ format: DATA.format, view: asFragment(VIEW), rows: rows.map(record) }, null, 1);
+const asJson = (rows) =>
+  JSON.stringify({ format: DATA.format, view: asFragment(VIEW), rows: rows.map(record) }, null, 1);
 
 /** Returns a name for a file: letters, digits and hyphens. */
-const fileName = (words, suffix) => `${words.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 80) || "mnistbench"}.${suffix}`;
+const fileName = (words, suffix) =>
+  `${
+    words
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, "-")
+      .replace(/^-|-$/g, "")
+      .slice(0, 80) || "mnistbench"
+  }.${suffix}`;
 
-const DRAWN = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "font-size", "font-family", "font-weight", "opacity", "text-anchor"];
+const DRAWN = [
+  "fill",
+  "fill-opacity",
+  "stroke",
+  "stroke-width",
+  "stroke-opacity",
+  "stroke-dasharray",
+  "stroke-linecap",
+  "font-size",
+  "font-family",
+  "font-weight",
+  "opacity",
+  "text-anchor",
+];
 
 /** Returns a copy of an SVG element that looks the same alone, with its styles as attributes. */
 function alone(shown) {
@@ -93,7 +118,11 @@ function asSvg(section) {
     height += Number(panel.getAttribute("height"));
     return copied;
   });
-  const title = svg("text", { x: 8, y: 24, fill: page.color, "font-size": 15, "font-weight": 600, "font-family": page.fontFamily }, section.dataset.title);
+  const title = svg(
+    "text",
+    { x: 8, y: 24, fill: page.color, "font-size": 15, "font-weight": 600, "font-family": page.fontFamily },
+    section.dataset.title,
+  );
   const ground = svg("rect", { width, height, fill: page.backgroundColor });
   const whole = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, ground, title, placed);
   return new XMLSerializer().serializeToString(whole);

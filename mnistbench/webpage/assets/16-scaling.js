@@ -24,9 +24,7 @@ function drawScaling() {
     place: (start, end) => logAxis(sizes, start, end, String).at,
     unit: `${AXES[axis]}, logarithmic`,
   };
-  figure("scaling", spec.title, rows.length ? (width) => lineChart(spec, width) : null,
-    "Each mark is the median time of one iteration at a size, in seconds; both axes are logarithmic, so that a line that rises as steeply as the size is one of constant cost for each image or unit.",
-    "Each size was measured by itself, not in turn with the others, so a step in one line may be the machine's. Rows that are no result are left out: they are listed with the others when their workload is shown.");
+  figure("scaling", spec.title, rows.length ? (width) => lineChart(spec, width) : null);
   byId("scaling").hidden = false;
 }
 
@@ -39,13 +37,28 @@ function scalingPoint(row, axis) {
     row.machine.label,
     ...row.notes,
   ];
-  return { ...style(row), at: row.size[axis], value: each(row.timing.value), low: each(row.timing.low), high: each(row.timing.high), lines };
+  return {
+    ...style(row),
+    at: row.size[axis],
+    value: each(row.timing.value),
+    low: each(row.timing.low),
+    high: each(row.timing.high),
+    lines,
+  };
 }
 
 function makeScaling() {
   const machines = DATA.machines.filter((machine) => SIZED.some((row) => row.machine === machine));
   const axes = Object.keys(AXES).filter((axis) => SIZED.some((row) => row.size.axes.includes(axis)));
-  fillSelect(byId("scaling-machine"), machines.map((one) => [one.id, one.label]), machines[0]?.id ?? "");
-  fillSelect(byId("axis"), axes.map((axis) => [axis, AXES[axis]]), axes[0] ?? "");
+  fillSelect(
+    byId("scaling-machine"),
+    machines.map((one) => [one.id, one.label]),
+    machines[0]?.id ?? "",
+  );
+  fillSelect(
+    byId("axis"),
+    axes.map((axis) => [axis, AXES[axis]]),
+    axes[0] ?? "",
+  );
   for (const id of ["scaling-machine", "axis"]) byId(id).addEventListener("change", drawScaling);
 }

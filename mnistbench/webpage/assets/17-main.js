@@ -23,11 +23,15 @@ function draw() {
   };
   const seen = new Set(Object.keys(parts).filter(isSeen));
   document.body.dataset.drawn = "partly";
-  waiting = Object.entries(parts).filter(([id]) => !seen.has(id)).map(([, part]) => part);
+  waiting = Object.entries(parts)
+    .filter(([id]) => !seen.has(id))
+    .map(([, part]) => part);
   waiting.push(...foreseen(view));
   showControls();
   for (const id of seen) parts[id]();
-  say(`${counted(valid.length, "result")} shown${problems.length ? `, ${counted(problems.length, "row")} without a result` : ""}`);
+  say(
+    `${counted(valid.length, "result")} shown${problems.length ? `, ${counted(problems.length, "row")} without a result` : ""}`,
+  );
   if (focused) document.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   setTimeout(drawNext);
 }
@@ -36,7 +40,8 @@ function draw() {
 function foreseen(view) {
   const rows = BY_WORKLOAD.get(view.workload);
   const pieces = [];
-  for (let at = 0; at < rows.length; at += 200) pieces.push(() => rows.slice(at, at + 200).forEach((row) => speedup(row, view.baseline)));
+  for (let at = 0; at < rows.length; at += 200)
+    pieces.push(() => rows.slice(at, at + 200).forEach((row) => speedup(row, view.baseline)));
   return pieces;
 }
 
@@ -61,7 +66,11 @@ function drawRest() {
 function drawAnswers(valid, view) {
   byId("h-answers").textContent = `Which backend is fastest for ${view.workload.label}`;
   byId("task").textContent = view.workload.task;
-  byId("answers").replaceChildren(...(valid.length ? answers(valid, view) : [html("p", null, "No result matches these choices. Choose more, or reset them.")]));
+  byId("answers").replaceChildren(
+    ...(valid.length
+      ? answers(valid, view)
+      : [html("p", null, "No result matches these choices. Choose more, or reset them.")]),
+  );
 }
 
 function start() {
