@@ -55,7 +55,7 @@ def read(results: Path) -> list[Stored]:
         for run in reproduction.load(path):
             errors.setdefault(run.origin.machine, []).append(run)
     for of_machine in rows.values():
-        of_machine.sort(key=lambda row: row.origin.date)
+        of_machine.sort(key=lambda row: str(row.origin.date))
     # Equal machines may differ in name, if another LLVM named them; the last name counts.
     named = [(rows.get(machine) or errors[machine])[-1].origin.machine for machine in dict.fromkeys([*rows, *errors])]
     return [

@@ -11,6 +11,7 @@ from typing import Any
 
 import mnistbench.backends as registry
 from mnistbench import words
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine.identity import Machine
 from mnistbench.results import storage, stored
 from mnistbench.results.row import Row
@@ -50,6 +51,8 @@ def contents(results: Path, commits_at: str | None = None) -> Contents:
         MnistbenchError: If there are no results, or a file is damaged.
     """
     machines = [one for one in stored.read(results) if one.rows]
+    if not machines:
+        raise MnistbenchError(f"{results}: holds test errors alone, which are no rows; see its README.md")
     found = _Contents()
     for place, one in enumerate(machines):
         found.add(place, one.rows)
@@ -144,9 +147,11 @@ class _Contents:
             run = self._run(machine, row)
             members.setdefault(run, []).append(row)
             workload = self._workload(row)
-            place = (row.workload.images, row.size.hidden, row.size.allowed_threads) if row.size else ()
-            last[(workload, row.backend, row.dtype, row.device, row.threads * (not place), *place)] = len(self.rows)
-            self.rows.append({"run": run, "workload": workload, "latest": False, **record(row)})
+            found = record(row)
+            size = found["size"]
+            place = [found["threads"]] if size is None else [size[name] for name in ("images", "hidden", "threads")]
+            last[(workload, found["backend"], found["dtype"], found["device"], *place)] = len(self.rows)
+            self.rows.append({"run": run, "workload": workload, "latest": False, **found})
         for place_of_row in last.values():
             self.rows[place_of_row]["latest"] = True
         for run, of_run in members.items():
@@ -154,7 +159,8 @@ class _Contents:
 
     def _run(self, machine: int, row: Row) -> int:
         """Return the place of a row's run."""
-        origin, identity = row.origin, (machine, *row.origin.run)
+        origin = row.origin
+        identity = (machine, plain(origin.file), plain(origin.date))
         if identity not in self._runs:
             self._runs[identity] = len(self.runs)
             self.runs.append(

@@ -24,11 +24,13 @@ _HEADINGS = (
     "agreement",
     "run",
 )
+_SKIPS = "†"
 _SENTENCES = (
     "How to read it: a large mark is the median of a row's rounds, the bar its interval, each small dot one round; "
     "filled circles are float32, open diamonds float64. The axis is logarithmic.",
     "What would make it wrong: rows of different runs did not share the machine's mood, so their order may be chance; "
-    "only speedups without \N{ALMOST EQUAL TO} are ratios within the same rounds.",
+    "only speedups without \N{ALMOST EQUAL TO} are ratios within the same rounds. A share of a limit with "
+    f"{_SKIPS} counts work that was skipped.",
 )
 
 
@@ -65,15 +67,22 @@ def _section(
     latest = sorted((rows[one] for one in chosen if rows[one]["latest"]), key=lambda row: row["timing"]["value"])
     if latest and not scaling:
         best = latest[0]
-        yield tag(
-            "p", f"Fastest: {best['backend']} {best['dtype']}, {words.seconds(best['timing']['value'])}.", class_="lead"
-        )
+        yield tag("p", _fastest(contents, rows.index(best), baselines), class_="lead")
         yield chart(f"Training time of {len(latest)} rows", [_lane(row, contents.values["colours"]) for row in latest])
         yield from (tag("p", sentence, class_="quiet") for sentence in _SENTENCES)
     ordered = sorted(chosen, key=lambda one: (not rows[one]["latest"], rows[one]["timing"]["value"]))
     cells = [_line(contents, one, baselines) for one in ordered]
     head = tag("thead", tag("tr", (tag("th", name, scope="col") for name in _HEADINGS)))
     yield tag("div", tag("table", head, tag("tbody", cells)), class_="scroll", tabindex=0)
+
+
+def _fastest(contents: Contents, one: int, baselines: Mapping[tuple[int, int, str], list[Row]]) -> str:
+    """Return the answer to which row is fastest, and how it compares with numpy in its dtype."""
+    row = contents.values["rows"][one]
+    over = baselines.get((contents.values["runs"][row["run"]]["machine"], row["workload"], row["dtype"]), [])
+    ratio = _speedup(contents.measured[one], over) if row["backend"] != "numpy" else ""
+    told = f", {ratio} as fast as numpy {row['dtype']}" * bool(ratio)
+    return f"Fastest: {row['backend']} {row['dtype']}, {words.seconds(row['timing']['value'])}{told}."
 
 
 def _lane(row: Mapping[str, Any], colours: Mapping[str, int]) -> Lane:
@@ -131,7 +140,7 @@ def _limit(row: Mapping[str, Any]) -> str:
     """Return the share of the nearest limit."""
     shares = [(row["peak"], "arithmetic"), (row["bandwidth"], row["level"])]
     value, name = max(((value, name) for value, name in shares if value is not None), default=(math.nan, ""))
-    skips = ", counts skipped work" * (row["skips"] is not None)
+    skips = f" {_SKIPS}" * (row["skips"] is not None)
     return "" if math.isnan(value) else f"{_share(value)} {name}{skips}"
 
 

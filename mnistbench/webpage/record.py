@@ -42,6 +42,8 @@ def record(row: Row) -> dict[str, Any]:
         "problem": None if row.problem is None else plain(row.problem, 400),
     }
     try:
+        if found["threads"] is None:
+            raise TypeError("the number of threads is no number")
         return found | {"timing": _timing(row), **_speed(row), **_told(row)}
     except DAMAGED as error:
         problem = row.problem or f"its record is damaged: {words.exception(error)}"

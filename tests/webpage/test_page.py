@@ -23,7 +23,7 @@ from mnistbench.task.presets import preset, variant
 from mnistbench.webpage import commands, data
 from mnistbench.webpage.markup import Markup, tag
 from mnistbench.webpage.record import plain, record
-from tests.support import pages
+from tests.support import builders, pages
 from tests.support.rows import document, row
 
 
@@ -219,6 +219,23 @@ def test_the_command_writes_a_page(results: Path, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert f"wrote {page}: 20 rows" in found.output
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_folder_of_test_errors_alone_has_no_page(tmp_path: Path) -> None:
+    builders.store_errors(tmp_path / "machine")
+    with pytest.raises(MnistbenchError, match="holds test errors alone"):
+        data.contents(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["backend", "device", "threads", "problem", "kernel", "data_sha256"])
+@pytest.mark.parametrize("value", [[1], {"a": [2]}, 7, None])
+def test_a_file_of_damaged_rows_has_a_page(field: str, value: Any, tmp_path: Path) -> None:
+    found = document(row("numpy", "float32", 1.0), row("numba", "float32", 1.0))
+    found["benchmarks"][0]["extra_info"][field] = value
+    found["benchmarks"][0]["extra_info"]["validated"] = found["benchmarks"][0]["extra_info"]["problem"] is None
+    pages.store(tmp_path / "machine", 1, found)
+    webpage.write(tmp_path, tmp_path / "page.html")
+    assert len(data_of((tmp_path / "page.html").read_text(encoding="utf-8"))["rows"]) == 2
 
 
 def test_without_results_nothing_is_written(tmp_path: Path) -> None:
