@@ -61,12 +61,14 @@ def _timing(row: Row) -> dict[str, Any]:
     """Return the median of a row and its interval.
 
     Raises:
-        ValueError: If a timing is not positive and finite.
+        ValueError: If a timing is not positive and finite, or the median is not.
     """
     if not all(math.isfinite(seconds) and seconds > 0 for seconds in row.samples):
         raise ValueError("a timing is not above 0")
     found = row.timing
     values = {name: _number(getattr(found, name)) for name in ("value", "low", "high", "level", "spread", "between")}
+    if None in values.values():
+        raise ValueError("the median of the timings is no number")
     return values | {"noisy": found.noisy}
 
 
