@@ -173,6 +173,22 @@ def test_the_workload_the_order_and_the_measure(tab: Tab) -> None:
         pass
 
 
+def test_links_lead_to_sections_and_keep_the_view(tab: Tab) -> None:
+    page = tab.tab
+    page.uncheck("#backends input[value=numpy]")
+    names = tab.names()
+    page.click("#sections a >> text=The rows")
+    while page.evaluate("location.hash") == "#rows":
+        pass
+    assert "backend=" in tab.fragment()
+    assert tab.names() == names
+    while page.evaluate("document.querySelector('#rows').getBoundingClientRect().top > innerHeight"):
+        pass  # it scrolls smoothly
+    assert page.locator("#sections a").count() == 9
+    page.select_option("#workload", "smoke")
+    assert page.locator("#sections a").count() == 6, "those that are not hidden"
+
+
 def test_two_commits_are_compared_beside_what_did_not_change(tab: Tab) -> None:
     page = tab.tab
     page.select_option("#pick", "numba float32, Some CPU, 2 CPUs, 2 threads")
@@ -195,7 +211,7 @@ def test_the_keyboard_alone_reaches_numbers_and_their_provenance(tab: Tab) -> No
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main", "the first stop skips the choices"
-    page.focus("#reset")
+    page.focus("#sections li:last-child a")
     stops = 0
     while "times" not in page.evaluate("document.activeElement.closest('section')?.id ?? ''") or stops == 0:
         page.keyboard.press("Tab")
@@ -257,7 +273,7 @@ def test_the_link_is_copied_and_the_theme_changes(tab: Tab) -> None:
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     page.emulate_media(media="print")
-    assert page.is_hidden("#choices")
+    assert page.is_hidden("nav")
     assert page.is_visible("#times svg")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 

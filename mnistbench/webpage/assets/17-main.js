@@ -55,7 +55,17 @@ function isSeen(id) {
 function drawNext() {
   waiting.shift()?.();
   if (waiting.length) setTimeout(drawNext);
-  else document.body.dataset.drawn = "all";
+  else {
+    listSections();
+    document.body.dataset.drawn = "all";
+  }
+}
+
+/** Lists the sections after the answers that the page has now, as links. */
+function listSections() {
+  const shown = [...document.querySelectorAll("#main > section[id]")].filter((section) => !section.hidden);
+  const link = (section) => html("a", { href: `#${section.id}` }, section.querySelector("h2").textContent);
+  byId("sections").replaceChildren(...shown.map((section) => html("li", null, link(section))));
 }
 
 /** Draws all that waits. */
