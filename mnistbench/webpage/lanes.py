@@ -7,7 +7,7 @@ fifty times the bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mnistbench import words
@@ -58,9 +58,8 @@ def chart(title: str, lanes: Sequence[Lane]) -> Markup:
     return tag("svg", parts, viewBox=box, class_="static", role="img", aria_label=title)
 
 
-def _axis(low: float, high: float, at: object, bottom: int) -> list[Markup]:
+def _axis(low: float, high: float, at: Callable[[float], float], bottom: int) -> list[Markup]:
     """Return ticks at 1, 2 and 5 times powers of ten, fewer where they have no room."""
-    assert callable(at)
     decades = range(math.floor(low), math.ceil(high) + 1)
     for digits in ((1, 2, 5), (1,)):
         ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
@@ -75,8 +74,7 @@ def _axis(low: float, high: float, at: object, bottom: int) -> list[Markup]:
     return found
 
 
-def _lane(lane: Lane, at: object, y: int) -> list[Markup]:
-    assert callable(at)
+def _lane(lane: Lane, at: Callable[[float], float], y: int) -> list[Markup]:
     label = lane.label if len(lane.label) <= _LETTERS else lane.label[: _LETTERS - 1] + "…"
     x, hue = at(lane.value), f"k{lane.colour % COLOURS}"
     shape = f"M{x} {y}m0-6l6 6l-6 6l-6-6z" if lane.hollow else f"M{x} {y}m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z"

@@ -14,15 +14,7 @@ from mnistbench.webpage.lanes import Lane, chart
 from mnistbench.webpage.markup import Markup, joined, tag
 
 _HEADINGS = (
-    "backend",
-    "dtype",
-    "threads",
-    "time",
-    "warnings",
-    "speedup over numpy",
-    "of the limit",
-    "agreement",
-    "run",
+    *("backend", "dtype", "threads", "time", "warnings", "speedup over numpy", "of the limit", "agreement", "run"),
 )
 _SKIPS = "†"
 _SENTENCES = (
@@ -64,13 +56,13 @@ def _section(
     contents: Contents, chosen: Sequence[int], scaling: bool, baselines: Mapping[tuple[int, int, str], list[Row]]
 ) -> Iterator[Markup]:
     rows = contents.values["rows"]
-    latest = sorted((rows[one] for one in chosen if rows[one]["latest"]), key=lambda row: row["timing"]["value"])
-    if latest and not scaling:
-        best = latest[0]
-        yield tag("p", _fastest(contents, rows.index(best), baselines), class_="lead")
-        yield chart(f"Training time of {len(latest)} rows", [_lane(row, contents.values["colours"]) for row in latest])
-        yield from (tag("p", sentence, class_="quiet") for sentence in _SENTENCES)
     ordered = sorted(chosen, key=lambda one: (not rows[one]["latest"], rows[one]["timing"]["value"]))
+    latest = [one for one in ordered if rows[one]["latest"]]
+    if latest and not scaling:
+        lanes = [_lane(rows[one], contents.values["colours"]) for one in latest]
+        yield tag("p", _fastest(contents, latest[0], baselines), class_="lead")
+        yield chart(f"Training time of {len(latest)} rows", lanes)
+        yield from (tag("p", sentence, class_="quiet") for sentence in _SENTENCES)
     cells = [_line(contents, one, baselines) for one in ordered]
     head = tag("thead", tag("tr", (tag("th", name, scope="col") for name in _HEADINGS)))
     yield tag("div", tag("table", head, tag("tbody", cells)), class_="scroll", tabindex=0)
@@ -131,9 +123,13 @@ def _speedup(row: Row, baselines: Sequence[Row]) -> str:
     found = storage.speedup(row, baselines)
     if found is None:
         return ""
-    paired = found.known or any(row.interleaved and other.origin.run == row.origin.run for other in baselines)
+    paired = found.known or any(_took_turns(row, other) for other in baselines)
     ends = f" ({words.times(found.low)} to {words.times(found.high)})" if found.known and found.low < found.high else ""
     return f"{words.ABOUT} " * (not paired) + words.times(found.value) + ends
+
+
+def _took_turns(row: Row, other: Row) -> bool:
+    return row.interleaved and other.origin.run == row.origin.run and [*map(len, other.runs)] == [*map(len, row.runs)]
 
 
 def _limit(row: Mapping[str, Any]) -> str:

@@ -666,6 +666,8 @@ def test_an_unavailable_backend_is_refused_with_its_fix(no_cupy: None) -> None:
         ("errors --dtype half --backend numpy", "--dtype half"),
         ("machine --threads 0", "0 threads"),
         ("charts", "results: holds no results"),
+        ("report", "results: holds no results"),
+        ("report elsewhere --output .", ".: is a folder"),
         ("charts --check --results elsewhere", "holds no results"),
         ("verify --backend abacus", "'abacus' does not exist"),
         ("verify --backend numpy --dtype half", "--dtype half"),

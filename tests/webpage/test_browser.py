@@ -126,6 +126,9 @@ def test_choices_narrow_what_is_shown_and_a_link_brings_them_back(tab: Tab, chro
     page.check("input[name=commits-shown][value=all]")
     assert tab.names() == ["numba float32", "numba float32", "jax float32", "jax float32", "torch float32"]
     page.check("input[name=commits-shown][value=chosen]")
+    assert [cells[-2][:7] for cells in tab.rows()] == ["2222222"] * 3, "the last commit"
+    page.check("#commit-list input >> nth=1")
+    assert len(tab.rows()) == 5
     page.uncheck("#commit-list input >> nth=0")
     assert [cells[-2][:7] for cells in tab.rows()] == ["1111111"] * 2
     page.select_option("#baseline", "jax float32")
@@ -133,10 +136,12 @@ def test_choices_narrow_what_is_shown_and_a_link_brings_them_back(tab: Tab, chro
     page.select_option("#sort", "-time")
     assert tab.names() == ["jax float32", "numba float32"]
     page.uncheck("#rounds")
+    page.select_option("#axis", "hidden")
     assert page.locator("#times .round").count() == 0
     again = Tab(chromium, written, tab.fragment())
     assert again.rows() == tab.rows()
     assert not again.tab.is_checked("#rounds")
+    assert again.tab.input_value("#axis") == "hidden"
     assert again.tab.input_value("#baseline") == "jax float32"
     for choice in ("#backends", "#dtypes", "#machine-choice", "#commit-list"):
         boxes = f"[...document.querySelectorAll('{choice} input')].map(one => one.checked)"

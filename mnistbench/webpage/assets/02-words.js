@@ -49,7 +49,9 @@ const percent = (share, decimals = 1) => `${_fixed(100 * share, decimals)}%`;
 /** Writes a share of a limit, with decimals for small ones: 107%, 4.1%, 0.06%. */
 const share = (value) => (value >= 0.1 ? percent(value, 0) : `${significant(100 * value, 2)}%`);
 
-const counted = (number, what) => `${_fixed(number, 0)} ${what}${number === 1 ? "" : "s"}`;
+const whole = (number) => _fixed(number, 0);
+
+const counted = (number, what) => `${whole(number)} ${what}${number === 1 ? "" : "s"}`;
 
 const interval = (low, high, write) => `${write(low)} to ${write(high)}`;
 

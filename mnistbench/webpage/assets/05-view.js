@@ -20,6 +20,8 @@ const firstView = () => ({
   pick: null, // the case of the history whose commits are compared, and the two runs
   before: null,
   after: null,
+  axis: null, // the axis of the scaling, and the machine
+  scalingMachine: null,
 });
 
 let VIEW = firstView();
@@ -35,6 +37,9 @@ const BASELINES = [
   ({ backend, dtype }) => dtype === null || DATA.rows.some((row) => row.backend === backend && row.dtype === dtype),
 );
 
+/** Choices that are a text, or null for what is chosen at first; a text that names nothing counts as null. */
+const PLAIN = ["pick", "before", "after", "axis", "scalingMachine"];
+
 /** Writes a view as the part of an address after #; what is as at first is left out. */
 function asFragment(view) {
   const found = new URLSearchParams();
@@ -46,7 +51,7 @@ function asFragment(view) {
   ]) {
     if (chosen !== null) for (const value of chosen.size ? chosen : [""]) found.append(name, value);
   }
-  if (view.commits === "all") found.set("commit", "all");
+  if (view.commits === "all" || view.commits.size === COMMITS.length) found.set("commit", "all");
   else if (view.commits !== "latest")
     for (const id of view.commits.size ? view.commits : [""]) found.append("commit", id);
   if (baselineName(view.baseline) !== baselineName(DEFAULT_BASELINE))
@@ -54,7 +59,7 @@ function asFragment(view) {
   if (view.sort !== "time" || view.descending) found.set("sort", (view.descending ? "-" : "") + view.sort);
   if (!view.rounds) found.set("rounds", "hidden");
   if (view.measure !== "time") found.set("measure", view.measure);
-  for (const name of ["pick", "before", "after"]) if (view[name] !== null) found.set(name, view[name]);
+  for (const name of PLAIN) if (view[name] !== null) found.set(name, view[name]);
   return `#${found}`;
 }
 
@@ -88,6 +93,6 @@ function fromFragment(fragment) {
   }
   view.rounds = given.get("rounds") !== "hidden";
   if (given.get("measure") === "limit") view.measure = "limit";
-  for (const name of ["pick", "before", "after"]) view[name] = given.get(name);
+  for (const name of PLAIN) view[name] = given.get(name);
   return view;
 }

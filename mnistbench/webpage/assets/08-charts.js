@@ -1,11 +1,11 @@
 // Two forms of charts: lanes, one below the other on a common axis, and lines along commits or sizes.
 
-const LANE = 28;
+const LANE = 22; // pixels of a lane
 const NARROW = 560;
 const CROWDED = 200; // points of a chart from which on they are small
 const HEADING = 8.4; // pixels of a character of a heading
 
-/** Makes an empty chart; `place` puts it on the page and says how wide it is. */
+/** Makes an empty chart. */
 function newChart(title, width, height) {
   const element = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": title });
   return { element, width, height, marks: [], add: (...children) => element.append(...children) };
@@ -29,7 +29,7 @@ function laneChart(spec, width) {
   const labels = new Map(lanes.map((lane) => [lane, shortened(lane.label, limit)]));
   const left = narrow ? 8 : 16 + widest([...labels.values()]);
   const right = narrow ? 12 : 12 + widest(lanes.flatMap((lane) => lane.marks.map((one) => one.told)));
-  const heights = lanes.map((lane) => (narrow ? 20 : 4) + Math.max(LANE - 6, 19 * lane.marks.length));
+  const heights = lanes.map((lane) => (narrow ? 20 : 4) + Math.max(LANE, 19 * lane.marks.length));
   const headings = spec.groups.filter((group) => group.heading).length;
   const top = spec.reference ? 20 : 4;
   const bottom = top + heights.reduce((sum, one) => sum + one, 0) + 30 * headings;
@@ -89,7 +89,7 @@ function drawLane(chart, axis, lane, label, { y, height, left, right, narrow }) 
   lane.marks.forEach((one, i) => {
     const at = first + 19 * i;
     const ends = one.low === null ? [null, null] : [axis.at(one.low), axis.at(one.high)];
-    if (!one.dotted) chart.add(svg("line", { class: "lane", x1: left, x2: chart.width - right, y1: at, y2: at }));
+    chart.add(svg("line", { class: "lane", x1: left, x2: chart.width - right, y1: at, y2: at }));
     chart.add(
       mark(chart, {
         ...one,
@@ -117,7 +117,11 @@ function besideMark(chart, lane, x, at, { y, right, narrow }) {
   return x > chart.width / 2 ? { x: 8, y: at + 4 } : { x: chart.width - 8, y: at + 4, "text-anchor": "end" };
 }
 
-/** Draws lines under a heading: series {label, colour, dash, points: [{at, value, low, high, ...}]} over ticks [{at, label, href}]. */
+/** Draws lines under a heading.
+ *
+ * A spec has: title, heading, series [{label, colour, dash, points: [{at, value, low, high, ...}]}], ticks [{at, label,
+ * href}], place (a function of the axis' ends that returns one of `at`), and unit.
+ */
 function lineChart(spec, width) {
   const narrow = width < NARROW;
   const top = spec.heading ? 40 : 16;

@@ -8,13 +8,13 @@ function change(changes) {
   setTimeout(() => history.replaceState(null, "", asFragment(VIEW))); // takes long, and nobody waits for it
 }
 
-/** Makes the check boxes of one choice; none of them checked shows nothing, all of them is the same as no choice. */
-function checks(id, values, key, label) {
+/** Makes the check boxes of one choice; `chosen` turns the set of those that are checked into the choice. */
+function checks(id, values, key, label, chosen = (found) => (found.size === values.length ? null : found)) {
   const boxes = values.map((value) => {
     const box = html("input", { type: "checkbox", name: key, value });
     box.addEventListener("change", () => {
-      const chosen = new Set([...byId(id).querySelectorAll("input:checked")].map((one) => one.value));
-      change({ [key]: chosen.size === values.length ? null : chosen });
+      const checked = [...byId(id).querySelectorAll("input:checked")].map((one) => one.value);
+      change({ [key]: chosen(new Set(checked)) });
     });
     return html("label", null, box, label(value));
   });
@@ -51,7 +51,14 @@ function makeControls() {
     (id) => DATA.machines.find((one) => one.id === id).label,
   );
   checks("backends", DATA.backends, "backends", (name) => [html("span", { class: `dot ${colourOf(name)}` }), name]);
-  checks("commit-list", COMMITS.map((one) => one.id).reverse(), "commits", (id) => commitLabel(COMMIT.get(id)));
+  const commits = COMMITS.map((one) => one.id).reverse();
+  checks(
+    "commit-list",
+    commits,
+    "commits",
+    (id) => commitLabel(COMMIT.get(id)),
+    (found) => found,
+  );
   byId("workload").addEventListener("change", (event) =>
     change({
       workload: WORKLOADS.find((one) => one.label === event.target.value),
@@ -68,15 +75,24 @@ function makeControls() {
   );
   byId("rounds").addEventListener("change", (event) => change({ rounds: event.target.checked }));
   for (const radio of document.querySelectorAll("input[name=commits-shown]"))
-    radio.addEventListener("change", () =>
-      change({ commits: radio.value === "chosen" ? new Set(COMMITS.map((one) => one.id)) : radio.value }),
-    );
+    radio.addEventListener("change", () => change({ commits: radio.value === "chosen" ? lastCommit() : radio.value }));
   for (const radio of document.querySelectorAll("input[name=measure]"))
     radio.addEventListener("change", () => change({ measure: radio.value }));
   byId("pick").addEventListener("change", (event) => change({ pick: event.target.value, before: null, after: null }));
   for (const id of ["before", "after"])
     byId(id).addEventListener("change", (event) => change({ [id]: event.target.value }));
+  for (const [id, key] of [
+    ["axis", "axis"],
+    ["scaling-machine", "scalingMachine"],
+  ])
+    byId(id).addEventListener("change", (event) => change({ [key]: event.target.value }));
   makeButtons();
+}
+
+/** Returns the choice of the last commit that has rows of the workload. */
+function lastCommit() {
+  const measured = new Set(BY_WORKLOAD.get(VIEW.workload).map((row) => row.run.code));
+  return new Set([COMMITS.findLast((one) => measured.has(one.id)).id]);
 }
 
 const commitLabel = (one) => `${shortCommit(one)} ${one.at ? day(new Date(one.at).toISOString()) : ""}`;

@@ -4,12 +4,25 @@ const AXES = { images: "images", hidden: "hidden units", threads: "threads" };
 const SIZED = DATA.rows.filter((row) => row.size !== null && row.latest);
 
 /** Draws the scaling along the chosen axis on the chosen machine; the other choices do not count here. */
-function drawScaling() {
+function drawScaling(view) {
   const valid = SIZED.filter((row) => row.valid);
   byId("scaling").hidden = valid.length === 0;
   if (valid.length === 0) return;
-  const axis = byId("axis").value;
-  const rows = valid.filter((row) => row.machine.id === byId("scaling-machine").value && row.size.axes.includes(axis));
+  const axes = Object.keys(AXES).filter((axis) => valid.some((row) => row.size.axes.includes(axis)));
+  const machines = DATA.machines.filter((machine) => valid.some((row) => row.machine === machine));
+  const axis = axes.find((one) => one === view.axis) ?? axes[0];
+  const machine = machines.find((one) => one.id === view.scalingMachine) ?? machines[0];
+  fillSelect(
+    byId("axis"),
+    axes.map((one) => [one, AXES[one]]),
+    axis,
+  );
+  fillSelect(
+    byId("scaling-machine"),
+    machines.map((one) => [one.id, one.label]),
+    machine.id,
+  );
+  const rows = valid.filter((row) => row.machine === machine && row.size.axes.includes(axis));
   const series = [...grouped(rows, (row) => row.name)].map(([label, of]) => ({
     label,
     colour: colourOf(of[0].backend),
@@ -20,12 +33,11 @@ function drawScaling() {
   const spec = {
     title: `Time of an iteration by ${AXES[axis]}`,
     series,
-    ticks: sizes.map((at) => ({ at, label: counted(at, "").trim().replace(/s$/, ""), href: null })),
+    ticks: sizes.map((at) => ({ at, label: whole(at), href: null })),
     place: (start, end) => logAxis(sizes, start, end, String).at,
     unit: `${AXES[axis]}, logarithmic`,
   };
   figure("scaling", spec.title, rows.length ? (width) => lineChart(spec, width) : null);
-  byId("scaling").hidden = false;
 }
 
 function scalingPoint(row, axis) {
@@ -45,20 +57,4 @@ function scalingPoint(row, axis) {
     high: each(row.timing.high),
     lines,
   };
-}
-
-function makeScaling() {
-  const machines = DATA.machines.filter((machine) => SIZED.some((row) => row.machine === machine));
-  const axes = Object.keys(AXES).filter((axis) => SIZED.some((row) => row.size.axes.includes(axis)));
-  fillSelect(
-    byId("scaling-machine"),
-    machines.map((one) => [one.id, one.label]),
-    machines[0]?.id ?? "",
-  );
-  fillSelect(
-    byId("axis"),
-    axes.map((axis) => [axis, AXES[axis]]),
-    axes[0] ?? "",
-  );
-  for (const id of ["scaling-machine", "axis"]) byId(id).addEventListener("change", drawScaling);
 }

@@ -18,6 +18,7 @@ function draw() {
     machines: () => drawMachines(valid, view),
     history: () => drawHistory(view),
     commits: () => drawCommits(view),
+    scaling: () => drawScaling(view),
     rows: () => drawTable(valid, view),
     problems: () => drawProblems([...problems, ...SIZED.filter((row) => !row.valid)]),
   };
@@ -85,13 +86,11 @@ function drawAnswers(valid, view) {
 
 function start() {
   makeControls();
-  makeScaling();
   VIEW = fromFragment(location.hash);
   byId("app").hidden = false;
   byId("plain").hidden = true;
   showTheme();
   draw();
-  drawScaling();
   addEventListener("hashchange", () => {
     if (!location.hash.includes("=")) return history.replaceState(null, "", asFragment(VIEW));
     VIEW = fromFragment(location.hash);
@@ -102,7 +101,6 @@ function start() {
     if (width === document.documentElement.clientWidth) return;
     width = document.documentElement.clientWidth;
     draw();
-    drawScaling();
   });
   addEventListener("beforeprint", drawRest);
   if (matchMedia("(max-width: 60rem)").matches) byId("choices").open = false;
