@@ -25,15 +25,10 @@ def _agreement(row: Row) -> str:
         return "NO RESULT"
     error = row.agreement.trajectory[-1][1] if row.agreement.trajectory else 0.0
     of = f"{words.relative(error)} of {words.relative(row.agreement.tolerance)}"
-    return f"agrees ({of}){_FEWER * checked_less(row)}"
+    return f"agrees ({of}){_FEWER * row.checked_less}"
 
 
 _FEWER = ", fewer checks"
-
-
-def checked_less(row: Row) -> bool:
-    """Return whether a row lacks some of today's checks."""
-    return row.proof is None or not row.proof.complete
 
 
 def _speedup(row: Row, found: Speedup | None) -> str:
@@ -309,7 +304,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     if noisy:
         most = words.percent(NOISY_SPREAD, 0)
         yield f"noisy, rounds that scatter by more than {most} of their median: {', '.join(noisy)}."
-    if any(row.validated and checked_less(row) for row in rows):
+    if any(row.validated and row.checked_less for row in rows):
         yield "fewer checks: measured before all of today's checks were made."
     if counters := {row.energy.counter for row in rows if row.energy}:
         whose = {"NVML": "of the GPU alone (NVML)", "RAPL": "of all CPU packages, whatever else they do (RAPL)"}
