@@ -48,8 +48,12 @@ class _Picture:
 
 def _drawn(one: Row | Run) -> dict[str, Any]:
     """Return all fields of a row or a run, but those of later versions where there is nothing."""
-    later = {own.name for own in fields(one) if own.metadata.get("later")}
-    return {name: value for name, value in asdict(one).items() if value is not None or name not in later}
+    found = asdict(one)
+    for part, values in ((one, found), (one.origin, found["origin"])):
+        for later in (own.name for own in fields(part) if own.metadata.get("later")):
+            if values[later] is None:
+                del values[later]
+    return found
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,8 @@ def _errors(machine: _Results) -> Iterator[str]:
 def _opening(folder: Path, machines: Sequence[_Results]) -> list[str]:
     """Return the table and the chart that open the project's README.
 
-    They are of the last of the largest interleaved runs, of those with all of today's checks if there are any.
+    They are of the last of the largest interleaved runs: of one's own before merged ones, and of those with all of
+    today's checks if there are any.
     """
     machine = max((one for one in machines if one.opening), key=lambda one: _extent(one.opening), default=None)
     if machine is None:
@@ -274,9 +279,10 @@ def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
     return [*tables.errors_as_markdown(machine.errors), "", chart]
 
 
-def _extent(rows: Sequence[Row]) -> tuple[bool, int, str]:
-    """Return whether all rows of a run passed all of today's checks, their number, and the run's date."""
-    return not any(row.checked_less for row in rows), len(rows), max(row.origin.date for row in rows)
+def _extent(rows: Sequence[Row]) -> tuple[bool, bool, int, str]:
+    """Return whether a run is one's own, whether all its rows passed today's checks, their number, and its date."""
+    own = all(row.origin.merged is None for row in rows)
+    return own, not any(row.checked_less for row in rows), len(rows), max(row.origin.date for row in rows)
 
 
 def _section(

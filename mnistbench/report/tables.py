@@ -362,7 +362,9 @@ def provenance(measured: Sequence[Row | Run]) -> str:
     commits = ", ".join(dict.fromkeys(one.origin.code for one in measured))
     runs = len({one.origin.run for one in measured})
     until = max(one.origin.date for one in measured)[:10]
-    return f"Measured {f'in {runs} runs ' * (runs > 1)}until {until} at {commits}, with {libraries}."
+    others = sum(one.origin.merged is not None for one in measured)
+    merged = f" Merged from others' results: {others:,} of {words.counted(len(measured), 'row')}." if others else ""
+    return f"Measured {f'in {runs} runs ' * (runs > 1)}until {until} at {commits}, with {libraries}.{merged}"
 
 
 _ERRORS = (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mnistbench import words
 from mnistbench.machine.identity import Machine
+
+LATER = {"later": True}
+"""Marks fields that earlier versions do not have: where there is nothing, they are no part of what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Origin:
         commit_date: Date of the commit (ISO 8601), or None.
         date: Date of the measurement (ISO 8601).
         file: Name of the file that stores it.
+        merged: When it was merged from somebody else's results (ISO 8601); None for one's own.
     """
 
     machine: Machine
@@ -29,6 +33,7 @@ class Origin:
     commit_date: str | None
     date: str
     file: str
+    merged: str | None = field(default=None, metadata=LATER)
 
     @classmethod
     def of(cls, document: Mapping[str, Any], file: str) -> Origin:
@@ -41,6 +46,7 @@ class Origin:
             commit.get("time"),
             document["datetime"],
             file,
+            document.get("merged"),
         )
 
     @property

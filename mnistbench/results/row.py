@@ -18,7 +18,7 @@ from mnistbench.backends import Arithmetic, Description
 from mnistbench.machine.bounds import Speed, beside_limits
 from mnistbench.machine.rates import Limits
 from mnistbench.measurement import Energy, Proof
-from mnistbench.results.origin import NOWHERE, Origin
+from mnistbench.results.origin import LATER, NOWHERE, Origin
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.statistics import Median, Ratio, Rounds, median_of_processes
 from mnistbench.training.cold import ColdStart
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Version of the JSON; incremented when a field changes its meaning."""
-
-LATER = {"later": True}
-"""Marks fields that rows of earlier versions do not have: where there is nothing, they are no part of what is drawn."""
 
 Point = tuple[int, float]
 """Iteration and a finite value after it."""

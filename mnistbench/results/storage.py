@@ -103,11 +103,11 @@ def rows_of(document: Mapping[str, Any], file: str) -> list[Row]:
     Raises:
         KeyError, TypeError, ValueError: If it is damaged.
     """
-    origin = Origin.of({name: shown(document[name]) for name in _OF_ORIGIN}, file)
+    origin = Origin.of({name: shown(document[name]) for name in _OF_ORIGIN if name in document}, file)
     return [Row.from_dict(shown(one["extra_info"]), one["stats"]["data"], origin) for one in entries(document)]
 
 
-_OF_ORIGIN = ("machine_info", "commit_info", "datetime")
+_OF_ORIGIN = ("machine_info", "commit_info", "datetime", "merged")
 
 
 def entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -127,8 +127,10 @@ def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def latest(rows: Sequence[Row]) -> list[Row]:
     """Choose one workload's last row of each backend, dtype, device and number of threads, in the registry's order.
 
-    All rows are of one machine. Each has its :func:`speedup` over ``numpy`` in float64 and in its own dtype.
+    All rows are of one machine. Those merged from somebody else's results count only where one's own have none. Each
+    has its :func:`speedup` over ``numpy`` in float64 and in its own dtype.
     """
+    rows = _own_last(rows)
     rank = {name: place for place, name in enumerate(registry.list_backends())}
     chosen = _last(rows, lambda row: (row.backend, row.dtype, row.device, row.threads))
     chosen.sort(key=lambda row: (rank.get(row.backend, len(rank)), row.threads, row.dtype))
@@ -142,6 +144,11 @@ def latest(rows: Sequence[Row]) -> list[Row]:
         )
         for row in chosen
     ]
+
+
+def _own_last(rows: Sequence[Row]) -> list[Row]:
+    """Put the rows merged from somebody else's results before one's own."""
+    return sorted(rows, key=lambda row: row.origin.merged is None)
 
 
 def _last(rows: Sequence[Row], identity: Callable[[Row], Any]) -> list[Row]:
@@ -180,4 +187,4 @@ def scaling(rows: Sequence[Row]) -> list[Row]:
         assert row.size is not None, "as chosen below"
         return row.backend, row.dtype, row.device, row.workload.images, row.size.hidden, row.size.allowed_threads
 
-    return _last([row for row in rows if row.workload.name == SCALING and row.size is not None], place)
+    return _last([row for row in _own_last(rows) if row.workload.name == SCALING and row.size is not None], place)
