@@ -15,6 +15,9 @@ from mnistbench.exceptions import MnistbenchError
 LARGEST = 32 << 20
 """Bytes of the largest file of others that is read; a run of a thousand rows has a sixth of them."""
 
+MOST_VALUES = 2_000_000
+"""Most values of a file of others, by its commas and brackets; a run of a thousand rows has a fifth of them."""
+
 DEEPEST = 12
 """Deepest nesting of lists and objects that is read; a row's has 8 levels."""
 
@@ -29,7 +32,7 @@ def read_object(path: Path, strict: bool = False) -> dict[str, Any]:
 
     Args:
         strict: Whether to refuse what only somebody else's file would be: a symbolic link, or one of more than
-            :data:`LARGEST` bytes.
+            :data:`LARGEST` bytes or :data:`MOST_VALUES` values, which take much more memory than their text.
 
     Raises:
         OSError: If it cannot be read.
@@ -39,6 +42,8 @@ def read_object(path: Path, strict: bool = False) -> dict[str, Any]:
         text = _content(path, strict).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not in UTF-8 at byte {error.start:,}") from error
+    if strict and sum(map(text.count, ",[{")) > MOST_VALUES:
+        raise ValueError(f"has more than {MOST_VALUES:,} values, the most that are read")
     try:
         found = json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except json.JSONDecodeError as error:

@@ -74,7 +74,8 @@ class Index:
         runs, rows: Stored runs, without their rows, and rows, by identity.
         rounds: Stored rows by :func:`of_rounds`.
         machines: Machines by the names of their folders.
-        named: Machines by themselves, each as its latest row or training names it, with the date of that.
+        named: Machines by themselves, each as its latest row names it, one's own before merged ones and trainings.
+            With it, whether it is so named by one's own row, and the date.
     """
 
     folder: Path
@@ -82,7 +83,7 @@ class Index:
     rows: dict[Identity, Known] = field(default_factory=dict)
     rounds: dict[Identity, Known] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
-    named: dict[Machine, tuple[str, Machine]] = field(default_factory=dict)
+    named: dict[Machine, tuple[tuple[bool, str], Machine]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -95,24 +96,26 @@ class Index:
         for path in sorted({path.parent for path in folder.glob(f"*/{storage.PATTERN}")}):
             for file, document, rows in storage.documents(path):
                 for entry, row in zip(storage.entries(document), rows, strict=True):
-                    index.add(row, entry, document, str(file))
+                    index.add(row, entry, document, str(file), own=row.origin.merged is None)
         for path in reproduction.machines(folder):
             for run in reproduction.load(path):
                 index.add_machine(run.origin.machine, run.origin.date)
         return index
 
-    def add(self, row: Row, entry: Mapping[str, Any], document: Mapping[str, Any], where: str) -> None:
-        """Add a row of a document that ``where`` stores."""
+    def add(
+        self, row: Row, entry: Mapping[str, Any], document: Mapping[str, Any], where: str, own: bool = False
+    ) -> None:
+        """Add a row of a document that ``where`` stores; ``own`` says whether it is one's own."""
         known = self.rows.setdefault(of_row(row), Known(where, canonical(entry)))
         self.rounds.setdefault(of_rounds(row), known)
         self.runs.setdefault(of_run(row.origin), Known(where, _header(document)))
-        self.add_machine(row.origin.machine, row.origin.date)
+        self.add_machine(row.origin.machine, row.origin.date, own)
 
-    def add_machine(self, machine: Machine, date: str) -> None:
-        """Add a machine, which something of this date names."""
+    def add_machine(self, machine: Machine, date: str, own: bool = False) -> None:
+        """Add a machine, which something of this date names: a row of one's own, or something else."""
         self.machines.setdefault(machine.folder, machine)
-        if machine not in self.named or self.named[machine][0] <= date:
-            self.named[machine] = date, machine
+        if machine not in self.named or self.named[machine][0] <= (own, date):
+            self.named[machine] = (own, date), machine
 
     def moved(self, row: Row, where: str) -> None:
         """Note where a row that was added, and its run if that was new, are stored now."""

@@ -222,6 +222,19 @@ def test_nobody_renames_one_s_own_machine(tmp_path: Path) -> None:
     assert json.loads((own / AMD / "errors_simard.json").read_text("utf-8"))["machine"]["microarchitecture"] == "znver5"
 
 
+def test_one_s_own_names_count_even_if_a_merged_row_was_there_before(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", later(few(RUN), 0)
+    other["machine_info"]["microarchitecture"] = "zzz"
+    merged(theirs(tmp_path, other), own)
+    assert [machine.label for machine in stored.read(own)] == ["AMD EPYC (zzz), 2 CPUs"]
+    (own / AMD).mkdir()
+    shutil.copy(RESULTS / AMD / "0014_classic_494d741.json", own / AMD)
+    assert [machine.label for machine in stored.read(own)] == ["AMD EPYC (znver5), 2 CPUs"]
+    (found,) = merged(theirs(tmp_path, later(few(RUN), 1)), own)
+    assert isinstance(found, Merged)
+    assert found.target == own / AMD / "0015_classic_494d741.json"
+
+
 def test_a_new_machine_is_named_by_what_it_is(tmp_path: Path) -> None:
     other = few(RUN)
     other["machine_info"] |= {"name": "The Fastest", "usable_cpus": 2, "gpu": "Some GPU"}
