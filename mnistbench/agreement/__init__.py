@@ -22,7 +22,7 @@ from mnistbench.agreement import kept
 from mnistbench.agreement.checkpoints import State, checkpoints, last_checkpoint
 from mnistbench.agreement.comparisons import check_round, check_training_loss, check_update, comparisons
 from mnistbench.agreement.outcome import Agreement, Check
-from mnistbench.agreement.trajectory import Trajectory, growth, switching, trajectory_k
+from mnistbench.agreement.trajectory import Trajectory, growth, tolerance
 from mnistbench.backends import Backend, Trainer
 from mnistbench.datasets import Dataset, load_images
 from mnistbench.task.presets import preset
@@ -42,8 +42,7 @@ __all__ = [
     "comparisons",
     "growth",
     "last_checkpoint",
-    "switching",
-    "trajectory_k",
+    "tolerance",
     "verify",
 ]
 

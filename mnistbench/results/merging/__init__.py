@@ -96,7 +96,7 @@ def sources(folder: Path) -> list[Path]:
         raise MnistbenchError(f"{folder}: is no folder; give a folder of results, such as --results writes")
     if folder.is_symlink():
         folder = folder.resolve()
-    found = sorted({*folder.glob("*.json"), *folder.glob("*/*.json")})
+    found = {*folder.glob("*.json"), *folder.glob("*/*.json")}
     if not found:
         raise MnistbenchError(f"{folder}: holds no results; give a folder such as --results writes")
     return sorted(found, key=lambda path: (path.parent, path.name.startswith(PREFIX), path.name))
@@ -225,10 +225,11 @@ def _store(
 
 def _trainings(path: Path, document: dict[str, Any], into: _Into) -> Iterator[Merged | Refused]:
     """Merge the trainings of a file of test errors."""
-    runs = trainings.checked(document)
     believed: list[tuple[int, Mapping[str, Any]]] = []
-    for place, run in enumerate(runs, 1):
+    for place, run in enumerate(trainings.of_document(document), 1):
         try:
+            if isinstance(run, RowError):
+                raise run
             trainings.require_believable(run, document)
             believed.append((place, run))
         except RowError as error:

@@ -73,16 +73,16 @@ def require_dates(date: str, commit_date: str | None) -> None:
         raise RowError(f"its commit, of {commit_date}, is younger than its date {date}")
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same but for the rounding of numbers and fields that only ``other`` has."""
+def follows(one: Any, other: Any) -> bool:
+    """Whether a JSON value is ``other``, but for the rounding of numbers and fields that only ``other`` has."""
     if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
         return one is other
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
         return math.isclose(one, other, rel_tol=_SAME)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return all(name in other and same(value, other[name]) for name, value in one.items())
+        return all(name in other and follows(value, other[name]) for name, value in one.items())
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(follows, one, other))
     return bool(one == other)
 
 
@@ -97,17 +97,17 @@ def _recomputed(record: Mapping[str, Any], row: Row) -> Iterator[str]:
     if row.size is None:
         again |= dict.fromkeys(("hidden", "allowed_threads", "compared"))
     for name, value in record.items():
-        if name in again and not same(value, again[name]):
+        if name in again and not follows(value, again[name]):
             place, one, other = _first_difference(name, value, again[name])
             yield f"{place} is {told(one)}, where the rest of the row gives {told(other)}"
-    if not same(row.costs["train"], statistics.median(row.samples)):
+    if not follows(row.costs["train"], statistics.median(row.samples)):
         yield f"costs, train is {row.costs['train']:.6g}, where the rounds give {statistics.median(row.samples):.6g}"
 
 
 def _first_difference(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
     """Return the place of the first difference of two JSON values, and the two values there."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        inner = next(inner for inner, value in one.items() if inner not in other or not same(value, other[inner]))
+        inner = next(inner for inner, value in one.items() if inner not in other or not follows(value, other[inner]))
         return _first_difference(f"{name}, {inner}", one[inner], other.get(inner))
     return name, one, other
 
@@ -166,7 +166,7 @@ def _processes(row: Row) -> Iterator[str]:
     found = {"compile_cached": row.cold.compile_cached, "peak_memory_bytes": row.cold.peak_memory, **row.cold.costs}
     own = {"compile_cached": row.compile_cached, "peak_memory_bytes": row.peak_memory_bytes, **row.costs}
     for name, value in found.items():
-        if not same(value, own.get(name)):
+        if not follows(value, own.get(name)):
             yield f"{name} is {told(own.get(name))}, where the new processes give {told(value)}"
 
 

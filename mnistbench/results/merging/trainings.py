@@ -14,50 +14,50 @@ from mnistbench.results import reproduction
 from mnistbench.results.merging import limits, schema
 from mnistbench.results.merging.embedded import LEAST_ERROR, TEST_IMAGES, embedded, not_of_images
 from mnistbench.results.merging.index import canonical
-from mnistbench.results.merging.plausibility import require_dates, same
+from mnistbench.results.merging.plausibility import follows, require_dates
 from mnistbench.results.merging.verdicts import impossible_loss
 from mnistbench.results.reading import DAMAGED
 from mnistbench.task.workload import Workload
 
 
-def checked(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the trainings of a document of test errors, whose own forms are not checked yet.
+def of_document(document: Mapping[str, Any]) -> list[Mapping[str, Any] | RowError]:
+    """Return each training of a document of test errors, or why it has not the form of one.
 
     Raises:
         RowError: If its form is wrong, or it says what is not so of the preset or of its own trainings.
     """
     schema.ERRORS(document, "")
     name = document["workload"]["name"]
-    forms = [run for run in document["runs"] if _well_formed(run)]
+    found = [_well_formed(run) for run in document["runs"]]
+    forms = [run for run in found if not isinstance(run, RowError)]
     try:
         current = not forms or reproduction.is_current({**document, "runs": forms}, name)
     except DAMAGED as error:
         raise RowError(words.exception(error)) from error
     if not current:
         raise RowError(f"workload is named {name}, and is not trained as that preset is")
-    if not same(document["published"], reproduction.published(name)):
+    if not follows(document["published"], reproduction.published(name)):
         raise RowError(f"published is not what is published of {name}")
     means, told = reproduction.means(forms), document["mean_test_error"]
-    if len(forms) == len(document["runs"]) and not (means.keys() == told.keys() and same(means, told)):
+    if len(forms) == len(found) and not (means.keys() == told.keys() and follows(means, told)):
         raise RowError("mean_test_error is not the mean of the trainings")
-    return [*document["runs"]]
+    return found
 
 
-def _well_formed(run: Any) -> bool:
+def _well_formed(run: Any) -> Mapping[str, Any] | RowError:
     try:
         schema.TRAINING(run, "")
-    except RowError:
-        return False
-    return True
+    except RowError as error:
+        return error
+    return run  # type: ignore[no-any-return]
 
 
 def require_believable(run: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    """Compare what a training says with what follows from the rest of it, and with what is known besides.
+    """Compare what a training of the right form says with what follows from it, and with what is known besides.
 
     Raises:
-        RowError: If its form is wrong, or something it says is not believed.
+        RowError: If something it says is not believed.
     """
-    schema.TRAINING(run, "")
     require_dates(run["date"], None)
     workload = Workload.from_description({**document["workload"], "seed": run["seed"], "dtype": run["dtype"]})
     machine = Machine.read(document["machine"])
@@ -75,9 +75,9 @@ def _curve(run: Mapping[str, Any], workload: Workload) -> Iterator[str]:
     seconds = [point["seconds"] for point in curve]
     if seconds != sorted(seconds) or seconds[-1] > run["seconds"] * (1 + 1e-9):
         yield "curve has seconds out of order, or after the end"
-    if not same(run["costs"]["train"], run["seconds"]):
+    if not follows(run["costs"]["train"], run["seconds"]):
         yield f"costs, train is {run['costs']['train']:.6g}, where seconds is {run['seconds']:.6g}"
-    if not same(curve[-1]["test_error"], run["test_error"]):
+    if not follows(curve[-1]["test_error"], run["test_error"]):
         yield f"test_error is {run['test_error']:.6g}, where the curve ends at {curve[-1]['test_error']:.6g}"
 
 

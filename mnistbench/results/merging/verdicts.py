@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from mnistbench import words
-from mnistbench.agreement import growth, switching, trajectory_k
+from mnistbench.agreement import tolerance
 from mnistbench.results.merging.embedded import LEAST_ERROR, TEST_IMAGES, embedded, is_embedded, not_of_images
 from mnistbench.results.reading import quoted
 from mnistbench.results.row import Row
@@ -68,10 +69,9 @@ def _most_tolerance(row: Row) -> float:
     workload, trajectory = row.workload, row.agreement.trajectory
     if not workload.is_classic:
         return _MOST_TOLERANCE
-    eps = 2.0 ** (-52 if workload.dtype == "float64" else -23)
     # The scaling benchmark may compare more iterations than it times.
     last = max(workload.iterations, trajectory[-1][0] if trajectory else 0)
-    today = growth(workload.images) * trajectory_k(last) * eps + switching(workload, eps)
+    today = tolerance(replace(workload, iterations=last), last, workload.dtype)
     return min(_MOST_TOLERANCE, _TIMES_TODAY * today)
 
 

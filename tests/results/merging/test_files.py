@@ -74,6 +74,11 @@ def test_a_giant_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert refusal(tmp_path, TEXT + " " * (1 << 20)) == "is larger than 1 MiB, the most that is read"
 
 
+def test_a_file_of_many_small_values_is_not_read(tmp_path: Path) -> None:
+    text = TEXT.removesuffix("}") + ', "environment": [' + "{}," * 1_000_000 + "{}]}"
+    assert refusal(tmp_path, text) == "has more than 2,000,000 values, the most that are read"
+
+
 @pytest.mark.parametrize("name", ["1_classic.json", "results.json", "00001_classic.json", "errors.json"])
 def test_a_file_of_another_name(tmp_path: Path, name: str) -> None:
     assert refusal(tmp_path, RUN, name).startswith("is no file of results by its name")

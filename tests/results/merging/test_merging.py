@@ -230,6 +230,7 @@ def test_one_s_own_names_count_even_if_a_merged_row_was_there_before(tmp_path: P
     (own / AMD).mkdir()
     shutil.copy(RESULTS / AMD / "0014_classic_494d741.json", own / AMD)
     assert [machine.label for machine in stored.read(own)] == ["AMD EPYC (znver5), 2 CPUs"]
+    assert counts(merged(theirs(tmp_path, other), own)) == (0, 2, 0)
     (found,) = merged(theirs(tmp_path, later(few(RUN), 1)), own)
     assert isinstance(found, Merged)
     assert found.target == own / AMD / "0015_classic_494d741.json"

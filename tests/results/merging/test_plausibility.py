@@ -5,15 +5,21 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mnistbench.agreement import growth, trajectory_k
+from mnistbench import charts
+from mnistbench.agreement import tolerance
 from mnistbench.machine.identity import Machine
+from mnistbench.results import storage
+from mnistbench.results.merging import Refused
 from mnistbench.results.merging.limits import too_fast
 from mnistbench.task.presets import PRESETS
+from mnistbench.task.workload import Workload
 from tests.support.merging import (
     AMD,
     EARLIER,
@@ -265,8 +271,8 @@ def test_honest_rows_that_look_odd(tmp_path: Path) -> None:
     scaling = json.loads((RESULTS / INTEL / "0008_scaling_7d8539c.json").read_text(encoding="utf-8"))
     entries = [one for one in scaling["benchmarks"] if one["extra_info"]["workload"]["iterations"] == 1]
     agreement, workload = (entries[0]["extra_info"][name] for name in ("agreement", "workload"))
-    eps = 2.0 ** (-52 if workload["dtype"] == "float64" else -23)
-    agreement["tolerance"] = 1.9 * growth(workload["images"]) * trajectory_k(5) * eps
+    task = Workload.from_description(workload | {"iterations": 5})
+    agreement["tolerance"] = 1.9 * tolerance(task, 5, task.dtype)
     document = {**scaling, "benchmarks": entries[:1]}
     assert counts(merged(theirs(tmp_path, document), tmp_path / "scaling")) == (1, 0, 0)
     agreement["tolerance"] *= 2
@@ -333,3 +339,27 @@ def test_a_training_in_no_time(tmp_path: Path) -> None:
     assert "FLOP/s at least is above the 8.00 TFLOP/s that its threads" in refusal(
         tmp_path, document, "errors_simard.json"
     )
+
+
+@pytest.mark.slow
+def test_charts_are_drawn_of_whatever_is_believed(tmp_path: Path) -> None:
+    """Rows of years and of microseconds, with costs and memories at the ends of their ranges."""
+    document = few(json.loads((RESULTS / INTEL / "0007_classic_4981b8e.json").read_text(encoding="utf-8")), 3)
+    for place, times in ((0, 1e-5), (1, 1.0)):
+        row = faster(document | {"benchmarks": document["benchmarks"][place:]}, times)
+        for process in (one for kind in row["cold"].values() for one in kind):
+            process["costs"] |= dict.fromkeys(("import", "load", "tuning"), 1e8 if times < 1 else 0.0)
+            process |= {"baseline_memory": 1, "peak_memory": 1 if times < 1 else 24 << 30}
+        row["costs"] |= dict.fromkeys(("import", "load", "tuning"), 1e8 if times < 1 else 0.0)
+        row["peak_memory_bytes"] = 1 if times < 1 else 24 << 30
+        for level in row["limits"]["levels"]:
+            level["bytes_per_second"] = 1e18
+        row["fraction_of_bandwidth"] = row["bytes_per_second"] / 1e18
+    assert [one for one in merged(theirs(tmp_path, document), tmp_path / "own") if isinstance(one, Refused)] == []
+    rows = storage.latest(storage.load(tmp_path / "own" / INTEL))
+    figures = [draw(rows) for draw in charts.drawable(rows).values()]
+    for figure in (*figures, charts.history(rows[:1]), charts.speedups(rows)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            charts.write(figure, tmp_path / "chart.svg", "digest")
+        assert not re.search(r"\b(nan|inf)\b", (tmp_path / "chart.svg").read_text(encoding="utf-8"))
