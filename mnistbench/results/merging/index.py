@@ -49,8 +49,12 @@ def of_row(row: Row) -> Identity:
 
 
 def of_rounds(row: Row) -> Identity:
-    """Return what no two measurements have in common, whatever date they state: random seeds, or seconds."""
-    return row.proof.seeds if row.proof and row.proof.seeds else row.samples, *_case(row)
+    """Return what no two measurements have in common, whatever date they state: random seeds, or seconds.
+
+    The seconds of a single round may be equal by chance, where the clock is coarse; then the date counts too.
+    """
+    rounds = row.proof.seeds if row.proof and row.proof.seeds else row.samples
+    return rounds, *(_case(row) if len(rounds) > 1 else of_row(row))
 
 
 def _case(row: Row) -> Identity:

@@ -122,6 +122,19 @@ def test_what_is_stored_is_kept_where_another_row_differs(tmp_path: Path) -> Non
     assert contents(own) == before
 
 
+def test_a_conflict_within_a_merge_names_what_was_stored(tmp_path: Path) -> None:
+    source, own, other = theirs(tmp_path, few(RUN)), tmp_path / "own", few(RUN)
+    other["benchmarks"][0]["extra_info"]["kernel"] = "faster"
+    theirs(tmp_path, other, "0002_classic_494d741.json")
+    theirs(tmp_path, few(RUN) | {"code_sha256": "0" * 64}, "0003_classic_494d741.json")
+    reasons = [one.reason for one in merged(source, own) if isinstance(one, Refused)]
+    kept = own / AMD / "0001_classic_494d741.json"
+    assert reasons == [
+        f"differs from the same row in {kept}, which is kept",
+        f"says otherwise of the same run than {kept}, which is kept",
+    ]
+
+
 def test_a_training_that_differs_is_refused(tmp_path: Path) -> None:
     own, name = tmp_path / "own", "errors_simard.json"
     merged(theirs(tmp_path, ERRORS, name), own)
