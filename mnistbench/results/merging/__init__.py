@@ -225,16 +225,16 @@ def _store(
 
 def _trainings(path: Path, document: dict[str, Any], into: _Into) -> Iterator[Merged | Refused]:
     """Merge the trainings of a file of test errors."""
-    believed: list[tuple[int, Mapping[str, Any]]] = []
+    accepted: list[tuple[int, Mapping[str, Any]]] = []
     for place, run in enumerate(trainings.of_document(document), 1):
         try:
             if isinstance(run, RowError):
                 raise run
             trainings.require_believable(run, document)
-            believed.append((place, run))
+            accepted.append((place, run))
         except RowError as error:
             yield Refused(path, f"training {place}", words.one_line(error))
-    if not believed:
+    if not accepted:
         return
     document["machine"] = into.index.as_named_here(document["machine"])
     machine = Machine.read(document["machine"])
@@ -243,7 +243,7 @@ def _trainings(path: Path, document: dict[str, Any], into: _Into) -> Iterator[Me
         # Read now, since a training may have been stored meanwhile.
         found = into.targets.get(target) or trainings.Target.of(target, document)
         new = present = 0
-        for place, run in believed:
+        for place, run in accepted:
             try:
                 added = found.add(run)
                 new, present = new + added, present + (not added)

@@ -190,28 +190,26 @@ def anything(value: Any, where: str) -> None:
         scalar(value, where)
 
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?[+-]\d\d:\d\d", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def date(value: Any, where: str) -> None:
-    """Raise a RowError unless a value is a date with a time and a time zone, in the form of :func:`datetime.isoformat`.
-
-    A date has no other form, so that the same one is the same text.
-    """
+    """Raise a RowError unless a value is a date with a time and a time zone, as git or Python writes it."""
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
-            found = datetime.fromisoformat(value)
-            found.astimezone()
+            datetime.fromisoformat(value).astimezone()
         except (ValueError, OverflowError):
             pass
         else:
-            if found.isoformat() == value:
-                return
-    raise _refuse(value, where, "a date and time with its zone, such as 2026-01-31T18:30:00+00:00")
+            return
+    raise _refuse(value, where, "a date and time with its zone (ISO 8601)")
 
 
 def in_utc(value: Any, where: str) -> None:
-    """Raise a RowError unless a value is a :func:`date` in UTC, so that dates are in order as texts."""
+    """Raise a RowError unless a value is a :func:`date` in UTC, in the form of :func:`datetime.isoformat`.
+
+    In this form alone, dates are in order as texts, and the same date is the same text.
+    """
     date(value, where)
-    if not value.endswith("+00:00"):
-        raise _refuse(value, where, "in UTC")
+    if not value.endswith("+00:00") or datetime.fromisoformat(value).isoformat() != value:
+        raise _refuse(value, where, "in UTC in the form 2026-01-31T18:30:00.123456+00:00")

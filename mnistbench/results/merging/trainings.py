@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,10 +59,15 @@ def require_believable(run: Mapping[str, Any], document: Mapping[str, Any]) -> N
     Raises:
         RowError: If something it says is not believed.
     """
-    require_dates(run["date"], None)
-    workload = Workload.from_description({**document["workload"], "seed": run["seed"], "dtype": run["dtype"]})
-    machine = Machine.read(document["machine"])
-    for problem in (*_curve(run, workload), *_scores(run, workload), *_of_machine(run, workload, machine)):
+    try:
+        require_dates(run["date"], None)
+        workload = Workload.from_description({**document["workload"], "seed": run["seed"], "dtype": run["dtype"]})
+        machine = Machine.read(document["machine"])
+        found = chain(_curve(run, workload), _of_machine(run, workload, machine), _scores(run, workload))
+        problem = next(found, None)
+    except DAMAGED as error:
+        raise RowError(words.exception(error)) from error
+    if problem is not None:
         raise RowError(problem)
 
 

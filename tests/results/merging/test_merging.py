@@ -262,8 +262,8 @@ def test_the_same_run_in_another_form_is_no_other(tmp_path: Path) -> None:
     merged(theirs(tmp_path, RUN), own)
     before = contents(own)
     for change, reason in (
-        ({"datetime": RUN["datetime"].replace("+00:00", "Z")}, "and not a date and time with its zone"),
-        ({"datetime": "2026-11-27T18:00:00.10+00:00"}, "and not a date and time with its zone"),
+        ({"datetime": RUN["datetime"].replace("+00:00", "Z")}, "and not in UTC in the form"),
+        ({"datetime": "2026-11-27T18:00:00.10+00:00"}, "and not in UTC in the form"),
         ({"commit_info": RUN["commit_info"] | {"id": "494d741"}}, "says otherwise of the same run than"),
         ({"datetime": "2026-11-27T18:00:00+00:00"}, f"has the rounds of a row in {own / AMD}"),
         ({"machine_info": RUN["machine_info"] | {"memory_gib": 99}}, f"has the rounds of a row in {own / AMD}"),
