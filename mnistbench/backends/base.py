@@ -7,6 +7,7 @@ register it (see :mod:`mnistbench.backends`). The module's import, on the backen
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
@@ -54,6 +55,22 @@ class Metrics:
 
     loss: float
     accuracy: float
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over the images of an iteration that a rank holds.
+
+    Attributes:
+        gradients: (k,) sums from which a step follows once those of all ranks are added, such as sums of gradients over
+            images, without the L2 penalty: an array on the trainer's device, in its own layout, dtype and scale, the
+            same on every rank. None if the backend adds up those of all ranks itself.
+        scores: (2,) float64 on the host: the sum of the images' cross-entropies, and the number classified correctly.
+            They hold only in the last iteration of a call.
+    """
+
+    gradients: Any
+    scores: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -158,6 +175,25 @@ class Trainer(ABC):
             raise NotImplementedError
         self.reset(state.parameters)
 
+    def split(self, iterations: int) -> Iterator[Sums]:
+        """Run ``iterations`` iterations of a rank's share, each in two parts around what the ranks exchange.
+
+        The data set that was loaded has a share. Each time the caller adds the other ranks' sums to those that it got,
+        in place, and goes on; then the trainer takes the step for all ranks' images, :attr:`Workload.images` or those
+        of a mini-batch. From the same sums, all ranks compute the same bits. A caller that closes the iterator leaves
+        the state as it was before that iteration.
+
+        Only trainers of backends with :attr:`Backend.ranks` implement it.
+        """
+        raise NotImplementedError
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        """Return what :meth:`gradients` does, from the sums of all ranks that :meth:`split` has yielded first.
+
+        Only trainers of backends with :attr:`Backend.ranks` implement it.
+        """
+        raise NotImplementedError
+
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the most probable class, (k,), of each of the images (k, inputs) under the current parameters.
 
@@ -184,6 +220,8 @@ class Backend(ABC):
 
     name: ClassVar[str]
     """Name in flags, tables and charts."""
+    ranks: ClassVar[bool] = False
+    """Whether several ranks can share a workload: whether its trainers implement :meth:`Trainer.split`."""
 
     def availability(self) -> Availability:
         """Return whether the backend can run here, and on what device; by default yes, on the CPU."""

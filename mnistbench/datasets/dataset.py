@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.exceptions import DataError
+from mnistbench.task.share import Share
 from mnistbench.task.workload import Network
 
 
@@ -53,6 +54,7 @@ class Dataset:
         train, dev, test: Disjoint splits; ``dev`` may be empty, and ``test`` is None if the source has no test set.
         notes: What was understood of the source, a line each.
         class_names: Names of the classes in their order, or none if they are numbers.
+        share: Share of the training images that ``train`` holds; None if it holds all.
 
     Raises:
         DataError: If the splits are no images of this shape, or have labels beyond the classes.
@@ -67,6 +69,7 @@ class Dataset:
     _: KW_ONLY
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("dev", self.dev), ("test", self.test)):
@@ -128,6 +131,11 @@ class Dataset:
     def network(self, *hidden: int) -> Network:
         """Return the network for these images and classes with hidden layers of these sizes."""
         return Network((self.pixels, *hidden, self.classes))
+
+    def part(self, share: Share) -> Dataset:
+        """Return the data set of a rank: a copy of its training images, so that nothing keeps those of others."""
+        rows = slice(share.first, share.last)
+        return replace(self, train=Split(self.train.images[rows].copy(), self.train.labels[rows].copy()), share=share)
 
     def training_only(self) -> Dataset:
         """Return the same data set without its dev and test images."""
