@@ -7,7 +7,7 @@ register it (see :mod:`mnistbench.backends`). The module's import, on the backen
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
@@ -92,6 +92,28 @@ class Arithmetic:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """The ranks that trained together.
+
+    Attributes:
+        threads: number of threads of each.
+        hosts: number of machines that they ran on.
+        library: name and version of the library that carried their messages.
+        transport: what it carried them over.
+        exchange: seconds that an iteration of the last call spent in the exchange, the least of all ranks: the others
+            waited for the slowest.
+        shared_cores: whether those of a machine had more threads than CPUs.
+    """
+
+    threads: tuple[int, ...]
+    hosts: int
+    library: str
+    transport: str
+    exchange: float
+    shared_cores: bool
+
+
+@dataclass(frozen=True)
 class Description:
     """Where a trainer runs, and how. All values can be written as JSON.
 
@@ -106,6 +128,7 @@ class Description:
         gpu: measurements of a GPU, such as its clocks and memory.
         failed: ways to compute that were tried and failed, in words; None if none did.
         arithmetic: units of a GPU that compute the products; None if unknown.
+        ranks: what several ranks were; None for one process by itself.
     """
 
     device: str
@@ -117,6 +140,7 @@ class Description:
     gpu: dict[str, Any] | None = None
     failed: str | None = None
     arithmetic: Arithmetic | None = None
+    ranks: Ranks | None = None
 
 
 class Trainer(ABC):
@@ -175,7 +199,7 @@ class Trainer(ABC):
             raise NotImplementedError
         self.reset(state.parameters)
 
-    def split(self, iterations: int) -> Iterator[Sums]:
+    def split(self, iterations: int) -> Generator[Sums]:
         """Run ``iterations`` iterations of a rank's share, each in two parts around what the ranks exchange.
 
         The data set that was loaded has a share. Each time the caller adds the other ranks' sums to those that it got,

@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,13 +25,13 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 import mnistbench.backends as registry
-from mnistbench import exceptions, words
 from mnistbench import threads as thread_limits
 from mnistbench.backends import Description, Metrics, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.exceptions import BackendUnavailable, MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import LATE
 from mnistbench.measurement.rounds import Round, timed_round
+from mnistbench.ranks.team import Raised
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed
@@ -149,7 +149,7 @@ class RemoteTrainer(Trainer):
                 f"the process of backend {self._backend} ended unexpectedly; a script that compares in processes "
                 "must do so below 'if __name__ == \"__main__\":'"
             ) from error
-        if isinstance(result, _Raised):
+        if isinstance(result, Raised):
             raise result.rebuilt()
         return result
 
@@ -164,27 +164,6 @@ def _ignoring_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """Exception sent through the pipe: the name and the arguments of its class in this package."""
-
-    kind: str
-    arguments: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, backend: str, error: Exception) -> _Raised:
-        if isinstance(error, BackendUnavailable):
-            return cls("BackendUnavailable", (backend, error.reason, error.fix))
-        if isinstance(error, MnistbenchError) and "__init__" not in vars(type(error)):
-            return cls(type(error).__name__, (str(error),))
-        # Unpickling others may need their library.
-        return cls("MnistbenchError", (words.exception(error),))
-
-    def rebuilt(self) -> Exception:
-        error: Exception = getattr(exceptions, self.kind)(*self.arguments)
-        return error
 
 
 def _serve(pipe: Connection, backend: str, workload: Workload, threads: int | None) -> None:
@@ -205,5 +184,5 @@ def _serve(pipe: Connection, backend: str, workload: Workload, threads: int | No
                 else:
                     result = getattr(trainer, name)(*arguments)
             except Exception as error:
-                result = _Raised.of(backend, error)
+                result = Raised.of(error)
             pipe.send(result)

@@ -128,6 +128,11 @@ class Dataset:
         """Number of pixels of an image."""
         return self.image_shape[0] * self.image_shape[1]
 
+    @property
+    def images(self) -> int:
+        """Number of training images, of all ranks."""
+        return self.share.images if self.share else len(self.train)
+
     def network(self, *hidden: int) -> Network:
         """Return the network for these images and classes with hidden layers of these sizes."""
         return Network((self.pixels, *hidden, self.classes))

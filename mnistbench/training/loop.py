@@ -16,6 +16,7 @@ from mnistbench import machine
 from mnistbench.backends import Backend, Trainer, trials
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import ModelError, OptionError
+from mnistbench.ranks.team import Team
 from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation, Recipe
@@ -62,6 +63,7 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = keeping.SECONDS,
     resume: str | Path | None = None,
+    team: Team | None = None,
 ) -> TrainingResult:
     """Train a network on the training images of a data set; by default the classic's network with its recipe.
 
@@ -90,6 +92,8 @@ def train(
         checkpoint_every: Number of seconds between checkpoints.
         resume: Checkpoint of the same training, interrupted, to go on from. The result is that of an uninterrupted one.
             Further checkpoints replace it, unless ``checkpoint`` names another file.
+        team: Ranks that train together (:func:`mnistbench.on_ranks`), on a data set that all of them have loaded
+            (:meth:`mnistbench.ranks.Team.load_data`) or that is sent to them. ``threads`` is then the team's.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If the backend cannot train the workload.
@@ -106,7 +110,7 @@ def train(
     _check(task, dataset, initial, every, patience)
     if initial and resume is not None:
         raise OptionError("parameters: not with resume, whose checkpoint holds them")
-    chosen = registry.get_backend(backend)
+    chosen = team.backend(backend) if team else registry.get_backend(backend)
     registry.refuse_unsupported(chosen, task)
     checkpoints = Checkpoints(
         lambda: Identity(task, dataset.sha256, every, patience), backend, checkpoint, checkpoint_every, resume
@@ -121,7 +125,8 @@ def train(
         past = checkpoints.start(trainer) or Past(State.start(initial, task.recipe.optimizer))
         run = Run(trainer, task, dataset, past, costs, patience, checkpoints.keeper(trainer))
         run.to_the_end(Reports(task, every), snapshots, callback)
-        return run.result(backend, checkpoints.resumed, checkpoints.changes)
+        train_score = team.score_training if team and dataset.share else None
+        return run.result(backend, checkpoints.resumed, checkpoints.changes, train_score)
 
 
 def _task(workload: Workload | None, dataset: Dataset, initial: Parameters | None, options: dict[str, Any]) -> Workload:
@@ -149,7 +154,7 @@ def _workload(
         network = dataset.network(*(units if isinstance(units, Sequence) else (units,)))
     else:
         network = parameters.network
-    workload = Workload(replace(network, activation=activation), len(dataset.train), **options)
+    workload = Workload(replace(network, activation=activation), dataset.images, **options)
     return workload if epochs is None else workload.for_epochs(epochs)
 
 
@@ -172,10 +177,8 @@ def _check(
         )
     if network.sizes != workload.network.sizes:
         raise ModelError(f"parameters of a {network} network: the workload is of a {workload.network} network")
-    if workload.images != len(dataset.train):
-        raise OptionError(
-            f"{workload.images} images: {dataset.source} has {len(dataset.train)} to train on; load as many"
-        )
+    if workload.images != dataset.images:
+        raise OptionError(f"{workload.images} images: {dataset.source} has {dataset.images} to train on; load as many")
     _require_memory(workload)
 
 

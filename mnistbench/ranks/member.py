@@ -1,0 +1,154 @@
+"""What a rank does when the leader tells it to, on its own share of the images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mnistbench.backends as registry
+from mnistbench import words
+from mnistbench.backends import Description, Metrics, Trainer
+from mnistbench.exceptions import RankFailed
+from mnistbench.reference.evaluation import score
+from mnistbench.reference.parameters import Parameters
+from mnistbench.task.share import Share
+
+if TYPE_CHECKING:
+    from mnistbench.datasets import Dataset
+    from mnistbench.ranks.exchange import Exchange
+    from mnistbench.reference.mlp import State
+    from mnistbench.task.recipe import Activation
+    from mnistbench.task.workload import Workload
+
+
+@dataclass
+class _Running:
+    """A trainer, the number of iterations done, and the seconds that each of its last call spent in the exchange."""
+
+    trainer: Trainer
+    iteration: int = 0
+    seconds: float = 0.0
+
+
+class Member:
+    """Data and trainers of one rank. Trainers have numbers, since a comparison has several at a time.
+
+    Attributes:
+        dataset: Data set with this rank's share of the training images, the last that was loaded.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.dataset: Dataset | None = None
+        self._exchange = exchange
+        self._running: dict[int, _Running] = {}
+
+    def load_data(self, source: Any, seed: int, train_size: int | None, dev_size: int | None) -> None:
+        """Load this rank's share of a data set; only rank 0 keeps dev and test."""
+        from mnistbench.datasets import load_data
+
+        dataset = load_data(source, seed, train_size, dev_size)
+        share = Share(self._exchange.rank, self._exchange.size, len(dataset.train))
+        self.dataset = dataset.part(share) if share.rank == 0 else dataset.training_only().part(share)
+
+    def score_training(self, parameters: Parameters, activation: Activation) -> tuple[int, float, float]:
+        """Return the number of this rank's training images, and the score of parameters on them."""
+        assert self.dataset is not None, "a training has loaded it"
+        return len(self.dataset.train), *score(parameters, self.dataset.train, activation)
+
+    def warm_up(self, backend: str, workload: Workload, threads: int | None) -> None:
+        """Do the one-time work of a backend."""
+        registry.get_backend(backend).warm_up(workload, threads)
+
+    def start(
+        self,
+        number: int,
+        backend: str,
+        workload: Workload,
+        parameters: Parameters,
+        threads: int | None,
+        dataset: Dataset | None,
+    ) -> None:
+        """Start a trainer on a data set with this rank's share; None for the one that was loaded."""
+        own = self.dataset if dataset is None else dataset
+        assert own is not None, "a data set was loaded"
+        self._running[number] = _Running(registry.get_backend(backend).start(workload, own, parameters, threads))
+
+    def close(self, number: int) -> None:
+        """Free a trainer's device."""
+        if number in self._running:
+            self._running.pop(number).trainer.close()
+
+    def advance(self, number: int, iterations: int) -> Metrics:
+        """Run iterations together with the other ranks, and return the metrics of all ranks' images."""
+        running, before = self._running[number], self._exchange.seconds
+        with self._together():
+            for sums in running.trainer.split(iterations):
+                if sums.gradients is not None:
+                    self._exchange.sum(sums.gradients)
+            scores = sums.scores.copy()
+            self._exchange.sum(scores)
+        running.iteration += iterations
+        running.seconds = (self._exchange.seconds - before) / iterations
+        loss, hits = scores / running.trainer.workload.images_of(running.iteration - 1)
+        return Metrics(loss=float(loss), accuracy=float(hits))
+
+    def gradients(self, number: int) -> Parameters:
+        """Return the gradients of all ranks' images."""
+        trainer = self._running[number].trainer
+        with self._together(), closing(trainer.split(1)) as split:
+            sums = next(split)
+            if sums.gradients is not None:
+                self._exchange.sum(sums.gradients)
+            return trainer.mean_gradients(sums)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """End all ranks if this one fails: the others wait for what it owes them."""
+        try:
+            yield
+        except RankFailed:
+            raise
+        except BaseException as error:
+            rank = self._exchange.rank
+            self._exchange.abort(f"rank {rank}: {words.exception(error)}" if rank else words.exception(error))
+
+    def reset(self, number: int, parameters: Parameters) -> None:
+        """Restart a trainer."""
+        running = self._running[number]
+        running.trainer.reset(parameters)
+        running.iteration = 0
+
+    def restore(self, number: int, state: State) -> None:
+        """Let a trainer go on from a state."""
+        running = self._running[number]
+        running.trainer.restore(state)
+        running.iteration = state.iteration
+
+    def parameters(self, number: int) -> tuple[Parameters | None, bytes]:
+        """Return a trainer's parameters, on rank 0, and their digest."""
+        found = self._running[number].trainer.parameters()
+        return None if self._exchange.rank else found, _digest([found])
+
+    def moments(self, number: int) -> tuple[list[Parameters] | None, bytes]:
+        """Return the moments of a trainer's optimizer, on rank 0, and their digest."""
+        found = self._running[number].trainer.moments()
+        return None if self._exchange.rank else found, _digest(found)
+
+    def describe(self, number: int) -> tuple[Description, float]:
+        """Describe a trainer, and return the seconds that each iteration of its last call spent in the exchange."""
+        running = self._running[number]
+        return running.trainer.describe(), running.seconds
+
+
+def _digest(values: Sequence[Parameters]) -> bytes:
+    """Return the digest of the bits of parameters."""
+    digest = hashlib.sha256()
+    for one in values:
+        for array in one.arrays():
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()

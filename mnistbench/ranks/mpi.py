@@ -1,0 +1,89 @@
+"""Ranks as processes that MPI has started, through mpi4py."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, NoReturn
+
+from mnistbench.exceptions import OptionError
+from mnistbench.ranks.exchange import Exchange
+from mnistbench.words import one_line
+
+_STARTED = ("PMI_SIZE", "PMIX_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_NUMBER = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
+"""Environment variables of launchers: number of processes, and of this one. The first is Intel's and MPICH's."""
+
+_COMMAND = "mpiexec -n {ranks} python -m mpi4py -m mnistbench ... --ranks {ranks}"
+
+_VECTOR, _VALUE = 1, 2  # tags of messages
+
+_SPINS = 0.005
+"""Seconds that a rank polls for a value without sleeping, so that commands in close succession are heard at once."""
+
+_NAP = 0.0005
+"""Seconds that it sleeps between polls after that."""
+
+
+def launched() -> tuple[int, int] | None:
+    """Return the number of this process and that of all that a launcher has started together; None if it has not.
+
+    The environment tells; MPI is not loaded.
+    """
+    for number, size in zip(_NUMBER, _STARTED, strict=True):
+        found = os.environ.get(number, ""), os.environ.get(size, "")
+        if all(text.isdecimal() for text in found):
+            return int(found[0]), int(found[1])
+    return None
+
+
+class Mpi(Exchange):
+    """Rank that is a process of MPI's world."""
+
+    def __init__(self, ranks: int) -> None:
+        """Connect to the other processes.
+
+        Raises:
+            OptionError: If mpi4py or its MPI is missing, or ``ranks`` is not the number of processes that were started.
+        """
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:
+            raise OptionError(
+                f"--ranks {ranks}: MPI cannot be loaded ({one_line(str(error))}); pip install 'mnistbench[mpi]'"
+            ) from error
+        world = MPI.COMM_WORLD
+        if world.size != ranks:
+            count = "1 process was" if world.size == 1 else f"{world.size} processes were"
+            raise OptionError(f"--ranks {ranks}: {count} started; start {ranks}: {_COMMAND.format(ranks=ranks)}")
+        super().__init__(world.rank, world.size)
+        self._comm = world.Dup()
+        self._status = MPI.Status()
+        self.library = one_line(MPI.Get_library_version().replace("\n", ", "))[:80].rstrip(", \x00")
+        hosts = set(self._comm.allgather(MPI.Get_processor_name()))
+        self.transport = "shared memory" if len(hosts) == 1 else "network"
+
+    def swap(self, rank: int, vector: Any, room: Any) -> None:
+        self._comm.Sendrecv(vector, rank, _VECTOR, room, rank, _VECTOR)
+
+    def send(self, rank: int, vector: Any) -> None:
+        self._comm.Send(vector, rank, _VECTOR)
+
+    def receive(self, rank: int, room: Any) -> None:
+        self._comm.Recv(room, rank, _VECTOR)
+
+    def tell(self, rank: int, value: Any) -> None:
+        self._comm.send(value, rank, _VALUE)
+
+    def hear(self, rank: int) -> Any:
+        patience = time.perf_counter() + _SPINS
+        while not self._comm.iprobe(rank, _VALUE):
+            time.sleep(0 if time.perf_counter() < patience else _NAP)
+        return self._comm.recv(source=rank, tag=_VALUE)
+
+    def abort(self, message: str) -> NoReturn:
+        sys.stdout.flush()
+        print(f"mnistbench: {one_line(message)}", file=sys.stderr, flush=True)
+        self._comm.Abort(2)
+        raise AssertionError("MPI_Abort has returned")

@@ -1,0 +1,132 @@
+"""A trainer of all ranks, as rank 0 sees it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import mnistbench.backends as registry
+from mnistbench.backends import Availability, Backend, Description, Metrics, Trainer
+from mnistbench.backends.base import Ranks
+from mnistbench.exceptions import MnistbenchError, RankFailed, UnsupportedWorkload
+from mnistbench.task.share import Share
+
+if TYPE_CHECKING:
+    from mnistbench.datasets import Dataset
+    from mnistbench.ranks.team import Team
+    from mnistbench.reference.mlp import State
+    from mnistbench.reference.parameters import Parameters
+    from mnistbench.task.workload import Workload
+
+
+class RanksBackend(Backend):
+    """A backend on all ranks of a team."""
+
+    ranks = True
+
+    def __init__(self, team: Team, name: str) -> None:
+        """Wrap the backend called ``name``.
+
+        Raises:
+            UnknownBackend, BackendUnavailable: It does not exist, or cannot run on rank 0.
+            UnsupportedWorkload: Ranks cannot share its workloads.
+        """
+        self.name = name  # type: ignore[misc]
+        self._team, self._backend = team, registry.get_backend(name)
+        if not self._backend.ranks:
+            others = [other for other in registry.list_backends(usable=True) if registry.get_backend(other).ranks]
+            raise UnsupportedWorkload(
+                f"backend {name} cannot share a workload among ranks; use --backend {' or '.join(others)}"
+            )
+
+    def availability(self) -> Availability:
+        return self._backend.availability()
+
+    def unsupported(self, workload: Workload) -> str | None:
+        return self._backend.unsupported(workload)
+
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        self._team.call("warm_up", self.name, workload, each=self._threads())
+
+    def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
+        return RanksTrainer(self._team, self.name, workload, dataset, parameters, self._threads())
+
+    def _threads(self) -> list[tuple[int]]:
+        return [(place.threads,) for place in self._team.places]
+
+
+class RanksTrainer(Trainer):
+    """Trainer whose every call all ranks take part in.
+
+    Raises:
+        RankFailed: If the ranks' parameters are no longer the same bits.
+    """
+
+    def __init__(
+        self,
+        team: Team,
+        backend: str,
+        workload: Workload,
+        dataset: Dataset,
+        parameters: Parameters,
+        threads: list[tuple[int]],
+    ) -> None:
+        """Start a trainer on each rank, on the share that it has loaded or, of a whole data set, on one sent to it."""
+        super().__init__(workload)
+        self._team, self._number = team, team.handle()
+        parts: list[Any] = [None] * team.size
+        if dataset.share is None:
+            parts = [dataset.part(Share(rank, team.size, len(dataset.train))) for rank in range(team.size)]
+        each = [(*own, part) for own, part in zip(threads, parts, strict=True)]
+        try:
+            team.call("start", self._number, backend, workload, parameters, each=each)
+        except MnistbenchError:
+            self.close()
+            raise
+
+    def advance(self, iterations: int) -> Metrics:
+        return self._call("advance", iterations)[0]  # type: ignore[no-any-return]
+
+    def reset(self, parameters: Parameters) -> None:
+        self._call("reset", parameters)
+
+    def parameters(self) -> Parameters:
+        return self._same(self._call("parameters"), "parameters")  # type: ignore[no-any-return]
+
+    def gradients(self) -> Parameters:
+        return self._call("gradients")[0]  # type: ignore[no-any-return]
+
+    def moments(self) -> list[Parameters]:
+        return self._same(self._call("moments"), "moments")  # type: ignore[no-any-return]
+
+    def restore(self, state: State) -> None:
+        self._call("restore", state)
+
+    def describe(self) -> Description:
+        answers, team = self._call("describe"), self._team
+        own: Description = answers[0][0]
+        ranks = Ranks(
+            threads=tuple(description.threads for description, _ in answers),
+            hosts=len({place.host for place in team.places}),
+            library=team.exchange.library,
+            transport=team.exchange.transport,
+            exchange=min(seconds for _, seconds in answers),
+            shared_cores=team.shares_cores,
+        )
+        return replace(own, threads=sum(ranks.threads), ranks=ranks)
+
+    def close(self) -> None:
+        with suppress(RankFailed):  # the failure itself is raised elsewhere
+            self._call("close")
+
+    def _call(self, name: str, *arguments: Any) -> list[Any]:
+        return self._team.call(name, self._number, *arguments)
+
+    def _same(self, answers: list[tuple[Any, bytes]], what: str) -> Any:
+        """Return rank 0's values, if those of all ranks are the same."""
+        (own, digest), *others = answers
+        for rank, (_, other) in enumerate(others, 1):
+            if other != digest:
+                raise RankFailed(f"rank {rank}: its {what} are no longer those of rank 0")
+        return own
