@@ -32,6 +32,7 @@ from mnistbench.task.workload import DTYPES, Network, Workload
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
+    from mnistbench.ranks import Team
 
 Choice = TypeVar("Choice", bound=str)
 Text = str | None
@@ -177,7 +178,7 @@ class TrainingOptions:
         """Return the workload on a data set's training images, named after the preset if it equals it."""
         own = self.preset
         hidden = own.network.hidden if self.hidden is None else _layers(self.hidden)
-        found = self._task(dataset.network(*hidden), len(dataset.train))
+        found = self._task(dataset.network(*hidden), dataset.images)
         _require_a_step(found)
         if self.batch_size is not None and self.batch_size > found.images:
             raise OptionError(
@@ -204,8 +205,11 @@ class TrainingOptions:
             epochs = own.iterations // own.iterations_per_epoch
         return found if epochs is None else found.for_epochs(epochs)
 
-    def load(self) -> Dataset:
-        """Load the images: by default as many as the preset trains on, and as dev up to 1,000 of the rest."""
+    def load(self, team: Team | None = None) -> Dataset:
+        """Load the images, of a team each rank its share.
+
+        By default they are as many as the preset trains on, and dev has up to 1,000 of the rest.
+        """
         from mnistbench.datasets import DEV_SIZE, LABELLED, load_data
 
         train_size, dev_size = self.train_size, self.dev_size
@@ -213,7 +217,7 @@ class TrainingOptions:
             if train_size is None:
                 train_size = min(self.preset.images, LABELLED - (dev_size or 0))
             dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
-        return told(load_data(self.data, self.seed, train_size, dev_size))
+        return told((team.load_data if team else load_data)(self.data, self.seed, train_size, dev_size))
 
     def load_labelled(self) -> Dataset:
         """Load ``train_size`` labelled images, by default all, and hold none out."""

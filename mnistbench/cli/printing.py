@@ -12,6 +12,7 @@ from mnistbench.task.workload import Workload
 from mnistbench.words import counted, percent, seconds
 
 if TYPE_CHECKING:
+    from mnistbench.backends.base import Ranks
     from mnistbench.training.result import Progress
 
 Follower = Callable[[str, "Progress", float | None], None]
@@ -53,3 +54,17 @@ def print_training(workload: Workload) -> None:
     """Print the options of training, except for the classic."""
     if not workload.is_classic:
         out.print(f"training   {training_summary(workload)}")
+
+
+def print_ranks(ranks: Ranks) -> None:
+    """Print what the ranks were, and what their exchange cost."""
+    where = f"on {counted(ranks.hosts, 'host')}{' that share CPUs' * ranks.shared_cores}"
+    out.print(
+        f"ranks      {len(ranks.threads)}, of {_threads(ranks)}, {where}; {ranks.library} over {ranks.transport}, "
+        f"{seconds(ranks.exchange)} an iteration in the exchange"
+    )
+
+
+def _threads(ranks: Ranks) -> str:
+    few, most = min(ranks.threads), max(ranks.threads)
+    return counted(most, "thread") if few == most else f"{few} to {most} threads"

@@ -13,10 +13,10 @@ import rich.progress as bars
 import typer
 
 import mnistbench.backends as registry
-from mnistbench import threads
-from mnistbench.cli.common import Json, out, require_different, require_picture
+from mnistbench.cli.common import Json, Ranks, out, require_different, require_picture
 from mnistbench.cli.options import TrainingOptions, taking_training_options
-from mnistbench.cli.printing import duration, print_training, state
+from mnistbench.cli.printing import duration, print_ranks, print_training, state
+from mnistbench.cli.ranks import led
 from mnistbench.exceptions import OptionError
 from mnistbench.task.presets import Published
 from mnistbench.task.summary import training_summary
@@ -25,6 +25,7 @@ from mnistbench.words import counted, percent, seconds
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
+    from mnistbench.ranks import Team
     from mnistbench.reference.parameters import Parameters
     from mnistbench.training.result import Progress, TrainingResult
 
@@ -57,16 +58,28 @@ def train(
         Path | None,
         typer.Option(help="Go on from this checkpoint of the same training, and update it.", rich_help_panel=_PANEL),
     ] = None,
+    ranks: Ranks = None,
     as_json: Json = False,
 ) -> None:
     """Train a network; print its accuracies and the seconds of import, load, compile and train."""
-    threads.limit(options.threads)
-    registry.get_backend(options.backend)
+    with led(ranks, options.threads) as team:
+        registry.get_backend(options.backend)
+        options.check()
+        _check(options, save, plot, checkpoint, checkpoint_every, resume)
+        _train(options, every, save, plot, checkpoint, checkpoint_every, resume, team, as_json)
 
+
+def _check(
+    options: TrainingOptions,
+    save: Path | None,
+    plot: Path | None,
+    checkpoint: Path | None,
+    checkpoint_every: float | None,
+    resume: Path | None,
+) -> None:
+    """Check everything about the files before the images are loaded."""
     from mnistbench.files import require_writable
-    from mnistbench.training import keeping, loop
 
-    options.check()
     if plot:
         require_picture(plot)
     if checkpoint_every is not None and not (checkpoint or resume):
@@ -77,7 +90,23 @@ def train(
     )
     for path in filter(None, (save, plot, checkpoint or resume)):
         require_writable(path)
-    dataset = options.load()
+
+
+def _train(
+    options: TrainingOptions,
+    every: int | None,
+    save: Path | None,
+    plot: Path | None,
+    checkpoint: Path | None,
+    checkpoint_every: float | None,
+    resume: Path | None,
+    team: Team | None,
+    as_json: bool,
+) -> None:
+    """Load the images, train, write files and print."""
+    from mnistbench.training import keeping, loop
+
+    dataset = options.load(team)
     workload = options.task(dataset)
     with _reporting(workload, quiet=as_json) as report:
         result = loop.train(
@@ -92,6 +121,7 @@ def train(
             checkpoint=checkpoint,
             checkpoint_every=keeping.SECONDS if checkpoint_every is None else checkpoint_every,
             resume=resume,
+            team=team,
         )
     written = _write(result, dataset, save, plot)
     published = options.published(workload)
@@ -162,6 +192,8 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
         f"{result.backend}, {workload.dtype}: {workload.network} network, {counted(workload.images, 'image')}, "
         f"{duration(workload, result.iterations)} on {facts.device}, {counted(facts.threads, 'thread')}"
     )
+    if facts.ranks:
+        print_ranks(facts.ranks)
     print_training(workload)
     for updates, backend in result.resumed:
         out.print(f"resumed    after {duration(workload, updates)} on {backend}")

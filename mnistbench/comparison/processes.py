@@ -31,7 +31,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import LATE
 from mnistbench.measurement.rounds import Round, timed_round
-from mnistbench.ranks.team import Raised
+from mnistbench.ranks.team import Raised, Team
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed
@@ -50,12 +50,22 @@ def remote_round(trainer: Trainer, initial: Parameters, iterations: int) -> Roun
 
 
 def start(
-    backend: str, workload: Workload, dataset: Dataset, initial: Parameters, threads: int | None, isolate: bool
+    backend: str,
+    workload: Workload,
+    dataset: Dataset,
+    initial: Parameters,
+    threads: int | None,
+    isolate: bool,
+    team: Team | None = None,
 ) -> Trainer:
-    """Warm up a backend and start a trainer, here or in a process of its own; raises as :meth:`Backend.start`."""
+    """Warm up a backend and start a trainer: here, on a team's ranks, or in a process of its own.
+
+    Raises:
+        UnsupportedWorkload, BackendUnavailable: As :meth:`Backend.start`.
+    """
     if isolate:
         return RemoteTrainer(backend, workload, dataset, initial, threads)
-    chosen = registry.get_backend(backend)
+    chosen = team.backend(backend) if team else registry.get_backend(backend)
     chosen.warm_up(workload, threads)
     return chosen.start(workload, dataset, initial, threads)
 

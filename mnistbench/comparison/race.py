@@ -132,10 +132,10 @@ class Race:
         contender.agreement = measurement.agreement
 
     def _compare_elsewhere(self, entry: _Entry) -> None:
-        isolated = self._comparison.isolated
+        isolated, team = self._comparison.isolated, self._comparison.team
 
         def start(task: Workload, dataset: Dataset, initial: Parameters) -> Trainer:
-            return processes.start(entry.contender.backend, task, dataset, initial, self._threads, isolated)
+            return processes.start(entry.contender.backend, task, dataset, initial, self._threads, isolated, team)
 
         entry.measurement.compare_elsewhere(start)
 

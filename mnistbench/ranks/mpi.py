@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 import time
 from typing import Any, NoReturn
@@ -10,10 +10,6 @@ from typing import Any, NoReturn
 from mnistbench.exceptions import OptionError
 from mnistbench.ranks.exchange import Exchange
 from mnistbench.words import one_line
-
-_STARTED = ("PMI_SIZE", "PMIX_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-_NUMBER = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
-"""Environment variables of launchers: number of processes, and of this one. The first is Intel's and MPICH's."""
 
 _COMMAND = "mpiexec -n {ranks} python -m mpi4py -m mnistbench ... --ranks {ranks}"
 
@@ -24,18 +20,6 @@ _SPINS = 0.005
 
 _NAP = 0.0005
 """Seconds that it sleeps between polls after that."""
-
-
-def launched() -> tuple[int, int] | None:
-    """Return the number of this process and that of all that a launcher has started together; None if it has not.
-
-    The environment tells; MPI is not loaded.
-    """
-    for number, size in zip(_NUMBER, _STARTED, strict=True):
-        found = os.environ.get(number, ""), os.environ.get(size, "")
-        if all(text.isdecimal() for text in found):
-            return int(found[0]), int(found[1])
-    return None
 
 
 class Mpi(Exchange):
@@ -60,7 +44,7 @@ class Mpi(Exchange):
         super().__init__(world.rank, world.size)
         self._comm = world.Dup()
         self._status = MPI.Status()
-        self.library = one_line(MPI.Get_library_version().replace("\n", ", "))[:80].rstrip(", \x00")
+        self.library = _named(MPI.Get_library_version())
         hosts = set(self._comm.allgather(MPI.Get_processor_name()))
         self.transport = "shared memory" if len(hosts) == 1 else "network"
 
@@ -87,3 +71,9 @@ class Mpi(Exchange):
         print(f"mnistbench: {one_line(message)}", file=sys.stderr, flush=True)
         self._comm.Abort(2)
         raise AssertionError("MPI_Abort has returned")
+
+
+def _named(version: str) -> str:
+    """Return the name and number of what MPI says of its version: "MPICH 5.0.2", "Open MPI v5.0.8"."""
+    first = one_line(re.split(r"[\n,\0]", version)[0])
+    return re.sub(r"\s*Version:\s*", " ", first)[:60]

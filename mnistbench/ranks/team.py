@@ -41,7 +41,13 @@ class Place:
 
 
 class Team:
-    """All ranks, as one of them sees them. On rank 0 a context manager; leaving it ends the service of the others."""
+    """All ranks, as one of them sees them. On rank 0 a context manager; leaving it ends the service of the others.
+
+    Attributes:
+        exchange: Connection to the others.
+        places: Where each rank runs; known once the threads are limited.
+        may_share_cores: Whether ranks that wait for each other's CPUs may be timed.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
@@ -49,6 +55,7 @@ class Team:
         self._calling = False
         self._handles = itertools.count()
         self.places: list[Place] = []
+        self.may_share_cores = False
 
     @property
     def size(self) -> int:
@@ -85,6 +92,13 @@ class Team:
             if sum(other.threads for other in group) > len(cpus):
                 return True
         return False
+
+    @staticmethod
+    def backends() -> list[str]:
+        """List the backends that can run here and share a workload among ranks."""
+        import mnistbench.backends as registry
+
+        return [name for name in registry.list_backends(usable=True) if registry.get_backend(name).ranks]
 
     def backend(self, name: str) -> RanksBackend:
         """Return the backend called ``name`` on all ranks.

@@ -35,10 +35,8 @@ class RanksBackend(Backend):
         self.name = name  # type: ignore[misc]
         self._team, self._backend = team, registry.get_backend(name)
         if not self._backend.ranks:
-            others = [other for other in registry.list_backends(usable=True) if registry.get_backend(other).ranks]
-            raise UnsupportedWorkload(
-                f"backend {name} cannot share a workload among ranks; use --backend {' or '.join(others)}"
-            )
+            others = " or ".join(team.backends())
+            raise UnsupportedWorkload(f"backend {name} cannot share a workload among ranks; use --backend {others}")
 
     def availability(self) -> Availability:
         return self._backend.availability()
