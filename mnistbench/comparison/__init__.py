@@ -234,8 +234,8 @@ def _require_alone(team: Team, elsewhere: bool) -> None:
         raise OptionError("a team: runs in its own processes; leave out isolate, processes and cold_starts")
     if team.shares_cores and not team.may_share_cores:
         raise OptionError(
-            f"{team.size} ranks: have more threads than CPUs, and wait for each other; start fewer, give fewer --threads, "
-            "or allow it by --share-cores"
+            f"{team.size} ranks: have more threads than CPUs, and wait for each other; start fewer, give fewer "
+            "--threads, or allow it by --share-cores"
         )
 
 

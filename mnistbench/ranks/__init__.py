@@ -1,7 +1,7 @@
 """Several ranks train one workload: each holds a share of the images, and they add up what an iteration needs.
 
 Rank 0 leads: it runs the program, and tells the others what to do by one small message a call. README.md has the
-protocol. A program is started as so many processes by MPI's launcher and calls :func:`on_ranks`.
+protocol. MPI's launcher starts the program in several processes, and it calls :func:`on_ranks`.
 """
 
 from __future__ import annotations

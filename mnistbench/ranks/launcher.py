@@ -15,7 +15,7 @@ _VARIABLES = (
 
 
 def launched() -> tuple[int, int] | None:
-    """Return the number of this process and that of all that a launcher has started with it; None without one."""
+    """Return the number of this process and that of all that were started with it; None without a launcher."""
     for names in _VARIABLES:
         found = [os.environ.get(name, "") for name in names]
         if all(text.isdecimal() for text in found):

@@ -34,7 +34,7 @@ def classic(dtype: DType = "float64") -> tuple[Any, Workload]:
 
 
 def trained(team: Team, backend: str, task: Workload, data: Any, pieces: tuple[int, ...]) -> tuple[Trainer, Parameters]:
-    """Train in calls of so many iterations."""
+    """Train in calls of ``pieces`` iterations each."""
     team.limit_threads(1)
     trainer = team.backend(backend).start(task, data, builders.initial(task))
     for iterations in pieces:
