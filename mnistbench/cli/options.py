@@ -204,16 +204,28 @@ class TrainingOptions:
             epochs = own.iterations // own.iterations_per_epoch
         return found if epochs is None else found.for_epochs(epochs)
 
-    def load(self) -> Dataset:
-        """Load the images: by default as many as the preset trains on, and as dev up to 1,000 of the rest."""
-        from mnistbench.datasets import DEV_SIZE, LABELLED, load_data
+    def load(self, rank: int = 0, ranks: int = 1) -> Dataset:
+        """Load the images, or a rank's of them: by default as many as the preset trains on, and as dev 1,000 others.
+
+        If MNIST has fewer others, dev has these. More images than MNIST has are shifted copies.
+        """
+        from mnistbench.datasets import DEV_SIZE, LABELLED, load_data, load_images
 
         train_size, dev_size = self.train_size, self.dev_size
-        if self.workload and self.data is None:
-            if train_size is None:
-                train_size = min(self.preset.images, LABELLED - (dev_size or 0))
-            dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
-        return told(load_data(self.data, self.seed, train_size, dev_size))
+        if self.data is None and train_size is not None and train_size > LABELLED:
+            if dev_size not in (None, DEV_SIZE):
+                raise OptionError(
+                    f"--dev-size {dev_size}: not with --train-size {train_size}, more images than MNIST has: "
+                    f"{DEV_SIZE:,} are held out, and copies made of the others; leave it out"
+                )
+            found = load_images(train_size, self.seed, rank=rank, ranks=ranks)
+        else:
+            if self.data is None and (self.workload or train_size is not None):
+                if train_size is None:
+                    train_size = min(self.preset.images, LABELLED - (dev_size or 0))
+                dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
+            found = load_data(self.data, self.seed, train_size, dev_size, rank=rank, ranks=ranks)
+        return told(found) if rank == 0 else found
 
     def load_labelled(self) -> Dataset:
         """Load ``train_size`` labelled images, by default all, and hold none out."""
@@ -223,8 +235,11 @@ class TrainingOptions:
         return told(load_data(self.data, self.seed, train_size, dev_size=0))
 
     def published(self, task: Workload) -> Published | None:
-        """Return the published error of the preset, if ``task`` has its layer sizes and trains on MNIST."""
-        same = self.data is None and task.network.sizes == self.preset.network.sizes
+        """Return the published error of the preset, if ``task`` has its layer sizes and MNIST's own images."""
+        from mnistbench.datasets import LABELLED
+
+        own = self.data is None and task.images <= LABELLED
+        same = own and task.network.sizes == self.preset.network.sizes
         return PUBLISHED.get(self.workload or "") if same else None
 
 
