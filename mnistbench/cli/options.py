@@ -91,13 +91,18 @@ class TrainingOptions:
     ] = None
     data: Data = None
     train_size: Annotated[
-        Whole, _option(_IMAGES, "Number of training images (default: 41,000, the preset's, or all of --data).")
+        Whole,
+        _option(
+            _IMAGES,
+            "Number of training images (default: 41,000, the preset's, or all of --data). Beyond MNIST's 60,000, train "
+            "takes shifted copies.",
+        ),
     ] = None
     dev_size: Annotated[
         Whole,
         _option(
             _IMAGES,
-            "Number of dev images (default: 1,000, a tenth of fewer than 10,000, or what a preset leaves of 60,000).",
+            "Number of dev images (default: 1,000, a tenth of fewer than 10,000, or what the others leave of 60,000).",
         ),
     ] = None
     seed: Seed = 0

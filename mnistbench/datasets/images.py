@@ -119,7 +119,7 @@ class Held(Images):
 
 @dataclass(frozen=True, eq=False)
 class Upright(Images):
-    """EMNIST's images, turned upright as they are read.
+    """EMNIST's images, turned upright when they are read.
 
     Attributes:
         stored: Images with rows and columns exchanged.

@@ -94,6 +94,7 @@ def test_every_rank_refuses_what_one_process_does(kind: str, tmp_path: Path) -> 
     assert [refusal(source, dev_size=7, rank=rank, ranks=3) for rank in range(3)] == [expected] * 3
 
 
+@pytest.mark.slow
 def test_mnist() -> None:
     require_shares(load_data, 2)
     require_shares(lambda **ranks: load_images(60_010, 3, **ranks), 2)
@@ -236,6 +237,7 @@ def write_sources(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in ("plain", "packed", "m.npz", "m.csv")}
 
 
+@pytest.mark.slow
 def test_a_rank_holds_its_share_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside its share, a rank needs a few blocks and the labels, here well below as much again."""
     monkeypatch.setattr(idx, "PART", 1 << 18)
