@@ -14,7 +14,7 @@ from mnistbench.datasets.content import printable
 from mnistbench.datasets.copies import enlarged
 from mnistbench.datasets.csv import Table, read_csv
 from mnistbench.datasets.dataset import Dataset, Split, likely_shape
-from mnistbench.datasets.digest import combined
+from mnistbench.datasets.digest import combined_digest
 from mnistbench.datasets.emnist import NOTE, is_emnist, upright
 from mnistbench.datasets.folders import read_folder, read_idx_folder, read_labelled_csv
 from mnistbench.datasets.idx import is_idx, read_idx
@@ -30,7 +30,7 @@ __all__ = [
     "Dataset",
     "Split",
     "Table",
-    "combined",
+    "combined_digest",
     "likely_shape",
     "load_data",
     "load_images",

@@ -52,7 +52,9 @@ def enlarged(dataset: Dataset, count: int, seed: int = 0, rank: int = 0, ranks: 
         dataset = replace(dataset, train=_with_copies(dataset, share, seed), notes=(*dataset.notes, note))
     elif ranks > 1:
         dataset = dataset.part(share)
-    return dataset if ranks == 1 else replace(dataset if rank == 0 else dataset.training_only(), share=share)
+    if ranks == 1:
+        return dataset
+    return replace(dataset if rank == 0 else dataset.training_only(), share=share)
 
 
 def _with_copies(dataset: Dataset, share: Share, seed: int) -> Split:

@@ -168,7 +168,7 @@ class Dataset:
         return found.hexdigest()
 
     def digest_part(self) -> int:
-        """Return what the images held add to the digest of all ranks' images, :func:`mnistbench.datasets.combined`.
+        """Return what the images held add to :func:`mnistbench.datasets.combined_digest`, that of all ranks' images.
 
         A rank adds its share of the training images, and rank 0 dev and test, however many ranks hold copies of them.
         """

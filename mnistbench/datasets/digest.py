@@ -41,6 +41,6 @@ def of_split(name: str, image_shape: tuple[int, int], split: Split, first: int =
     return total % MODULUS
 
 
-def combined(parts: Iterable[int]) -> str:
+def combined_digest(parts: Iterable[int]) -> str:
     """Return the digest of all images from the parts of those who hold them, as 64 hexadecimal digits."""
     return f"{sum(parts) % MODULUS:064x}"

@@ -29,7 +29,7 @@ class Identity:
 
     Attributes:
         workload: Workload; its name does not matter.
-        data_digest: Digest of the images of all splits and ranks, :func:`mnistbench.datasets.combined`.
+        data_digest: Digest of the images of all splits and ranks, :func:`mnistbench.datasets.combined_digest`.
         every: Iterations between reports, as given.
         patience: Epochs without a lower dev loss after which to stop, as given.
     """

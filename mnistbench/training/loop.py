@@ -14,7 +14,7 @@ import numpy as np
 import mnistbench.backends as registry
 from mnistbench import machine
 from mnistbench.backends import Backend, Trainer, trials
-from mnistbench.datasets import Dataset, combined
+from mnistbench.datasets import Dataset, combined_digest
 from mnistbench.exceptions import ModelError, OptionError
 from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Array, Parameters
@@ -109,7 +109,7 @@ def train(
     chosen = registry.get_backend(backend)
     registry.refuse_unsupported(chosen, task)
     checkpoints = Checkpoints(
-        lambda: Identity(task, combined([dataset.digest_part()]), every, patience),
+        lambda: Identity(task, combined_digest([dataset.digest_part()]), every, patience),
         backend,
         checkpoint,
         checkpoint_every,

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench.datasets import Dataset, Split, combined
+from mnistbench.datasets import Dataset, Split, combined_digest
 from mnistbench.task.share import Share
 from tests.support import builders
 
@@ -18,7 +18,7 @@ TESTED = replace(DATA, test=builders.dataset(4, 6, 10, seed=1).train)
 
 
 def digest(data: Dataset) -> str:
-    return combined([data.digest_part()])
+    return combined_digest([data.digest_part()])
 
 
 @given(st.integers(1, 30))
@@ -26,7 +26,7 @@ def test_parts_of_any_number_of_ranks_add_up(ranks: int) -> None:
     """Dev and test count once, even where every rank has a copy of them."""
     for data in (DATA, TESTED):
         parts = [data.part(Share(rank, ranks, 30)).digest_part() for rank in range(ranks)]
-        assert combined(parts) == combined(parts[::-1]) == digest(data)
+        assert combined_digest(parts) == combined_digest(parts[::-1]) == digest(data)
 
 
 def test_it_is_the_sum_of_the_images_hashes() -> None:
@@ -73,5 +73,5 @@ def test_other_splits_and_shapes_have_another_digest() -> None:
 
 
 def test_sums_wrap_at_256_bits() -> None:
-    assert combined([2**256 - 1, 3]) == f"{2:064x}"
-    assert combined([]) == "0" * 64
+    assert combined_digest([2**256 - 1, 3]) == f"{2:064x}"
+    assert combined_digest([]) == "0" * 64

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistbench.datasets import Dataset, combined, content, csv, idx, load_data, load_images, npz
+from mnistbench.datasets import Dataset, combined_digest, content, csv, idx, load_data, load_images, npz
 from mnistbench.datasets.copies import enlarged
 from mnistbench.datasets.folders import FILE_NAMES
 from mnistbench.datasets.images import Held, Images
@@ -67,7 +67,7 @@ def require_shares(load: Callable[..., Dataset], *numbers: int) -> None:
         for rank, data in zip(chosen, found, strict=True):
             require_share(data, whole, rank, ranks)
         if len(found) == ranks:
-            assert combined(data.digest_part() for data in found) == combined([whole.digest_part()])
+            assert combined_digest(data.digest_part() for data in found) == combined_digest([whole.digest_part()])
 
 
 # Every source
