@@ -161,10 +161,15 @@ def run_split(
             return
         own = opened & 1
         plan = own * PLAN
-        steps, computes = peek(plans, plan + STEPS), peek(plans, plan + SUMS)
-        phase, half, gathers = peek(plans, plan + PHASE), peek(plans, plan + HALF), peek(plans, plan + GATHERS)
-        begin, end = peek(plans, plan + BEGIN), peek(plans, plan + END)
-        follows, until = peek(plans, plan + FOLLOWS), peek(plans, plan + UNTIL)
+        steps = peek(plans, plan + STEPS)
+        computes = peek(plans, plan + SUMS)
+        phase = peek(plans, plan + PHASE)
+        half = peek(plans, plan + HALF)
+        gathers = peek(plans, plan + GATHERS)
+        begin = peek(plans, plan + BEGIN)
+        end = peek(plans, plan + END)
+        follows = peek(plans, plan + FOLLOWS)
+        until = peek(plans, plan + UNTIL)
         rates = Rates(numbers[own, 0], numbers[own, 1], numbers[own, 2], numbers[own, 3])
         if peek(control, OPENED) != opened:  # the plan may be that of a later opening in parts
             continue
