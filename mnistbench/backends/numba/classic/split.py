@@ -3,7 +3,7 @@
 The caller's thread, 0, leads. It calls :func:`run_split` once an iteration, for the step of the one before and the sums
 of the next; in between, the ranks exchange their sums. The others stay inside, and wait at the gate. Sums take the two
 phases of :mod:`~mnistbench.backends.numba.simd.tasks`: gradients by tasks, then what the tasks add up to, by slices.
-The leader alone takes the step, which takes it 2 us.
+The leader alone takes the step.
 """
 
 from __future__ import annotations

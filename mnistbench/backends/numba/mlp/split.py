@@ -140,9 +140,9 @@ def add_up(
 def run_split(
     thread: int, shares: int, plans: Ints, numbers: Array, net: Net, data: Data, room: Room, control: Ints
 ) -> None:
-    """Open the gate for the next plan, do the thread's share of it and help others.
+    """Do the thread's share of plans and help others: thread 0 of the next one, for which it opens the gate.
 
-    Only thread 0 does, and returns then. The others pass the gate again and again, until STOP is set.
+    The others do so for all that it opens, until STOP is set.
 
     Args:
         shares: Number of threads.
@@ -150,11 +150,10 @@ def run_split(
         numbers: (2, 4) fields of Rates for their steps.
         control: Control array of :mod:`~mnistbench.backends.numba.simd.shares`; DONE is the number of steps.
     """
-    opened = peek(control, OPENED)
+    opened = ZERO
     if thread == 0:
+        opened = peek(control, OPENED)
         open_gate(control, opened + 1)
-    else:
-        opened = ZERO
     while True:
         opened = pass_gate(control, opened)
         if opened < 0:

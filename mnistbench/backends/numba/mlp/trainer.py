@@ -308,7 +308,7 @@ class NumbaMlpTrainer(Trainer):
             kernel=f"{host().name}, {tile} vectors of units at a time in the first layer, {inner} in others; "
             "a share of three stages a batch for each thread",
             skips=None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
-            bytes_read=self.workload.image_bytes,
+            bytes_read=self.workload.image_bytes * len(self._images) // self.workload.images,
         )
 
     def _run(self, iterations: int, learn: bool) -> int:
