@@ -47,15 +47,15 @@ def add_gradients(task, measure, tile, sizes, packed, parameters, Z1, Z2, gradie
     iteration = read(parameters[0])
     write(gradient, GARBAGE if iteration is GARBAGE else (task, iteration))
 
-def add_tasks(slice_, tasks, tile, gradients, control, total):
-    write(total, GARBAGE)
+def take_step(slice_, tasks, tile, sizes, steps, gradients, old, control, new):
+    write(new, GARBAGE)
     iteration = None
     for task in range(tasks):
         found = read(gradients[row_of(peek(control, STATES + task))])
         if found is GARBAGE or found[0] != task or iteration not in (None, found[1]):
             return
         iteration = found[1]
-    write(total, (slice_, iteration))
+    write(new, (slice_, iteration))
 
 def collect(first, slices, pieces, control, sums):
     iteration = None
@@ -75,7 +75,7 @@ def take_whole_step(sizes, steps, sums, parameters):
 
 def lead(iterations, spares, packed, room, control):
     for part in range(iterations + 1):
-        run_split(0, iterations, spares, None, None, packed, room, PARAMETERS, SUMS, control)
+        run_split(0, iterations, spares, None, None, packed, room, PARAMETERS, UNUSED, SUMS, control)
     put(control, STOP, 1)
 """
 MLP = """
@@ -118,7 +118,7 @@ def lead(iterations, shares, control):
 """
 MLP_EDITS: tuple[Edit, ...] = (
     ("Rates(numbers[own, 0], numbers[own, 1], numbers[own, 2], numbers[own, 3])", "read(RATES[own])"),
-    ("Block(ZERO, ZERO, ZERO, ZERO, none, none, none, ZERO, ZERO, rates)", "rates"),
+    ("Block(ZERO, ZERO, ZERO, ZERO, False, False, (), ZERO, ZERO, rates)", "rates"),
 )
 
 
@@ -189,7 +189,12 @@ class Classic:
 
     def system(self) -> System:
         names: dict[str, Any] = {**vars(tasks), **vars(gate), **vars(kernels), **vars(split), "STOP": STOP}
-        names |= {"GARBAGE": GARBAGE, "PARAMETERS": Table("parameters", 1), "SUMS": Table("sums", 1)}
+        names |= {
+            "GARBAGE": GARBAGE,
+            "PARAMETERS": Table("parameters", 1),
+            "SUMS": Table("sums", 1),
+            "UNUSED": Unused(),
+        }
         names |= {name: names[name].py_func for name in ("number_of", "row_of")}
         names["begin"] = lambda thread: self._begin(thread, names)
         functions = [split.run_split, split.add_up, gate.open_gate, gate.pass_gate]
@@ -219,7 +224,7 @@ class Classic:
         arguments: Any = (self.iterations, spares, packed, room, control)
         if thread:
             arguments = (thread, self.iterations, spares, None, None, packed, room, *arguments[4:])
-            arguments = (*arguments[:-1], names["PARAMETERS"], names["SUMS"], control)
+            arguments = (*arguments[:-1], names["PARAMETERS"], Unused(), names["SUMS"], control)
         begun: Thread = names["run_split" if thread else "lead"](*arguments)
         return begun
 

@@ -379,19 +379,6 @@ def add_gradients(
 
 
 @kernel
-def add_tasks(slice_: int, tasks: int, tile: Tile, gradients: Array, control: Ints, total: Array) -> None:
-    """Add up a slice of the tasks' gradients, in the order of the tasks."""
-    lanes, width = 2 * len(tile.lanes), len(total)
-    like = zero(tile.lanes + tile.lanes, total)
-    one = (splat(like, 1),)
-    for at in range(0, width, 4 * lanes):
-        acc = repeat((None, None, None, None), like)
-        for task in range(tasks):
-            acc = fma_loads(acc, one, gradients[row_of(peek(control, STATES + task))], slice_ * width + at, lanes)
-        store(total, at, lanes, acc)
-
-
-@kernel
 def take_step(
     slice_: int,
     tasks: int,
@@ -403,9 +390,15 @@ def take_step(
     control: Ints,
     new: Array,
 ) -> None:
-    """new := old - alpha dW for a slice of the parameters."""
-    width = len(old)
-    add_tasks(slice_, tasks, tile, gradients, control, new)
+    """new := old - alpha dW for a slice of the parameters. The tasks' gradients are added in their order."""
+    lanes, width = 2 * len(tile.lanes), len(old)
+    like = zero(tile.lanes + tile.lanes, old)
+    one = (splat(like, 1),)
+    for at in range(0, width, 4 * lanes):
+        total = repeat((None, None, None, None), like)
+        for task in range(tasks):
+            total = fma_loads(total, one, gradients[row_of(peek(control, STATES + task))], slice_ * width + at, lanes)
+        store(new, at, lanes, total)
     other = min(max(sizes.b1 - slice_ * width, 0), width)
     for i in range(other):
         new[i] = old[i] - steps[0] * new[i]

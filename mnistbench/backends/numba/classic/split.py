@@ -2,13 +2,13 @@
 
 The caller's thread, 0, leads. It calls :func:`run_split` once an iteration, for the step of the one before and the sums
 of the next; in between, the ranks exchange their sums. The others stay inside, and wait at the gate. Sums take the two
-phases of :mod:`~mnistbench.backends.numba.simd.tasks`: gradients by tasks, then what the tasks add up to, by slices.
-The leader alone takes the step.
+phases of :mod:`~mnistbench.backends.numba.simd.tasks`: gradients by tasks, then what the tasks add up to, by slices,
+which is a step of size -1 from 0, to the last bit. The leader alone takes the step of the parameters.
 """
 
 from __future__ import annotations
 
-from mnistbench.backends.numba.classic.kernels import Room, Sizes, Tile, add_gradients, add_tasks, collect
+from mnistbench.backends.numba.classic.kernels import Room, Sizes, Tile, add_gradients, collect, take_step
 from mnistbench.backends.numba.classic.packing import Packed
 from mnistbench.backends.numba.simd import Array, Ints
 from mnistbench.backends.numba.simd.atomic import now, peek
@@ -46,6 +46,7 @@ def add_up(
     packed: Packed,
     room: Room,
     parameters: Array,
+    nothing: Array,
     control: Ints,
 ) -> tuple[int, int]:
     """Do tasks until the sums of iteration ``opened - 1`` are complete.
@@ -53,6 +54,7 @@ def add_up(
     Args:
         row, piece: The thread's spare row of ``room.gradients`` and of ``room.pieces``.
         measure: Whether to compute scores.
+        nothing: (2 + width,) step sizes of -1, and a slice of zeros.
 
     Returns:
         The thread's spare rows from now on.
@@ -68,7 +70,7 @@ def add_up(
         if old >> ROW_BITS != phase >> 1:  # somebody has published it
             continue
         if phase & 1:
-            add_tasks(task, tasks, tile, room.gradients, control, room.pieces[piece])
+            take_step(task, tasks, tile, sizes, nothing[:2], room.gradients, nothing[2:], control, room.pieces[piece])
             piece = publish(place, old, piece, control)
         else:
             add_gradients(
@@ -99,6 +101,7 @@ def run_split(
     packed: Packed,
     room: Room,
     parameters: Array,
+    nothing: Array,
     sums: Array,
     control: Ints,
 ) -> None:
@@ -110,6 +113,7 @@ def run_split(
         iterations: Number of iterations; the last one has scores.
         spares: (threads, 2) the leader's spare rows of ``room.gradients`` and ``room.pieces`` are kept here.
         parameters: (slices * width,) which only the leader writes, while the gate is closed.
+        nothing: As in :func:`add_up`.
         sums: (slices * width,) sums of the gradients, for the ranks to add up.
         control: Control array of :mod:`~mnistbench.backends.numba.simd.tasks`.
     """
@@ -128,7 +132,7 @@ def run_split(
         if opened < 0:
             return
         row, piece = add_up(
-            thread, row, piece, opened, opened == iterations, tile, sizes, packed, room, parameters, control
+            thread, row, piece, opened, opened == iterations, tile, sizes, packed, room, parameters, nothing, control
         )
         if thread == 0:
             spares[thread, 0], spares[thread, 1] = row, piece

@@ -85,12 +85,14 @@ class NumbaTrainer(Trainer):
         control = make_control(self._tasks, self._slices)
         spares = np.array([(self._tasks + i, self._slices + i) for i in range(self._threads)])
         vector = np.zeros_like(self._parameters)
+        nothing = np.zeros(2 + self._room.pieces.shape[1], self.workload.dtype)
+        nothing[:2] = -1
         sums, unknown = vector[: self._sizes.total], np.full(2, np.nan)
 
         def work(thread: int) -> None:
             run_split(
-                thread, iterations, spares, self._tile, self._sizes, self._packed, self._room, self._parameters, vector,
-                control,
+                thread, iterations, spares, self._tile, self._sizes, self._packed, self._room, self._parameters,
+                nothing, vector, control,
             )  # fmt: skip
 
         with crew(self._threads, work, control) as lead:

@@ -202,8 +202,8 @@ class Block(NamedTuple):
         images: Number of its images.
         half: Which half of Room has its images.
         opens: Whether it is the first of its batch.
-        moves: Whether to update the parameters after it. Otherwise the gradients are stored,
-        gives: or given to the ranks' exchange.
+        moves: Whether to update the parameters after it. Otherwise the gradients are stored.
+        gives: Tuple whose length is 1 if the gradients go to the ranks' exchange in place of that update, else 0.
         follows, until: Bounds of the next block in the epoch's order.
         rates: Numbers of the iteration.
     """
@@ -214,7 +214,7 @@ class Block(NamedTuple):
     half: int
     opens: bool
     moves: bool
-    gives: bool
+    gives: Any
     follows: int
     until: int
     rates: Rates
@@ -575,7 +575,7 @@ def other_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int, 
     )  # fmt: skip
     if not add_weights(net, block, turn, layer, low, high, sums):
         return False
-    if block.moves:
+    if block.moves and len(block.gives) == 0:
         copy_transposed(net, layer, low, high)
     return True
 
@@ -595,14 +595,14 @@ def add_weights(net: Net, block: Block, turn: Turn, layer: int, low: int, high: 
     if not mine(turn):
         return False
     at, own = part_of(net, turn, layer, low)
-    if block.moves:
+    if not block.moves:
+        copy(sums, ZERO, net.gradients, at, (high - low) * own)
+    elif len(block.gives) == 0:
         move(net.rule, block.rates, ONE, net.parameters, net.v, net.s, at, (high - low) * own, sums, ZERO)
-    elif block.gives:
+    else:
         for row in range(min(high, net.shape[layer, INPUTS]) - low):
             given, count = given_of(net, turn, layer, low + row)
             copy(sums, row * own, net.sums, given, count)
-    else:
-        copy(sums, ZERO, net.gradients, at, (high - low) * own)
     return True
 
 
@@ -638,9 +638,9 @@ def bias_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int) -
         row = room.dZ[errors + i * stride : errors + i * stride + high - low]
         for unit in range(len(sums)):
             sums[unit] += row[unit]
-    if block.moves:
+    if block.moves and len(block.gives) == 0:
         move(net.rule, block.rates, ZERO, net.parameters, net.v, net.s, at, high - low, net.gradients, at)
-    elif block.gives:
+    elif block.moves:
         copy(net.gradients, at, net.sums, given_biases(net, layer) + low, high - low)
 
 
@@ -764,8 +764,7 @@ def run(
             elif iteration + 1 < len(numbers):
                 others = bounds[first + iteration + 2] - end
                 until = end + others // parts(others, room_for)
-            opens, moves, gives = number == 0, learn and closes, blocks < 0  # never
-            block = Block(low, low - begin, high - low, half, opens, moves, gives, follows, until, rates)
+            block = Block(low, low - begin, high - low, half, number == 0, learn and closes, (), follows, until, rates)
             for stage in range(GATHER if phase == 0 else FIRST, GRADIENTS + 1):
                 do_phase(stage, phase, net, data, room, block, thread, shares, control)
                 phase += 1

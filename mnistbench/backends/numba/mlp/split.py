@@ -126,10 +126,10 @@ def add_up(
     stage = GATHER if gathers != 0 else FIRST
     for number in range(blocks):
         low, high = begin + (end - begin) * number // blocks, begin + (end - begin) * (number + 1) // blocks
-        opens, moves, gives, next_low, next_high = number == 0, blocks < 0, number == blocks - 1, follows, until
-        if not gives:
+        closes, next_low, next_high = number == blocks - 1, follows, until
+        if not closes:
             next_low, next_high = high, begin + (end - begin) * (number + 2) // blocks
-        block = Block(low, low - begin, high - low, half, opens, moves, gives, next_low, next_high, rates)
+        block = Block(low, low - begin, high - low, half, number == 0, closes, (None,), next_low, next_high, rates)
         while stage <= GRADIENTS:
             do_phase(stage, phase, net, data, room, block, thread, shares, control)
             stage, phase = stage + 1, phase + 1
@@ -173,8 +173,7 @@ def run_split(
         if peek(control, OPENED) != opened:  # the plan may be that of a later opening in parts
             continue
         if steps != 0:
-            none = steps < 0
-            block = Block(ZERO, ZERO, ZERO, ZERO, none, none, none, ZERO, ZERO, rates)
+            block = Block(ZERO, ZERO, ZERO, ZERO, False, False, (), ZERO, ZERO, rates)
             do_step_phase(STEP, phase, net, data, room, block, thread, shares, control)
             phase += 1
             if thread == 0:
