@@ -16,6 +16,7 @@ from mnistbench.backends.numba.classic.trainer import NumbaTrainer
 from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
+from mnistbench.task.share import Share
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 
@@ -24,6 +25,7 @@ class NumbaBackend(Backend):
     """Numba kernels for the CPU's vector registers; see :mod:`mnistbench.backends.numba.classic.kernels`."""
 
     name = "numba"
+    ranks = True
 
     def availability(self) -> Availability:
         return Availability(usable=True, version=numba.__version__, device="CPU")
@@ -31,13 +33,22 @@ class NumbaBackend(Backend):
     def unsupported(self, workload: Workload) -> str | None:
         return None
 
-    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        """Compile the kernels for the workload's network, dtype and threads, or load them from the disk cache."""
+    def warm_up(self, workload: Workload, threads: int | None = None, *, split: bool = False) -> None:
+        """Compile the kernels for the workload's network, dtype and threads, or load them from the disk cache.
+
+        Args:
+            split: Whether for :meth:`Trainer.split`, of one of several ranks, in place of :meth:`Trainer.advance`.
+        """
         parameters = Parameters.initial(workload.network, workload.seed)
         images = min(workload.images, resolve(threads))  # so that each thread has one
         blank = Dataset.blank(workload.network, images)
         blank.train.images[:] = 0  # since white images are not ordered
-        self.start(replace(workload, images=images), blank, parameters, threads).advance(1)
+        if not split:
+            self.start(replace(workload, images=images), blank, parameters, threads).advance(1)
+            return
+        part = blank.part(Share(0, 1, images))
+        for _ in self.start(replace(workload, images=images), part, parameters, threads).split(1):
+            pass
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         if workload.is_classic:
