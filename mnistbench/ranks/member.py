@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from mnistbench.exceptions import RankFailed
 from mnistbench.reference.evaluation import score
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.share import Share
+from mnistbench.timing import noise
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -28,11 +30,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Running:
-    """A trainer, the number of iterations done, and the seconds that each of its last call spent in the exchange."""
+    """A trainer, and the number of iterations done."""
 
     trainer: Trainer
     iteration: int = 0
-    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a call of ``advance`` cost a rank.
+
+    Attributes:
+        cpu: CPU seconds of its process, of all threads; 0 if that is not its own.
+        exchange: Seconds that an iteration spent in the exchange, waiting included.
+    """
+
+    cpu: float = 0.0
+    exchange: float = 0.0
 
 
 class Member:
@@ -83,9 +97,9 @@ class Member:
         if number in self._running:
             self._running.pop(number).trainer.close()
 
-    def advance(self, number: int, iterations: int) -> Metrics:
-        """Run iterations together with the other ranks, and return the metrics of all ranks' images."""
-        running, before = self._running[number], self._exchange.seconds
+    def advance(self, number: int, iterations: int) -> tuple[Metrics, Spent]:
+        """Run iterations together with the other ranks; return the metrics of all ranks' images, and what it cost."""
+        running, before, used = self._running[number], self._exchange.seconds, time.process_time()
         with self._together():
             for sums in running.trainer.split(iterations):
                 if sums.gradients is not None:
@@ -93,9 +107,14 @@ class Member:
             scores = sums.scores.copy()
             self._exchange.sum(scores)
         running.iteration += iterations
-        running.seconds = (self._exchange.seconds - before) / iterations
+        used = time.process_time() - used if self._exchange.apart else 0.0
         loss, hits = scores / running.trainer.workload.images_of(running.iteration - 1)
-        return Metrics(loss=float(loss), accuracy=float(hits))
+        spent = Spent(used, (self._exchange.seconds - before) / iterations)
+        return Metrics(loss=float(loss), accuracy=float(hits)), spent
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that this rank's process has used; 0 if that is not its own."""
+        return noise.own_seconds() if self._exchange.apart else 0.0
 
     def gradients(self, number: int) -> Parameters:
         """Return the gradients of all ranks' images."""
@@ -139,10 +158,9 @@ class Member:
         found = self._running[number].trainer.moments()
         return None if self._exchange.rank else found, _digest(found)
 
-    def describe(self, number: int) -> tuple[Description, float]:
-        """Describe a trainer, and return the seconds that each iteration of its last call spent in the exchange."""
-        running = self._running[number]
-        return running.trainer.describe(), running.seconds
+    def describe(self, number: int) -> Description:
+        """Describe a trainer."""
+        return self._running[number].trainer.describe()
 
 
 def _digest(values: Sequence[Parameters]) -> bytes:
