@@ -112,6 +112,17 @@ class Member:
         spent = Spent(used, (self._exchange.seconds - before) / iterations)
         return Metrics(loss=float(loss), accuracy=float(hits)), spent
 
+    def time_sums(self, size: int, count: int) -> list[float]:
+        """Return the seconds of each of ``count`` sums of vectors of ``size`` bytes, which the ranks begin together."""
+        vector, beginning, found = np.zeros(size // 4, np.float32), np.zeros(1, np.float32), []
+        with self._together():
+            for _ in range(count):
+                self._exchange.sum(beginning)
+                begun = time.perf_counter()
+                self._exchange.sum(vector)
+                found.append(time.perf_counter() - begun)
+        return found
+
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that this rank's process has used; 0 if that is not its own."""
         return noise.own_seconds() if self._exchange.apart else 0.0
