@@ -5,12 +5,18 @@ added. A case starts a backend, compares it with the reference along the first i
 and predictions, no gradients), times rounds of about half a second, and repeats some of them. Each backend's cases go
 from small to large. Those that would exceed a budget, judging by the case before, are skipped, and the summary
 says why. Compiling is not timed.
+
+With ``--ranks 1,2,4`` the number of ranks is varied instead: each case is a job of MPI, see
+:mod:`benchmarks.sharing`.
 """
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -19,6 +25,7 @@ import mnistbench.backends as registry
 from benchmarks.progress import Progress
 from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
+from benchmarks.sharing import Job, LeftOut, run
 from mnistbench import machine, words
 from mnistbench.agreement import Agreement, Trajectory
 from mnistbench.backends import Trainer
@@ -30,7 +37,7 @@ from mnistbench.results import storage
 from mnistbench.results.row import Row, Size
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Network, Workload
-from mnistbench.threads import resolve
+from mnistbench.threads import resolve, usable_cpus
 from mnistbench.timing.clock import timed
 from mnistbench.training.cold import ColdStart, Process
 
@@ -38,13 +45,16 @@ IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
 HIDDEN = (10, 32, 64, 128, 256, 512)
 
 # Number of iterations compared, and of those that all comparisons run.
-_COMPARED = 5
-_COMPARING = 3 * (_COMPARED + 1)
-_CHECKED = f"{_COMPARED} iterations, all but the gradients, and some updates of a round"
+COMPARED = 5
+_COMPARING = 3 * (COMPARED + 1)
+CHECKED = f"{COMPARED} iterations, all but the gradients, and some updates of a round"
 
 _ROUNDS = 5
 _ROUND_SECONDS = 0.5
 _MOST_ITERATIONS = 1_000
+
+# Seconds that a job of several ranks may take besides its iterations.
+_STARTING = 60.0
 
 # Idle threads of OpenBLAS spin for some tens of milliseconds after the comparison.
 _SETTLE = 0.3
@@ -56,22 +66,27 @@ _COPIES = 2
 
 @dataclass(frozen=True)
 class Case:
-    """One size, and the axes of the charts that show it."""
+    """One size, and the axes of the charts that show it.
+
+    Attributes:
+        threads: Number of threads, of each rank.
+        ranks: Number of ranks; None for one process by itself.
+    """
 
     images: int
     hidden: int
     threads: int
     axes: tuple[str, ...]
+    ranks: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.images}-images-{self.hidden}-hidden-{self.threads}-threads"
+        among = "" if self.ranks is None else f"-{self.ranks}-ranks"
+        return f"{self.images}-images-{self.hidden}-hidden-{self.threads}-threads{among}"
 
 
 def cases(most_images: int, threads: int) -> list[Case]:
     """List every size once, small ones first; along each axis the other two are the classic's, or near to them."""
-    classic = preset("classic")
-    base = max(images for images in IMAGES if images <= min(most_images, classic.images))
-    hidden = classic.network.hidden[0]
+    base, hidden = base_size(most_images)
     found: dict[tuple[int, int, int], list[str]] = {}
     for images in IMAGES:
         if images <= most_images:
@@ -81,6 +96,30 @@ def cases(most_images: int, threads: int) -> list[Case]:
     for count in thread_counts(threads):
         found.setdefault((base, hidden, count), []).append("threads")
     return sorted((Case(*sizes, tuple(axes)) for sizes, axes in found.items()), key=_size)
+
+
+def base_size(most_images: int) -> tuple[int, int]:
+    """Return the classic's numbers of images, or the next smaller one that is allowed, and of hidden units."""
+    classic = preset("classic")
+    most = min(most_images, classic.images)
+    return max(images for images in IMAGES if images <= most), classic.network.hidden[0]
+
+
+def cases_of_ranks(most_images: int, threads: int, ranks: Sequence[int]) -> list[Case]:
+    """List the cases of strong scaling, of the classic's images and of the most, and of weak scaling.
+
+    Args:
+        threads: Number of threads of each rank.
+    """
+    base, hidden = base_size(most_images)
+    found: dict[tuple[int, int], list[str]] = {}
+    for images in dict.fromkeys((base, max(images for images in IMAGES if images <= most_images))):
+        for count in ranks:
+            found.setdefault((images, count), []).append("ranks")
+    for count in ranks:
+        if base * count <= most_images:
+            found.setdefault((base * count, count), []).append("weak")
+    return [Case(images, hidden, threads, tuple(axes), count) for (images, count), axes in sorted(found.items())]
 
 
 def _size(case: Case) -> tuple[int, int, int]:
@@ -94,7 +133,11 @@ def thread_counts(most: int) -> list[int]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
-    found = cases(config.getoption("--most-images"), resolve(config.getoption("--threads")))
+    most, number, ranks = (config.getoption(name) for name in ("--most-images", "--threads", "--ranks"))
+    if ranks is None:
+        found = cases(most, resolve(number))
+    else:
+        found = cases_of_ranks(most, number or max(1, usable_cpus() // max(ranks)), ranks)
     # Scoped to the module, so that all backends run a size before the next: data and reference are made once.
     metafunc.parametrize("case", found, ids=str, indirect=True, scope="module")
 
@@ -112,7 +155,7 @@ class Pace:
         return _COMPARING * iteration + (rounds + REPEATED) * max(_ROUND_SECONDS, iteration)
 
 
-Paces = dict[tuple[str, str, int], Pace]
+Paces = dict[tuple[str, str, int, int | None], Pace]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +165,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def paces() -> Paces:
-    """The last pace of each backend, dtype and number of threads."""
+    """The last pace of each backend, dtype, and number of threads and ranks."""
     return {}
 
 
@@ -136,7 +179,7 @@ def dataset(images: int) -> Dataset:
 def trajectory(images: int, hidden: int) -> Trajectory:
     """Compute the reference's first iterations, without keeping its images, 8 bytes a pixel."""
     data = dataset(images)
-    task = Workload(data.network(hidden), images, _COMPARED, dtype="float64", name=storage.SCALING)
+    task = Workload(data.network(hidden), images, COMPARED, dtype="float64", name=storage.SCALING)
     found = Trajectory(task, data)
     found.free_images()
     return found
@@ -173,11 +216,21 @@ def test_scaling(
 ) -> None:
     rounds, budget = pytestconfig.getoption("--rounds") or _ROUNDS, pytestconfig.getoption("--budget")
     inputs, _, outputs = preset("classic").network.sizes
-    workload = Workload(Network((inputs, case.hidden, outputs)), case.images, _COMPARED, dtype=dtype)
-    pace = paces.get((backend_name, dtype, case.threads))
+    workload = Workload(Network((inputs, case.hidden, outputs)), case.images, COMPARED, dtype=dtype)
+    pace = paces.get((backend_name, dtype, case.threads, case.ranks))
     leave_out(too_long(pace, workload, rounds, budget) or too_large(workload, machine.available_memory()))
     if case.axes == ("threads",) and registry.availability(backend_name).device != "CPU":
         leave_out("the host's threads do not compute")
+    if case.ranks is not None:
+        progress.phase(words.counted(case.ranks, "rank"))
+        job = Job(backend_name, dtype, case.images, case.hidden, case.ranks, case.threads, case.axes, rounds, False)
+        job = replace(job, share_cores=pytestconfig.getoption("--share-cores"))
+        found, iteration = run_job(benchmark, job, pytestconfig.getoption("--mpiexec"), _STARTING + 4 * budget)
+        paces[backend_name, dtype, case.threads, case.ranks] = Pace(iteration, workload.dense_flops)
+        name_benchmark(benchmark, case, found)
+        progress.outcome(outcome(found))
+        recording.store(benchmark, found)
+        return
     progress.phase("reference")
     reference = trajectory(case.images, case.hidden)
     progress.phase("compiling")
@@ -194,14 +247,10 @@ def test_scaling(
         progress.phase("comparing")
         measurement = Measurement(trainer, Agreement(backend_name, dtype), reference)
         measurement.compare(gradients=False)
-        measurement.tie(_COMPARED)
+        measurement.tie(COMPARED)
         iteration = settle(trainer)
-        paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
+        paces[backend_name, dtype, case.threads, case.ranks] = Pace(iteration, workload.dense_flops)
         task = replace(workload, iterations=round_length(iteration), name=storage.SCALING)
-        # pytest-benchmark compares runs of the same name.
-        benchmark.name = f"{task.name}-{case}-{backend_name}-{dtype}-{task.iterations}-iterations"
-        benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
-        benchmark.group = f"{case}-{dtype}"
         progress.phase("rounds", 2 * rounds * task.iterations * iteration)
         starts = Starts(reference)
         time_rounds(benchmark, measurement, starts, rounds, task.iterations)
@@ -218,12 +267,35 @@ def test_scaling(
             reference,
             None,
             problem=measurement.problem,
-            size=Size(case.axes, case.hidden, case.threads, _CHECKED),
+            size=Size(case.axes, case.hidden, case.threads, CHECKED),
             proof=measurement.proof(),
             least_flops=least_flops(task, reference.dataset),
         )
+        name_benchmark(benchmark, case, found)
         progress.outcome(outcome(found))
         recording.store(benchmark, found)
+
+
+def run_job(benchmark: BenchmarkFixture, job: Job, launcher: str, limit: float) -> tuple[Row, float]:
+    """Run a case on several ranks, in a job of its own; return its row, and the seconds of an iteration."""
+    done: list[tuple[dict[str, Any], list[float], float]] = []
+    try:
+        benchmark.pedantic(lambda: done.append(run(job, shlex.split(launcher), limit)))  # type: ignore[no-untyped-call]
+    except LeftOut as reason:
+        leave_out(str(reason))
+    except MnistbenchError as error:
+        pytest.fail(str(error), pytrace=False)
+    record, samples, iteration = done[0]
+    timings(benchmark)[:] = samples
+    return Row.from_dict(record, samples), iteration
+
+
+def name_benchmark(benchmark: BenchmarkFixture, case: Case, row: Row) -> None:
+    """Name a case's benchmark: pytest-benchmark compares runs of the same name."""
+    task = row.workload
+    benchmark.name = f"{task.name}-{case}-{row.backend}-{task.dtype}-{task.iterations}-iterations"
+    benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
+    benchmark.group = f"{case}-{task.dtype}"
 
 
 def leave_out(reason: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ def ranks_kinds(rows: Sequence[Row]) -> list[Kind]:
 
 def _lines(rows: Sequence[Row], kind: Kind) -> list[_Line]:
     """Make a line of each backend, dtype, number of images and setting that ran on one rank and on several."""
-    groups: dict[tuple[object, ...], dict[int, Row]] = {}
+    groups: dict[tuple[Any, ...], dict[int, Row]] = {}
     for row in rows:
         if row.size is None or row.ranks is None or kind not in row.size.axes:
             continue
@@ -89,7 +89,7 @@ def _lines(rows: Sequence[Row], kind: Kind) -> list[_Line]:
 
 def _seconds(timing: Median, end: str) -> float:
     """Return the median or an end of its interval; a clock that reads 0 is drawn at a nanosecond."""
-    return max(1e-9, getattr(timing, end))
+    return max(1e-9, float(getattr(timing, end)))
 
 
 @styled()
