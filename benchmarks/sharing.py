@@ -5,7 +5,9 @@ Every case is a job of its own, ``mpiexec -n 2 python -m mpi4py -m benchmarks.sh
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -70,8 +72,8 @@ def run(job: Job, launcher: Sequence[str], limit: float) -> tuple[dict[str, Any]
         LeftOut: If it cannot be measured here.
         MnistbenchError: If it failed, in one line.
     """
-    beside = Path(sys.executable).with_name(launcher[0])  # in a virtual environment that is not activated
-    program = str(beside) if beside.exists() else shutil.which(launcher[0])
+    beside = Path(sys.executable).parent  # in a virtual environment that is not activated
+    program = shutil.which(launcher[0], path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:
         raise LeftOut(f"{launcher[0]} is missing: pip install 'mnistbench[mpi]'")
     with tempfile.TemporaryDirectory(prefix="mnistbench-") as folder:
@@ -103,12 +105,16 @@ def _finished(command: Sequence[str], limit: float) -> tuple[int, str]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a launcher, which ends its ranks, and those that do not end."""
+    """End a launcher, which ends its ranks, and then those that are left."""
     started = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    _, alive = psutil.wait_procs([psutil.Process(process.pid), *started], timeout=_ENDING)
-    for one in alive:
-        one.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ENDING)
+    process.kill()
+    for one in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(started, timeout=_ENDING)
 
 
 def _reason(errors: str, code: int) -> str:

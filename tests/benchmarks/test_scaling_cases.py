@@ -47,6 +47,22 @@ def test_with_fewer_images_the_other_axes_have_fewer_too(most: int, base: int) -
     assert [case.threads for case in cases if "threads" in case.axes] == [1]
 
 
+def test_ranks_have_strong_and_weak_cases() -> None:
+    found = benchmark.cases_of_ranks(1_000_000, 3, [1, 2, 4])
+    strong = [(case.images, case.ranks) for case in found if "ranks" in case.axes]
+    weak = [(case.images, case.ranks) for case in found if "weak" in case.axes]
+    assert strong == [(images, count) for images in (41_000, 1_000_000) for count in (1, 2, 4)]
+    assert weak == [(41_000 * count, count) for count in (1, 2, 4)]
+    assert len(found) == len({str(case) for case in found}) == 3 + 3 + 2
+    assert {(case.hidden, case.threads) for case in found} == {(10, 3)}
+
+
+def test_fewer_images_have_fewer_weak_cases() -> None:
+    found = benchmark.cases_of_ranks(100_000, 1, [1, 2, 4])
+    assert [(case.images, case.ranks) for case in found if "weak" in case.axes] == [(41_000, 1), (82_000, 2)]
+    assert {case.images for case in found if "ranks" in case.axes} == {41_000, 100_000}
+
+
 @pytest.mark.parametrize(
     ("most", "counts"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])]
 )
