@@ -125,7 +125,9 @@ class Team:
 
         return RanksBackend(self, name)
 
-    def load_data(self, source: Any, seed: int, train_size: int | None, dev_size: int | None) -> Dataset:
+    def load_data(
+        self, source: Any = None, seed: int = 0, train_size: int | None = None, dev_size: int | None = None
+    ) -> Dataset:
         """Load each rank's share of a data set, and on rank 0 dev and test.
 
         Raises:

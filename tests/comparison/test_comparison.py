@@ -399,7 +399,7 @@ def test_the_table_can_be_drawn_at_any_time(seed: int) -> None:
 
 
 def raced(ranks: int, share_cores: bool = False, cpus: int = 64) -> Comparison:
-    """A comparison on ranks of one thread, on a host with so many CPUs."""
+    """A comparison on ranks of one thread, on a host with ``cpus`` CPUs."""
 
     def main(team: Team) -> Comparison:
         team.limit_threads(1)

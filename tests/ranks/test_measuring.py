@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +22,17 @@ from mnistbench.backends.base import Sums
 from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.measurement import Measurement, timed_round
 from mnistbench.ranks import Team, local
-from mnistbench.ranks.measuring import time_sums
+from mnistbench.ranks.measuring import SIZES, time_sums
 from mnistbench.ranks.member import Member, Spent
 from mnistbench.ranks.trainer import RanksTrainer
 from mnistbench.timing import noise
 from tests.support import builders
+from tests.support.benchmarks import ONE_THREAD
 
 DATA = builders.dataset(101, 35, 5, ink=0.5, rows=5)
 TASK = builders.workload(DATA)
 LATE = 0.2
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
 class Slow(NumpyTrainer):
@@ -166,3 +174,22 @@ def test_sums_take_time(ranks: int) -> None:
     found = local.run(ranks, lambda team: time_sums(team, 32_768))
     assert 15 <= found.count <= 1000
     assert 0 < found.quartiles[0] <= found.timing.value <= found.quartiles[1]
+
+
+@pytest.mark.process
+@pytest.mark.skipif(MPIEXEC is None, reason="mpiexec is missing")
+def test_the_command_measures_the_exchange() -> None:
+    pytest.importorskip("mpi4py")
+    command = [str(MPIEXEC), "-n", "2", sys.executable, "-m", "mpi4py", "-m", "mnistbench", "machine"]
+    options = ["--ranks", "2", "--threads", "1", "--json"]
+    environment = os.environ | ONE_THREAD
+    found = subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    told = json.loads(found.stdout)
+    assert (told["ranks"], told["hosts"], told["transport"]) == (2, 1, "shared memory")
+    assert [one["bytes"] for one in told["exchange"]] == [*SIZES]
+    for one in told["exchange"]:
+        assert one["sums"] >= 15
+        assert 0 < one["quartiles"][0] <= one["seconds"] <= one["quartiles"][1]
+        assert one["bytes_per_second"] == pytest.approx(one["bytes"] / one["seconds"])
