@@ -74,7 +74,7 @@ def test_a_job_that_takes_too_long_is_ended_with_all_its_ranks(tmp_path: Path) -
 def runs(pid: str) -> bool:
     """Whether a process runs: one that has ended may wait for its parent to ask."""
     try:
-        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
