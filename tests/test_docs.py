@@ -109,7 +109,7 @@ def test_every_python_block_runs(block: str, monkeypatch: pytest.MonkeyPatch) ->
     load_data, preset, train = mnistbench.load_data, mnistbench.preset, mnistbench.train
     few = partial(load_data, train_size=400, dev_size=50)
     monkeypatch.setattr(mnistbench, "load_data", few)
-    monkeypatch.setattr(datasets, "load_data", lambda source, seed, *_: few(source, seed=seed))
+    monkeypatch.setattr(datasets, "load_data", lambda source, seed, *_, **share: few(source, seed=seed, **share))
     monkeypatch.setattr(mnistbench, "on_ranks", on_two_ranks)
     monkeypatch.setattr(mnistbench, "train", partial(train, backend="numpy"))
     monkeypatch.setattr(mnistbench, "preset", lambda *args, **options: preset("smoke", seed=options["seed"]))
