@@ -28,7 +28,7 @@ from mnistbench.ranks.mpi import Mpi
 from mnistbench.words import percent, quantity, seconds
 
 _ADDRESSES = ("10.77.0.1", "10.77.0.2")
-_BURST = 16_000  # bytes that pass at once: two packets, so that a message of 32 kB is held down too
+_BURST = 3_000  # bytes that pass at once: two packets, so that a message of 32 kB is held down too
 _DEVICE = "eth0"
 
 _ROUND = 0.5
@@ -102,6 +102,7 @@ def _hosts(options: argparse.Namespace) -> Iterator[tuple[str, Path, float]]:
             peer = ("peer", "name", _DEVICE, "netns", names[1])
             _run("ip", "link", "add", _DEVICE, "netns", names[0], "type", "veth", *peer)
             delays = [_link(name, address, options) for name, address in zip(names, _ADDRESSES, strict=True)]
+            _await_link(names)
             launcher = folder / "launcher"
             launcher.write_text(_launcher(names))
             launcher.chmod(0o700)
@@ -125,10 +126,21 @@ def _link(name: str, address: str, options: argparse.Namespace) -> float:
     return options.delay / 1e6 if lacking else 0.0
 
 
-def _run(*command: str) -> None:
+def _await_link(names: list[str]) -> None:
+    """Wait until the kernel calls both ends up: UCX takes no other."""
+    end = time.monotonic() + 10
+    for name in names:
+        while "state UP" not in _run("ip", "-netns", name, "-oneline", "link", "show", _DEVICE):
+            if time.monotonic() > end:
+                raise SystemExit(f"hosts: {_DEVICE} of {name} does not come up")
+            time.sleep(0.05)
+
+
+def _run(*command: str) -> str:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         raise SystemExit(f"hosts: {' '.join(command)}: {found.stderr.strip()}")
+    return found.stdout
 
 
 def _launcher(names: list[str]) -> str:
