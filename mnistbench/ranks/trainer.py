@@ -119,7 +119,9 @@ class RanksTrainer(Trainer):
             exchange=min(spent.exchange for spent in self.spent),
             shared_cores=team.shares_cores,
         )
-        return replace(own, threads=sum(ranks.threads), ranks=ranks)
+        read = [description.bytes_read for description in answers]
+        total = None if None in read else sum(count for count in read if count is not None)
+        return replace(own, threads=sum(ranks.threads), bytes_read=total, ranks=ranks)
 
     def close(self) -> None:
         with suppress(RankFailed):  # the failure itself is raised elsewhere

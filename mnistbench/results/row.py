@@ -263,7 +263,8 @@ class Row:
     def speed(self) -> Speed:
         """Rates reached; rows of earlier versions count as having read each pixel once."""
         read = self.workload.image_bytes if self.bytes_read is None else self.bytes_read
-        return Speed(self.workload, self.timing.value, self.device, self.threads, read, self.skips)
+        devices = _devices(self.ranks, self.device)
+        return Speed(self.workload, self.timing.value, self.device, self.threads, read, self.skips, devices=devices)
 
     @property
     def throttled(self) -> str | None:
@@ -357,8 +358,16 @@ def speed_of(workload: Workload, description: Description, seconds: float, least
     bytes_read = workload.image_bytes if told is None else told
     device, threads, skips = description.device, description.threads, description.skips
     declared = description.arithmetic
-    units = () if declared is None else (declared.bits, declared.products)
-    return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops, *units)
+    bits, products = (None, None) if declared is None else (declared.bits, declared.products)
+    devices = _devices(description.ranks, device)
+    return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops, bits, products, devices)
+
+
+def _devices(ranks: Ranks | None, device: str) -> int:
+    """Return the number of hosts of ranks on the CPU, or of GPUs, of which each rank has one."""
+    if ranks is None:
+        return 1
+    return ranks.hosts if device == "CPU" else len(ranks.threads)
 
 
 def _counts(processes: Sequence[int] | None, rounds: int) -> tuple[int, ...] | None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mnistbench.agreement import Agreement, Trajectory
-from mnistbench.backends import Metrics
+from mnistbench.backends import Metrics, get_backend
 from mnistbench.backends.base import Sums
 from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.measurement import Measurement, timed_round
@@ -25,6 +25,7 @@ from mnistbench.ranks import Team, local
 from mnistbench.ranks.measuring import SIZES, time_sums
 from mnistbench.ranks.member import Member, Spent
 from mnistbench.ranks.trainer import RanksTrainer
+from mnistbench.task.workload import Network
 from mnistbench.timing import noise
 from tests.support import builders
 from tests.support.benchmarks import ONE_THREAD
@@ -96,6 +97,20 @@ def test_more_threads_than_declared_are_found_on_other_ranks(
     assert found is None if problem is None else re.match(problem, found or "")
 
 
+@pytest.mark.parametrize("hidden", [(4,), (4, 3)])
+def test_the_bytes_that_all_ranks_read_are_those_of_one_process(hidden: tuple[int, ...]) -> None:
+    network = Network((TASK.network.inputs, *hidden, TASK.network.outputs))
+    task = replace(TASK, network=network)
+
+    def main(team: Team) -> int | None:
+        team.limit_threads(1)
+        return team.backend("numpy").start(task, DATA, builders.initial(task)).describe().bytes_read
+
+    alone = get_backend("numpy").start(task, DATA, builders.initial(task), 1).describe().bytes_read
+    assert alone
+    assert local.run(3, main) == pytest.approx(alone, abs=2)
+
+
 def test_each_rank_tells_its_own_cpu_seconds_unless_they_share_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def spent(team: Team) -> list[Spent]:
         trainer = started(team)
@@ -110,7 +125,7 @@ def test_each_rank_tells_its_own_cpu_seconds_unless_they_share_a_process(monkeyp
 def test_a_description_has_the_median_exchange_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     def main(team: Team) -> float:
         measurement = Measurement(started(team), Agreement("numpy", "float64"), Trajectory(TASK, DATA))
-        for seed, seconds in enumerate((1.0, 9.0, 2.0)):
+        for seed, seconds in enumerate((1.0, 2.0, 9.0)):
             spending(monkeypatch, Spent(0.0, seconds), Spent(0.0, 10.0))
             measurement.round(seed, builders.initial(TASK), 2)
         spending(monkeypatch, Spent(0.0, 77.0), Spent(0.0, 77.0))

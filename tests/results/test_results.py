@@ -458,6 +458,19 @@ def test_ranks_that_share_cores_are_no_result_unless_allowed(ranks: Ranks, allow
     assert found.ranks == ranks, "the row says so in any case"
 
 
+@pytest.mark.parametrize(("hosts", "times", "rejected"), [(1, 1.5, True), (2, 1.5, False), (2, 2.5, True)])
+def test_several_hosts_may_reach_as_many_times_the_peak(hosts: int, times: float, rejected: bool) -> None:
+    """Each rank has the one thread whose peak is known; two hosts have two such peaks."""
+    task, description = TRAJECTORY.workload, Description("CPU", hosts, {}, bytes_read=1, ranks=among(hosts, hosts))
+    seconds = task.dense_flops * task.iterations / (times * PEAK)
+    agreement = Agreement("numpy", "float64", [*GOOD])
+    found = Row.measured(task, description, None, [seconds], agreement, TRAJECTORY, None)
+    assert (found.problem is not None) is rejected, found.problem
+    assert found.as_dict()["fraction_of_peak"] == pytest.approx(times / hosts)
+    assert found.limits is not None
+    assert found.limits.threads == 1, "those of a host"
+
+
 def test_rows_of_several_ranks_are_apart_from_those_of_one_process() -> None:
     alone = [*lasting(4.0, row("numpy")), *lasting(2.0, row("numba"))]
     shared = [replace(alone[0], ranks=ranks) for ranks in (among(2), among(1), among(2), among(2, hosts=2))]
