@@ -110,6 +110,8 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            return  # those who take part may wait for this process, and never answer
         before, busy_before, own_before, stolen_before = self._start
         busy, own, stolen = self._cpu_seconds()
         elapsed = time.perf_counter() - before

@@ -169,6 +169,19 @@ def test_the_other_ranks_of_a_host_are_no_disturbance(
     assert local.run(3, main) == pytest.approx(others)
 
 
+def test_after_an_error_nobody_is_asked() -> None:
+    """Ctrl-C may come amid a call, when the others wait for this rank."""
+    asked: list[float] = []
+
+    def beside() -> float:
+        asked.append(time.monotonic())
+        return 0.0
+
+    with pytest.raises(KeyboardInterrupt), noise.Watch(beside=beside):
+        raise KeyboardInterrupt
+    assert len(asked) == 1
+
+
 def test_sums_are_timed_on_the_slowest_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     honest: Callable[..., list[float]] = Member.time_sums
 
