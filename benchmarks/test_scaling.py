@@ -53,8 +53,9 @@ _ROUNDS = 5
 _ROUND_SECONDS = 0.5
 _MOST_ITERATIONS = 1_000
 
-# Seconds that a job of several ranks may take besides its iterations.
+# Seconds that a job of several ranks may take besides its iterations, and for the reference of an image.
 _STARTING = 60.0
+_OF_AN_IMAGE = 3e-4
 
 # Idle threads of OpenBLAS spin for some tens of milliseconds after the comparison.
 _SETTLE = 0.3
@@ -225,7 +226,8 @@ def test_scaling(
         progress.phase(words.counted(case.ranks, "rank"))
         job = Job(backend_name, dtype, case.images, case.hidden, case.ranks, case.threads, case.axes, rounds, False)
         job = replace(job, share_cores=pytestconfig.getoption("--share-cores"))
-        found, iteration = run_job(benchmark, job, pytestconfig.getoption("--mpiexec"), _STARTING + 4 * budget)
+        limit = _STARTING + _OF_AN_IMAGE * case.images + 4 * budget
+        found, iteration = run_job(benchmark, job, pytestconfig.getoption("--mpiexec"), limit)
         paces[backend_name, dtype, case.threads, case.ranks] = Pace(iteration, workload.dense_flops)
         name_benchmark(benchmark, case, found)
         progress.outcome(outcome(found))
