@@ -28,7 +28,7 @@ from mnistbench.ranks.mpi import Mpi
 from mnistbench.words import percent, quantity, seconds
 
 _ADDRESSES = ("10.77.0.1", "10.77.0.2")
-_BURST = 3_000  # bytes that pass at once: two packets, so that a message of 32 kB is held down too
+_BURST = 6_000  # bytes that pass at once: four packets, so that a message of 32 kB is held down too
 _DEVICE = "eth0"
 
 _ROUND = 0.5
