@@ -150,7 +150,7 @@ def _measured(team: Team, job: Job) -> dict[str, Any]:
     if team.shares_cores and not job.share_cores:
         raise LeftOut("ranks have more threads than CPUs; --share-cores measures them all the same")
     # These load NumPy, after the number of threads is set.
-    from benchmarks.test_scaling import COMPARED, settle, trajectory
+    from benchmarks.sizes import COMPARED, settle, trajectory
     from mnistbench.task.workload import Network, Workload
     from mnistbench.timing.clock import timed
 
@@ -177,7 +177,7 @@ def _measured(team: Team, job: Job) -> dict[str, Any]:
 
 def _row(team: Team, job: Job, measurement: Any, workload: Any, loading: float, iteration: float) -> Row:
     """Time the rounds, repeat some of them, and make the row."""
-    from benchmarks.test_scaling import CHECKED, round_length, trajectory
+    from benchmarks.sizes import CHECKED, round_length, trajectory
     from mnistbench.machine.bounds import prepare
     from mnistbench.measurement import Starts
     from mnistbench.measurement.bound import least_flops

@@ -13,9 +13,7 @@ With ``--ranks 1,2,4`` the number of ranks is varied instead: each case is a job
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from typing import Any
 
 import pytest
@@ -26,10 +24,20 @@ from benchmarks.progress import Progress
 from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
 from benchmarks.sharing import Job, LeftOut, run
+from benchmarks.sizes import (
+    CHECKED,
+    COMPARED,
+    COMPARING,
+    ROUND_SECONDS,
+    Case,
+    cases,
+    cases_of_ranks,
+    round_length,
+    settle,
+    trajectory,
+)
 from mnistbench import machine, words
-from mnistbench.agreement import Agreement, Trajectory
-from mnistbench.backends import Trainer
-from mnistbench.datasets import Dataset, load_images
+from mnistbench.agreement import Agreement
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import REPEATED, Measurement, Starts
 from mnistbench.measurement.bound import least_flops
@@ -41,95 +49,15 @@ from mnistbench.threads import resolve, usable_cpus
 from mnistbench.timing.clock import timed
 from mnistbench.training.cold import ColdStart, Process
 
-IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
-HIDDEN = (10, 32, 64, 128, 256, 512)
-
-# Number of iterations compared, and of those that all comparisons run.
-COMPARED = 5
-_COMPARING = 3 * (COMPARED + 1)
-CHECKED = f"{COMPARED} iterations, all but the gradients, and some updates of a round"
-
 _ROUNDS = 5
-_ROUND_SECONDS = 0.5
-_MOST_ITERATIONS = 1_000
 
 # Seconds that a job of several ranks may take besides its iterations, and for the reference of an image.
 _STARTING = 60.0
 _OF_AN_IMAGE = 3e-4
 
-# Idle threads of OpenBLAS spin for some tens of milliseconds after the comparison.
-_SETTLE = 0.3
-
 # Bytes of an image's value in the reference, and number of copies that a backend holds while it loads.
 _REFERENCE_BYTES = 8
 _COPIES = 2
-
-
-@dataclass(frozen=True)
-class Case:
-    """One size, and the axes of the charts that show it.
-
-    Attributes:
-        threads: Number of threads, of each rank.
-        ranks: Number of ranks; None for one process by itself.
-    """
-
-    images: int
-    hidden: int
-    threads: int
-    axes: tuple[str, ...]
-    ranks: int | None = None
-
-    def __str__(self) -> str:
-        among = "" if self.ranks is None else f"-{self.ranks}-ranks"
-        return f"{self.images}-images-{self.hidden}-hidden-{self.threads}-threads{among}"
-
-
-def cases(most_images: int, threads: int) -> list[Case]:
-    """List every size once, small ones first; along each axis the other two are the classic's, or near to them."""
-    base, hidden = base_size(most_images)
-    found: dict[tuple[int, int, int], list[str]] = {}
-    for images in IMAGES:
-        if images <= most_images:
-            found.setdefault((images, hidden, threads), []).append("images")
-    for units in HIDDEN:
-        found.setdefault((base, units, threads), []).append("hidden")
-    for count in thread_counts(threads):
-        found.setdefault((base, hidden, count), []).append("threads")
-    return sorted((Case(*sizes, tuple(axes)) for sizes, axes in found.items()), key=_size)
-
-
-def base_size(most_images: int) -> tuple[int, int]:
-    """Return the classic's numbers of images, or the next smaller one that is allowed, and of hidden units."""
-    classic = preset("classic")
-    most = min(most_images, classic.images)
-    return max(images for images in IMAGES if images <= most), classic.network.hidden[0]
-
-
-def cases_of_ranks(most_images: int, threads: int, ranks: Sequence[int]) -> list[Case]:
-    """List the cases of strong scaling, of the classic's images and of the most, and of weak scaling.
-
-    Args:
-        threads: Number of threads of each rank.
-    """
-    base, hidden = base_size(most_images)
-    found: dict[tuple[int, int], list[str]] = {}
-    for images in dict.fromkeys((base, max(images for images in IMAGES if images <= most_images))):
-        for count in ranks:
-            found.setdefault((images, count), []).append("ranks")
-    for count in ranks:
-        if base * count <= most_images:
-            found.setdefault((base * count, count), []).append("weak")
-    return [Case(images, hidden, threads, tuple(axes), count) for (images, count), axes in sorted(found.items())]
-
-
-def _size(case: Case) -> tuple[int, int, int]:
-    return (case.images, case.hidden, -case.threads)
-
-
-def thread_counts(most: int) -> list[int]:
-    """Return 1, 2, 4, ... and ``most``."""
-    return sorted({*(2**k for k in range(most.bit_length()) if 2**k <= most), most})
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -153,7 +81,7 @@ class Pace:
     def predict(self, workload: Workload, rounds: int) -> float:
         """Predict the seconds of a case of another size, proportional to its operations."""
         iteration = self.iteration * workload.dense_flops / self.flops
-        return _COMPARING * iteration + (rounds + REPEATED) * max(_ROUND_SECONDS, iteration)
+        return COMPARING * iteration + (rounds + REPEATED) * max(ROUND_SECONDS, iteration)
 
 
 Paces = dict[tuple[str, str, int, int | None], Pace]
@@ -168,22 +96,6 @@ def case(request: pytest.FixtureRequest) -> Case:
 def paces() -> Paces:
     """The last pace of each backend, dtype, and number of threads and ranks."""
     return {}
-
-
-@lru_cache(maxsize=1)
-def dataset(images: int) -> Dataset:
-    """Load training images of MNIST, with shifted copies beyond their number."""
-    return load_images(images)
-
-
-@lru_cache(maxsize=1)
-def trajectory(images: int, hidden: int) -> Trajectory:
-    """Compute the reference's first iterations, without keeping its images, 8 bytes a pixel."""
-    data = dataset(images)
-    task = Workload(data.network(hidden), images, COMPARED, dtype="float64", name=storage.SCALING)
-    found = Trajectory(task, data)
-    found.free_images()
-    return found
 
 
 def too_long(pace: Pace | None, workload: Workload, rounds: int, budget: float) -> str | None:
@@ -304,21 +216,3 @@ def leave_out(reason: str | None) -> None:
     """Skip the case if there is a reason, which the summary repeats."""
     if reason:
         pytest.skip(reason)
-
-
-def settle(trainer: Trainer) -> float:
-    """Iterate until BLAS threads from the comparison are asleep; return the seconds of an iteration."""
-    count, spent, seconds = 1, 0.0, 0.0
-    while spent < _SETTLE:
-        if spent:
-            count *= 2 if seconds < _SETTLE / 4 else 1
-        _, seconds = timed(partial(trainer.advance, count))
-        spent += seconds
-    return seconds / count
-
-
-def round_length(iteration: float) -> int:
-    """Return the iterations of a round of about half a second: 1, 2 or 5 times a power of ten."""
-    series = [digit * 10**power for power in range(4) for digit in (1, 2, 5)]
-    fitting = [n for n in series if n <= _MOST_ITERATIONS and n * iteration <= _ROUND_SECONDS]
-    return max(fitting, default=1)

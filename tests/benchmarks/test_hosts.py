@@ -37,7 +37,7 @@ def test_a_delayed_vector_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
     exchange = object.__new__(hosts.Delayed)
     begun = time.perf_counter()
     exchange.swap(1, "vector", "room")
-    assert 0.02 <= time.perf_counter() - begun
+    assert time.perf_counter() - begun >= 0.02
     assert swapped == [(1, "vector", "room")]
 
 
