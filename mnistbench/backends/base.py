@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import mnistbench.backends as registry
+from mnistbench import words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +102,7 @@ class Ranks:
         library: name and version of the library that carried their messages.
         transport: what it carried them over.
         exchange: seconds that an iteration of the last call spent in the exchange, the least of all ranks: the others
-            waited for the slowest.
+            waited for the slowest. In a row, the median of its rounds.
         shared_cores: whether those of a machine had more threads than CPUs.
     """
 
@@ -111,6 +112,12 @@ class Ranks:
     transport: str
     exchange: float
     shared_cores: bool
+
+    @property
+    def each(self) -> str:
+        """Number of threads of each rank in words: "1 thread", "1 to 2 threads"."""
+        few, most = min(self.threads), max(self.threads)
+        return words.counted(most, "thread") if few == most else f"{few} to {most} threads"
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ class NumpyMlpTrainer(_BlasTrainer):
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
         super().__init__(workload, threads)
         images = np.ascontiguousarray(dataset.train.images)
+        self._fraction = len(images) / workload.images  # of all images, those of this rank
         self._batches = mlp.Batches(workload, images, dataset.train.labels, dataset.image_shape, dataset.share)
         self._state: mlp.State
         self.reset(parameters)
@@ -191,7 +192,8 @@ class NumpyMlpTrainer(_BlasTrainer):
             return mlp.gradients(self.workload, self._state.parameters, batch)
 
     def describe(self) -> Description:
-        return self._blas.describe(bytes_read=self.workload.image_bytes * (1 + 2 * self.workload.itemsize))
+        read = self.workload.image_bytes * (1 + 2 * self.workload.itemsize)
+        return self._blas.describe(bytes_read=round(self._fraction * read))
 
 
 def _flat(arrays: Iterable[Array], factor: float) -> Array:

@@ -60,11 +60,6 @@ def print_ranks(ranks: Ranks) -> None:
     """Print what the ranks were, and what their exchange cost."""
     where = f"on {counted(ranks.hosts, 'host')}{' that share CPUs' * ranks.shared_cores}"
     out.print(
-        f"ranks      {len(ranks.threads)}, of {_threads(ranks)}, {where}; {ranks.library} over {ranks.transport}, "
+        f"ranks      {len(ranks.threads)}, of {ranks.each}, {where}; {ranks.library} over {ranks.transport}, "
         f"{seconds(ranks.exchange)} an iteration in the exchange"
     )
-
-
-def _threads(ranks: Ranks) -> str:
-    few, most = min(ranks.threads), max(ranks.threads)
-    return counted(most, "thread") if few == most else f"{few} to {most} threads"

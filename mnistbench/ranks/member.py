@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mnistbench.backends import Description, Metrics, Trainer
 from mnistbench.exceptions import RankFailed
 from mnistbench.reference.evaluation import score
 from mnistbench.reference.parameters import Parameters
+from mnistbench.timing import noise
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -27,11 +29,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Running:
-    """A trainer, the number of iterations done, and the seconds that each of its last call spent in the exchange."""
+    """A trainer, and the number of iterations done."""
 
     trainer: Trainer
     iteration: int = 0
-    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a call of ``advance`` cost a rank.
+
+    Attributes:
+        cpu: CPU seconds of its process, of all threads; 0 if that is not its own.
+        exchange: Seconds that an iteration spent in the exchange, waiting included.
+    """
+
+    cpu: float = 0.0
+    exchange: float = 0.0
 
 
 class Member:
@@ -85,9 +99,9 @@ class Member:
         if number in self._running:
             self._running.pop(number).trainer.close()
 
-    def advance(self, number: int, iterations: int) -> Metrics:
-        """Run iterations together with the other ranks, and return the metrics of all ranks' images."""
-        running, before = self._running[number], self._exchange.seconds
+    def advance(self, number: int, iterations: int) -> tuple[Metrics, Spent]:
+        """Run iterations together with the other ranks; return the metrics of all ranks' images, and what it cost."""
+        running, before, used = self._running[number], self._exchange.seconds, time.process_time()
         with self._together():
             for sums in running.trainer.split(iterations):
                 if sums.gradients is not None:
@@ -95,9 +109,25 @@ class Member:
             scores = sums.scores.copy()
             self._exchange.sum(scores)
         running.iteration += iterations
-        running.seconds = (self._exchange.seconds - before) / iterations
+        used = time.process_time() - used if self._exchange.apart else 0.0
         loss, hits = scores / running.trainer.workload.images_of(running.iteration - 1)
-        return Metrics(loss=float(loss), accuracy=float(hits))
+        spent = Spent(used, (self._exchange.seconds - before) / iterations)
+        return Metrics(loss=float(loss), accuracy=float(hits)), spent
+
+    def time_sums(self, size: int, count: int) -> list[float]:
+        """Return the seconds of each of ``count`` sums of vectors of ``size`` bytes, which the ranks begin together."""
+        vector, beginning, found = np.zeros(size // 4, np.float32), np.zeros(1, np.float32), []
+        with self._together():
+            for _ in range(count):
+                self._exchange.sum(beginning)
+                begun = time.perf_counter()
+                self._exchange.sum(vector)
+                found.append(time.perf_counter() - begun)
+        return found
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that this rank's process has used; 0 if that is not its own."""
+        return noise.own_seconds() if self._exchange.apart else 0.0
 
     def gradients(self, number: int) -> Parameters:
         """Return the gradients of all ranks' images."""
@@ -141,10 +171,9 @@ class Member:
         found = self._running[number].trainer.moments()
         return None if self._exchange.rank else found, _digest(found)
 
-    def describe(self, number: int) -> tuple[Description, float]:
-        """Describe a trainer, and return the seconds that each iteration of its last call spent in the exchange."""
-        running = self._running[number]
-        return running.trainer.describe(), running.seconds
+    def describe(self, number: int) -> Description:
+        """Describe a trainer."""
+        return self._running[number].trainer.describe()
 
 
 def _digest(values: Sequence[Parameters]) -> bytes:

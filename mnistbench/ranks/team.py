@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mnistbench.reference.evaluation import Score
     from mnistbench.reference.parameters import Parameters
     from mnistbench.task.recipe import Activation
+    from mnistbench.timing.noise import Watch
 
 _END = "end"
 
@@ -94,6 +95,19 @@ class Team:
             if sum(other.threads for other in group) > len(cpus):
                 return True
         return False
+
+    def watch(self) -> Watch:
+        """Return a watch of this rank's host, where the work of the other ranks is no disturbance."""
+        from mnistbench.timing.noise import Watch  # which loads NumPy
+
+        here = [rank for rank, place in enumerate(self.places) if place.host == self.places[0].host]
+        cpus = frozenset[int]().union(*(self.places[rank].cpus for rank in here))
+
+        def beside() -> float:
+            used = self.call("cpu_seconds")
+            return float(sum(used[rank] for rank in here[1:]))
+
+        return Watch(cpus, beside)
 
     @staticmethod
     def backends() -> list[str]:

@@ -10,6 +10,7 @@ import mnistbench.backends as registry
 from mnistbench.backends import Availability, Backend, Description, Metrics, Trainer
 from mnistbench.backends.base import Ranks
 from mnistbench.exceptions import MnistbenchError, RankFailed, UnsupportedWorkload
+from mnistbench.ranks.member import Spent
 from mnistbench.task.share import Share
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ class RanksBackend(Backend):
 
 
 class RanksTrainer(Trainer):
-    """Trainer whose every call all ranks take part in.
+    """Trainer whose every call all ranks take part in: it returns when the slowest has done its part.
+
+    Attributes:
+        spent: What the last call of ``advance`` cost each rank.
 
     Raises:
         RankFailed: If the ranks' parameters are no longer the same bits.
@@ -73,6 +77,7 @@ class RanksTrainer(Trainer):
         """Start a trainer on each rank, on the share that it has loaded or, of a whole data set, on one sent to it."""
         super().__init__(workload)
         self._team, self._number = team, team.handle()
+        self.spent = [Spent()] * team.size
         parts: list[Any] = [None] * team.size
         if dataset.share is None:
             parts = [dataset.part(Share(rank, team.size, len(dataset.train))) for rank in range(team.size)]
@@ -84,7 +89,9 @@ class RanksTrainer(Trainer):
             raise
 
     def advance(self, iterations: int) -> Metrics:
-        return self._call("advance", iterations)[0]  # type: ignore[no-any-return]
+        answers = self._call("advance", iterations)
+        self.spent = [spent for _, spent in answers]
+        return answers[0][0]  # type: ignore[no-any-return]
 
     def reset(self, parameters: Parameters) -> None:
         self._call("reset", parameters)
@@ -103,16 +110,18 @@ class RanksTrainer(Trainer):
 
     def describe(self) -> Description:
         answers, team = self._call("describe"), self._team
-        own: Description = answers[0][0]
+        own: Description = answers[0]
         ranks = Ranks(
-            threads=tuple(description.threads for description, _ in answers),
+            threads=tuple(description.threads for description in answers),
             hosts=len({place.host for place in team.places}),
             library=team.exchange.library,
             transport=team.exchange.transport,
-            exchange=min(seconds for _, seconds in answers),
+            exchange=min(spent.exchange for spent in self.spent),
             shared_cores=team.shares_cores,
         )
-        return replace(own, threads=sum(ranks.threads), ranks=ranks)
+        read = [description.bytes_read for description in answers]
+        total = None if None in read else sum(count for count in read if count is not None)
+        return replace(own, threads=sum(ranks.threads), bytes_read=total, ranks=ranks)
 
     def close(self) -> None:
         with suppress(RankFailed):  # the failure itself is raised elsewhere
