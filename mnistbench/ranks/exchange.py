@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class Exchange(ABC):
 
     library: str
     transport: str
+    apart: ClassVar[bool] = True
+    """Whether each rank is a process of its own."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size

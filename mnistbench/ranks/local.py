@@ -44,7 +44,7 @@ class _Hub:
 class Local(Exchange):
     """Rank that is a thread of this process."""
 
-    library, transport = "none", "memory of one process"
+    library, transport, apart = "none", "memory of one process", False
 
     def __init__(self, rank: int, size: int, hub: _Hub) -> None:
         super().__init__(rank, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import numpy as np
 
 import mnistbench.backends as registry
 from mnistbench import words
-from mnistbench.backends import Description, Metrics, Trainer
+from mnistbench.backends import Description, Metrics, Trainer, trials
+from mnistbench.backends.base import Carrier
 from mnistbench.exceptions import RankFailed
 from mnistbench.reference.evaluation import score
 from mnistbench.reference.parameters import Parameters
@@ -31,6 +32,7 @@ class _Running:
     """A trainer, the number of iterations done, and the seconds that each of its last call spent in the exchange."""
 
     trainer: Trainer
+    peer: bool
     iteration: int = 0
     seconds: float = 0.0
 
@@ -46,6 +48,8 @@ class Member:
         self.dataset: Dataset | None = None
         self._exchange = exchange
         self._running: dict[int, _Running] = {}
+        self._connected: list[str] = []
+        self._found: dict[tuple[Any, ...], dict[Any, Any]] = {}
 
     def load_data(self, source: Any, seed: int, train_size: int | None, dev_size: int | None) -> None:
         """Load this rank's share of a data set; only rank 0 keeps dev and test."""
@@ -60,9 +64,26 @@ class Member:
         assert self.dataset is not None, "a training has loaded it"
         return len(self.dataset.train), *score(parameters, self.dataset.train, activation)
 
-    def warm_up(self, backend: str, workload: Workload, threads: int | None) -> None:
-        """Do the one-time work of a backend."""
-        registry.get_backend(backend).warm_up(workload, threads)
+    def find(self, backend: str) -> None:
+        """Load a backend's library."""
+        registry.get_backend(backend)
+
+    def connect(self, backend: str, address: str) -> Carrier:
+        """Join the other ranks in a backend of peers."""
+        with self._together():
+            found = registry.get_backend(backend).connect(self._exchange.rank, self._exchange.size, address)
+        self._connected.append(backend)
+        return found
+
+    def leave(self) -> None:
+        """Leave the other ranks in all backends that have joined them."""
+        while self._connected:
+            registry.get_backend(self._connected.pop()).disconnect()
+
+    def warm_up(self, backend: str, workload: Workload, ways: dict[str, str] | None, threads: int | None) -> None:
+        """Do the one-time work of a backend; ``ways`` as for :meth:`start`."""
+        with self._settled(ways):
+            registry.get_backend(backend).warm_up(workload, threads)
 
     def start(
         self,
@@ -70,13 +91,28 @@ class Member:
         backend: str,
         workload: Workload,
         parameters: Parameters,
+        ways: dict[str, str] | None,
         threads: int | None,
         dataset: Dataset | None,
     ) -> None:
-        """Start a trainer on a data set with this rank's share; None for the one that was loaded."""
-        own = self.dataset if dataset is None else dataset
+        """Start a trainer, unless it has started.
+
+        Args:
+            ways: Ways to compute that rank 0 has chosen, by what was tried; None for this rank's own choice.
+            dataset: Data set with this rank's share; None for the one that was loaded.
+        """
+        if number in self._running:
+            return
+        own, found = self.dataset if dataset is None else dataset, registry.get_backend(backend)
         assert own is not None, "a data set was loaded"
-        self._running[number] = _Running(registry.get_backend(backend).start(workload, own, parameters, threads))
+        with self._settled(ways):
+            self._running[number] = _Running(found.start(workload, own, parameters, threads), found.peers)
+
+    def _settled(self, ways: dict[str, str] | None) -> AbstractContextManager[object]:
+        """Let trials choose the given ways; rank 0 has chosen them already."""
+        if ways is None or self._exchange.rank == 0:
+            return nullcontext()
+        return trials.session(ways, self._found.setdefault(tuple(sorted(ways.items())), {}))
 
     def close(self, number: int) -> None:
         """Free a trainer's device."""
@@ -86,10 +122,12 @@ class Member:
     def advance(self, number: int, iterations: int) -> Metrics:
         """Run iterations together with the other ranks, and return the metrics of all ranks' images."""
         running, before = self._running[number], self._exchange.seconds
+        if running.peer:
+            with self._together():
+                return running.trainer.advance(iterations)
         with self._together():
             for sums in running.trainer.split(iterations):
-                if sums.gradients is not None:
-                    self._exchange.sum(sums.gradients)
+                self._exchange.sum(sums.gradients)
             scores = sums.scores.copy()
             self._exchange.sum(scores)
         running.iteration += iterations
@@ -99,12 +137,14 @@ class Member:
 
     def gradients(self, number: int) -> Parameters:
         """Return the gradients of all ranks' images."""
-        trainer = self._running[number].trainer
-        with self._together(), closing(trainer.split(1)) as split:
+        running = self._running[number]
+        if running.peer:
+            with self._together():
+                return running.trainer.gradients()
+        with self._together(), closing(running.trainer.split(1)) as split:
             sums = next(split)
-            if sums.gradients is not None:
-                self._exchange.sum(sums.gradients)
-            return trainer.mean_gradients(sums)
+            self._exchange.sum(sums.gradients)
+            return running.trainer.mean_gradients(sums)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -139,10 +179,13 @@ class Member:
         found = self._running[number].trainer.moments()
         return None if self._exchange.rank else found, _digest(found)
 
-    def describe(self, number: int) -> tuple[Description, float]:
-        """Describe a trainer, and return the seconds that each iteration of its last call spent in the exchange."""
+    def describe(self, number: int) -> tuple[Description, float | None]:
+        """Describe a trainer, and return the seconds that each iteration of its last call spent in the exchange.
+
+        They are None if the backend exchanges by itself.
+        """
         running = self._running[number]
-        return running.trainer.describe(), running.seconds
+        return running.trainer.describe(), None if running.peer else running.seconds
 
 
 def _digest(values: Sequence[Parameters]) -> bytes:
