@@ -63,7 +63,7 @@ class Sums:
 
     Attributes:
         gradients: (k,) sums from which a step follows once those of all ranks are added, such as sums of gradients over
-            images, without the L2 penalty: an array on the trainer's device, in its own layout, dtype and scale, the
+            images, without the L2 penalty: an array that MPI can send, in the trainer's layout, dtype and scale, the
             same on every rank.
         scores: (2,) float64 on the host: the sum of the images' cross-entropies, and the number classified correctly.
             They hold only in the last iteration of a call.
@@ -263,7 +263,7 @@ class Backend(ABC):
 
     A trainer of a data set with a share then adds up with the others' in :meth:`Trainer.advance` and
     :meth:`Trainer.gradients`, which all ranks call together, and whose results are those of all images. Nothing else
-    that ranks call may wait for another rank.
+    that ranks call may wait for another rank. A trainer whose exchange breaks off raises RankFailed.
     """
 
     def connect(self, rank: int, size: int, address: str) -> Carrier:

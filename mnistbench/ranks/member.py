@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from mnistbench.reference.mlp import State
     from mnistbench.task.recipe import Activation
     from mnistbench.task.workload import Workload
+
+
+_GRACE = 2.0
+"""Seconds that a rank waits, once its own library tells that another has ended, before it says so."""
 
 
 @dataclass
@@ -151,8 +156,11 @@ class Member:
         """End all ranks if this one fails: the others wait for what it owes them."""
         try:
             yield
-        except RankFailed:
-            raise
+        except RankFailed as error:
+            if not self._exchange.apart:
+                raise
+            time.sleep(_GRACE)  # the rank that has failed says why, and ends this one
+            self._exchange.abort(f"rank {self._exchange.rank}: {error}")
         except BaseException as error:
             rank = self._exchange.rank
             self._exchange.abort(f"rank {rank}: {words.exception(error)}" if rank else words.exception(error))
