@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistbench.datasets import digest
 from mnistbench.exceptions import DataError
 from mnistbench.task.share import Share
 from mnistbench.task.workload import Network
@@ -156,20 +157,32 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the images and labels in their order, as 64 hexadecimal digits; computed on first use.
+        """SHA-256 of the images and labels held, in their order, as 64 hexadecimal digits; computed on first use.
 
         For train, dev and test in turn (test only if there is one), the hash covers the ASCII line "NAME M HEIGHT
         WIDTH" with a line feed, such as "train 41000 28 28"; the images, one byte per pixel, row by row; and the
         labels, as 8-byte little-endian integers. It does not cover ``source`` and ``classes``.
         """
-        digest = hashlib.sha256()
+        found = hashlib.sha256()
         for name, split in (("train", self.train), ("dev", self.dev), ("test", self.test)):
             if split is not None:
                 height, width = self.image_shape
-                digest.update(f"{name} {len(split)} {height} {width}\n".encode())
-                digest.update(np.ascontiguousarray(split.images).data)
-                digest.update(np.ascontiguousarray(split.labels, "<i8").data)
-        return digest.hexdigest()
+                found.update(f"{name} {len(split)} {height} {width}\n".encode())
+                found.update(np.ascontiguousarray(split.images).data)
+                found.update(np.ascontiguousarray(split.labels, "<i8").data)
+        return found.hexdigest()
+
+    def digest_part(self) -> int:
+        """Return what the images held add to :func:`mnistbench.datasets.combined_digest`, that of all ranks' images.
+
+        A rank adds its share of the training images, and rank 0 dev and test, however many ranks hold copies of them.
+        """
+        first = 0 if self.share is None else self.share.first
+        total = digest.of_split("train", self.image_shape, self.train, first)
+        if self.share is None or self.share.rank == 0:
+            total += digest.of_split("dev", self.image_shape, self.dev)
+            total += 0 if self.test is None else digest.of_split("test", self.image_shape, self.test)
+        return total % digest.MODULUS
 
 
 def likely_shape(pixels: int) -> tuple[int, int]:

@@ -18,7 +18,6 @@ from mnistbench.backends.base import Carrier
 from mnistbench.exceptions import RankFailed
 from mnistbench.reference.evaluation import score
 from mnistbench.reference.parameters import Parameters
-from mnistbench.task.share import Share
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -56,13 +55,16 @@ class Member:
         self._connected: list[str] = []
         self._found: dict[tuple[Any, ...], dict[Any, Any]] = {}
 
-    def load_data(self, source: Any, seed: int, train_size: int | None, dev_size: int | None) -> None:
-        """Load this rank's share of a data set; only rank 0 keeps dev and test."""
-        from mnistbench.datasets import load_data
+    def load(self, name: str, *arguments: Any) -> None:
+        """Load this rank's share of a data set by the function of :mod:`mnistbench.datasets` called ``name``."""
+        from mnistbench import datasets
 
-        dataset = load_data(source, seed, train_size, dev_size)
-        share = Share(self._exchange.rank, self._exchange.size, len(dataset.train))
-        self.dataset = dataset.part(share) if share.rank == 0 else dataset.training_only().part(share)
+        self.dataset = getattr(datasets, name)(*arguments, rank=self._exchange.rank, ranks=self._exchange.size)
+
+    def digest_part(self) -> int:
+        """Return what this rank's images add to the digest of all."""
+        assert self.dataset is not None, "a training has loaded it"
+        return self.dataset.digest_part()
 
     def score_training(self, parameters: Parameters, activation: Activation) -> tuple[int, float, float]:
         """Return the number of this rank's training images, and the score of parameters on them."""

@@ -43,19 +43,31 @@ class Mpi(Exchange):
             raise OptionError(f"--ranks {ranks}: {count} started; start {ranks}: {_COMMAND.format(ranks=ranks)}")
         super().__init__(world.rank, world.size)
         self._comm = world.Dup()
-        self._status = MPI.Status()
+        self._error: type[Exception] = MPI.Exception
         self.library = _named(MPI.Get_library_version())
         hosts = set(self._comm.allgather(MPI.Get_processor_name()))
         self.transport = "shared memory" if len(hosts) == 1 else "network"
 
     def swap(self, rank: int, vector: Any, room: Any) -> None:
-        self._comm.Sendrecv(vector, rank, _VECTOR, room, rank, _VECTOR)
+        try:
+            self._comm.Sendrecv(vector, rank, _VECTOR, room, rank, _VECTOR)
+        except self._error:
+            self._lose(rank)
 
     def send(self, rank: int, vector: Any) -> None:
-        self._comm.Send(vector, rank, _VECTOR)
+        try:
+            self._comm.Send(vector, rank, _VECTOR)
+        except self._error:
+            self._lose(rank)
 
     def receive(self, rank: int, room: Any) -> None:
-        self._comm.Recv(room, rank, _VECTOR)
+        try:
+            self._comm.Recv(room, rank, _VECTOR)
+        except self._error:
+            self._lose(rank)
+
+    def _lose(self, rank: int) -> NoReturn:
+        self.abort(f"rank {rank}: has ended, or the connection to it is lost")
 
     def tell(self, rank: int, value: Any) -> None:
         self._comm.send(value, rank, _VALUE)

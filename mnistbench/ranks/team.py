@@ -15,6 +15,8 @@ from mnistbench.exceptions import BackendUnavailable, MnistbenchError, RankFaile
 from mnistbench.ranks.address import free_address
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mnistbench.backends.base import Carrier
     from mnistbench.datasets import Dataset
     from mnistbench.ranks.exchange import Exchange
@@ -114,16 +116,39 @@ class Team:
 
         return RanksBackend(self, name)
 
-    def load_data(self, source: Any, seed: int, train_size: int | None, dev_size: int | None) -> Dataset:
-        """Load each rank's share of a data set, and on rank 0 dev and test.
+    def load_data(
+        self,
+        source: str | Path | None = None,
+        seed: int = 0,
+        train_size: int | None = None,
+        dev_size: int | None = None,
+    ) -> Dataset:
+        """Load each rank's share as :func:`mnistbench.load_data` does, and return rank 0's, with dev and test.
 
         Raises:
             DataError, OptionError: As :func:`mnistbench.load_data`, on whatever rank.
         """
-        self.call("load_data", source, seed, train_size, dev_size)
+        return self._loaded("load_data", source, seed, train_size, dev_size)
+
+    def load_images(self, count: int, seed: int = 0) -> Dataset:
+        """Load each rank's share as :func:`mnistbench.load_images` does, and return rank 0's, with dev.
+
+        Raises:
+            DataError, OptionError: As :func:`mnistbench.load_images`, on whatever rank.
+        """
+        return self._loaded("load_images", count, seed)
+
+    def _loaded(self, name: str, *arguments: Any) -> Dataset:
+        self.call("load", name, *arguments)
         dataset = self._own.dataset
         assert dataset is not None, "it was loaded"
         return dataset
+
+    def digest(self, dataset: Dataset) -> str:
+        """Return the digest of all ranks' images, of which ``dataset`` has rank 0's, or of a data set that has all."""
+        from mnistbench.datasets import combined_digest
+
+        return combined_digest([dataset.digest_part()] if dataset.share is None else self.call("digest_part"))
 
     def score_training(self, parameters: Parameters, activation: Activation) -> Score:
         """Score parameters on the training images that the ranks have loaded."""

@@ -14,7 +14,7 @@ import numpy as np
 import mnistbench.backends as registry
 from mnistbench import machine
 from mnistbench.backends import Backend, Trainer, trials
-from mnistbench.datasets import Dataset
+from mnistbench.datasets import Dataset, combined_digest
 from mnistbench.exceptions import ModelError, OptionError
 from mnistbench.ranks.team import Team
 from mnistbench.reference.mlp import State
@@ -112,9 +112,12 @@ def train(
         raise OptionError("parameters: not with resume, whose checkpoint holds them")
     chosen = team.backend(backend) if team else registry.get_backend(backend)
     registry.refuse_unsupported(chosen, task)
-    checkpoints = Checkpoints(
-        lambda: Identity(task, dataset.sha256, every, patience), backend, checkpoint, checkpoint_every, resume
-    )
+
+    def identity() -> Identity:
+        digest = team.digest(dataset) if team else combined_digest([dataset.digest_part()])
+        return Identity(task, digest, every, patience)
+
+    checkpoints = Checkpoints(identity, backend, checkpoint, checkpoint_every, resume)
     initial = initial or Parameters.initial(task.network, task.seed, task.recipe.initializer)
     initial = initial.astype(task.dtype)
     with checkpoints.choosing():
