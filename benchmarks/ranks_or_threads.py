@@ -61,8 +61,8 @@ def _compare(team: Team, backend: str, dtype: str, images: int, rounds: int) -> 
     each, others = (seconds(statistics.median(found[name])) for name in ("ranks", "threads"))
     print(
         f"{images:,} images, {backend} {dtype}, {rounds} rounds of {iterations} iterations: {team.size} ranks "
-        f"{each} an iteration{took}; a process of {team.size} threads {others}; the ranks take {significant(ratio.value, 4)} times as long "
-        f"({significant(ratio.low, 4)} to {significant(ratio.high, 4)})",
+        f"{each} an iteration{took}; a process of {team.size} threads {others}; the ranks take "
+        f"{significant(ratio.value, 4)} times as long ({significant(ratio.low, 4)} to {significant(ratio.high, 4)})",
         flush=True,
     )
 

@@ -73,10 +73,10 @@ def order_of(share: Share, workload: Workload, epoch: int) -> tuple[NDArray[np.i
     counts = np.bincount(batches * share.ranks + owners, minlength=workload.iterations_per_epoch * share.ranks)
     step = max(4, workload.batch_size // share.ranks // 4)
     size = min(workload.batch_size, -(-int(counts.max()) // step) * step)
+    own = np.flatnonzero(owners == share.rank)
+    begins = np.searchsorted(batches[own], np.arange(workload.iterations_per_epoch))
     found = np.full((workload.iterations_per_epoch, size), -1)
-    for batch, places in enumerate(found):
-        own = order[(batches == batch) & (owners == share.rank)]
-        places[: len(own)] = own
+    found[batches[own], np.arange(len(own)) - begins[batches[own]]] = order[own]
     return found.ravel(), size
 
 

@@ -116,8 +116,9 @@ class _Programs(NamedTuple):
 
 
 @cache
-def _programs(storage: str, length: int | None, among: bool) -> _Programs:
-    chosen = STORAGES[storage]
+def _programs(storage: str, length: int | None, mesh: Any) -> _Programs:
+    """Compile the functions for a storage and a length of the loop; ``mesh`` is that of all ranks, or None."""
+    chosen, among = STORAGES[storage], mesh is not None
     functions = partial(_train, chosen, length, among), partial(_gradients, chosen, among)
     if not among:
         return _Programs(*map(jax.jit, (*functions, chosen.stored)))
@@ -141,7 +142,7 @@ class JaxTrainer(DeviceTrainer):
     ) -> None:
         super().__init__(workload, threads, failed, dataset.share)
         self._way, self._length = way, device.loop_length(workload)
-        self._programs = _programs(way.storage, self._length, dataset.share is not None)
+        self._programs = _programs(way.storage, self._length, dataset.share and group.mesh())
         images, labels = dataset.train.images, dataset.train.labels
         self._shape = -(-self._most // way.block), way.block
         self._arrays: list[Any]

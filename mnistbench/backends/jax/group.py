@@ -40,7 +40,7 @@ def connect(rank: int, size: int, address: str) -> Carrier:
     device.device.cache_clear()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which the leader answers
-    with _printing_to_stderr():
+    with _silence():
         # By itself JAX would listen at every address of the machine, and ask the launcher.
         jax.distributed.initialize(
             address, size, rank, cluster_detection_method="deactivate", coordinator_bind_address=address
@@ -52,7 +52,7 @@ def connect(rank: int, size: int, address: str) -> Carrier:
 
 def disconnect() -> None:
     """Leave the other ranks."""
-    _mesh.cache_clear()
+    mesh.cache_clear()
     jax.distributed.shutdown()
 
 
@@ -67,10 +67,11 @@ def ranks() -> int:
 
 
 @contextmanager
-def _printing_to_stderr() -> Iterator[None]:
-    """Let C++ write to stderr what it writes to stdout: gloo tells there that it is connected."""
-    kept = os.dup(1)
-    os.dup2(2, 1)
+def _silence() -> Iterator[None]:
+    """Drop what C++ writes to stdout: gloo tells there that it is connected."""
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
     try:
         yield
     finally:
@@ -79,8 +80,8 @@ def _printing_to_stderr() -> Iterator[None]:
 
 
 @cache
-def _mesh() -> Mesh:
-    """Return the first device of each process."""
+def mesh() -> Mesh:
+    """Return the first device of each process that has joined; another one each time that they join."""
     first = {one.process_index: one for one in reversed(jax.devices())}
     return Mesh(np.array([first[process] for process in sorted(first)]), (_AXIS,))
 
@@ -89,7 +90,7 @@ def shared(array: Any, place: PartitionSpec) -> Any:
     """Make an array of all ranks of each one's part, which all have one shape, or of the array that all have."""
     own = jax.device_put(array, device.device().device)
     shape = own.shape if place == ALL else (len(own) * ranks(), *own.shape[1:])
-    return jax.make_array_from_single_device_arrays(shape, NamedSharding(_mesh(), place), [own])
+    return jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh(), place), [own])
 
 
 def program(function: Callable[..., Any], places: Any) -> Callable[..., Any]:
@@ -100,7 +101,7 @@ def program(function: Callable[..., Any], places: Any) -> Callable[..., Any]:
     """
     # What is the same on all ranks cannot be told by types: the loop's metrics are sums only at its end.
     found: Callable[..., Any] = jax.jit(
-        jax.shard_map(function, mesh=_mesh(), in_specs=places, out_specs=ALL, check_vma=False)
+        jax.shard_map(function, mesh=mesh(), in_specs=places, out_specs=ALL, check_vma=False)
     )
     return found
 

@@ -141,9 +141,10 @@ class Programs(NamedTuple):
 
 
 @cache
-def _programs(task: Task, length: int | None) -> Programs:
+def _programs(task: Task, length: int | None, mesh: Any) -> Programs:
+    """Compile the functions for a task and a length of the loop; ``mesh`` is that of all ranks, or None."""
     functions = partial(train, task, length), partial(gradients, task)
-    if task.size is None:
+    if mesh is None:
         return Programs(*map(jax.jit, functions))
     data = Data(group.EACH, group.EACH, group.ALL, group.ALL, group.EACH, group.EACH)
     places = (*(group.ALL,) * 4, data), (group.ALL, group.ALL, data)
@@ -174,7 +175,7 @@ class JaxMlpTrainer(DeviceTrainer):
             jax.block_until_ready((self._data, self._state))
 
     def _programs_of(self, size: int | None) -> Programs:
-        return _programs(Task.of(self.workload, self._shape, size), self._length)
+        return _programs(Task.of(self.workload, self._shape, size), self._length, self._share and group.mesh())
 
     def advance(self, iterations: int) -> Metrics:
         end, metrics = self._iteration + iterations, self._zeros
