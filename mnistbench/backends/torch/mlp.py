@@ -78,6 +78,7 @@ class TorchMlpTrainer(DeviceTrainer):
         draw = random.Draw.of(workload, dataset.image_shape)
         self._drawn = (random.compiled(draw, threads) if way.compiled else draw.function()) if draw.words else None
         self._epoch, self._iteration = -1, 0
+        self._of = 0  # number of a batch's images, those of other ranks included; 0 for a process by itself
         self._whole: Any = None
         hidden, sizes = len(workload.network.hidden), workload.network.sizes
         kind = {"dtype": self._dtype, "device": self._device}
@@ -147,7 +148,7 @@ class TorchMlpTrainer(DeviceTrainer):
 
     def _backward(self, places: Any, m: int) -> tuple[list[Any], list[Any], Any, Any]:
         """Compute a batch's gradients of weights and biases, its logits and its labels."""
-        dW, db, Z, labels = self._summed(places, m, m)
+        dW, db, Z, labels = self._summed(places, m, self._of or m)
         if l2 := self.workload.recipe.l2:
             for own, W in zip(dW, self._weights, strict=True):
                 own.add_(W, alpha=l2 / self.workload.images)

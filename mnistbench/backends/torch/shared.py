@@ -70,7 +70,6 @@ class SharedMlpTrainer(TorchMlpTrainer):
     def __init__(self, workload: Workload, dataset: Dataset, *arguments: Any) -> None:
         assert dataset.share is not None, "a rank has one"
         self._share = dataset.share
-        self._of = 0
         super().__init__(workload, dataset, *arguments)
 
     def _enter(self, epoch: int) -> None:
@@ -98,7 +97,7 @@ class SharedMlpTrainer(TorchMlpTrainer):
     def _summed(self, places: Any, m: int, of: int) -> tuple[list[Any], list[Any], Any, Any]:
         arrays = [*self._weights, *self._biases]
         if m:
-            dW, db, Z, labels = super()._summed(places, m, self._of)
+            dW, db, Z, labels = super()._summed(places, m, of)
         else:
             dW, db = [torch.zeros_like(W) for W in self._weights], [torch.zeros_like(b) for b in self._biases]
             Z, labels = self._classes[:0], self._labels[:0]
