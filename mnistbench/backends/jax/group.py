@@ -39,7 +39,8 @@ def connect(rank: int, size: int, address: str) -> Carrier:
     clear_backends()  # JAX joins only before its first client, which may have been asked for its device
     device.device.cache_clear()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which the leader answers
+    if hasattr(jax.config, "jax_enable_preemption_service"):  # it would take SIGTERM, which the leader answers
+        jax.config.update("jax_enable_preemption_service", False)
     with _silence():
         # By itself JAX would listen at every address of the machine, and ask the launcher.
         jax.distributed.initialize(
