@@ -54,14 +54,15 @@ def _compare(team: Team, backend: str, dtype: str, images: int, rounds: int) -> 
             pair: list[tuple[str, Trainer]] = [("ranks", ranks), ("threads", threads)]
             for name, trainer in pair if number % 2 else pair[::-1]:
                 found[name].append(timed_round(trainer, start, iterations).seconds / iterations)
-        exchange = ranks.describe().ranks
+        described = ranks.describe().ranks
+    exchange = described.exchange if described else None
+    took = "" if exchange is None else f", {seconds(exchange)} of it in the exchange"
     ratio = paired_ratio(found["ranks"], found["threads"])
     each, others = (seconds(statistics.median(found[name])) for name in ("ranks", "threads"))
     print(
         f"{images:,} images, {backend} {dtype}, {rounds} rounds of {iterations} iterations: {team.size} ranks "
-        f"{each} an iteration, {seconds(exchange.exchange if exchange else 0)} of it in the exchange; a process of "
-        f"{team.size} threads {others}; the ranks take {significant(ratio.value, 4)} times as long "
-        f"({significant(ratio.low, 4)} to {significant(ratio.high, 4)})",
+        f"{each} an iteration{took}; a process of {team.size} threads {others}; the ranks take "
+        f"{significant(ratio.value, 4)} times as long ({significant(ratio.low, 4)} to {significant(ratio.high, 4)})",
         flush=True,
     )
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, final
 
 import mnistbench.backends as registry
 from mnistbench import words
@@ -64,14 +64,26 @@ class Sums:
 
     Attributes:
         gradients: (k,) sums from which a step follows once those of all ranks are added, such as sums of gradients over
-            images, without the L2 penalty: an array on the trainer's device, in its own layout, dtype and scale, the
-            same on every rank. None if the backend adds up those of all ranks itself.
+            images, without the L2 penalty: an array that MPI can send, in the trainer's layout, dtype and scale, the
+            same on every rank.
         scores: (2,) float64 on the host: the sum of the images' cross-entropies, and the number classified correctly.
             They hold only in the last iteration of a call.
     """
 
     gradients: Any
     scores: NDArray[np.float64]
+
+
+class Carrier(NamedTuple):
+    """What carries the messages of ranks.
+
+    Attributes:
+        library: name and version of the library.
+        transport: what it carries them over.
+    """
+
+    library: str
+    transport: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,8 @@ class Ranks:
         library: name and version of the library that carried their messages.
         transport: what it carried them over.
         exchange: seconds that an iteration of the last call spent in the exchange, the least of all ranks: the others
-            waited for the slowest. In a row, the median of its rounds.
+            waited for the slowest. In a row, the median of its rounds. None if the backend exchanges by itself, amid
+            its computation.
         shared_cores: whether those of a machine had more threads than CPUs.
     """
 
@@ -110,7 +123,7 @@ class Ranks:
     hosts: int
     library: str
     transport: str
-    exchange: float
+    exchange: float | None
     shared_cores: bool
 
     @property
@@ -214,14 +227,14 @@ class Trainer(ABC):
         of a mini-batch. From the same sums, all ranks compute the same bits. A caller that closes the iterator leaves
         the state as it was before that iteration.
 
-        Only trainers of backends with :attr:`Backend.ranks` implement it.
+        Only trainers of backends with :attr:`Backend.ranks` implement it, except peers.
         """
         raise NotImplementedError
 
     def mean_gradients(self, sums: Sums) -> Parameters:
         """Return what :meth:`gradients` does, from the sums of all ranks that :meth:`split` has yielded first.
 
-        Only trainers of backends with :attr:`Backend.ranks` implement it.
+        Only trainers of backends with :attr:`Backend.ranks` implement it, except peers.
         """
         raise NotImplementedError
 
@@ -252,7 +265,28 @@ class Backend(ABC):
     name: ClassVar[str]
     """Name in flags, tables and charts."""
     ranks: ClassVar[bool] = False
-    """Whether several ranks can share a workload: whether its trainers implement :meth:`Trainer.split`."""
+    """Whether several ranks can share a workload: by :meth:`Trainer.split`, or as peers."""
+    peers: ClassVar[bool] = False
+    """Whether the ranks' processes exchange by the backend's own library, once :meth:`connect` has joined them.
+
+    A trainer of a data set with a share then adds up with the others' in :meth:`Trainer.advance` and
+    :meth:`Trainer.gradients`, which all ranks call together, and whose results are those of all images. Nothing else
+    that ranks call may wait for another rank. A trainer whose exchange breaks off raises RankFailed.
+    """
+
+    def connect(self, rank: int, size: int, address: str) -> Carrier:
+        """Join the other ranks, which do so at the same time; only backends of :attr:`peers` implement it.
+
+        Args:
+            rank: number of this rank, from 0.
+            size: number of ranks.
+            address: "host:port" of rank 0, free there, at which the ranks find each other.
+        """
+        raise NotImplementedError
+
+    def disconnect(self) -> None:
+        """Leave the other ranks, which do so at the same time; only backends of :attr:`peers` implement it."""
+        raise NotImplementedError
 
     def availability(self) -> Availability:
         """Return whether the backend can run here, and on what device; by default yes, on the CPU."""

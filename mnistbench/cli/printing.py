@@ -59,7 +59,6 @@ def print_training(workload: Workload) -> None:
 def print_ranks(ranks: Ranks) -> None:
     """Print what the ranks were, and what their exchange cost."""
     where = f"on {counted(ranks.hosts, 'host')}{' that share CPUs' * ranks.shared_cores}"
-    out.print(
-        f"ranks      {len(ranks.threads)}, of {ranks.each}, {where}; {ranks.library} over {ranks.transport}, "
-        f"{seconds(ranks.exchange)} an iteration in the exchange"
-    )
+    took = "" if ranks.exchange is None else f", {seconds(ranks.exchange)} an iteration in the exchange"
+    how = f"{ranks.library} over {ranks.transport}{took}"
+    out.print(f"ranks      {len(ranks.threads)}, of {ranks.each}, {where}; {how}")

@@ -129,9 +129,11 @@ def _about_ranks(comparison: Comparison) -> Iterator[str]:
     described = [(c.label, c.description.ranks) for c in comparison.contenders if c.samples and c.description]
     found = [(label, ranks) for label, ranks in described if ranks is not None]
     if found:
-        one, costs = found[0][1], ", ".join(f"{label} {words.seconds(ranks.exchange)}" for label, ranks in found)
+        one = found[0][1]
+        how = f"{one.library} over {one.transport}"
+        known = [f"{label} {words.seconds(ranks.exchange)}" for label, ranks in found if ranks.exchange is not None]
         yield (
             f"ranks: the slowest one's time counts, on {words.counted(one.hosts, 'host')}"
-            f"{', whose CPUs they share' * one.shared_cores}; an iteration waits in the exchange, "
-            f"by {one.library} over {one.transport}, for {costs}."
+            f"{', whose CPUs they share' * one.shared_cores}"
+            + (f"; an iteration waits in the exchange, by {how}, for {', '.join(known)}." if known else ".")
         )

@@ -52,7 +52,7 @@ def timed_round(trainer: Trainer, initial: Parameters, iterations: int) -> Round
     exchange = None
     if isinstance(trainer, RanksTrainer):
         spent += sum(rank.cpu for rank in trainer.spent[1:])
-        exchange = min(rank.exchange for rank in trainer.spent)
+        exchange = trainer.waited
     # Copied inside the clock: an array that is still being written ends wrong.
     parameters = Parameters.from_arrays(np.array(array) for array in trainer.parameters().arrays())
     return Round(seconds, perf_counter() - begun, spent, metrics, parameters, exchange)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 import mnistbench.backends as registry
 from mnistbench import words
-from mnistbench.backends import Description, Metrics, Trainer
+from mnistbench.backends import Description, Metrics, Trainer, trials
+from mnistbench.backends.base import Carrier
 from mnistbench.exceptions import RankFailed
 from mnistbench.reference.evaluation import score
 from mnistbench.reference.parameters import Parameters
@@ -27,11 +28,16 @@ if TYPE_CHECKING:
     from mnistbench.task.workload import Workload
 
 
+_GRACE = 2.0
+"""Seconds that a rank waits, once its own library tells that another has ended, before it says so."""
+
+
 @dataclass
 class _Running:
     """A trainer, and the number of iterations done."""
 
     trainer: Trainer
+    peer: bool
     iteration: int = 0
 
 
@@ -41,11 +47,12 @@ class Spent:
 
     Attributes:
         cpu: CPU seconds of its process, of all threads; 0 if that is not its own.
-        exchange: Seconds that an iteration spent in the exchange, waiting included.
+        exchange: Seconds that an iteration spent in the exchange, waiting included; None if the backend exchanges by
+            itself.
     """
 
     cpu: float = 0.0
-    exchange: float = 0.0
+    exchange: float | None = 0.0
 
 
 class Member:
@@ -59,6 +66,8 @@ class Member:
         self.dataset: Dataset | None = None
         self._exchange = exchange
         self._running: dict[int, _Running] = {}
+        self._connected: list[str] = []
+        self._found: dict[tuple[Any, ...], dict[Any, Any]] = {}
 
     def load(self, name: str, *arguments: Any) -> None:
         """Load this rank's share of a data set by the function of :mod:`mnistbench.datasets` called ``name``."""
@@ -76,9 +85,26 @@ class Member:
         assert self.dataset is not None, "a training has loaded it"
         return len(self.dataset.train), *score(parameters, self.dataset.train, activation)
 
-    def warm_up(self, backend: str, workload: Workload, threads: int | None) -> None:
-        """Do the one-time work of a backend."""
-        registry.get_backend(backend).warm_up(workload, threads)
+    def find(self, backend: str) -> None:
+        """Load a backend's library."""
+        registry.get_backend(backend)
+
+    def connect(self, backend: str, address: str) -> Carrier:
+        """Join the other ranks in a backend of peers."""
+        with self._together():
+            found = registry.get_backend(backend).connect(self._exchange.rank, self._exchange.size, address)
+        self._connected.append(backend)
+        return found
+
+    def leave(self) -> None:
+        """Leave the other ranks in all backends that have joined them."""
+        while self._connected:
+            registry.get_backend(self._connected.pop()).disconnect()
+
+    def warm_up(self, backend: str, workload: Workload, ways: dict[str, str] | None, threads: int | None) -> None:
+        """Do the one-time work of a backend; ``ways`` as for :meth:`start`."""
+        with self._settled(ways):
+            registry.get_backend(backend).warm_up(workload, threads)
 
     def start(
         self,
@@ -86,13 +112,28 @@ class Member:
         backend: str,
         workload: Workload,
         parameters: Parameters,
+        ways: dict[str, str] | None,
         threads: int | None,
         dataset: Dataset | None,
     ) -> None:
-        """Start a trainer on a data set with this rank's share; None for the one that was loaded."""
-        own = self.dataset if dataset is None else dataset
+        """Start a trainer, unless it has started.
+
+        Args:
+            ways: Ways to compute that rank 0 has chosen, by what was tried; None for this rank's own choice.
+            dataset: Data set with this rank's share; None for the one that was loaded.
+        """
+        if number in self._running:
+            return
+        own, found = self.dataset if dataset is None else dataset, registry.get_backend(backend)
         assert own is not None, "a data set was loaded"
-        self._running[number] = _Running(registry.get_backend(backend).start(workload, own, parameters, threads))
+        with self._settled(ways):
+            self._running[number] = _Running(found.start(workload, own, parameters, threads), found.peers)
+
+    def _settled(self, ways: dict[str, str] | None) -> AbstractContextManager[object]:
+        """Let trials choose the given ways; rank 0 has chosen them already."""
+        if ways is None or self._exchange.rank == 0:
+            return nullcontext()
+        return trials.session(ways, self._found.setdefault(tuple(sorted(ways.items())), {}))
 
     def close(self, number: int) -> None:
         """Free a trainer's device."""
@@ -102,10 +143,13 @@ class Member:
     def advance(self, number: int, iterations: int) -> tuple[Metrics, Spent]:
         """Run iterations together with the other ranks; return the metrics of all ranks' images, and what it cost."""
         running, before, used = self._running[number], self._exchange.seconds, time.process_time()
+        if running.peer:
+            with self._together():
+                found = running.trainer.advance(iterations)
+            return found, Spent(time.process_time() - used, None)
         with self._together():
             for sums in running.trainer.split(iterations):
-                if sums.gradients is not None:
-                    self._exchange.sum(sums.gradients)
+                self._exchange.sum(sums.gradients)
             scores = sums.scores.copy()
             self._exchange.sum(scores)
         running.iteration += iterations
@@ -131,20 +175,25 @@ class Member:
 
     def gradients(self, number: int) -> Parameters:
         """Return the gradients of all ranks' images."""
-        trainer = self._running[number].trainer
-        with self._together(), closing(trainer.split(1)) as split:
+        running = self._running[number]
+        if running.peer:
+            with self._together():
+                return running.trainer.gradients()
+        with self._together(), closing(running.trainer.split(1)) as split:
             sums = next(split)
-            if sums.gradients is not None:
-                self._exchange.sum(sums.gradients)
-            return trainer.mean_gradients(sums)
+            self._exchange.sum(sums.gradients)
+            return running.trainer.mean_gradients(sums)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
         """End all ranks if this one fails: the others wait for what it owes them."""
         try:
             yield
-        except RankFailed:
-            raise
+        except RankFailed as error:
+            if not self._exchange.apart:
+                raise
+            time.sleep(_GRACE)  # the rank that has failed says why, and ends this one
+            self._exchange.abort(f"rank {self._exchange.rank}: {error}")
         except BaseException as error:
             rank = self._exchange.rank
             self._exchange.abort(f"rank {rank}: {words.exception(error)}" if rank else words.exception(error))

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mnistbench import exceptions, threads, words
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError, RankFailed
+from mnistbench.ranks.address import free_address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mnistbench.backends.base import Carrier
     from mnistbench.datasets import Dataset
     from mnistbench.ranks.exchange import Exchange
     from mnistbench.ranks.member import Member
@@ -57,6 +59,7 @@ class Team:
         self._member: Member | None = None
         self._calling = False
         self._handles = itertools.count()
+        self._carriers: dict[str, Carrier] = {}
         self.places: list[Place] = []
         self.may_share_cores = False
 
@@ -109,12 +112,12 @@ class Team:
 
         return Watch(cpus, beside)
 
-    @staticmethod
-    def backends() -> list[str]:
+    def backends(self) -> list[str]:
         """List the backends that can run here and share a workload among ranks."""
         import mnistbench.backends as registry
 
-        return [name for name in registry.list_backends(usable=True) if registry.get_backend(name).ranks]
+        found = [(name, registry.get_backend(name)) for name in registry.list_backends(usable=True)]
+        return [name for name, backend in found if backend.ranks and (self.exchange.apart or not backend.peers)]
 
     def backend(self, name: str) -> RanksBackend:
         """Return the backend called ``name`` on all ranks.
@@ -170,6 +173,18 @@ class Team:
         loss, right = (sum(count * part[i] for count, *part in parts) / images for i in range(2))
         return Score(loss, right)
 
+    def connect(self, backend: str) -> Carrier:
+        """Let the ranks join each other in a backend of peers, once; return what carries their messages.
+
+        Raises:
+            BackendUnavailable: It cannot run on a rank.
+        """
+        if backend not in self._carriers:
+            self.call("find", backend)
+            others = (place.host for place in self.places if place.host != self.places[0].host)
+            self._carriers[backend] = self.call("connect", backend, free_address(next(others, None)))[0]
+        return self._carriers[backend]
+
     def handle(self) -> int:
         """Return a number that no trainer of this team has."""
         return next(self._handles)
@@ -195,6 +210,13 @@ class Team:
             if isinstance(answer, Raised):
                 raise answer.rebuilt(rank if self.size > 1 else None)
         return answers
+
+    def lead(self, name: str, *arguments: Any) -> Any:
+        """Let rank 0 alone do something, as by :meth:`call`, and return its answer."""
+        answer = self._do(name, arguments)
+        if isinstance(answer, Raised):
+            raise answer.rebuilt()
+        return answer
 
     @property
     def _own(self) -> Member:
@@ -223,6 +245,7 @@ class Team:
         while True:
             name, arguments = self.exchange.hear(0)
             if name == _END:
+                self._leave()
                 return
             self.exchange.tell(0, self._do(name, arguments))
 
@@ -236,6 +259,11 @@ class Team:
             self.exchange.abort(words.exception(error) if error else "rank 0 ended amid a call")
         for rank in range(1, self.size):
             self.exchange.tell(rank, (_END, ()))
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._member is not None:
+            self._member.leave()
 
 
 def _place(number: int | None = None) -> Place:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import mnistbench.backends as registry
-from mnistbench.backends import Availability, Backend, Description, Metrics, Trainer
+from mnistbench.backends import Availability, Backend, Description, Metrics, Trainer, trials
 from mnistbench.backends.base import Ranks
 from mnistbench.exceptions import MnistbenchError, RankFailed, UnsupportedWorkload
 from mnistbench.ranks.member import Spent
@@ -38,6 +38,12 @@ class RanksBackend(Backend):
         if not self._backend.ranks:
             others = " or ".join(team.backends())
             raise UnsupportedWorkload(f"backend {name} cannot share a workload among ranks; use --backend {others}")
+        self.peers = self._backend.peers  # type: ignore[misc]
+        if not self.peers:
+            return
+        if not team.exchange.apart:
+            raise UnsupportedWorkload(f"backend {name} needs ranks that are processes: start them by mpiexec")
+        team.connect(name)
 
     def availability(self) -> Availability:
         return self._backend.availability()
@@ -46,10 +52,14 @@ class RanksBackend(Backend):
         return self._backend.unsupported(workload)
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        self._team.call("warm_up", self.name, workload, each=self._threads())
+        team, each, ways = self._team, self._threads(), None
+        if self.peers:
+            team.lead("warm_up", self.name, workload, None, *each[0])
+            ways = trials.chosen()
+        team.call("warm_up", self.name, workload, ways, each=each)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
-        return RanksTrainer(self._team, self.name, workload, dataset, parameters, self._threads())
+        return RanksTrainer(self._team, self, workload, dataset, parameters, self._threads())
 
     def _threads(self) -> list[tuple[int]]:
         return [(place.threads,) for place in self._team.places]
@@ -68,22 +78,29 @@ class RanksTrainer(Trainer):
     def __init__(
         self,
         team: Team,
-        backend: str,
+        backend: Backend,
         workload: Workload,
         dataset: Dataset,
         parameters: Parameters,
         threads: list[tuple[int]],
     ) -> None:
-        """Start a trainer on each rank, on the share that it has loaded or, of a whole data set, on one sent to it."""
+        """Start a trainer on each rank, on the share that it has loaded or, of a whole data set, on one sent to it.
+
+        Of a backend that tries ways to compute, all take the ways that rank 0 has chosen: others round otherwise.
+        """
         super().__init__(workload)
-        self._team, self._number = team, team.handle()
+        self._team, self._number, self._backend = team, team.handle(), backend
         self.spent = [Spent()] * team.size
         parts: list[Any] = [None] * team.size
         if dataset.share is None:
             parts = [dataset.part(Share(rank, team.size, len(dataset.train))) for rank in range(team.size)]
         each = [(*own, part) for own, part in zip(threads, parts, strict=True)]
+        start, ways = ("start", self._number, backend.name, workload, parameters), None
         try:
-            team.call("start", self._number, backend, workload, parameters, each=each)
+            if backend.peers:
+                team.lead(*start, None, *each[0])
+                ways = trials.chosen()
+            team.call(*start, ways, each=each)
         except MnistbenchError:
             self.close()
             raise
@@ -92,6 +109,11 @@ class RanksTrainer(Trainer):
         answers = self._call("advance", iterations)
         self.spent = [spent for _, spent in answers]
         return answers[0][0]  # type: ignore[no-any-return]
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds that an iteration of the last call spent in the exchange, the least of all ranks; None if unknown."""
+        return min((spent.exchange for spent in self.spent if spent.exchange is not None), default=None)
 
     def reset(self, parameters: Parameters) -> None:
         self._call("reset", parameters)
@@ -111,12 +133,13 @@ class RanksTrainer(Trainer):
     def describe(self) -> Description:
         answers, team = self._call("describe"), self._team
         own: Description = answers[0]
+        carrier = team.connect(self._backend.name) if self._backend.peers else team.exchange
         ranks = Ranks(
             threads=tuple(description.threads for description in answers),
             hosts=len({place.host for place in team.places}),
-            library=team.exchange.library,
-            transport=team.exchange.transport,
-            exchange=min(spent.exchange for spent in self.spent),
+            library=carrier.library,
+            transport=carrier.transport,
+            exchange=self.waited,
             shared_cores=team.shares_cores,
         )
         read = [description.bytes_read for description in answers]

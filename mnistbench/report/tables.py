@@ -127,10 +127,15 @@ _OF_RANKS: dict[str, Callable[[Row], str]] = {
     "ranks": lambda row: _among(row),
     "train": _train,
     "per iteration": _COLUMNS["per iteration"],
-    "in the exchange": lambda row: "" if row.ranks is None else words.seconds(row.ranks.exchange),
+    "in the exchange": lambda row: _exchange(row),
     "accuracy": _accuracy,
     "agreement": _agreement,
 }
+
+
+def _exchange(row: Row) -> str:
+    known = None if row.ranks is None else row.ranks.exchange
+    return "" if known is None else words.seconds(known)
 
 
 def _among(row: Row) -> str:

@@ -423,6 +423,7 @@ def test_ranks_race_and_their_row_says_what_they_were(share_cores: bool, cpus: i
     (row,) = storage.load(tmp_path / machine.folder_name())
     assert row.ranks is not None
     assert (row.ranks.threads, row.ranks.shared_cores, row.threads) == ((1, 1), share_cores, 2)
+    assert row.ranks.exchange is not None
     assert row.ranks.exchange > 0
     assert row.validated
     assert "## " in (page := (tmp_path / "README.md").read_text(encoding="utf-8"))

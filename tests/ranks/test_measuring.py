@@ -123,7 +123,7 @@ def test_each_rank_tells_its_own_cpu_seconds_unless_they_share_a_process(monkeyp
 
 
 def test_a_description_has_the_median_exchange_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    def main(team: Team) -> float:
+    def main(team: Team) -> float | None:
         measurement = Measurement(started(team), Agreement("numpy", "float64"), Trajectory(TASK, DATA))
         for seed, seconds in enumerate((1.0, 2.0, 9.0)):
             spending(monkeypatch, Spent(0.0, seconds), Spent(0.0, 10.0))

@@ -59,7 +59,7 @@ class LockstepTrainer(Trainer):
         first, *others = [rank.mean_gradients(sums) for rank, sums in zip(self.ranks, found, strict=True)]
         assert all(identical(first, other) for other in others), "ranks have other gradients"
         for part in parts:
-            part.close()  # type: ignore[attr-defined]
+            part.close()
         return first
 
     def moments(self) -> list[Parameters]:
