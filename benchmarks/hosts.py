@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import statistics
@@ -93,7 +94,7 @@ def _hosts(options: argparse.Namespace) -> Iterator[tuple[str, Path, float]]:
     names = [f"mnistbench-{os.getpid()}-{number}" for number in (1, 2)]
     folder = Path(tempfile.mkdtemp(prefix="mnistbench-hosts-"))
     ending = f"cat > /dev/null; for name in {' '.join(names)}; do ip netns pids $name | xargs -r kill -9; "
-    ending += f"ip netns delete $name; done 2> /dev/null; rm -rf {folder}"
+    ending += f"ip netns delete $name; done 2> /dev/null; rm -rf {shlex.quote(str(folder))}"
     # Waits for the end of this process, whatever it is, in a session of its own: no signal to this one reaches it.
     with subprocess.Popen(["sh", "-c", ending], stdin=subprocess.PIPE, start_new_session=True) as cleaner:
         try:

@@ -136,8 +136,8 @@ def test_scaling(
         leave_out("the host's threads do not compute")
     if case.ranks is not None:
         progress.phase(words.counted(case.ranks, "rank"))
-        job = Job(backend_name, dtype, case.images, case.hidden, case.ranks, case.threads, case.axes, rounds, False)
-        job = replace(job, share_cores=pytestconfig.getoption("--share-cores"))
+        sharing = pytestconfig.getoption("--share-cores")
+        job = Job(backend_name, dtype, case.images, case.hidden, case.ranks, case.threads, case.axes, rounds, sharing)
         limit = _STARTING + _OF_AN_IMAGE * case.images + 4 * budget
         found, iteration = run_job(benchmark, job, pytestconfig.getoption("--mpiexec"), limit)
         paces[backend_name, dtype, case.threads, case.ranks] = Pace(iteration, workload.dense_flops)
