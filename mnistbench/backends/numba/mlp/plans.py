@@ -35,8 +35,8 @@ class Planner:
             block: Largest number of images in a block.
             bounds: (batches + 1,) bounds of the rank's images of each batch in the epoch's order.
             begin: Sets that order, and ``bounds``, for an epoch.
-            augment: Augments the images of up to so many batches of the epoch from the first on, and returns their
-                number; None without augmentation.
+            augment: Called with a batch of the epoch and the number of those to come; augments the images of as many
+                as fit, and returns their number. None without augmentation.
         """
         self._workload, self._iterations, self._block, self._bounds = workload, iterations, block, bounds
         self._begin, self._augment = begin, augment
