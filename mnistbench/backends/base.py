@@ -298,6 +298,10 @@ class Backend(ABC):
         It is timed as part of *compile*. What needs the data is compiled by the first iteration, and timed there.
         """
 
+    def warm_up_split(self, workload: Workload, threads: int | None = None) -> None:
+        """Do the same for trainers of a share, which run :meth:`Trainer.split`; by default :meth:`warm_up`."""
+        self.warm_up(workload, threads)
+
     def unsupported(self, workload: Workload) -> str | None:
         """Name the first option of ``workload`` that this backend does not implement; None if it implements all.
 

@@ -50,7 +50,7 @@ def _measure_exchange(team: Team, as_json: bool) -> None:
 
     with out.status("measuring the exchange ..."):
         found = [time_sums(team, size) for size in SIZES]
-    exchange, hosts, shared = team.exchange, len({place.host for place in team.places}), team.shares_cores
+    exchange, hosts, shared = team.exchange, team.hosts, team.shares_cores
     if as_json:
         told = {"ranks": team.size, "hosts": hosts, "library": exchange.library, "transport": exchange.transport}
         print(json.dumps(told | {"shared_cores": shared, "exchange": [one.as_dict() for one in found]}))

@@ -10,7 +10,9 @@ import typer
 
 from mnistbench import threads
 from mnistbench.exceptions import OptionError
+from mnistbench.ranks import join
 from mnistbench.ranks.launcher import launched
+from mnistbench.ranks.mpi import require_started
 
 if TYPE_CHECKING:
     from mnistbench.ranks import Team
@@ -28,22 +30,17 @@ def led(ranks: int | None, number: int | None) -> Iterator[Team | None]:
         OptionError: If ``ranks`` is not the number of processes that were started. Only the first one raises it.
     """
     place, processes = launched() or (0, 1)
-    try:
-        if ranks is None:
-            if processes > 1:
-                raise OptionError(
-                    f"{processes} processes were started together; give --ranks {processes}, or start one"
-                )
-            threads.limit(number)
-            yield None
-            return
-        from mnistbench.ranks import join
-
-        team = join(ranks)
-    except OptionError:
-        if place:
-            raise typer.Exit from None
-        raise
+    if processes > 1 and ranks != processes and place:
+        raise typer.Exit  # the first process says what is wrong
+    if ranks is None:
+        if processes > 1:
+            raise OptionError(f"{processes} processes were started together; give --ranks {processes}, or start one")
+        threads.limit(number)
+        yield None
+        return
+    if processes > 1:
+        require_started(ranks, processes)
+    team = join(ranks)
     if not team.leads:
         team.serve()
         raise typer.Exit

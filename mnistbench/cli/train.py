@@ -63,7 +63,7 @@ def train(
 ) -> None:
     """Train a network; print its accuracies and the seconds of import, load, compile and train."""
     with led(ranks, options.threads) as team:
-        registry.get_backend(options.backend)
+        (team.backend if team else registry.get_backend)(options.backend)
         options.check()
         _check(options, save, plot, checkpoint, checkpoint_every, resume)
         _train(options, every, save, plot, checkpoint, checkpoint_every, resume, team, as_json)

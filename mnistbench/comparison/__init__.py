@@ -203,7 +203,10 @@ def compare(
     from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, processes, longest, baseline)
-    comparison.cold_starts, comparison.energies, comparison.team = cold_starts, energies, team
+    if dataset.share is not None:
+        raise OptionError(f"{dataset.source}: holds the share of one rank; the reference needs all images")
+    comparison.cold_starts, comparison.team = cold_starts, team
+    comparison.energies = energies and (team is None or team.hosts == 1)  # counters are of one machine
     threads = resolve(threads)
     if team:
         _require_alone(team, isolate or processes > 1 or cold_starts)

@@ -31,7 +31,8 @@ from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import LATE
 from mnistbench.measurement.rounds import Round, timed_round
-from mnistbench.ranks.team import Raised, Team
+from mnistbench.ranks.raised import Raised
+from mnistbench.ranks.team import Team
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed

@@ -60,8 +60,8 @@ def enlarged(dataset: Dataset, count: int, seed: int = 0, rank: int = 0, ranks: 
 def _with_copies(dataset: Dataset, share: Share, seed: int) -> Split:
     """Return a share of the images and copies of a data set; all orders and shifts are drawn up to the share's last."""
     own = len(dataset.train)
-    images = np.empty((len(share), dataset.pixels), np.uint8)
-    labels = np.empty(len(share), np.int64)
+    images = np.empty((share.held, dataset.pixels), np.uint8)
+    labels = np.empty(share.held, np.int64)
     rng = np.random.default_rng(seed)
     moves = _moves(rng)
     for first in range(0, share.last, own):

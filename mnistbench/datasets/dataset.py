@@ -73,6 +73,8 @@ class Dataset:
     share: Share | None = None
 
     def __post_init__(self) -> None:
+        if self.share is not None and len(self.train) != self.share.held:
+            raise DataError(f"{self.source}: {len(self.train)} training images, but its share has {self.share.held}")
         for name, split in (("train", self.train), ("dev", self.dev), ("test", self.test)):
             if split is not None:
                 self._require(split, f"{self.source}: {name}")
@@ -132,14 +134,20 @@ class Dataset:
     @property
     def images(self) -> int:
         """Number of training images, of all ranks."""
-        return self.share.images if self.share else len(self.train)
+        return len(self.train) if self.share is None else self.share.images
 
     def network(self, *hidden: int) -> Network:
         """Return the network for these images and classes with hidden layers of these sizes."""
         return Network((self.pixels, *hidden, self.classes))
 
     def part(self, share: Share) -> Dataset:
-        """Return the data set of a rank: a copy of its training images, so that nothing keeps those of others."""
+        """Return the data set of a rank: a copy of its training images, so that nothing keeps those of others.
+
+        Raises:
+            DataError: If ``share`` is not of as many images as the data set has, all of them.
+        """
+        if self.share is not None or share.images != len(self.train):
+            raise DataError(f"{self.source}: a share of {share.images} images cannot be taken of {len(self.train)}")
         rows = slice(share.first, share.last)
         return replace(self, train=Split(self.train.images[rows].copy(), self.train.labels[rows].copy()), share=share)
 

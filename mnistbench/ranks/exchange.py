@@ -6,10 +6,8 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NoReturn
 
-import numpy as np
-
 HALVED = 65_536
-"""Bytes of a vector from which on each rank adds up a part of it and sends the sum around."""
+"""Bytes of a vector from which on each rank adds up a part of it, and the ranks collect the parts."""
 
 
 class Exchange(ABC):
@@ -35,7 +33,7 @@ class Exchange(ABC):
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.seconds = 0.0
-        self._rooms: dict[tuple[int, str], Any] = {}
+        self._rooms: dict[tuple[type, int, str], Any] = {}
 
     def sum(self, vector: Any) -> None:
         """Replace a contiguous vector of floats by its sum over all ranks: the same bits on each, and in every run.
@@ -87,9 +85,9 @@ class Exchange(ABC):
 
     def _room(self, vector: Any) -> Any:
         """Return memory for a received vector, kept for the next one of its length and dtype."""
-        key = len(vector), vector.dtype.str
+        key = type(vector), len(vector), vector.dtype.str
         if key not in self._rooms:
-            self._rooms[key] = np.empty_like(vector)  # of the vector's own library
+            self._rooms[key] = vector.copy()  # in the memory of the vector's own library
         return self._rooms[key]
 
     @abstractmethod
@@ -113,5 +111,8 @@ class Exchange(ABC):
         """Wait for a value from another rank, for hours if need be, and return it."""
 
     @abstractmethod
-    def abort(self, message: str) -> NoReturn:
-        """End all ranks because of an error on this one, whose line is ``message``."""
+    def abort(self, message: str, status: int = 2) -> NoReturn:
+        """End all ranks because of an error on this one, whose line is ``message``, with an exit status."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to free
+        """Free the connection, on all ranks together."""

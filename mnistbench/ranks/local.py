@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, TypeVar
 
 from mnistbench.exceptions import RankFailed
@@ -12,6 +12,9 @@ from mnistbench.ranks.exchange import Exchange
 from mnistbench.ranks.team import Team
 
 Result = TypeVar("Result")
+
+_PATIENCE = 120.0
+"""Seconds to wait for a vector, which the other rank sends at about the same time."""
 
 
 class _Failure:
@@ -22,11 +25,14 @@ class _Failure:
 
 
 class _Hub:
-    """A queue from every rank to every other."""
+    """Queues of vectors and of values from every rank to every other."""
 
     def __init__(self, size: int) -> None:
-        self.queues: dict[tuple[int, int], SimpleQueue[Any]] = {
-            (sender, receiver): SimpleQueue() for sender in range(size) for receiver in range(size)
+        self.queues: dict[tuple[str, int, int], SimpleQueue[Any]] = {
+            (kind, sender, receiver): SimpleQueue()
+            for kind in ("vector", "value")
+            for sender in range(size)
+            for receiver in range(size)
         }
         self._lock = threading.Lock()
         self._failure: _Failure | None = None
@@ -55,23 +61,29 @@ class Local(Exchange):
         self.receive(rank, room)
 
     def send(self, rank: int, vector: Any) -> None:
-        self.tell(rank, vector.copy())
+        self._hub.queues["vector", self.rank, rank].put(vector.copy())
 
     def receive(self, rank: int, room: Any) -> None:
-        room[:] = self.hear(rank)
+        try:
+            room[:] = self._got("vector", rank, _PATIENCE)
+        except Empty:
+            self.abort(f"rank {rank}: has sent nothing for {_PATIENCE:g} s")
 
     def tell(self, rank: int, value: Any) -> None:
-        self._hub.queues[self.rank, rank].put(value)
+        self._hub.queues["value", self.rank, rank].put(value)
 
     def hear(self, rank: int) -> Any:
-        queue = self._hub.queues[rank, self.rank]
-        found = queue.get()
+        return self._got("value", rank, None)
+
+    def _got(self, kind: str, rank: int, timeout: float | None) -> Any:
+        queue = self._hub.queues[kind, rank, self.rank]
+        found = queue.get(timeout=timeout)
         if isinstance(found, _Failure):
             queue.put(found)  # for whoever waits next
             raise RankFailed(found.message)
         return found
 
-    def abort(self, message: str) -> NoReturn:
+    def abort(self, message: str, status: int = 2) -> NoReturn:
         raise RankFailed(self._hub.fail(message).message)
 
 

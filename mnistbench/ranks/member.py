@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mnistbench.backends as registry
-from mnistbench import words
 from mnistbench.backends import Description, Metrics, Trainer, trials
 from mnistbench.backends.base import Carrier
 from mnistbench.exceptions import RankFailed
-from mnistbench.reference.evaluation import score
+from mnistbench.ranks.raised import ending
+from mnistbench.reference.evaluation import Score, score
 from mnistbench.reference.parameters import Parameters
 from mnistbench.timing import noise
 
@@ -34,11 +34,12 @@ _GRACE = 2.0
 
 @dataclass
 class _Running:
-    """A trainer, and the number of iterations done."""
+    """A trainer, the number of iterations done, and whether the ranks' vectors are known to be of one length."""
 
     trainer: Trainer
     peer: bool
     iteration: int = 0
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ class Member:
         assert self.dataset is not None, "a training has loaded it"
         return self.dataset.digest_part()
 
-    def score_training(self, parameters: Parameters, activation: Activation) -> tuple[int, float, float]:
+    def score_training(self, parameters: Parameters, activation: Activation) -> tuple[int, Score]:
         """Return the number of this rank's training images, and the score of parameters on them."""
         assert self.dataset is not None, "a training has loaded it"
-        return len(self.dataset.train), *score(parameters, self.dataset.train, activation)
+        return len(self.dataset.train), score(parameters, self.dataset.train, activation)
 
     def find(self, backend: str) -> None:
         """Load a backend's library."""
@@ -103,8 +104,12 @@ class Member:
 
     def warm_up(self, backend: str, workload: Workload, ways: dict[str, str] | None, threads: int | None) -> None:
         """Do the one-time work of a backend; ``ways`` as for :meth:`start`."""
+        found = registry.get_backend(backend)
         with self._settled(ways):
-            registry.get_backend(backend).warm_up(workload, threads)
+            if found.peers:
+                found.warm_up(workload, threads)
+            else:
+                found.warm_up_split(workload, threads)
 
     def start(
         self,
@@ -149,6 +154,7 @@ class Member:
             return found, Spent(time.process_time() - used, None)
         with self._together():
             for sums in running.trainer.split(iterations):
+                self._require_alike(running, len(sums.gradients))
                 self._exchange.sum(sums.gradients)
             scores = sums.scores.copy()
             self._exchange.sum(scores)
@@ -181,6 +187,7 @@ class Member:
                 return running.trainer.gradients()
         with self._together(), closing(running.trainer.split(1)) as split:
             sums = next(split)
+            self._require_alike(running, len(sums.gradients))
             self._exchange.sum(sums.gradients)
             return running.trainer.mean_gradients(sums)
 
@@ -188,15 +195,25 @@ class Member:
     def _together(self) -> Iterator[None]:
         """End all ranks if this one fails: the others wait for what it owes them."""
         try:
-            yield
+            with np.errstate(over="ignore", invalid="ignore"):  # a diverging run shows in the loss
+                yield
         except RankFailed as error:
             if not self._exchange.apart:
                 raise
             time.sleep(_GRACE)  # the rank that has failed says why, and ends this one
             self._exchange.abort(f"rank {self._exchange.rank}: {error}")
         except BaseException as error:
-            rank = self._exchange.rank
-            self._exchange.abort(f"rank {rank}: {words.exception(error)}" if rank else words.exception(error))
+            rank, (line, status) = self._exchange.rank, ending(error)
+            self._exchange.abort(f"rank {rank}: {line}" if rank else line, status)
+
+    def _require_alike(self, running: _Running, length: int) -> None:
+        """Abort if the ranks' vectors differ in length, as those of CPUs with other vector registers do."""
+        if not running.alike:
+            total = np.array([float(length)])
+            self._exchange.sum(total)
+            if total[0] != length * self._exchange.size:
+                raise RankFailed("sums of other lengths than other ranks have; CPUs with the same vectors are needed")
+            running.alike = True
 
     def reset(self, number: int, parameters: Parameters) -> None:
         """Restart a trainer."""
@@ -230,5 +247,6 @@ def _digest(values: Sequence[Parameters]) -> bytes:
     digest = hashlib.sha256()
     for one in values:
         for array in one.arrays():
-            digest.update(np.ascontiguousarray(array).data)
+            lost = np.isnan(array)  # which of two NaN is kept depends on their order
+            digest.update(np.ascontiguousarray(np.where(lost, np.nan, array) if lost.any() else array).data)
     return digest.digest()

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mnistbench.exceptions import OptionError
 from mnistbench.ranks.exchange import Exchange
+from mnistbench.ranks.launcher import launched
 from mnistbench.words import one_line
-
-_COMMAND = "mpiexec -n {ranks} python -m mpi4py -m mnistbench ... --ranks {ranks}"
 
 _VECTOR, _VALUE = 1, 2  # tags of messages
 
 _SPINS = 0.005
-"""Seconds that a rank polls for a value without sleeping, so that commands in close succession are heard at once."""
+"""Seconds that a rank polls for a value without sleeping, so that it hears calls in close succession at once."""
 
-_NAP = 0.0005
-"""Seconds that it sleeps between polls after that."""
+_MOST_NAP = 0.02
+"""Seconds that it sleeps between polls at most, later; before that an eighth of the time that it has waited."""
+
+_TEXT = 160  # characters of what MPI says of an error
 
 
 class Mpi(Exchange):
@@ -37,52 +40,68 @@ class Mpi(Exchange):
             raise OptionError(
                 f"--ranks {ranks}: MPI cannot be loaded ({one_line(str(error))}); pip install 'mnistbench[mpi]'"
             ) from error
-        world = MPI.COMM_WORLD
-        if world.size != ranks:
-            count = "1 process was" if world.size == 1 else f"{world.size} processes were"
-            raise OptionError(f"--ranks {ranks}: {count} started; start {ranks}: {_COMMAND.format(ranks=ranks)}")
+        world, self.library = MPI.COMM_WORLD, _named(MPI.Get_library_version())
+        require_started(ranks, world.size, self.library)
         super().__init__(world.rank, world.size)
         self._comm = world.Dup()
         self._error: type[Exception] = MPI.Exception
-        self.library = _named(MPI.Get_library_version())
         hosts = set(self._comm.allgather(MPI.Get_processor_name()))
         self.transport = "shared memory" if len(hosts) == 1 else "network"
 
     def swap(self, rank: int, vector: Any, room: Any) -> None:
-        try:
-            self._comm.Sendrecv(vector, rank, _VECTOR, room, rank, _VECTOR)
-        except self._error:
-            self._lose(rank)
+        self._through(rank, self._comm.Sendrecv, vector, rank, _VECTOR, room, rank, _VECTOR)
 
     def send(self, rank: int, vector: Any) -> None:
-        try:
-            self._comm.Send(vector, rank, _VECTOR)
-        except self._error:
-            self._lose(rank)
+        self._through(rank, self._comm.Send, vector, rank, _VECTOR)
 
     def receive(self, rank: int, room: Any) -> None:
-        try:
-            self._comm.Recv(room, rank, _VECTOR)
-        except self._error:
-            self._lose(rank)
-
-    def _lose(self, rank: int) -> NoReturn:
-        self.abort(f"rank {rank}: has ended, or the connection to it is lost")
+        self._through(rank, self._comm.Recv, room, rank, _VECTOR)
 
     def tell(self, rank: int, value: Any) -> None:
-        self._comm.send(value, rank, _VALUE)
+        self._through(rank, self._comm.send, value, rank, _VALUE)
 
     def hear(self, rank: int) -> Any:
-        patience = time.perf_counter() + _SPINS
-        while not self._comm.iprobe(rank, _VALUE):
-            time.sleep(0 if time.perf_counter() < patience else _NAP)
-        return self._comm.recv(source=rank, tag=_VALUE)
+        begin = time.perf_counter()
+        while not self._through(rank, self._comm.iprobe, rank, _VALUE):
+            waited = time.perf_counter() - begin
+            time.sleep(0 if waited < _SPINS else min(_MOST_NAP, waited / 8))
+        return self._through(rank, self._comm.recv, None, rank, _VALUE)
 
-    def abort(self, message: str) -> NoReturn:
-        sys.stdout.flush()
-        print(f"mnistbench: {one_line(message)}", file=sys.stderr, flush=True)
-        self._comm.Abort(2)
+    def _through(self, rank: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except self._error as error:
+            self.abort(f"rank {rank}: has ended, or its message was lost: {one_line(str(error))[:_TEXT]}")
+
+    def abort(self, message: str, status: int = 2) -> NoReturn:
+        try:
+            with contextlib.suppress(OSError, ValueError):  # a closed pipe, a full disk
+                sys.stdout.flush()
+            with contextlib.suppress(OSError, ValueError):
+                print(f"mnistbench: {one_line(message)}", file=sys.stderr, flush=True)
+        finally:
+            self._comm.Abort(status)
         raise AssertionError("MPI_Abort has returned")
+
+    def close(self) -> None:
+        self._comm.Free()
+
+
+def require_started(ranks: int, found: int, library: str = "MPI") -> None:
+    """Raise an OptionError unless MPI has found as many processes as ``ranks``."""
+    if ranks < 1:
+        raise OptionError(f"--ranks {ranks}: at least 1 is needed")
+    if found == ranks:
+        return
+    started = (launched() or (0, 1))[1]
+    if found == 1 and started == ranks:
+        raise OptionError(
+            f"--ranks {ranks}: {started} processes were started, each alone for {library}, by the launcher of another "
+            "MPI; use its own launcher, or build mpi4py for that one"
+        )
+    count = "1 process was" if found == 1 else f"{found} processes were"
+    command = f"mpiexec -n {ranks} python -m mpi4py -m mnistbench ... --ranks {ranks}"
+    raise OptionError(f"--ranks {ranks}: {count} started; start {ranks}: {command}")
 
 
 def _named(version: str) -> str:

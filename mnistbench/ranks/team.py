@@ -5,20 +5,22 @@ from __future__ import annotations
 import itertools
 import signal
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mnistbench import exceptions, threads, words
-from mnistbench.exceptions import BackendUnavailable, MnistbenchError, RankFailed
+from mnistbench import words
+from mnistbench.exceptions import OptionError, RankFailed
 from mnistbench.ranks.address import free_address
+from mnistbench.ranks.places import Place, are_crowded, default_threads
+from mnistbench.ranks.raised import Raised, ending
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mnistbench.backends.base import Carrier
-    from mnistbench.datasets import Dataset
+    from mnistbench.datasets import Dataset, Split
     from mnistbench.ranks.exchange import Exchange
     from mnistbench.ranks.member import Member
     from mnistbench.ranks.trainer import RanksBackend
@@ -30,37 +32,22 @@ if TYPE_CHECKING:
 _END = "end"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a rank runs.
-
-    Attributes:
-        host: Name of its machine, which is compared and not shown.
-        cpus: Numbers of the CPUs that it may use.
-        threads: Number of its threads.
-    """
-
-    host: str
-    cpus: frozenset[int]
-    threads: int
-
-
 class Team:
     """All ranks, as one of them sees them. On rank 0 a context manager; leaving it ends the service of the others.
 
     Attributes:
         exchange: Connection to the others.
-        places: Where each rank runs; known once the threads are limited.
         may_share_cores: Whether ranks that wait for each other's CPUs may be timed.
     """
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self._member: Member | None = None
-        self._calling = False
+        self._places: list[Place] = []
+        self._loaded: Split | None = None
+        self._refusal = ""  # why nothing can be called now
         self._handles = itertools.count()
         self._carriers: dict[str, Carrier] = {}
-        self.places: list[Place] = []
         self.may_share_cores = False
 
     @property
@@ -73,31 +60,40 @@ class Team:
         """Whether this is rank 0."""
         return self.exchange.rank == 0
 
+    @property
+    def places(self) -> list[Place]:
+        """Where each rank runs."""
+        if not self._places:
+            self.limit_threads(None)
+        return self._places
+
+    @places.setter
+    def places(self, places: list[Place]) -> None:
+        self._places = places
+
+    @property
+    def hosts(self) -> int:
+        """Number of machines that the ranks run on."""
+        return len({place.host for place in self.places})
+
     def limit_threads(self, number: int | None) -> int:
         """Set the number of threads of each rank before libraries are loaded, and return that of rank 0.
 
         Args:
-            number: Number of threads; None for an equal part of the CPUs that the ranks of a host may use.
+            number: Number of threads; None for what a rank's environment asks for, or its part of the host's CPUs.
 
         Raises:
             OptionError: If the number is out of range.
         """
-        places = self.call("place")
-        alike = [[other for other in places if other.host == own.host] for own in places]
-        shared = [len(frozenset.union(*(other.cpus for other in group))) // len(group) for group in alike]
-        wanted = [max(1, count) if number is None else number for count in shared]
-        self.places = self.call("limit_threads", each=[(count,) for count in wanted])
-        return self.places[0].threads
+        found = self.call("place")
+        counts = default_threads(found) if number is None else [number] * self.size
+        self._places = self.call("place", each=lambda rank: (counts[rank],))
+        return self._places[0].threads
 
     @property
     def shares_cores(self) -> bool:
-        """Whether the ranks of a host have more threads than they may use CPUs together."""
-        for own in self.places:
-            group = [other for other in self.places if other.host == own.host]
-            cpus = frozenset.union(*(other.cpus for other in group))
-            if sum(other.threads for other in group) > len(cpus):
-                return True
-        return False
+        """Whether ranks have more threads than they may use CPUs."""
+        return are_crowded(self.places)
 
     def watch(self) -> Watch:
         """Return a watch of this rank's host, where the work of the other ranks is no disturbance."""
@@ -142,7 +138,7 @@ class Team:
         Raises:
             DataError, OptionError: As :func:`mnistbench.load_data`, on whatever rank.
         """
-        return self._loaded("load_data", source, seed, train_size, dev_size)
+        return self._load("load_data", source, seed, train_size, dev_size)
 
     def load_images(self, count: int, seed: int = 0) -> Dataset:
         """Load each rank's share as :func:`mnistbench.load_images` does, and return rank 0's, with dev.
@@ -150,16 +146,25 @@ class Team:
         Raises:
             DataError, OptionError: As :func:`mnistbench.load_images`, on whatever rank.
         """
-        return self._loaded("load_images", count, seed)
+        return self._load("load_images", count, seed)
 
-    def _loaded(self, name: str, *arguments: Any) -> Dataset:
+    def _load(self, name: str, *arguments: Any) -> Dataset:
+        self._loaded = None
         self.call("load", name, *arguments)
         dataset = self._own.dataset
         assert dataset is not None, "it was loaded"
+        self._loaded = dataset.train
         return dataset
 
+    def require_loaded(self, dataset: Dataset) -> None:
+        """Raise an OptionError unless the ranks hold the shares of a data set of which ``dataset`` has rank 0's."""
+        if dataset.train is not self._loaded:
+            raise OptionError(
+                f"{dataset.source}: is not what the ranks have loaded last; load it by the team, one after the other"
+            )
+
     def digest(self, dataset: Dataset) -> str:
-        """Return the digest of all ranks' images, of which ``dataset`` has rank 0's, or of a data set that has all."""
+        """Return the digest of a data set's images on all ranks, or of one that is on rank 0 alone."""
         from mnistbench.datasets import combined_digest
 
         return combined_digest([dataset.digest_part()] if dataset.share is None else self.call("digest_part"))
@@ -169,9 +174,10 @@ class Team:
         from mnistbench.reference.evaluation import Score
 
         parts = self.call("score_training", parameters, activation)
-        images = sum(count for count, _, _ in parts)
-        loss, right = (sum(count * part[i] for count, *part in parts) / images for i in range(2))
-        return Score(loss, right)
+        images = sum(count for count, _ in parts)
+        loss = sum(count * score.loss for count, score in parts)
+        right = sum(count * score.accuracy for count, score in parts)
+        return Score(loss / images, right / images)
 
     def connect(self, backend: str) -> Carrier:
         """Let the ranks join each other in a backend of peers, once; return what carries their messages.
@@ -189,34 +195,45 @@ class Team:
         """Return a number that no trainer of this team has."""
         return next(self._handles)
 
-    def call(self, name: str, *arguments: Any, each: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
+    def call(self, name: str, *arguments: Any, each: Callable[[int], tuple[Any, ...]] = lambda rank: ()) -> list[Any]:
         """Let every rank do something, and return their answers.
 
         Args:
-            name: Name of a method of :class:`mnistbench.ranks.member.Member`.
+            name: Name of a method of :class:`mnistbench.ranks.member.Member`, or "place".
             arguments: Arguments for every rank.
-            each: Further arguments of each rank.
+            each: Function from a rank's number to its further arguments.
 
         Raises:
             MnistbenchError: What the first rank that failed has raised.
+            RankFailed: If the team has ended, or an earlier call was broken off.
         """
-        self._calling = True
+        if not self.leads:
+            raise RankFailed(f"rank {self.exchange.rank}: only rank 0 calls the others")
+        if self._refusal:
+            raise RankFailed(self._refusal)
+        self._refusal = "an earlier call of the ranks was broken off"
         for rank in range(1, self.size):
-            self.exchange.tell(rank, (name, (*arguments, *(each[rank] if each else ()))))
-        answers = [self._do(name, (*arguments, *(each[0] if each else ())))]
+            self.exchange.tell(rank, (name, (*arguments, *each(rank))))
+        answers: list[Any] = []
+        own: Exception | None = None
+        try:
+            answers.append(self._do(name, (*arguments, *each(0))))
+        except RankFailed:
+            raise
+        except Exception as error:
+            own = error
         answers += [self.exchange.hear(rank) for rank in range(1, self.size)]
-        self._calling = False
+        self._refusal = ""
+        if own is not None:
+            raise own
         for rank, answer in enumerate(answers):
             if isinstance(answer, Raised):
-                raise answer.rebuilt(rank if self.size > 1 else None)
+                raise answer.rebuilt(rank)
         return answers
 
     def lead(self, name: str, *arguments: Any) -> Any:
         """Let rank 0 alone do something, as by :meth:`call`, and return its answer."""
-        answer = self._do(name, arguments)
-        if isinstance(answer, Raised):
-            raise answer.rebuilt()
-        return answer
+        return self._do(name, arguments)
 
     @property
     def _own(self) -> Member:
@@ -227,27 +244,32 @@ class Team:
         return self._member
 
     def _do(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """Do what every rank was told to, and return the result, or what was raised."""
+        """Do what every rank was told to."""
+        return Place.here(*arguments) if name == "place" else getattr(self._own, name)(*arguments)
+
+    def serve(self) -> None:
+        """Do what the leader tells, until it ends the service. Ctrl-C and SIGTERM are the leader's to answer.
+
+        Raises:
+            RankFailed: If another rank failed amid an exchange, and this one is no process of its own.
+        """
         try:
-            if name in ("place", "limit_threads"):
-                return _place(*arguments)
-            return getattr(self._own, name)(*arguments)
+            with _deaf():
+                while (told := self.exchange.hear(0)) != _END:
+                    self.exchange.tell(0, self._answer(*told))
+                self._leave()
+        except RankFailed:
+            raise
+        except BaseException as error:  # the leader waits for an answer
+            self.exchange.abort(f"rank {self.exchange.rank}: {words.exception(error)}")
+
+    def _answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return self._do(name, arguments)
         except RankFailed:
             raise
         except Exception as error:
             return Raised.of(error)
-
-    def serve(self) -> None:
-        """Do what the leader tells, until it ends the service. Ctrl-C and SIGTERM are the leader's to answer."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-        while True:
-            name, arguments = self.exchange.hear(0)
-            if name == _END:
-                self._leave()
-                return
-            self.exchange.tell(0, self._do(name, arguments))
 
     def __enter__(self) -> Self:
         return self
@@ -255,47 +277,27 @@ class Team:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._calling:  # the others may be amid anything
-            self.exchange.abort(words.exception(error) if error else "rank 0 ended amid a call")
+        if self._refusal:  # the others may be amid anything
+            self.exchange.abort(*(ending(error) if error else (self._refusal,)))
         for rank in range(1, self.size):
-            self.exchange.tell(rank, (_END, ()))
+            self.exchange.tell(rank, _END)
         self._leave()
 
     def _leave(self) -> None:
+        self._refusal = "the team has ended"
         if self._member is not None:
             self._member.leave()
+        self.exchange.close()
 
 
-def _place(number: int | None = None) -> Place:
-    """Return where this rank runs, with ``number`` threads, if given, of all libraries that are loaded later."""
-    import os
-    import platform
-
-    count = 1 if number is None else threads.limit(number)
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return Place(platform.node(), frozenset(cpus), count)
-
-
-@dataclass(frozen=True)
-class Raised:
-    """Exception that is sent to another process: the name and the arguments of its class in this package."""
-
-    kind: str
-    arguments: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, error: Exception) -> Raised:
-        """Describe an exception; of another package's, whose library may be missing elsewhere, only what it says."""
-        if isinstance(error, BackendUnavailable):
-            return cls("BackendUnavailable", (error.name, error.reason, error.fix))
-        if isinstance(error, MnistbenchError) and "__init__" not in vars(type(error)):
-            return cls(type(error).__name__, (str(error),))
-        return cls("MnistbenchError", (words.exception(error),))
-
-    def rebuilt(self, rank: int | None = None) -> Exception:
-        """Return the exception, with the number of the rank that raised it unless that is rank 0."""
-        arguments = self.arguments
-        if rank and len(arguments) == 1:
-            arguments = (f"rank {rank}: {arguments[0]}",)
-        error: Exception = getattr(exceptions, self.kind)(*arguments)
-        return error
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM, in the main thread; in others they do not come."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import mnistbench.backends as registry
 from mnistbench.backends import Availability, Backend, Description, Metrics, Trainer, trials
 from mnistbench.backends.base import Ranks
-from mnistbench.exceptions import MnistbenchError, RankFailed, UnsupportedWorkload
+from mnistbench.datasets.source import share_of
+from mnistbench.exceptions import MnistbenchError, OptionError, RankFailed, UnsupportedWorkload
 from mnistbench.ranks.member import Spent
-from mnistbench.task.share import Share
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -52,17 +52,17 @@ class RanksBackend(Backend):
         return self._backend.unsupported(workload)
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
-        team, each, ways = self._team, self._threads(), None
+        team, ways = self._team, None
         if self.peers:
-            team.lead("warm_up", self.name, workload, None, *each[0])
+            team.lead("warm_up", self.name, workload, None, *self._threads(0))
             ways = trials.chosen()
-        team.call("warm_up", self.name, workload, ways, each=each)
+        team.call("warm_up", self.name, workload, ways, each=self._threads)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
-        return RanksTrainer(self._team, self, workload, dataset, parameters, self._threads())
+        return RanksTrainer(self._team, self, workload, dataset, parameters)
 
-    def _threads(self) -> list[tuple[int]]:
-        return [(place.threads,) for place in self._team.places]
+    def _threads(self, rank: int) -> tuple[int]:
+        return (self._team.places[rank].threads,)
 
 
 class RanksTrainer(Trainer):
@@ -82,7 +82,6 @@ class RanksTrainer(Trainer):
         workload: Workload,
         dataset: Dataset,
         parameters: Parameters,
-        threads: list[tuple[int]],
     ) -> None:
         """Start a trainer on each rank, on the share that it has loaded or, of a whole data set, on one sent to it.
 
@@ -91,19 +90,35 @@ class RanksTrainer(Trainer):
         super().__init__(workload)
         self._team, self._number, self._backend = team, team.handle(), backend
         self.spent = [Spent()] * team.size
-        parts: list[Any] = [None] * team.size
-        if dataset.share is None:
-            parts = [dataset.part(Share(rank, team.size, len(dataset.train))) for rank in range(team.size)]
-        each = [(*own, part) for own, part in zip(threads, parts, strict=True)]
+        if dataset.share is not None:
+            team.require_loaded(dataset)
+
+        def own(rank: int) -> tuple[int, Dataset | None]:
+            part = None
+            if dataset.share is None:
+                part = dataset.part(share_of(rank, team.size, dataset.images, dataset.source))
+            return team.places[rank].threads, part
+
         start, ways = ("start", self._number, backend.name, workload, parameters), None
         try:
             if backend.peers:
-                team.lead(*start, None, *each[0])
+                team.lead(*start, None, *own(0))
                 ways = trials.chosen()
-            team.call(*start, ways, each=each)
+            team.call(*start, ways, each=own)
+            self._require_same_versions()
         except MnistbenchError:
             self.close()
             raise
+
+    def _require_same_versions(self) -> None:
+        """Raise an OptionError if a rank has other versions of libraries than rank 0: its bits would be others."""
+        first, *others = [description.versions for description in self._call("describe")]
+        for rank, versions in enumerate(others, 1):
+            for name in first:
+                if versions.get(name) != first[name]:
+                    raise OptionError(
+                        f"rank {rank}: has {name} {versions.get(name)}, and rank 0 has {first[name]}; install the same"
+                    )
 
     def advance(self, iterations: int) -> Metrics:
         answers = self._call("advance", iterations)
@@ -136,7 +151,7 @@ class RanksTrainer(Trainer):
         carrier = team.connect(self._backend.name) if self._backend.peers else team.exchange
         ranks = Ranks(
             threads=tuple(description.threads for description in answers),
-            hosts=len({place.host for place in team.places}),
+            hosts=team.hosts,
             library=carrier.library,
             transport=carrier.transport,
             exchange=self.waited,

@@ -135,7 +135,7 @@ class Batches:
         share: Share | None = None,
     ) -> None:
         self._workload, self._images, self._labels, self._shape = workload, images, labels, image_shape
-        self._first = share.first if share else 0
+        self._first = 0 if share is None else share.first
         self._order: tuple[int, NDArray[np.int64]] = -1, self._first + np.arange(len(labels))
         self._all: Array | None = None
 

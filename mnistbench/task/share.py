@@ -32,5 +32,7 @@ class Share:
         """Place after that of the last image."""
         return self.images * (self.rank + 1) // self.ranks
 
-    def __len__(self) -> int:
+    @property
+    def held(self) -> int:
+        """Number of images."""
         return self.last - self.first

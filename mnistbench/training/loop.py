@@ -107,6 +107,8 @@ def train(
     given: dict[str, Any] = {"iterations": iterations, "epochs": epochs, "learning_rate": learning_rate}
     given |= {"dtype": dtype, "seed": seed, "hidden": hidden, "activation": activation, "recipe": recipe}
     task = _task(workload, dataset, initial, {name: value for name, value in given.items() if value is not None})
+    if dataset.share is not None:
+        _require_team(dataset, team)
     _check(task, dataset, initial, every, patience)
     if initial and resume is not None:
         raise OptionError("parameters: not with resume, whose checkpoint holds them")
@@ -128,8 +130,15 @@ def train(
         past = checkpoints.start(trainer) or Past(State.start(initial, task.recipe.optimizer))
         run = Run(trainer, task, dataset, past, costs, patience, checkpoints.keeper(trainer))
         run.to_the_end(Reports(task, every), snapshots, callback)
-        train_score = team.score_training if team and dataset.share else None
+        train_score = team.score_training if team and dataset.share is not None else None
         return run.result(backend, checkpoints.resumed, checkpoints.changes, train_score)
+
+
+def _require_team(dataset: Dataset, team: Team | None) -> None:
+    """Refuse a rank's share of the images without the team that holds the others."""
+    if team is None:
+        raise OptionError(f"{dataset.source}: holds the share of one rank; train with the team that has loaded it")
+    team.require_loaded(dataset)
 
 
 def _task(workload: Workload | None, dataset: Dataset, initial: Parameters | None, options: dict[str, Any]) -> Workload:

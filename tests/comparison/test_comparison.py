@@ -403,7 +403,7 @@ def raced(ranks: int, share_cores: bool = False, cpus: int = 64) -> Comparison:
 
     def main(team: Team) -> Comparison:
         team.limit_threads(1)
-        team.places = [replace(place, cpus=frozenset(range(cpus))) for place in team.places]
+        team.places = [replace(place, cpus=frozenset(range(cpus)), usable=cpus) for place in team.places]
         team.may_share_cores = share_cores
         return compare("numpy", rounds=2, team=team)
 

@@ -43,7 +43,7 @@ def require_share(found: Dataset, whole: Dataset, rank: int, ranks: int) -> None
     share = Share(rank, ranks, len(whole.train))
     expected = whole.part(share)
     assert found.share == (share if ranks > 1 else None)
-    assert len(found.train) == len(share)
+    assert len(found.train) == share.held
     pairs = [(found.train, expected.train)]
     if rank == 0:
         assert (found.test is None) == (expected.test is None)

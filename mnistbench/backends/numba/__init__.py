@@ -33,22 +33,21 @@ class NumbaBackend(Backend):
     def unsupported(self, workload: Workload) -> str | None:
         return None
 
-    def warm_up(self, workload: Workload, threads: int | None = None, *, split: bool = False) -> None:
-        """Compile the kernels for the workload's network, dtype and threads, or load them from the disk cache.
+    def warm_up(self, workload: Workload, threads: int | None = None) -> None:
+        """Compile the kernels for the workload's network, dtype and threads, or load them from the disk cache."""
+        self._start_small(workload, threads, None).advance(1)
 
-        Args:
-            split: Whether for :meth:`Trainer.split`, of one of several ranks, in place of :meth:`Trainer.advance`.
-        """
+    def warm_up_split(self, workload: Workload, threads: int | None = None) -> None:
+        for _ in self._start_small(workload, threads, Share(0, 1, min(workload.images, resolve(threads)))).split(1):
+            pass
+
+    def _start_small(self, workload: Workload, threads: int | None, share: Share | None) -> Trainer:
         parameters = Parameters.initial(workload.network, workload.seed)
         images = min(workload.images, resolve(threads))  # so that each thread has one
         blank = Dataset.blank(workload.network, images)
         blank.train.images[:] = 0  # since white images are not ordered
-        if not split:
-            self.start(replace(workload, images=images), blank, parameters, threads).advance(1)
-            return
-        part = blank.part(Share(0, 1, images))
-        for _ in self.start(replace(workload, images=images), part, parameters, threads).split(1):
-            pass
+        dataset = blank if share is None else blank.part(share)
+        return self.start(replace(workload, images=images), dataset, parameters, threads)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         if workload.is_classic:

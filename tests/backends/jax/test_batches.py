@@ -24,7 +24,7 @@ def test_a_rank_takes_its_places_of_each_batch_in_order(images: int, size: int, 
     per_epoch, sizes = workload.iterations_per_epoch, set()
     for rank in range(ranks):
         share = Share(rank, ranks, images)
-        held = np.zeros((len(share), 1), np.uint8), np.zeros(len(share), np.int64)
+        held = np.zeros((share.held, 1), np.uint8), np.zeros(share.held, np.int64)
         wanted = Batches(workload, *held, (1, 1), share)
         order, most = batches.order_of(share, workload, epoch)
         sizes.add(most)

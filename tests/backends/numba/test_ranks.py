@@ -450,7 +450,7 @@ def compiled():
     return [[*function.signatures] for function in (run_split, mlp_run_split)]
 
 wing = sys.argv[1]
-NumbaBackend().warm_up(WINGS[wing][0]("float32"), 2, split=True)
+NumbaBackend().warm_up_split(WINGS[wing][0]("float32"), 2)
 before = compiled()
 start(wing, 2).advance(3)
 print(any(before), compiled() == before, kernels.run.signatures, mlp_kernels.run.signatures)
