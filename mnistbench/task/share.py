@@ -34,3 +34,7 @@ class Share:
 
     def __len__(self) -> int:
         return self.last - self.first
+
+    def __bool__(self) -> bool:
+        """Return True: a rank without images has a share too."""
+        return True
