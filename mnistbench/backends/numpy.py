@@ -110,15 +110,21 @@ class NumpyTrainer(_BlasTrainer):
 
     def split(self, iterations: int) -> Generator[Sums]:
         for _ in range(iterations):
-            W1, _b1, W2, _b2 = self._arrays
             with self._blas.computing():
-                Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
-                own = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y)
-                sums = Sums(_flat(own, self._fraction), _scores(Z2, self._Y))
+                sums = self._sums()
             yield sums
             with self._blas.computing():
-                dW1, db1, dW2, db2 = _arrays(sums.gradients, own)
+                dW1, db1, dW2, db2 = _arrays(sums.gradients, self._arrays)
                 self._arrays = reference.update_params(*self._arrays, dW1, db1, dW2, db2, self.workload.learning_rate)
+
+    def _sums(self) -> Sums:
+        """Compute the sums over this rank's images, of which there may be none."""
+        if not len(self._Y):
+            return Sums(_flat(self._arrays, 0.0), np.zeros(2))
+        W1, _b1, W2, _b2 = self._arrays
+        Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
+        own = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y)
+        return Sums(_flat(own, self._fraction), _scores(Z2, self._Y))
 
     def mean_gradients(self, sums: Sums) -> Parameters:
         return Parameters.from_arrays(_arrays(sums.gradients, self._arrays))

@@ -32,6 +32,7 @@ from tests.support import builders, options
 
 NAME, RANK = sys.argv[1], MPI.COMM_WORLD.rank
 CLASSIC = builders.dataset(101, 35, 5, ink=0.5, rows=5)
+TWO = builders.dataset(2, 35, 5, ink=0.5, rows=5)  # one of three ranks has no image
 
 def checked(team, task, data):
     \"\"\"Check a training, and that it ends in the same bits in other calls; each call compares the ranks' bits.\"\"\"
@@ -53,6 +54,7 @@ AGREES = """
 def main(team):
     catalogue = options.catalogue()
     cases = [(builders.workload(CLASSIC, dtype=dtype), CLASSIC) for dtype in ("float32", "float64")]
+    cases.append((builders.workload(TWO), TWO))
     cases.append((options.task("float32", **options.EVERYTHING), options.DATA))
     cases += [(catalogue[name], options.DATA) for name in json.loads(sys.argv[2])]
     print(json.dumps([checked(team, *case) for case in cases]))
@@ -74,7 +76,7 @@ def ran(ranks: int, program: str, *arguments: object, within: float = 100.0) -> 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("peer", PEERS)
 def test_peers_agree(peer: str, ranks: int) -> None:
-    assert ran(ranks, AGREES, peer, "[]") == [""] * 3
+    assert ran(ranks, AGREES, peer, "[]") == [""] * 4
 
 
 @needs_mpiexec
@@ -84,7 +86,7 @@ def test_peers_agree(peer: str, ranks: int) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 def test_sampled_options_agree(peer: str) -> None:
     names = ["l2 0.5", "optimizer momentum", "batch_size 1", "combination 3"]
-    assert ran(2, AGREES, peer, json.dumps(names)) == [""] * (3 + len(names))
+    assert ran(2, AGREES, peer, json.dumps(names)) == [""] * (4 + len(names))
 
 
 FAULTY = {

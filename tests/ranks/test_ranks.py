@@ -57,6 +57,20 @@ def test_the_classic_agrees(backend_name: str, ranks: int, dtype: DType) -> None
     assert outcome.passed, outcome.summary()
 
 
+def test_a_rank_without_images_takes_part(dtype: DType) -> None:
+    data = builders.dataset(2, 35, 5, ink=0.5, rows=5)
+    task = builders.workload(data)
+    expected = Trajectory(task, data)
+
+    def main(team: Team) -> Agreement:
+        team.limit_threads(1)
+        with team.backend("numpy").start(task.with_dtype(dtype), data, expected.fresh()) as trainer:
+            return check_trainer(trainer, Agreement("numpy", dtype), expected)
+
+    outcome = local.run(3, main)
+    assert outcome.passed, outcome.summary()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", RANKS[1:])
 @pytest.mark.parametrize("case", SAMPLE)
