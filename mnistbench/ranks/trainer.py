@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import mnistbench.backends as registry
 from mnistbench.backends import Availability, Backend, Description, Metrics, Trainer, trials
 from mnistbench.backends.base import Ranks
-from mnistbench.datasets.source import share_of
 from mnistbench.exceptions import MnistbenchError, OptionError, RankFailed, UnsupportedWorkload
 from mnistbench.ranks.member import Spent
+from mnistbench.task.share import Share
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -35,6 +35,7 @@ class RanksBackend(Backend):
         """
         self.name = name  # type: ignore[misc]
         self._team, self._backend = team, registry.get_backend(name)
+        self._each = [(place.threads,) for place in team.places]
         if not self._backend.ranks:
             others = " or ".join(team.backends())
             raise UnsupportedWorkload(f"backend {name} cannot share a workload among ranks; use --backend {others}")
@@ -54,15 +55,12 @@ class RanksBackend(Backend):
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
         team, ways = self._team, None
         if self.peers:
-            team.lead("warm_up", self.name, workload, None, *self._threads(0))
+            team.lead("warm_up", self.name, workload, None, *self._each[0])
             ways = trials.chosen()
-        team.call("warm_up", self.name, workload, ways, each=self._threads)
+        team.call("warm_up", self.name, workload, ways, each=self._each.__getitem__)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         return RanksTrainer(self._team, self, workload, dataset, parameters)
-
-    def _threads(self, rank: int) -> tuple[int]:
-        return (self._team.places[rank].threads,)
 
 
 class RanksTrainer(Trainer):
@@ -94,9 +92,7 @@ class RanksTrainer(Trainer):
             team.require_loaded(dataset)
 
         def own(rank: int) -> tuple[int, Dataset | None]:
-            part = None
-            if dataset.share is None:
-                part = dataset.part(share_of(rank, team.size, dataset.images, dataset.source))
+            part = dataset.part(Share(rank, team.size, dataset.images)) if dataset.share is None else None
             return team.places[rank].threads, part
 
         start, ways = ("start", self._number, backend.name, workload, parameters), None

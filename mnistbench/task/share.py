@@ -36,7 +36,3 @@ class Share:
     def held(self) -> int:
         """Number of images."""
         return self.last - self.first
-
-    def __bool__(self) -> bool:
-        """Return True: a rank without images has a share too."""
-        return True

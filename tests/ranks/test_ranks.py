@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,14 +13,17 @@ import pytest
 
 import mnistbench.backends as registry
 from mnistbench.agreement import Agreement, Trajectory, check_trainer
-from mnistbench.backends import Trainer
+from mnistbench.backends import Description, Trainer
 from mnistbench.backends.base import Sums
 from mnistbench.backends.numpy import NumpyMlpTrainer, NumpyTrainer
-from mnistbench.exceptions import MnistbenchError, RankFailed, UnsupportedWorkload
+from mnistbench.datasets import load_data
+from mnistbench.exceptions import Diverged, MnistbenchError, OptionError, RankFailed, UnsupportedWorkload
 from mnistbench.ranks import Team, local
+from mnistbench.ranks.places import Place, are_crowded, default_threads
 from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
+from mnistbench.training.loop import train
 from tests.support import builders, options
 from tests.support.builders import identical
 
@@ -223,3 +228,119 @@ def test_sums_are_the_same_bits_on_all_ranks(ranks: int, length: int, monkeypatc
     local.run(ranks, lambda team: team.call("add"))
     assert all(np.array_equal(found[0], other) for other in found)
     np.testing.assert_allclose(found[0], vectors.sum(0), atol=1e-5)
+
+
+def test_more_ranks_than_images_agree(dtype: DType) -> None:
+    data = builders.dataset(2, 35, 5, ink=0.5, rows=5)
+    task = builders.workload(data, dtype=dtype)
+    alone, together = (
+        local.run(ranks, partial(trained, backend="numpy", task=task, data=data, pieces=(12,)))[1] for ranks in (1, 4)
+    )
+    builders.assert_close(together, alone, 1e-12 if dtype == "float64" else 1e-4)
+
+
+@pytest.mark.parametrize("place", ["tell", "hear", "_do"])
+def test_a_call_that_is_broken_off_ends_the_ranks(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is, nobody waits for ever."""
+    data, task = classic()
+    counted = itertools.count()
+
+    def main(team: Team) -> None:
+        owner: Any = team if place == "_do" else team.exchange
+        with team.backend("numpy").start(task, data, builders.initial(task)) as trainer:
+            trainer.advance(1)
+            right = getattr(owner, place)
+
+            def broken(*given: Any) -> Any:
+                if next(counted) == 1 or place == "_do":
+                    raise KeyboardInterrupt
+                return right(*given)
+
+            monkeypatch.setattr(owner, place, broken)
+            trainer.advance(3)
+
+    with pytest.raises(RankFailed, match="interrupted"):
+        local.run(3, main)
+
+
+def test_a_team_that_has_ended_is_not_called() -> None:
+    data, task = classic()
+    trainer, _ = local.run(2, lambda team: trained(team, "numpy", task, data, (1,)))
+    with pytest.raises(RankFailed, match="the team has ended"):
+        trainer.parameters()
+    trainer.close()
+
+
+def test_only_what_was_loaded_last_is_trained() -> None:
+    def main(team: Team) -> None:
+        first, second = team.load_data(train_size=50, dev_size=10), team.load_data(train_size=60, dev_size=10)
+        train(second, backend="numpy", iterations=2, team=team)
+        with pytest.raises(OptionError, match=r"MNIST \(embedded\): is not what the ranks have loaded last"):
+            train(first, backend="numpy", iterations=2, team=team)
+
+    local.run(2, main)
+    with pytest.raises(OptionError, match="holds the share of one rank; train with the team"):
+        train(load_data(train_size=50, dev_size=10, rank=1, ranks=2), backend="numpy", iterations=2)
+
+
+def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, task = classic()
+
+    def describe(self: Any, number: int) -> Description:
+        return Description("CPU", 1, {"numpy": "2.1" if self._exchange.rank else "2.2"})
+
+    monkeypatch.setattr("mnistbench.ranks.member.Member.describe", describe)
+    with pytest.raises(OptionError, match=r"^rank 1: has numpy 2.1, and rank 0 has 2.2; install the same$"):
+        local.run(2, lambda team: trained(team, "numpy", task, data, (1,)))
+
+
+def test_vectors_of_other_lengths_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, task = classic()
+    split = NumpyTrainer.split
+
+    def longer(self: Any, iterations: int) -> Generator[Sums]:
+        for sums in split(self, iterations):
+            yield Sums(np.append(sums.gradients, 0) if len(self._Y) == 51 else sums.gradients, sums.scores)
+
+    monkeypatch.setattr(NumpyTrainer, "split", longer)
+    with pytest.raises(RankFailed, match="sums of other lengths than other ranks have"):
+        local.run(2, lambda team: trained(team, "numpy", task, data, (1,)))
+
+
+def test_a_diverging_training_is_said_to_diverge(dtype: DType) -> None:
+    """Ranks may hold other NaN."""
+
+    def main(team: Team) -> None:
+        dataset = team.load_data(train_size=50, dev_size=10)
+        with pytest.raises(Diverged, match="diverged at iteration"):
+            train(dataset, backend="numpy", iterations=50, learning_rate=1e200, dtype=dtype, team=team)
+
+    local.run(2, main)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "usable", "wanted", "expected", "crowded"),
+    [
+        (({0, 1, 2, 3}, {0, 1, 2, 3}), (4, 4), (None, None), [2, 2], False),
+        (({0, 1}, {2, 3, 4, 5}), (2, 4), (None, None), [2, 4], False),
+        (({0}, {0}), (1, 1), (None, None), [1, 1], True),
+        (({*range(64)}, {*range(64)}), (2, 2), (None, None), [1, 1], False),
+        (({*range(64)}, {*range(64)}), (2, 2), (2, 2), [2, 2], True),
+        (({0, 1, 2, 3}, {0, 1, 2, 3}), (4, 4), (1, None), [1, 2], False),
+    ],
+)
+def test_threads_of_ranks_on_one_host(
+    cpus: tuple[set[int], ...],
+    usable: tuple[int, ...],
+    wanted: tuple[int | None, ...],
+    expected: list[int],
+    crowded: bool,
+) -> None:
+    places = [
+        Place("host", frozenset(own), count, asked, 1) for own, count, asked in zip(cpus, usable, wanted, strict=True)
+    ]
+    counts = default_threads(places)
+    assert counts == expected
+    running = [replace(place, threads=count) for place, count in zip(places, counts, strict=True)]
+    assert are_crowded(running) is crowded
+    assert not are_crowded([replace(running[0], host="other"), running[1]]) or running[1].threads > running[1].usable
