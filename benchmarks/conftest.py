@@ -47,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--mpiexec", default="mpiexec", metavar="COMMAND", help="with --ranks: what -n N is added to")
     results = _HERE.parent / "results"
     group.addoption("--results", type=Path, default=results, metavar="FOLDER", help="where to store results")
+    group.addoption("--report", type=Path, metavar="FILE", help="write a page of all results there: report.html")
     group.addoption("--resume", action="store_true", help="measure what the last unfinished run has not")
 
 
@@ -77,10 +78,9 @@ def pytest_configure(config: pytest.Config) -> None:
             registry.refuse_unsupported(registry.get_backend(name), preset(config.getoption("--workload")))
     except MnistbenchError as error:
         raise pytest.UsageError(str(error)) from error
-    try:
-        require_writable(_folder(config) / "measurements.json")
-    except MnistbenchError as error:
-        raise pytest.UsageError(f"--results: {error}") from error
+    _require_writable(_folder(config) / "measurements.json", "--results")
+    if (page := config.getoption("--report")) is not None:
+        _require_writable(page, "--report")
     # A library may warn as it likes: pytest shows each warning once.
     config.addinivalue_line("filterwarnings", "default")
     option = config.option
@@ -91,6 +91,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_comparing] = flags.Comparing(config)
     config.pluginmanager.register(config.stash[_comparing])
     config.stash[_recording] = Recording(config, _folder(config))
+
+
+def _require_writable(path: Path, option: str) -> None:
+    try:
+        require_writable(path)
+    except MnistbenchError as error:
+        raise pytest.UsageError(f"{option}: {error}") from error
 
 
 def _folder(config: pytest.Config) -> Path:

@@ -57,7 +57,8 @@ class Recording:
         except MnistbenchError as error:
             raise pytest.UsageError(f"--resume: {error}" if option("--resume") else str(error)) from error
         prepare()
-        import mnistbench.report  # noqa: F401 - loads matplotlib, which is missed now or never
+        import mnistbench.report
+        import mnistbench.webpage  # noqa: F401 - these load matplotlib, which is missed now or never
 
         measured = self._run.measured()
         for item in items:
@@ -96,12 +97,21 @@ class Recording:
             from mnistbench import report  # loaded when the run began
 
             self.notes += [f"wrote {path}" for path in (stored, *report.write(self._folder.parent))]
+            self._write_page()
             self.notes += [f"warning: {warning}" for warning in noise.of_cores()]
             if not finished:
                 self.notes.append(f"{stored.name} is unfinished: the same command with --resume measures the rest")
         except MnistbenchError as error:
             self.problems.append(words.one_line(error))
         return bool(self.problems)
+
+    def _write_page(self) -> None:
+        """Write the page of all results, if one is wanted."""
+        from mnistbench import webpage
+
+        if page := self._config.getoption("--report"):
+            webpage.write(self._folder.parent, page)
+            self.notes.append(f"wrote {page}")
 
 
 def outcome(row: Row) -> str:

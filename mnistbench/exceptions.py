@@ -75,6 +75,10 @@ class CheckpointError(MnistbenchError, ValueError):
     """A checkpoint that cannot be read, overwritten or resumed."""
 
 
+class RowError(MnistbenchError, ValueError):
+    """A stored row, or a file of rows, that is not believed. The message says what in it, and why."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Training that a signal ended.
 

@@ -92,10 +92,15 @@ def resolve(threads: int | None) -> int:
     if threads is not None and threads < 1:
         raise OptionError(f"{threads} threads: at least 1 is needed")
     asked = wanted() if threads is None else threads
-    if asked is not None and asked > (most := max(64, 4 * allowed_cpus())):
+    if asked is not None and asked > (most := most_threads(allowed_cpus())):
         where = "OMP_NUM_THREADS: " if threads is None else ""
         raise OptionError(f"{where}{asked} threads: give at most {most}; this process may use {allowed_cpus()} CPUs")
     return asked or usable_cpus()
+
+
+def most_threads(cpus: int) -> int:
+    """Return the largest number of threads that may be asked for on ``cpus`` CPUs."""
+    return max(64, 4 * cpus)
 
 
 def wanted() -> int | None:

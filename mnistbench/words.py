@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import math
+import re
 
 from mnistbench.exceptions import MnistbenchError
 
@@ -117,6 +118,28 @@ def counted(number: float, what: str) -> str:
 def one_line(text: object) -> str:
     """Put a text, or the message of an exception, on one line."""
     return " ".join(str(text).split())
+
+
+def visible(text: str) -> str:
+    r"""Replace what a terminal or a reader would obey and not show, such as control characters, line breaks and marks
+    of the direction of writing, by its escape: ``\x1b`` for the character that begins a terminal's commands.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def markdown(text: str) -> str:
+    """Escape a line, so that GitHub's Markdown shows it unchanged: no markup, links, HTML, entities and formulas."""
+    return _BEGINNING.sub(r"\1\\\2", _ADDRESS.sub("<!-- -->@", _MARKUP.sub(r"\\\g<0>", one_line(visible(text)))))
+
+
+_MARKUP = re.compile(
+    r"[\\`*\[\]<>|~$&]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word it is no markup
+    r"|:(?=//)|(?<=www)\.",  # a bare address would become a link
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"(?<=\S)@(?=\S)")
+_BEGINNING = re.compile(r"^(\d*)([#+=.)-])(?=[#+=-]|\s|$)")
 
 
 def exception(error: BaseException) -> str:

@@ -45,7 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         named = {value for value in parameters if isinstance(value, str)}
         if COMPILING & {item.path.parent.name, *named}:
             item.add_marker("compiles")
-        if not {mark.name for mark in item.iter_markers()} & {"compiles", "process", "sanitizer", "gpu", "slow"}:
+        if not {mark.name for mark in item.iter_markers()} & {
+            "compiles",
+            "process",
+            "sanitizer",
+            "gpu",
+            "slow",
+            "browser",
+        }:
             item.add_marker("quick")
 
 

@@ -7,9 +7,11 @@ import math
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from mnistbench import words
 from mnistbench.exceptions import BackendUnavailable, DataError
+from tests.support.attacks import ATTACKS
 
 _UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 
@@ -116,3 +118,56 @@ def test_errors_are_written_so_that_they_are_read_at_once() -> None:
     values = 0.0, 5.2e-7, 0.0094, 0.074, 1.27, 12.0, 1e3, math.inf
     expected = "0", "5×10⁻⁷", "9×10⁻³", "0.074", "1.3", "12", "10³", "inf"
     assert tuple(map(words.relative, values)) == expected
+
+
+def rendered(text: str) -> str:
+    """The text that a reader sees of a piece of Markdown; fails if there is anything but text."""
+    found = ""
+    for token in MARKDOWN.parse(text):
+        assert token.type in ("paragraph_open", "paragraph_close", "inline"), token
+        for inline in token.children or ():
+            if inline.type == "html_inline":
+                assert inline.content == "<!-- -->"
+            else:
+                assert inline.type in ("text", "text_special", "hardbreak"), inline
+                found += inline.content
+    return found
+
+
+MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+@pytest.mark.parametrize("text", ATTACKS, ids=ascii)
+def test_markdown_shows_what_was_written(text: str) -> None:
+    expected = words.one_line(words.visible(text))
+    assert rendered(words.markdown(text)) == expected
+    for before in ("some text ", "a line  \n"):
+        assert rendered(before + words.markdown(text)).endswith(expected)
+    cell = words.markdown(text)
+    assert MARKDOWN.render(f"| a | b |\n| --- | --- |\n| {cell} | end |\n").count("<td>") == 2
+
+
+@given(st.text(st.one_of(st.characters(), st.sampled_from("\\`*_[]<>|~$&#+-=.:/@!() \n\x1b\u202e1")), max_size=30))
+def test_markdown_shows_any_text(text: str) -> None:
+    expected = words.one_line(words.visible(text))
+    assert rendered(words.markdown(text)) == expected
+    assert rendered("a line  \n" + words.markdown(text)).endswith(expected)
+    assert words.markdown(text).isprintable()
+
+
+@pytest.mark.parametrize("text", ["https://attack.example", "www.attack.example", "WWW.attack.example", "a@b.example"])
+def test_an_address_becomes_no_link(text: str) -> None:
+    """GitHub makes links of addresses, which the parser of these tests does not."""
+    assert text not in words.markdown(text)
+    assert rendered(words.markdown(text)) == text
+
+
+@given(st.text())
+def test_what_is_visible_is_printable_and_a_printable_text_is_unchanged(text: str) -> None:
+    assert words.visible(text).isprintable()
+    if text.isprintable():
+        assert words.visible(text) == text
+
+
+def test_control_characters_are_escaped() -> None:
+    assert words.visible("\x1b[2J\u202ea\nb\ud800\x7f\xad") == r"\x1b[2J\u202ea\nb\ud800\x7f\xad"

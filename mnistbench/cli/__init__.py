@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mnistbench import __version__
-from mnistbench.cli import backends, charts, compare, crossval, errors, evaluate, machine, predict, train, verify
+from mnistbench.cli import (
+    backends,
+    charts,
+    compare,
+    crossval,
+    errors,
+    evaluate,
+    machine,
+    merge,
+    predict,
+    report,
+    train,
+    verify,
+)
 from mnistbench.cli.common import complain
 from mnistbench.exceptions import Interrupted, MnistbenchError
 from mnistbench.words import write_alike
@@ -83,7 +96,7 @@ def _options(
     pass
 
 
-for _module in (train, predict, evaluate, crossval, verify, compare, errors, backends, machine, charts):
+for _module in (train, predict, evaluate, crossval, verify, compare, errors, backends, machine, charts, report, merge):
     app.command(cls=_Command)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 

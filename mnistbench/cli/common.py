@@ -15,7 +15,7 @@ from rich.table import Table
 from mnistbench.exceptions import OptionError
 from mnistbench.task.presets import PRESETS
 from mnistbench.task.workload import DTYPES, DType
-from mnistbench.words import one_line
+from mnistbench.words import one_line, visible
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
@@ -53,7 +53,7 @@ WorkloadName = Annotated[str, typer.Option("--workload", help=f"Preset: {', '.jo
 
 def complain(message: str) -> None:
     """Print one line on standard error."""
-    print(f"mnistbench: {one_line(message)}", file=sys.stderr)
+    print(f"mnistbench: {visible(one_line(message))}", file=sys.stderr)
 
 
 def told(dataset: Told) -> Told:

@@ -87,7 +87,7 @@ class Machine:
         rest.
         """
         if not self.vendor:
-            return _hyphenated(self.name)
+            return _hyphenated(self.name) or self.digest
         processor = self.microarchitecture
         if not processor.startswith(self.vendor.lower()):
             processor = f"{self.vendor} {processor}"

@@ -18,7 +18,7 @@ import functools
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Concatenate, ParamSpec
 
@@ -269,11 +269,8 @@ class Measurement:
     @_step
     def judge(self, description: Description) -> None:
         """Require that no more threads computed than the trainer declares."""
-        seconds = sum(found.seconds for found in self._rounds)
-        used = sum(found.cpu for found in self._rounds) / max(seconds, 1e-9)
-        if seconds > MEASURABLE and description.device == "CPU" and used > description.threads + MORE_THREADS:
-            declared = words.counted(description.threads, "thread")
-            self.problem = f"declares {declared}, and spent {used:.2g} CPU seconds a second"
+        seconds, cpu = ([getattr(found, name) for found in self._rounds] for name in ("seconds", "cpu"))
+        self.problem = threads_beyond(seconds, cpu, description.threads, description.device)
         self._passed("threads")
 
     @_step
@@ -305,12 +302,12 @@ class Measurement:
     @property
     def samples(self) -> list[float]:
         """Seconds of each round: of ``advance``, or from host to host if work was done outside of it."""
-        return [found.whole if _late(found) else found.seconds for found in self._rounds]
+        return [found.whole if is_late(found.seconds, found.whole) else found.seconds for found in self._rounds]
 
     @property
     def host_to_host(self) -> bool:
         """Whether work was done outside of ``advance`` more than once, or in every round."""
-        late = sum(map(_late, self._rounds))
+        late = sum(is_late(found.seconds, found.whole) for found in self._rounds)
         return late >= min(2, max(1, len(self._rounds)))
 
     @property
@@ -367,9 +364,22 @@ class Measurement:
             self.problem = f"{what} ends elsewhere than calls of a few iterations each do"
 
 
-def _late(found: Round) -> bool:
-    """Whether work of a round was done outside of ``advance``."""
-    return found.whole - found.seconds > LATE_FLOOR + LATE * found.seconds
+def threads_beyond(advance: Sequence[float], cpu: Sequence[float], threads: int, device: str) -> str | None:
+    """Describe in words that more threads computed than ``threads``, or return None.
+
+    Args:
+        advance, cpu: Seconds of each round's ``advance``, and of CPU time in it.
+    """
+    seconds = sum(advance)
+    used = sum(cpu) / max(seconds, 1e-9)
+    if device != "CPU" or seconds <= MEASURABLE or used <= threads + MORE_THREADS:
+        return None
+    return f"declares {words.counted(threads, 'thread')}, and spent {used:.2g} CPU seconds a second"
+
+
+def is_late(advance: float, whole: float) -> bool:
+    """Whether work of a round was done outside of ``advance``, given the seconds of that and from host to host."""
+    return whole - advance > LATE_FLOOR + LATE * advance
 
 
 def _equal(one: Parameters, other: Parameters) -> bool:

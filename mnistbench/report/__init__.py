@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistbench import charts
+from mnistbench import charts, words
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
-from mnistbench.machine.identity import Machine, labels
 from mnistbench.report import tables
-from mnistbench.results import reproduction, storage
+from mnistbench.results import storage, stored
 from mnistbench.results.reproduction import Run
 from mnistbench.results.row import Row
 from mnistbench.task.presets import PRESETS
@@ -172,7 +171,7 @@ def history(folder: Path, backend: str, workload: str) -> list[Row]:
     """
     if workload == storage.SCALING:
         raise MnistbenchError(f"workload {workload}: its rows are of many sizes, and have no history in one line")
-    rows = [row for machine in _folders(folder) for row in _validated(storage.load(machine))]
+    rows = [row for machine in stored.folders(folder) for row in _validated(storage.load(machine))]
     valid = [row for of_workload in storage.workloads(rows).values() for row in of_workload]
     chosen = [row for row in valid if (row.backend, row.workload.name) == (backend, workload)]
     if not chosen:
@@ -187,32 +186,9 @@ def spread(rows: Sequence[Row]) -> tuple[float, float] | None:
     return (min(found), max(found)) if found else None
 
 
-def _folders(folder: Path) -> list[Path]:
-    """Find the folders of machines with stored results."""
-    timed = {path.parent for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")}
-    found = sorted(timed | reproduction.machines(folder))
-    if not found:
-        raise MnistbenchError(f"{folder}: holds no results; measure some with 'pytest benchmarks/'")
-    return found
-
-
 def _machines(folder: Path) -> list[_Results]:
-    """Read every file once, and take the rows of each machine together, whatever folder they lie in."""
-    rows: dict[Machine, list[Row]] = {}
-    errors: dict[Machine, list[Run]] = {}
-    for path in _folders(folder):
-        for row in storage.load(path):
-            rows.setdefault(row.origin.machine, []).append(row)
-        for run in reproduction.load(path):
-            errors.setdefault(run.origin.machine, []).append(run)
-    for of_machine in rows.values():
-        of_machine.sort(key=lambda row: row.origin.date)
-    # Equal machines may differ in name, if another LLVM named them; the last name counts.
-    named = [(rows.get(machine) or errors[machine])[-1].origin.machine for machine in dict.fromkeys([*rows, *errors])]
-    return [
-        _Results.of(label, folder / machine.folder, rows.get(machine, []), errors.get(machine, []))
-        for machine, label in labels(named).items()
-    ]
+    """Choose what counts of each machine's stored results."""
+    return [_Results.of(one.label, folder / one.machine.folder, one.rows, one.errors) for one in stored.read(folder)]
 
 
 def _validated(rows: Sequence[Row]) -> list[Row]:
@@ -234,7 +210,7 @@ def _texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple[Path, s
         for workload, of_workload in machine.workloads.items():
             lines += [
                 "",
-                f"## {machine.name}: {workload}",
+                f"## {words.markdown(machine.name)}: {words.markdown(workload)}",
                 "",
                 *tables.as_markdown(of_workload, machine.stored[workload]),
             ]
@@ -262,18 +238,23 @@ def _all_workloads(machine: _Results) -> Iterator[str]:
     """Yield the results' section on the charts of all workloads."""
     shown = machine.of_all()
     if shown:
-        yield from ("", f"## {machine.name}: all workloads")
+        yield from ("", f"## {words.markdown(machine.name)}: all workloads")
     for picture in shown:
         yield from ("", _image(picture.stem, machine, picture))
     if shown and shown[-1].stem.startswith("scaling"):
-        line = tables.provenance(machine.scaling)
+        line = words.markdown(tables.provenance(machine.scaling))
         yield from ("", f"Scaling: {line[0].lower()}{line[1:]}")
 
 
 def _errors(machine: _Results) -> Iterator[str]:
     """Yield the results' section on the presets' test errors."""
     for picture in machine.of_errors():
-        yield from ("", f"## {machine.name}: test errors", "", *tables.errors_as_markdown(machine.errors))
+        yield from (
+            "",
+            f"## {words.markdown(machine.name)}: test errors",
+            "",
+            *tables.errors_as_markdown(machine.errors),
+        )
         yield from ("", _image("test-errors", machine, picture))
 
 
@@ -302,7 +283,7 @@ def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
 
 def _extent(rows: Sequence[Row]) -> tuple[bool, int, str]:
     """Return whether all rows of a run passed all of today's checks, their number, and the run's date."""
-    return not any(map(tables.checked_less, rows)), len(rows), max(row.origin.date for row in rows)
+    return not any(row.checked_less for row in rows), len(rows), max(row.origin.date for row in rows)
 
 
 def _section(

@@ -25,15 +25,10 @@ def _agreement(row: Row) -> str:
         return "NO RESULT"
     error = row.agreement.trajectory[-1][1] if row.agreement.trajectory else 0.0
     of = f"{words.relative(error)} of {words.relative(row.agreement.tolerance)}"
-    return f"agrees ({of}){_FEWER * checked_less(row)}"
+    return f"agrees ({of}){_FEWER * row.checked_less}"
 
 
 _FEWER = ", fewer checks"
-
-
-def checked_less(row: Row) -> bool:
-    """Return whether a row lacks some of today's checks."""
-    return row.proof is None or not row.proof.complete
 
 
 def _speedup(row: Row, found: Speedup | None) -> str:
@@ -206,8 +201,8 @@ def as_markdown(rows: Sequence[Row], stored: Sequence[Row] = ()) -> Iterator[str
         yield from _markdown(_cells(others, _columns(others) | _ELSEWHERE))
     yield ""
     for note in (*_notes(rows), *_repeated(rows, stored)):
-        yield f"{note}  "
-    yield provenance(rows)
+        yield f"{words.markdown(note)}  "
+    yield words.markdown(provenance(rows))
     started = [row for row in rows if "import" in row.costs]
     if started:
         yield from ("", "In a new process:", "")
@@ -266,12 +261,13 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
         ]
     )
     yield ""
+    machine = words.markdown(str(rows[0].origin.machine))
     yield (
         f"Training time: median of {_rounds(rows)} of {rows[0].workload.iterations} iterations in one run, "
-        f"on {rows[0].origin.machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
+        f"on {machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
         "Noise, the other costs and speedups over numpy float64: [all results](results/README.md).  "
     )
-    yield provenance(rows)
+    yield words.markdown(provenance(rows))
 
 
 def _time(row: Row | None) -> str:
@@ -291,9 +287,17 @@ def _scaled(rows: Sequence[Row]) -> str:
     return f" (scaled from the first iterations: {', '.join(timed)})" if timed else ""
 
 
-def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    headings, *lines = cells
-    for line in (headings, ["---"] * len(headings), *lines):
+def _markdown(cells: Sequence[Sequence[str]], bold: str = "") -> Iterator[str]:
+    """Yield the lines of a table in Markdown, whose cells may hold any text.
+
+    Args:
+        bold: Heading of a column in bold.
+    """
+    headings = cells[0]
+    shown = [[words.markdown(cell) for cell in line] for line in cells]
+    for line in shown[1:] if bold else ():
+        line[headings.index(bold)] = f"**{line[headings.index(bold)]}**"
+    for line in (shown[0], ["---"] * len(headings), *shown[1:]):
         yield f"| {' | '.join(line)} |"
 
 
@@ -334,7 +338,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     if noisy:
         most = words.percent(NOISY_SPREAD, 0)
         yield f"noisy, rounds that scatter by more than {most} of their median: {', '.join(noisy)}."
-    if any(row.validated and checked_less(row) for row in rows):
+    if any(row.validated and row.checked_less for row in rows):
         yield "fewer checks: measured before all of today's checks were made."
     if counters := {row.energy.counter for row in rows if row.energy}:
         whose = {"NVML": "of the GPU alone (NVML)", "RAPL": "of all CPU packages, whatever else they do (RAPL)"}
@@ -409,7 +413,7 @@ def errors_as_markdown(runs: Sequence[Run]) -> Iterator[str]:
     cases: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         cases.setdefault((run.workload.name, run.backend, run.workload.dtype), []).append(run)
-    yield from _markdown([_ERRORS, *(_case(of_case) for of_case in cases.values())])
+    yield from _markdown([_ERRORS, *(_case(of_case) for of_case in cases.values())], bold="test error, mean")
     yield from (
         "",
         "Test error: of the last parameters on MNIST's 10,000 test images, which took no part in training or in the "
@@ -418,7 +422,7 @@ def errors_as_markdown(runs: Sequence[Run]) -> Iterator[str]:
         "10,000 (Wilson); two errors whose intervals overlap may be equal. Published: by a network of the same layer "
         "sizes, trained in the authors' own way. Training time: of a seed, on average, without loading and compiling.",
         "",
-        provenance(runs),
+        words.markdown(provenance(runs)),
     )
 
 
@@ -432,7 +436,7 @@ def _case(runs: Sequence[Run]) -> list[str]:
         str(first.workload.network),
         training_summary(first.workload),
         str(first.epochs),
-        f"**{words.percent(mean, 2)}**",
+        words.percent(mean, 2),
         ", ".join(words.percent(error, 2) for error in errors),
         "" if margin is None else _between(max(0.0, mean - margin), mean + margin),
         _between(*wilson(mean, _TEST_IMAGES)),

@@ -20,6 +20,7 @@ from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.files import require_writable, write_text
 from mnistbench.machine.identity import Machine
 from mnistbench.results.origin import Origin
+from mnistbench.results.reading import DAMAGED, read_object, shown
 from mnistbench.task.presets import PUBLISHED, Published, preset
 from mnistbench.task.workload import DType, Workload
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the files; incremented when a field changes its meaning."""
 
-_PREFIX = "errors_"
+PREFIX = "errors_"
+"""Beginning of the files' names."""
 
 Callback = Callable[[int, "Progress", float], None]
 """Called after every epoch with the seed, the progress, and the test error then."""
@@ -101,7 +103,7 @@ def measure(
     from mnistbench import machine
 
     require(name)
-    path = folder / machine.folder_name() / f"{_PREFIX}{name}.json"
+    path = folder / machine.folder_name() / f"{PREFIX}{name}.json"
     require_writable(path)
     for seed in seeds:
         run = _train(preset(name, dtype, seed), backend, threads, callback)
@@ -166,24 +168,47 @@ def _store(path: Path, name: str, run: dict[str, Any]) -> None:
     """Add a run to the file, or replace an older one."""
     from mnistbench import machine
 
-    published, task = PUBLISHED[name], _task(preset(name))
-    stored = _read(path) if path.exists() else {}
-    identity = ("backend", "dtype", "seed")
-    same = bool(stored) and _task(_workload(stored, run)) == task
-    others = [old for old in stored["runs"] if any(old[k] != run[k] for k in identity)] if same else []
-    runs = sorted([*others, run], key=lambda run: [run[key] for key in identity])
+    stored = read(path) if path.exists() else {}
+    same = bool(stored) and is_current(stored, name)
+    others = [old for old in stored["runs"] if identity(old) != identity(run)] if same else []
+    write(path, name, machine.describe(), [*others, run])
+
+
+def is_current(document: Mapping[str, Any], name: str) -> bool:
+    """Whether the runs of a file were trained as the preset of that name is trained today."""
+    return _task(_workload(document, document["runs"][0])) == _task(preset(name))
+
+
+def identity(run: Mapping[str, Any]) -> tuple[str, str, int]:
+    """What no two runs of a file have in common: backend, dtype and seed."""
+    return run["backend"], run["dtype"], run["seed"]
+
+
+def write(path: Path, name: str, machine: Mapping[str, Any], runs: Sequence[dict[str, Any]]) -> None:
+    """Write a file of a preset's runs on a machine.
+
+    Raises:
+        MnistbenchError: If it cannot be written.
+    """
+    ordered = sorted(runs, key=identity)
     document = {
         "schema": SCHEMA,
-        "machine": machine.describe(),
-        "workload": task,
-        "published": {"test_error": published.error, "source": published.source, "method": published.method},
-        "mean_test_error": _means(runs),
-        "runs": runs,
+        "machine": machine,
+        "workload": _task(preset(name)),
+        "published": published(name),
+        "mean_test_error": means(ordered),
+        "runs": ordered,
     }
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 
-def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
+def published(name: str) -> dict[str, Any]:
+    """Return a preset's published error as JSON values."""
+    found = PUBLISHED[name]
+    return {"test_error": found.error, "source": found.source, "method": found.method}
+
+
+def means(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Compute the mean test error of each backend and dtype."""
     errors: dict[str, list[float]] = {}
     for run in runs:
@@ -191,26 +216,27 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
     return {case: statistics.fmean(values) for case, values in errors.items()}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """Read a file; raise MnistbenchError unless every run in it can be read."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document = read_object(path)
         if document["schema"] != SCHEMA or not document["runs"]:
             raise ValueError("another schema, or no run")
         _runs(document, path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, MnistbenchError) as error:
+    except DAMAGED as error:
         reason = words.exception(error)
         raise MnistbenchError(f"{path}: not a file of test errors ({reason}); remove or restore it") from error
     return document
 
 
 def _runs(document: Mapping[str, Any], path: Path) -> list[Run]:
-    return [Run.of(fields, document, path.name) for fields in document["runs"]]
+    told = shown(document)
+    return [Run.of(fields, told, path.name) for fields in told["runs"]]
 
 
 def machines(folder: Path) -> set[Path]:
     """Find the folders of machines with stored test errors."""
-    return {path.parent for path in folder.glob(f"*/{_PREFIX}*.json")}
+    return {path.parent for path in folder.glob(f"*/{PREFIX}*.json")}
 
 
 def load(folder: Path) -> list[Run]:
@@ -220,6 +246,6 @@ def load(folder: Path) -> list[Run]:
         MnistbenchError: If a file is damaged.
     """
     order = {name: place for place, name in enumerate(PUBLISHED)}
-    paths = sorted(folder.glob(f"{_PREFIX}*.json"))
-    paths.sort(key=lambda path: order.get(path.stem.removeprefix(_PREFIX), len(order)))
-    return [run for path in paths for run in _runs(_read(path), path)]
+    paths = sorted(folder.glob(f"{PREFIX}*.json"))
+    paths.sort(key=lambda path: order.get(path.stem.removeprefix(PREFIX), len(order)))
+    return [run for path in paths for run in _runs(read(path), path)]

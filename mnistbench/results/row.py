@@ -267,6 +267,11 @@ class Row:
         return Speed(self.workload, self.timing.value, self.device, self.threads, read, self.skips, devices=devices)
 
     @property
+    def checked_less(self) -> bool:
+        """Whether it lacks some of today's checks."""
+        return self.proof is None or not self.proof.complete
+
+    @property
     def throttled(self) -> str | None:
         """Reason why the GPU's clocks were throttled, or None."""
         return (self.gpu or {}).get("throttled")

@@ -23,6 +23,7 @@ from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import write_text
 from mnistbench.machine.environment import environment
 from mnistbench.results import storage
+from mnistbench.results.reading import DAMAGED, read_object
 from mnistbench.results.row import Row
 
 
@@ -106,8 +107,8 @@ class Run:
         """
         run = cls(folder, workload, options, code)
         for path in sorted(folder.glob(f"[0-9][0-9][0-9][0-9]_{workload}_*.json"), reverse=True):
-            with contextlib.suppress(OSError, ValueError, AttributeError, KeyError):
-                document = json.loads(path.read_text(encoding="utf-8"))
+            with contextlib.suppress(*DAMAGED):
+                document = read_object(path)
                 if document.get("finished", True) is False and document["options"]["command"] == options["command"]:
                     break
         else:

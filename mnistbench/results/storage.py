@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,18 @@ from mnistbench.backends.base import Ranks
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import create_text, remove_litter
 from mnistbench.results.origin import Origin
+from mnistbench.results.reading import DAMAGED, read_object, shown
 from mnistbench.results.row import SCHEMA, Row, Speedup
 from mnistbench.task.workload import Workload
 from mnistbench.timing.statistics import ratio_of_processes
 
 SCALING = "scaling"
 """Name of the workloads of the scaling benchmark, which differ in more than the backend."""
+
+PATTERN = "[0-9][0-9][0-9][0-9]_*.json"
+"""Names of the files of runs."""
+
+_MOST = 9_999
 
 
 def case_name(workload: Workload, backend: str, threads: int, ranks: Ranks | None = None) -> str:
@@ -46,10 +52,10 @@ def store(folder: Path, name: str, document: Mapping[str, Any]) -> Path:
     Raises:
         MnistbenchError: If it cannot be written.
     """
-    remove_litter(folder, "[0-9][0-9][0-9][0-9]_*.json")
-    taken = [int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]_*.json")]
+    remove_litter(folder, PATTERN)
+    taken = [int(path.name[:4]) for path in folder.glob(PATTERN)]
     number = max(taken, default=0) + 1
-    while True:
+    while number <= _MOST:
         path = folder / f"{number:04}_{name}.json"
         if create_text(path, as_text(document)):
             if [*folder.glob(f"{number:04}_*.json")] == [path]:
@@ -58,6 +64,7 @@ def store(folder: Path, name: str, document: Mapping[str, Any]) -> Path:
             path.unlink()
             time.sleep(random.uniform(0, 0.02))
         number += 1
+    raise MnistbenchError(f"{folder}: the number {_MOST:,} is taken, which is the last; store in another folder")
 
 
 def as_text(document: Mapping[str, Any]) -> str:
@@ -71,16 +78,25 @@ def load(folder: Path) -> list[Row]:
     Raises:
         MnistbenchError: If a file is damaged.
     """
-    rows: list[Row] = []
-    for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.json")):
+    return [row for _, _, rows in documents(folder) for row in rows]
+
+
+def documents(folder: Path) -> Iterator[tuple[Path, dict[str, Any], list[Row]]]:
+    """Yield every file in a machine's folder, oldest first, with its document and its rows.
+
+    Raises:
+        MnistbenchError: If a file is damaged.
+    """
+    for path in sorted(folder.glob(PATTERN)):
         try:
-            rows += rows_of(json.loads(path.read_text(encoding="utf-8")), path.name)
+            document = read_object(path)
+            rows = rows_of(document, path.name)
         except FileNotFoundError:
             continue  # another process found its number taken
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, MnistbenchError) as error:
+        except DAMAGED as error:
             reason = words.exception(error)
             raise MnistbenchError(f"{path}: not a file of measurements ({reason}); remove or restore it") from error
-    return rows
+        yield path, document, rows
 
 
 def rows_of(document: Mapping[str, Any], file: str) -> list[Row]:
@@ -89,10 +105,16 @@ def rows_of(document: Mapping[str, Any], file: str) -> list[Row]:
     Raises:
         KeyError, TypeError, ValueError: If it is damaged.
     """
-    origin = Origin.of(document, file)
-    # A user's own benchmarks are no rows.
-    ours = [entry for entry in document["benchmarks"] if entry["extra_info"].get("schema") == SCHEMA]
-    return [Row.from_dict(entry["extra_info"], entry["stats"]["data"], origin) for entry in ours]
+    origin = Origin.of({name: shown(document[name]) for name in _OF_ORIGIN}, file)
+    return [Row.from_dict(shown(one["extra_info"]), one["stats"]["data"], origin) for one in entries(document)]
+
+
+_OF_ORIGIN = ("machine_info", "commit_info", "datetime")
+
+
+def entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return those entries of a document that are rows; a user's own benchmarks are none."""
+    return [entry for entry in document["benchmarks"] if entry["extra_info"].get("schema") == SCHEMA]
 
 
 def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:

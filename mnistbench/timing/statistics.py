@@ -143,7 +143,7 @@ def student_interval(logarithms: Sequence[float], level: float) -> tuple[float, 
 
 def student_margin(values: Sequence[float], level: float = 0.95) -> float:
     """Return half of the width of Student's interval around the mean of two values or more."""
-    return _quantile(len(values) - 1, (1 + level) / 2) * student(values)[1]
+    return student_quantile(len(values) - 1, (1 + level) / 2) * student(values)[1]
 
 
 def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
@@ -158,8 +158,8 @@ def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]
 
 
 @cache
-def _quantile(freedom: int, level: float) -> float:
-    """Return the quantile of Student's distribution."""
+def student_quantile(freedom: int, level: float) -> float:
+    """Return the quantile of Student's distribution with ``freedom`` degrees of freedom, at a probability ``level``."""
     from scipy.special import stdtrit  # whose import takes a tenth of a second
 
     return float(stdtrit(freedom, level))
@@ -208,7 +208,7 @@ def paired_ratio(baseline: Sequence[float], other: Sequence[float], level: float
     logarithms = log_ratios(baseline, other)
     averages = np.sort(_walsh(logarithms))
     value = math.exp(statistics.median(averages.tolist()))
-    outside = _outside(len(logarithms), (1 - level) / 2)
+    outside = signed_rank_bound(len(logarithms), (1 - level) / 2)
     if outside == 0:
         return Ratio(value)
     return Ratio(value, math.exp(averages[outside - 1]), math.exp(averages[-outside]))
@@ -267,7 +267,7 @@ def _pairs(n: int, apart: int) -> NDArray[np.int64]:
 
 
 @cache
-def _outside(n: int, tail: float) -> int:
+def signed_rank_bound(n: int, tail: float) -> int:
     """Compute the largest k such that the signed-rank statistic of ``n`` values is below k with probability <= tail."""
     if n > _EXACT:
         deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)

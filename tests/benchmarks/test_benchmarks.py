@@ -28,7 +28,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder of results after one run, and what the run printed."""
     folder = tmp_path_factory.mktemp("project") / "results"
     (folder.parent / "README.md").write_text(PAGE, encoding="utf-8")
-    found = benchmarks(*ONE_CASE, "--rounds", 3, "--results", folder)
+    found = benchmarks(*ONE_CASE, "--rounds", 3, "--results", folder, "--report", folder.parent / "report.html")
     assert found.returncode == 0, found.stdout + found.stderr
     return folder, found.stdout
 
@@ -46,6 +46,9 @@ def test_a_run_is_stored_and_drawn(measured: tuple[Path, str]) -> None:
     assert list(path.parent.glob("smoke-*.svg"))
     assert "smoke workload" in printed
     assert f"wrote {path}" in printed
+    page = folder.parent / "report.html"
+    assert f"wrote {page}" in printed
+    assert path.name in page.read_text(encoding="utf-8")
     assert "1 of 1  numpy-float64: begins\n1 of 1  numpy-float64: " in printed
     assert json.loads(path.read_text(encoding="utf-8"))["finished"] is True
 
@@ -107,6 +110,7 @@ def test_the_gate_can_fail(measured: tuple[Path, str], tmp_path: Path) -> None:
         (["--dtype", "float16"], "--dtype"),
         (["--most-images", "999"], "--most-images: at least 1000 are needed"),
         (["--results", str(ROOT / "pyproject.toml" / "below")], "--results: "),
+        (["--report", str(ROOT)], "--report: "),
     ],
 )
 def test_usage_errors(options: list[str], wanted: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def until(process: subprocess.Popen[str], text: str) -> None:
 def test_cores_of_different_kinds_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnistbench.timing.noise._kinds_of_cores", lambda: 2)
     monkeypatch.setattr("mnistbench.report.write", lambda folder: [])
-    recording = Recording(SimpleNamespace(), tmp_path)  # type: ignore[arg-type]
+    recording = Recording(SimpleNamespace(getoption=lambda name: None), tmp_path)  # type: ignore[arg-type]
     recording._run = runs.Run(tmp_path, "smoke", {})
     recording._run.add(runs.entry(row("numpy", "float64", 1.0)))
     assert recording.end(finished=True) is False

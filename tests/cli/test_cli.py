@@ -536,7 +536,10 @@ def test_what_the_history_cannot_do_is_said(tmp_path: Path, options: list[str], 
 @pytest.mark.process
 @pytest.mark.parametrize(
     "command",
-    ["train", "predict", "evaluate", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"],
+    [
+        *("train", "predict", "evaluate", "crossval", "verify", "compare", "errors", "backends", "machine", "charts"),
+        "report",
+    ],
 )
 def test_help(command: str) -> None:
     printed = CliRunner().invoke(app, [command, "--help"], prog_name="mnistbench").stdout
@@ -663,6 +666,8 @@ def test_an_unavailable_backend_is_refused_with_its_fix(no_cupy: None) -> None:
         ("errors --dtype half --backend numpy", "--dtype half"),
         ("machine --threads 0", "0 threads"),
         ("charts", "results: holds no results"),
+        ("report", "results: holds no results"),
+        ("report elsewhere --output .", ".: is a folder"),
         ("charts --check --results elsewhere", "holds no results"),
         ("verify --backend abacus", "'abacus' does not exist"),
         ("verify --backend numpy --dtype half", "--dtype half"),
