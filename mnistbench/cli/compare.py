@@ -142,16 +142,24 @@ def compare(
                 callback=show,
                 team=team,
             )
-        if as_json:
-            print(json.dumps(storing.record(found), allow_nan=False), flush=True)
-        else:
-            out.print(table(found, False))
-        if results is not None:
-            for path in storing.store(found, results):
-                if not as_json:
-                    out.print(f"wrote {path}")
+        _tell(found, results, as_json)
         if any(contender.problem for contender in found.contenders):
             raise typer.Exit(1)
+
+
+def _tell(found: Comparison, results: Path | None, as_json: bool) -> None:
+    """Print a finished comparison, and store its rows in the folder ``results``, if it is given."""
+    from mnistbench.comparison import storing
+    from mnistbench.comparison.table import table
+
+    if as_json:
+        print(json.dumps(storing.record(found), allow_nan=False), flush=True)
+    else:
+        out.print(table(found, False))
+    if results is not None:
+        for path in storing.store(found, results):
+            if not as_json:
+                out.print(f"wrote {path}")
 
 
 def _refuse_ineffective(context: typer.Context, against: str | None, team: Team | None) -> None:

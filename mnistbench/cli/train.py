@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,73 +62,68 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network; print its accuracies and the seconds of import, load, compile and train."""
+    files = Files(save, plot, checkpoint, checkpoint_every, resume)
     with led(ranks, options.threads) as team:
         (team.backend if team else registry.get_backend)(options.backend)
         options.check()
-        _check(options, save, plot, checkpoint, checkpoint_every, resume)
-        _train(options, every, save, plot, checkpoint, checkpoint_every, resume, team, as_json)
+        files.check(options.data)
+        dataset = options.load(team)
+        result = _train(options, dataset, every, files, team, quiet=as_json)
+        written = _write(result, dataset, save, plot)
+    published = options.published(result.workload)
+    if as_json:
+        print(json.dumps(_record(result, published)))
+    else:
+        _print(result, published, written)
 
 
-def _check(
-    options: TrainingOptions,
-    save: Path | None,
-    plot: Path | None,
-    checkpoint: Path | None,
-    checkpoint_every: float | None,
-    resume: Path | None,
-) -> None:
-    """Check everything about the files before the images are loaded."""
-    from mnistbench.files import require_writable
+@dataclass(frozen=True)
+class Files:
+    """Files of a training, as given on the command line."""
 
-    if plot:
-        require_picture(plot)
-    if checkpoint_every is not None and not (checkpoint or resume):
-        raise OptionError("--checkpoint-every: has no effect without --checkpoint or --resume")
-    new = None if checkpoint and resume and checkpoint.resolve() == resume.resolve() else checkpoint
-    require_different(
-        [("--save", save), ("--plot", plot), ("--checkpoint", new)], [("--resume", resume), ("--data", options.data)]
-    )
-    for path in filter(None, (save, plot, checkpoint or resume)):
-        require_writable(path)
+    save: Path | None
+    plot: Path | None
+    checkpoint: Path | None
+    checkpoint_every: float | None
+    resume: Path | None
+
+    def check(self, data: Path | None) -> None:
+        """Raise an OptionError for what cannot be written, before the images are loaded."""
+        from mnistbench.files import require_writable
+
+        if self.plot:
+            require_picture(self.plot)
+        if self.checkpoint_every is not None and not (self.checkpoint or self.resume):
+            raise OptionError("--checkpoint-every: has no effect without --checkpoint or --resume")
+        same = self.checkpoint and self.resume and self.checkpoint.resolve() == self.resume.resolve()
+        outputs = [("--save", self.save), ("--plot", self.plot), ("--checkpoint", None if same else self.checkpoint)]
+        require_different(outputs, [("--resume", self.resume), ("--data", data)])
+        for path in filter(None, (self.save, self.plot, self.checkpoint or self.resume)):
+            require_writable(path)
 
 
 def _train(
-    options: TrainingOptions,
-    every: int | None,
-    save: Path | None,
-    plot: Path | None,
-    checkpoint: Path | None,
-    checkpoint_every: float | None,
-    resume: Path | None,
-    team: Team | None,
-    as_json: bool,
-) -> None:
-    """Load the images, train, write files and print."""
+    options: TrainingOptions, dataset: Dataset, every: int | None, files: Files, team: Team | None, quiet: bool
+) -> TrainingResult:
+    """Train, and report the progress."""
     from mnistbench.training import keeping, loop
 
-    dataset = options.load(team)
     workload = options.task(dataset)
-    with _reporting(workload, quiet=as_json) as report:
-        result = loop.train(
+    with _reporting(workload, quiet) as report:
+        return loop.train(
             dataset,
             workload=workload,
             backend=options.backend,
             every=every,
             threads=options.threads,
-            snapshots=_snapshot_iterations(workload.iterations) if plot else (),
+            snapshots=_snapshot_iterations(workload.iterations) if files.plot else (),
             callback=report,
             patience=options.patience,
-            checkpoint=checkpoint,
-            checkpoint_every=keeping.SECONDS if checkpoint_every is None else checkpoint_every,
-            resume=resume,
+            checkpoint=files.checkpoint,
+            checkpoint_every=keeping.SECONDS if files.checkpoint_every is None else files.checkpoint_every,
+            resume=files.resume,
             team=team,
         )
-    written = _write(result, dataset, save, plot)
-    published = options.published(workload)
-    if as_json:
-        print(json.dumps(_record(result, published)))
-    else:
-        _print(result, published, written)
 
 
 @contextmanager
