@@ -67,6 +67,7 @@ class _Results:
         workloads: The latest rows of each workload, presets first.
         stored: All rows of each workload.
         scaling: The latest row of each size of the scaling benchmark.
+        ranks: The latest row of each workload of several ranks.
         errors: All trainings of presets.
     """
 
@@ -76,6 +77,7 @@ class _Results:
     workloads: dict[str, list[Row]]
     stored: dict[str, list[Row]]
     scaling: list[Row]
+    ranks: list[Row]
     errors: list[Run]
 
     @classmethod
@@ -89,7 +91,8 @@ class _Results:
             if row.interleaved and row.validated:
                 raced.setdefault(row.origin.run, []).append(row)
         opening = max(raced.values(), key=_extent, default=[])
-        return cls(name, folder, storage.latest(opening), latest, found, storage.scaling(rows), errors)
+        sized, shared = storage.scaling(rows), storage.of_ranks(rows)
+        return cls(name, folder, storage.latest(opening), latest, found, sized, shared, errors)
 
     def of_workload(self, workload: str) -> list[_Picture]:
         """List the charts of a workload, if it is a preset."""
@@ -103,7 +106,9 @@ class _Results:
         found = [_Picture("speedups", charts.speedups, every)] if charts.has_speedups(every) else []
         sized = _validated(self.scaling)
         axes = charts.scaling_axes(sized)
-        return found + [_Picture(f"scaling-{axis}", partial(charts.scaling, axis=axis), sized) for axis in axes]
+        found += [_Picture(f"scaling-{axis}", partial(charts.scaling, axis=axis), sized) for axis in axes]
+        kinds = charts.ranks_kinds(sized)
+        return found + [_Picture(f"scaling-{kind}", partial(charts.ranks, kind=kind), sized) for kind in kinds]
 
     def of_errors(self) -> list[_Picture]:
         """List the chart of the presets' test errors, if any are stored."""
@@ -215,6 +220,8 @@ def _texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple[Path, s
             ]
             for picture in machine.of_workload(workload):
                 lines += ["", _image(picture.stem.removeprefix(f"{workload}-"), machine, picture)]
+        if machine.ranks:
+            lines += ["", f"## {machine.name}: several ranks", "", *tables.ranks_as_markdown(machine.ranks)]
         lines += [*_all_workloads(machine), *_errors(machine)]
     yield folder / "README.md", "\n".join(lines) + "\n"
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import mnistbench.backends as registry
 from mnistbench import words
+from mnistbench.backends.base import Ranks
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import create_text, remove_litter
 from mnistbench.results.origin import Origin
@@ -34,9 +35,10 @@ PATTERN = "[0-9][0-9][0-9][0-9]_*.json"
 _MOST = 9_999
 
 
-def case_name(workload: Workload, backend: str, threads: int) -> str:
+def case_name(workload: Workload, backend: str, threads: int, ranks: Ranks | None = None) -> str:
     """Return pytest-benchmark's name of a row, which is the same for every measurement of a case."""
-    return f"{workload.name}-{backend}-{workload.dtype}-{threads}-threads"
+    among = "" if ranks is None else f"-{len(ranks.threads)}-ranks"
+    return f"{workload.name}-{backend}-{workload.dtype}-{threads}-threads{among}"
 
 
 def full_name(case: str) -> str:
@@ -116,12 +118,30 @@ def entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Group the rows by workload, without those of the scaling benchmark, in the order first measured."""
+    """Group the rows by workload, in the order first measured.
+
+    Those of the scaling benchmark are left out, and those of several ranks, which :func:`of_ranks` chooses: a table or
+    chart shows what one process does.
+    """
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if row.workload.name != SCALING:
+        if row.workload.name != SCALING and row.ranks is None:
             found.setdefault(row.workload.name, []).append(row)
     return found
+
+
+def of_ranks(rows: Iterable[Row]) -> list[Row]:
+    """Choose the last row of each workload, backend, dtype, device, and number of ranks, threads and hosts."""
+
+    def place(row: Row) -> tuple[Any, ...]:
+        return row.workload.name, row.backend, row.dtype, row.device, _among(row)
+
+    return _last([row for row in rows if row.workload.name != SCALING and row.ranks is not None], place)
+
+
+def _among(row: Row) -> tuple[int, int, int] | None:
+    """Return the numbers of ranks, of all their threads, and of hosts."""
+    return None if row.ranks is None else (len(row.ranks.threads), row.threads, row.ranks.hosts)
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
@@ -185,6 +205,7 @@ def scaling(rows: Sequence[Row]) -> list[Row]:
 
     def place(row: Row) -> tuple[Any, ...]:
         assert row.size is not None, "as chosen below"
-        return row.backend, row.dtype, row.device, row.workload.images, row.size.hidden, row.size.allowed_threads
+        size = row.workload.images, row.size.hidden, row.size.allowed_threads
+        return row.backend, row.dtype, row.device, *size, _among(row)
 
     return _last([row for row in _own_last(rows) if row.workload.name == SCALING and row.size is not None], place)

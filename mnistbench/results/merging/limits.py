@@ -31,7 +31,7 @@ def wrong_device(device: str, machine: Machine) -> str | None:
     return f"device is {quoted(device)}, and the machine {has}"
 
 
-def of_machine(row: Row, record: Mapping[str, Any], machine: Machine) -> Iterator[str]:
+def of_machine(row: Row, machine: Machine) -> Iterator[str]:
     """Yield what the machine of a row cannot have done, whatever its rate."""
     if problem := wrong_device(row.device, machine):
         yield problem
@@ -41,8 +41,8 @@ def of_machine(row: Row, record: Mapping[str, Any], machine: Machine) -> Iterato
     expected = machine.gpu if machine.vendor else row.device
     if gpu is not None and gpu.name != expected and not (expected == "CPU" and not machine.vendor):
         yield f"limits are of the GPU {quoted(gpu.name)}, and the machine's is {quoted(expected or 'none')}"
-    hosts = (record.get("ranks") or {}).get("hosts", 1)
-    if row.limits is not None and row.device == "CPU" and row.limits.threads != max(1, row.threads // hosts):
+    of_host = max(1, row.threads // row.speed.devices)  # as the limits of ranks are measured
+    if row.limits is not None and row.device == "CPU" and row.limits.threads != of_host:
         yield f"limits are of {words.counted(row.limits.threads, 'thread')}, and the row is of {row.threads}"
     yield from _memory(row, machine)
 
@@ -78,8 +78,7 @@ def of_rate(row: Row, record: Mapping[str, Any], machine: Machine) -> Iterator[s
         yield f"limits, multiply_add has no {row.dtype}, which is unknown of Apple's CPUs alone"
     elif problem := speed.above(row.limits):
         yield problem
-    devices = len((record.get("ranks") or {}).get("threads", (0,)))
-    if problem := too_fast(row.workload, speed.seconds, row.device, row.threads, machine, least, devices):
+    if problem := too_fast(row.workload, speed.seconds, row.device, row.threads, machine, least, speed.devices):
         yield problem
 
 
@@ -106,7 +105,7 @@ def too_fast(
     Args:
         seconds: Seconds of all iterations.
         least: Floating-point operations of an iteration that cannot be skipped; None if unknown.
-        devices: Number of GPUs, or of hosts, at most.
+        devices: Number of GPUs, or of hosts.
     """
     cpus = min(threads, machine.cpus * devices) if machine.cpus else threads
     most = _OF_A_THREAD * cpus if device == "CPU" else _OF_A_GPU * devices

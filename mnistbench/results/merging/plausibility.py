@@ -57,7 +57,7 @@ def believed(entry: Mapping[str, Any], origin: Origin) -> Row:
 def _problems(row: Row, record: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is not believed, cheap comparisons first; later ones rely on the earlier."""
     machine = row.origin.machine
-    yield from chain(_counts(row), _ranks(row, record), limits.of_machine(row, record, machine))
+    yield from chain(_counts(row), _ranks(row), limits.of_machine(row, machine))
     yield from chain(_recomputed(record, row), _rounds(row), _statistics(stats), _processes(row))
     yield from chain(verdicts.agreement(row), verdicts.scores(row), verdicts.task(row))
     if row.validated:
@@ -170,15 +170,15 @@ def _processes(row: Row) -> Iterator[str]:
             yield f"{name} is {told(own.get(name))}, where the new processes give {told(value)}"
 
 
-def _ranks(row: Row, record: Mapping[str, Any]) -> Iterator[str]:
+def _ranks(row: Row) -> Iterator[str]:
     """Yield what does not fit the ranks that trained together."""
-    ranks = record.get("ranks")
-    if ranks is None:
+    if row.ranks is None:
         return
-    if sum(ranks["threads"]) != row.threads:
-        yield f"ranks have {words.counted(sum(ranks['threads']), 'thread')}, and the row has {row.threads:,}"
-    if ranks["hosts"] > len(ranks["threads"]):
-        yield f"ranks are {len(ranks['threads'])}, on {words.counted(ranks['hosts'], 'host')}"
+    threads, number = sum(row.ranks.threads), len(row.ranks.threads)
+    if threads != row.threads:
+        yield f"ranks have {words.counted(threads, 'thread')}, and the row has {row.threads:,}"
+    if row.ranks.hosts > number:
+        yield f"ranks are {number}, on {words.counted(row.ranks.hosts, 'host')}"
 
 
 def _rounds(row: Row) -> Iterator[str]:
