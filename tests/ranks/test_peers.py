@@ -73,7 +73,7 @@ def ran(ranks: int, program: str, *arguments: object, within: float = 100.0) -> 
 @needs_mpiexec
 @pytest.mark.compiles
 @pytest.mark.process
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("peer", PEERS)
 def test_peers_agree(peer: str, ranks: int) -> None:
     assert ran(ranks, AGREES, peer, "[]") == [""] * 4
@@ -84,7 +84,9 @@ def test_peers_agree(peer: str, ranks: int) -> None:
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("peer", PEERS)
-def test_sampled_options_agree(peer: str) -> None:
+def test_sampled_options_agree(peer: str, request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--all-options"):
+        pytest.skip("compiles each; --all-options runs it")
     names = ["l2 0.5", "optimizer momentum", "batch_size 1", "combination 3"]
     assert ran(2, AGREES, peer, json.dumps(names)) == [""] * (4 + len(names))
 
