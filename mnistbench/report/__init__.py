@@ -80,7 +80,7 @@ class _Results:
         found = storage.workloads(rows)
         names = [name for name in dict.fromkeys([*PRESETS, *found]) if name in found]
         latest = {name: storage.latest(found[name]) for name in names}
-        raced: dict[tuple[str, str], list[Row]] = {}
+        raced: dict[tuple[str, str, str], list[Row]] = {}
         for row in found.get(OPENING, []):
             if row.interleaved and row.validated:
                 raced.setdefault(row.origin.run, []).append(row)

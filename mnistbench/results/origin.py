@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mnistbench import words
@@ -21,6 +21,9 @@ class Origin:
         commit_date: Date of the commit (ISO 8601), or None.
         date: Date of the measurement (ISO 8601).
         file: Name of the file that stores it.
+        folder: Name of the folder that the file lies in; "" if it is not stored yet.
+        system: Operating system and its kernel; "" if the file does not tell.
+        python: Version of Python; "" if the file does not tell.
     """
 
     machine: Machine
@@ -29,24 +32,37 @@ class Origin:
     commit_date: str | None
     date: str
     file: str
+    folder: str = field(default="", compare=False)
+    system: str = field(default="", compare=False)
+    python: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], file: str) -> Origin:
-        """Read the origin of all rows of a pytest-benchmark document."""
-        commit = document["commit_info"]
+    def of(cls, document: Mapping[str, Any], file: str, folder: str = "") -> Origin:
+        """Read the origin of all rows of a pytest-benchmark document.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is damaged.
+        """
+        commit, machine = document["commit_info"], document["machine_info"]
+        if not (isinstance(commit["id"], str) and isinstance(document["datetime"], str)):
+            raise TypeError("the commit's id or the date is no text")
+        versions = machine.get("versions")
         return cls(
-            Machine.read(document["machine_info"]),
+            Machine.read(machine),
             commit["id"],
             commit["dirty"],
             commit.get("time"),
             document["datetime"],
             file,
+            folder,
+            " ".join(str(machine[name]) for name in ("system", "kernel") if machine.get(name)),
+            str(versions.get("python", "")) if isinstance(versions, Mapping) else "",
         )
 
     @property
-    def run(self) -> tuple[str, str]:
-        """What the rows of one run share: their file and its date."""
-        return self.file, self.date
+    def run(self) -> tuple[str, str, str]:
+        """What the rows of one run share: their folder, their file and its date."""
+        return self.folder, self.file, self.date
 
     @property
     def code(self) -> str:

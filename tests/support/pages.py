@@ -135,6 +135,7 @@ HOSTILE = (
     "javascript:window.pwned=1",
     '=HYPERLINK("http://example.org")',
     "+1+1",
+    "--against=evil.whl",
     "@SUM(1)",
     "../../../etc/passwd",
     "$policy ${data} $$",

@@ -6,9 +6,11 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,12 +21,14 @@ from typer.testing import CliRunner
 from mnistbench import webpage, words
 from mnistbench.cli import app
 from mnistbench.exceptions import MnistbenchError, OptionError
+from mnistbench.results import storage
+from mnistbench.results.row import Row
 from mnistbench.task.presets import preset, variant
 from mnistbench.webpage import commands, data
 from mnistbench.webpage.markup import Markup, tag
-from mnistbench.webpage.record import plain, record
+from mnistbench.webpage.record import named, plain, record
 from tests.support import builders, pages
-from tests.support.rows import document, row
+from tests.support.rows import PROOF, document, row
 
 
 class Elements(HTMLParser):
@@ -131,11 +135,14 @@ def test_markup_is_not_escaped_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "samples", [(0.0, 1.0), (-1.0,), (float("nan"), 1.0), (float("inf"),), (1e308, 1e-320)], ids=str
+    "samples",
+    [(0.0, 1.0), (-1.0,), (float("nan"), 1.0), (float("inf"),), (1e130,), (1e-145,), (1e308, 1e-320)],
+    ids=str,
 )
 def test_a_row_that_no_clock_can_give_is_no_result(samples: tuple[float, ...]) -> None:
     found = record(row("numpy", "float32", 1.0, samples=samples))
-    assert found["problem"] is None or found["timing"] is None
+    assert found["problem"] is not None
+    assert found["timing"] is None
     json.dumps(found, allow_nan=False)
 
 
@@ -153,6 +160,106 @@ def test_tasks_that_share_a_name_are_different_workloads(tmp_path: Path) -> None
     values = data.contents(tmp_path).values
     assert [one["label"] for one in values["workloads"]] == ["classic", "classic (2)"]
     assert [one["latest"] for one in values["rows"]] == [True, True]
+
+
+def test_a_variant_is_named_by_its_sizes(tmp_path: Path) -> None:
+    pages.store(
+        tmp_path / "machine", 1, document(row("numpy", "float32", 1.0, workload="784-10-10x1000x500", images=1000))
+    )
+    (found,) = data.contents(tmp_path).values["workloads"]
+    assert found["label"] == "10 hidden units, 1,000 images, 500 iterations"
+
+
+def test_no_two_names_are_the_same(tmp_path: Path) -> None:
+    kinds: list[dict[str, Any]] = [
+        {"iterations": 7},
+        {"iterations": 8},
+        {"workload": "Classic (2)", "iterations": 9},
+        {},
+    ]
+    for number, kind in enumerate(kinds, 1):
+        for machine in ("Box", "BOX", "box 2"):
+            pages.store(tmp_path / machine, number, document(row("numpy", "float32", 1.0, **kind), machine=machine))
+    values = data.contents(tmp_path).values
+    for names in ([one["label"] for one in values["workloads"]], [one["id"] for one in values["machines"]]):
+        assert len({name.casefold() for name in names}) == len(names) >= 3, names
+    (preset_itself,) = (one for one in values["workloads"] if one["options"] == "--workload classic")
+    assert preset_itself["label"] == "classic"
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_different_names_stay_different(one: str, other: str) -> None:
+    assert (named(one) == named(other)) == (one == other)
+
+
+@pytest.mark.parametrize("name", [" numpy", "numpy ", "numpy\u200b", "NUMPY"])
+def test_a_name_that_looks_like_a_backends_is_not_taken_for_it(name: str) -> None:
+    assert named(name) != "numpy"
+
+
+def test_runs_of_two_folders_are_two_runs(tmp_path: Path) -> None:
+    for folder, backend in (("a", "numpy"), ("b", "numba")):
+        pages.store(tmp_path / folder, 1, document(pages.turning(backend, "float32", 1.0)))
+    contents = data.contents(tmp_path)
+    assert len(contents.values["machines"]) == 1
+    assert [one["run"] for one in contents.values["rows"]] == [0, 1]
+    numpy, numba = contents.measured
+    found = storage.speedup(numba, [numpy])
+    assert found is not None
+    assert not found.known, "they did not run in the same rounds"
+
+
+@pytest.mark.parametrize("field", ["machine_info", "commit_info", "datetime"])
+@pytest.mark.parametrize("value", [[1], {"a": [2]}, 7, None, {"id": [1]}, {"name": "a", "microarchitecture": [1]}])
+def test_a_document_that_is_damaged_is_named_in_one_line(field: str, value: Any, tmp_path: Path) -> None:
+    pages.store(tmp_path / "machine", 1, document(row("numpy", "float32", 1.0)) | {field: value})
+    with pytest.raises(MnistbenchError, match="not a file of measurements") as caught:
+        data.contents(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["cpu", "vendor", "model", "gpu", "name", "instruction_sets", "usable_cpus"])
+@pytest.mark.parametrize("value", [[[1]], {"a": [2]}, 7, None])
+def test_a_damaged_machine_is_named_in_one_line_or_read(field: str, value: Any, tmp_path: Path) -> None:
+    machine: dict[str, Any] = dict.fromkeys(("name", "microarchitecture", "cpu", "vendor", "model"), "a")
+    machine |= {"hypervisor": None, "gpu": None, "instruction_sets": ["a"], "usable_cpus": 2, "memory_gib": 4}
+    pages.store(
+        tmp_path / "machine", 1, document(row("numpy", "float32", 1.0)) | {"machine_info": machine | {field: value}}
+    )
+    with suppress(MnistbenchError):
+        webpage.write(tmp_path, tmp_path / "page.html")
+
+
+def test_what_disturbed_the_rounds_is_told() -> None:
+    quiet = {"others": 0.0, "stolen": 0.0, "throttlings": 0.0, "clock_lost": 0.0}
+    proof = replace(PROOF, watched=(quiet, quiet | {"others": 1.5, "throttlings": 2.0}))
+    found = record(replace(pages.turning("numpy", "float32", 1.0), proof=proof))
+    assert found["noise"] == [
+        "other processes used 1.5 CPUs meanwhile",
+        "the CPU throttled its clock because of heat or power",
+    ]
+
+
+@dataclass(frozen=True)
+class Shared(Row):
+    """A row of several ranks, whether rows have the field or not."""
+
+    ranks: Any = None  # type: ignore[mutable-override,unused-ignore]
+
+
+def shared(one: Row, count: int) -> Row:
+    found = Shared(**{field.name: getattr(one, field.name) for field in fields(one)})
+    ranks = SimpleNamespace(threads=(1,) * count, hosts=1, library="MPI 4", transport="tcp", each="1 thread")
+    return replace(found, ranks=ranks)
+
+
+def test_rows_of_several_ranks_are_cases_of_their_own() -> None:
+    found = data._Contents()
+    alone = row("numpy", "float32", 1.0)
+    found.add(0, [alone, shared(alone, 2), shared(alone, 4), shared(alone, 4)])
+    assert [one["latest"] for one in found.rows] == [True, True, False, True]
+    assert found.rows[1]["ranks"] == {"count": 2, "hosts": 1, "told": "MPI 4 over tcp, 1 thread each"}
+    assert commands.repeat([shared(alone, 2)]) == []
 
 
 def test_the_latest_row_of_a_case_is_marked(results: Path) -> None:
@@ -174,11 +281,15 @@ def test_the_commands_of_a_race() -> None:
 
 def test_the_commands_of_other_runs() -> None:
     assert commands.repeat([row("numpy", "float32", 1.0, commit="not a hash")]) == [
-        "pytest benchmarks/ --workload classic --backend numpy --dtype float32"
+        "pytest benchmarks/ --workload classic --backend numpy --dtype float32 --rounds 7 --threads 2"
     ]
     sized = row("numpy", "float32", 1.0, workload="scaling", commit="")
     assert commands.repeat([sized]) == ["pytest benchmarks/test_scaling.py"]
     assert commands.repeat([row("numpy", "float32", 1.0, iterations=7)]) == []
+    smaller = row("numpy", "float32", 1.0, workload="784-10-10x1000x500", images=1000)
+    assert commands.options(smaller.workload) is not None
+    assert commands.repeat([smaller]) == [], "the benchmarks have no option for a size"
+    assert commands.repeat([row("numpy", "float32", 1.0, commit="ab" * 20, dirty=True)]) == []
 
 
 def test_the_options_of_a_variant_give_it_again() -> None:
@@ -189,12 +300,12 @@ def test_the_options_of_a_variant_give_it_again() -> None:
     assert commands.options(preset("deep", "float64", 1)) == ["--workload", "deep", "--seed", "1"]
 
 
-@pytest.mark.parametrize("name", pages.HOSTILE)
-def test_a_name_in_a_command_is_one_word(name: str) -> None:
-    import shlex
-
-    (command,) = commands.repeat([row(name, "float32", 1.0, interleaved=True, commit=name)])
-    assert shlex.split(command)[2] == name
+@pytest.mark.parametrize("name", [*pages.HOSTILE, "numba;true"])
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_a_name_in_a_command_is_one_word_and_no_option(name: str, interleaved: bool) -> None:
+    found = commands.repeat([row(name, "float32", 1.0, interleaved=interleaved, commit=name)])
+    assert bool(found) == (name == "constructor")
+    assert all(name in command.split(" ") for command in found)
 
 
 # errors and the command line
