@@ -123,6 +123,7 @@ def _summary(contents: Contents) -> str:
 
 _WORDS = {
     "classic": "the network of a tutorial: 784 pixels, 10 hidden units, 10 classes, all images in every iteration",
+    "sure": "both ran in the same rounds of several processes, and the whole 95% interval of the ratio is above 1",
     "baseline": "what speedups are over; unless one dtype of it is chosen, each row is beside the one in its own dtype",
     "within the same rounds": "both ran in turn, so the machine treated both alike; only such ratios have intervals",
     "numba-plain": "loops of Numba without what the backend numba does beyond them, to see what that gains",

@@ -76,11 +76,16 @@ def _section(
     if latest and not scaling:
         lanes = [_lane(rows[one], contents.values["colours"]) for one in latest]
         yield tag("p", _fastest(contents, latest[0], baselines), class_="lead")
-        yield chart(f"Training time of {len(latest)} rows", lanes)
+        yield _scrolling(chart(f"Training time of {len(latest)} rows", lanes), "The chart")
         yield from (tag("p", sentence, class_="quiet") for sentence in _SENTENCES)
     cells = [_line(contents, one, baselines) for one in ordered]
     head = tag("thead", tag("tr", (tag("th", name, scope="col") for name in _HEADINGS)))
-    yield tag("div", tag("table", head, tag("tbody", cells)), class_="scroll", tabindex=0)
+    yield _scrolling(tag("table", head, tag("tbody", cells)), "The rows")
+
+
+def _scrolling(inside: Markup, name: str) -> Markup:
+    """Return what is wider than a narrow screen, in a region that scrolls sideways."""
+    return tag("div", inside, class_="scroll", tabindex=0, role="region", aria_label=f"{name}, which scrolls sideways")
 
 
 def _fastest(contents: Contents, one: int, baselines: Mapping[tuple[int, int, str], list[Row]]) -> str:

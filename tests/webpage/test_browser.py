@@ -188,7 +188,7 @@ def test_the_workload_the_order_and_the_measure(tab: Tab) -> None:
     page.select_option("#axis", "hidden")
     assert "hidden units" in page.text_content("#scaling svg")
     assert marks(tab, "scaling") == 2
-    assert "One hidden layer, 41,000 images, 2 threads" in page.text_content("#scaling svg")
+    assert "All have one hidden layer, 41,000 images, 2 threads." in page.inner_text("#scaling figcaption")
     page.uncheck("#backends input[value=numba]")
     assert page.is_hidden("#scaling"), "its rows are all of numba"
     for broken in ("#workload=nothing&sort=constructor&baseline=x&machine=y", "#workload=%E0%A4%A"):

@@ -44,7 +44,7 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        if self.found[-1][0] not in ("script", "style"):
+        if not self.found or self.found[-1][0] not in ("script", "style"):
             self.texts.append(data)
 
 

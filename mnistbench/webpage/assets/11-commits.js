@@ -103,7 +103,7 @@ function drawCommits(view) {
     fillSelect(byId(id), choices, runKey(row));
     for (const option of byId(id).options) option.disabled = option.value === runKey(taken);
   }
-  byId("verdict").replaceChildren(...commitsTold(before, after));
+  byId("verdict").replaceChildren(html("p", { class: "paper" }, name), ...commitsTold(before, after));
   byId("all-verdicts").replaceChildren(...compared.map((one) => verdictRow(...one, name)));
   byId("verdict-count").textContent =
     `The last two commits of ${counted(cases.length, "case")}, the most decisive first. Of cases in which nothing ` +

@@ -32,17 +32,19 @@ function drawScaling(view) {
     points: of.sort((a, b) => a.size[axis] - b.size[axis]).map((row) => scalingPoint(row, axis)),
   }));
   const sizes = [...new Set(rows.map((row) => row.size[axis]))].sort((a, b) => a - b);
+  const fixed = fixedSizes(rows, axis);
   const spec = {
-    title: `Time of an iteration by ${AXES[axis]}, ${machine.label}`,
-    heading: `One hidden layer${fixedSizes(rows, axis)}`,
+    title: [`Time of an iteration by ${AXES[axis]}`, ...fixed].join(", "),
+    heading: machine.label,
     series,
     ticks: sizes.map((at) => ({ at, label: whole(at), href: null })),
     place: (start, end) => logAxis(sizes, start, end, String).at,
     unit: `${AXES[axis]}, logarithmic`,
     measure: "time of an iteration, logarithmic",
   };
+  const note = ` ${["All have one hidden layer", ...fixed].join(", ")}.`;
   const sentences = axis === "threads" ? "scalingThreads" : "scaling";
-  figure("scaling", spec.title, rows.length ? (width) => lineChart(spec, width) : null, "", sentences);
+  figure("scaling", spec.title, rows.length ? (width) => lineChart(spec, width) : null, note, sentences);
 }
 
 const SIZES = { images: "image", hidden: "hidden unit", threads: "thread" };
@@ -51,7 +53,7 @@ const sizesText = (size) => Object.entries(SIZES).map(([name, what]) => counted(
 /** Tells the sizes that are the same for all rows along an axis. */
 function fixedSizes(rows, axis) {
   const same = Object.keys(SIZES).filter((name) => name !== axis && new Set(rows.map((row) => row.size[name])).size === 1);
-  return same.map((name) => `, ${counted(rows[0].size[name], SIZES[name])}`).join("");
+  return same.map((name) => counted(rows[0].size[name], SIZES[name]));
 }
 
 function scalingPoint(row, axis) {
