@@ -124,6 +124,10 @@ def test_it_opens_with_an_answer_and_asks_for_nothing(tab: Tab) -> None:
     assert [marks(tab, name) for name in ("times", "speedups", "limits", "machines")] == [8, 8, 8, 8]
     assert page.locator("#speedups .mark path[d*='m-5 -5l10 10']").count() == 2, "those that are not paired are crosses"
     assert "disagrees with the reference" in page.inner_text("#problems")
+    assert page.get_attribute("#times .mark >> nth=2 >> .process", "d").count("H") == 5, "a line for each process"
+    assert page.locator("#overview-body tr").count() == 2
+    page.click("#overview-body button >> text=smoke")
+    assert page.input_value("#workload") == "smoke"
     for section in ("times", "speedups", "limits", "machines", "history", "scaling"):
         caption = page.inner_text(f"#{section} figcaption")
         assert "How to read it." in caption
@@ -133,7 +137,9 @@ def test_it_opens_with_an_answer_and_asks_for_nothing(tab: Tab) -> None:
 def test_choices_narrow_what_is_shown_and_a_link_brings_them_back(tab: Tab, chromium: Any, written: Path) -> None:
     page = tab.tab
     page.uncheck("#backends input[value=numpy]")
+    assert page.is_visible("#problems")
     page.uncheck("#dtypes input[value=float64]")
+    assert page.is_hidden("#problems"), "the choices narrow the rows that are no result too"
     assert tab.names() == ["numba float32", "numba float32", "jax float32", "torch float32"]
     page.uncheck("#machine-choice input >> nth=0")
     assert tab.names() == ["numba float32", "jax float32", "torch float32"]
@@ -220,6 +226,7 @@ def test_two_commits_are_compared_beside_what_did_not_change(tab: Tab) -> None:
     )
     assert "mnistbench compare numba --against " + "1" * 40 + " --workload classic --dtype float32" in told
     assert f"git checkout {'2' * 40} && mnistbench compare" in told
+    assert "The machine may have moved: numpy float32" in told, "the interval holds 1"
     assert page.locator("#before option:disabled").count() == page.locator("#after option:disabled").count() == 1
     page.click("#swap")
     assert page.inner_text("#verdict").startswith("slower 1111111 against 2222222")
@@ -308,6 +315,7 @@ def test_the_link_is_copied_and_the_theme_changes(tab: Tab) -> None:
     page.emulate_media(media="print")
     assert page.is_hidden("nav")
     assert page.is_visible("#times svg")
+    assert "Workload: classic. Backends: numpy, numba, torch." in page.inner_text("#view-text")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
@@ -367,6 +375,7 @@ def test_axe_finds_nothing(chromium: Any, written: Path, scheme: str, width: int
     page.set_viewport_size({"width": width, "height": 900})
     page.evaluate("document.querySelector('#choices').open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert "numba float32" in page.locator("#history svg .label").all_text_contents(), "lines have names at any width"
     assert _violations(page) == []
     page.click("#body button >> nth=0")
     assert _violations(page) == []
@@ -452,6 +461,7 @@ def test_how_sure_it_is(chromium: Any, tmp_path: Path) -> None:
     assert "in this process" in second
     assert "sure" not in second
     assert [marks(found, name) for name in ("times", "speedups", "limits", "machines")] == [4, 4, 4, 4]
+    assert found.tab.locator("#limits .mark path[d*='l11 6']").count() == 3, "what passes 100% ends in an arrow there"
     assert "Rows of several ranks are in the table alone" in found.tab.inner_text("#times figcaption")
     assert ["numba", "float32", "2 threads, 2 ranks on 1 machine"] in [cells[:3] for cells in found.rows()]
     assert found.complaints == []

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -182,7 +182,8 @@ def test_no_two_names_are_the_same(tmp_path: Path) -> None:
     assert preset_itself["label"] == "classic"
 
 
-@given(st.text(max_size=300), st.text(max_size=300))
+@example("x" * 200, "x" * 201)
+@given(st.text("a \t\u200b", max_size=6), st.text("a \t\u200b", max_size=6))
 def test_different_names_stay_different(one: str, other: str) -> None:
     assert (named(one) == named(other)) == (one == other)
 
