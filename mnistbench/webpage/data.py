@@ -215,15 +215,16 @@ class _Contents:
             )
         if key not in self._workloads:
             options = None if row.size else _options(row)
-            name, work = (named(task.name), 0) if options is None else (_name(task), _work(task))
-            entry = {"name": name, "task": plain(told), "scaling": row.size is not None, "options": options}
+            name, work = (named(task.name), 0) if options is None else (_name(task, options[1]), _work(task))
+            entry = {"name": name, "task": plain(told), "scaling": row.size is not None}
+            entry["options"] = None if options is None else shlex.join(options)
             self._workloads[key] = entry | {"rank": (row.size is not None, _order(task.name), work)}
         return [*self._workloads].index(key)
 
     def named_workloads(self) -> list[dict[str, Any]]:
         """Return the workloads, each with a label that no other has, and its rank: presets first, then by size."""
         found, names = [*self._workloads.values()], _Names()
-        for entry in sorted(found, key=lambda one: one["options"] is None):  # the presets themselves keep their names
+        for entry in sorted(found, key=lambda one: one["options"] is None):  # presets and variants keep their names
             entry["label"] = names.free(entry["name"])
         ranks = sorted(entry["rank"] for entry in found)
         for entry in found:
@@ -236,26 +237,26 @@ def _order(name: object) -> int:
     return [*PRESETS, name].index(name)
 
 
-def _name(task: Workload) -> str:
-    """Return the name of a preset, or the sizes of a variant of one."""
+def _name(task: Workload, preset: str) -> str:
+    """Return the name of a preset, or the sizes of a variant of it; a seed is named too."""
+    seed = f", seed {task.seed}" * bool(task.seed)
     if task.name in PRESETS:
-        return named(task.name)
+        return task.name + seed
     layers = " and ".join(f"{units:,}" for units in task.network.sizes[1:-1])
     images, iterations = words.counted(task.images, "image"), words.counted(task.iterations, "iteration")
-    return f"{layers} hidden units, {images}, {iterations}"
+    return f"{preset}: " * (preset != "classic") + f"{layers} hidden units, {images}, {iterations}{seed}"
 
 
 def _work(task: Workload) -> float:
     return float(task.dense_flops * task.iterations)
 
 
-def _options(row: Row) -> str | None:
+def _options(row: Row) -> list[str] | None:
     """Return the options that give a row's workload to ``mnistbench compare``, or None."""
     try:
-        found = commands.options(row.workload)
+        return commands.options(row.workload)
     except DAMAGED:
         return None
-    return None if found is None else shlex.join(found)
 
 
 def _command(rows: Sequence[Row]) -> list[str]:

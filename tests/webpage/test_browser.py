@@ -124,6 +124,11 @@ def test_it_opens_with_an_answer_and_asks_for_nothing(tab: Tab) -> None:
     assert [marks(tab, name) for name in ("times", "speedups", "limits", "machines")] == [8, 8, 8, 8]
     assert page.locator("#speedups .mark path[d*='m-5 -5l10 10']").count() == 2, "those that are not paired are crosses"
     assert "disagrees with the reference" in page.inner_text("#problems")
+    ends = "(one) => one.getBoundingClientRect().right"
+    inside = (
+        f"[...document.querySelectorAll('#limits .mark')].every((one) => ({ends})(one) < ({ends})(one.closest('svg')))"
+    )
+    assert page.evaluate(inside), "shares far above 100% end where the axis does"
     assert page.get_attribute("#times .mark >> nth=2 >> .process", "d").count("H") == 5, "a line for each process"
     assert page.locator("#overview-body tr").count() == 2
     page.click("#overview-body button >> text=smoke")

@@ -157,6 +157,16 @@ def test_tasks_that_share_a_name_are_different_workloads(tmp_path: Path) -> None
     assert [one["latest"] for one in values["rows"]] == [True, True]
 
 
+def test_a_seed_and_another_preset_are_named() -> None:
+    found = data._Contents()
+    tasks = [preset("wide", "float32", 1), replace(variant("wide", 2, 1000, 32, 7), dtype="float32")]
+    found.add(0, [replace(row("numpy", "float32", 1.0), workload=task) for task in tasks])
+    assert [one["label"] for one in found.named_workloads()] == [
+        "wide, seed 1",
+        "wide: 32 hidden units, 1,000 images, 7 iterations, seed 2",
+    ]
+
+
 def test_a_variant_is_named_by_its_sizes(tmp_path: Path) -> None:
     pages.store(
         tmp_path / "machine", 1, document(row("numpy", "float32", 1.0, workload="784-10-10x1000x500", images=1000))
