@@ -334,6 +334,8 @@ def test_downloads_hold_the_rows_that_are_shown(tab: Tab) -> None:
         words.seconds(one["seconds"]) for one in found
     ]
     assert len(lines) == len(found)
+    sizes = [*csv.DictReader(io.StringIO(tab.saved("#sizes-csv").decode(), newline=""))]
+    assert [(one["images"], one["hidden_units"]) for one in sizes][:2] == [("1000", "10"), ("10000", "10")]
     for line, one in zip(lines, found, strict=True):
         assert line["backend"] == one["backend"]
         assert float(line["seconds"]) == one["seconds"]

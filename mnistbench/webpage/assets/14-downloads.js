@@ -21,6 +21,8 @@ function record(row) {
     machine: row.machine.label,
     device: row.device,
     threads: row.threads,
+    images: row.size?.images ?? null,
+    hidden_units: row.size?.hidden ?? null,
     ranks: row.ranks?.count ?? null,
     iterations: row.iterations,
     seconds: row.timing?.value ?? null,

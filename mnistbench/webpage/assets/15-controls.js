@@ -105,6 +105,9 @@ function makeButtons() {
   byId("csv").addEventListener("click", () =>
     download(fileName(`rows-${VIEW.workload.label}`, "csv"), [asCsv(sorted(chosenRows(VIEW), VIEW))], "text/csv"),
   );
+  byId("sizes-csv").addEventListener("click", () =>
+    download(fileName("rows-scaling", "csv"), [asCsv(sizedRows(VIEW))], "text/csv"),
+  );
   byId("json").addEventListener("click", () =>
     download(
       fileName(`rows-${VIEW.workload.label}`, "json"),

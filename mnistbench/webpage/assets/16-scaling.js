@@ -3,11 +3,15 @@
 const AXES = { images: "images", hidden: "hidden units", threads: "threads" };
 const SIZED = DATA.rows.filter((row) => row.size !== null && row.latest && row.valid && row.ranks === null);
 
+/** Returns the rows of all sizes that the choices leave. */
+const sizedRows = (view) =>
+  SIZED.filter(
+    (row) => holds(view.backends, row.backend) && holds(view.dtypes, row.dtype) && holds(view.machines, row.machine.id),
+  );
+
 /** Draws the scaling along the chosen axis on the chosen machine, of the chosen backends and dtypes. */
 function drawScaling(view) {
-  const chosen = (row) =>
-    holds(view.backends, row.backend) && holds(view.dtypes, row.dtype) && holds(view.machines, row.machine.id);
-  const valid = SIZED.filter(chosen);
+  const valid = sizedRows(view);
   byId("scaling").hidden = valid.length === 0;
   if (valid.length === 0) return;
   const axes = Object.keys(AXES).filter((axis) => valid.some((row) => row.size.axes.includes(axis)));
