@@ -42,10 +42,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rounds", type=int, metavar="N", help="timed rounds of each backend (default: 6 to 15 in 6 s)")
     group.addoption("--most-images", type=int, default=1_000_000, metavar="N", help="largest size of test_scaling.py")
     group.addoption("--budget", type=float, default=60, metavar="S", help="seconds of a case of it (default: 60)")
+    group.addoption("--ranks", type=_counts, metavar="N,N", help="numbers of ranks of test_scaling.py, such as 1,2,4")
+    group.addoption("--share-cores", action="store_true", help="with --ranks: ranks may have more threads than CPUs")
+    group.addoption("--mpiexec", default="mpiexec", metavar="COMMAND", help="with --ranks: what -n N is added to")
     results = _HERE.parent / "results"
     group.addoption("--results", type=Path, default=results, metavar="FOLDER", help="where to store results")
     group.addoption("--report", type=Path, metavar="FILE", help="write a page of all results there: report.html")
     group.addoption("--resume", action="store_true", help="measure what the last unfinished run has not")
+
+
+def _counts(text: str) -> list[int]:
+    """Read the option ``--ranks``, in which numbers may be in any order."""
+    found = sorted({int(part) for part in text.split(",")})
+    if found[0] < 1:
+        raise ValueError(text)
+    return found
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -122,6 +133,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config, ours = session.config, [item for item in session.items if _ours(item.path)]
     if not ours or config.option.collectonly:
         return
+    if config.getoption("--ranks") and any(item.path.name != "test_scaling.py" for item in ours):
+        raise pytest.UsageError("--ranks: is for benchmarks/test_scaling.py; name that file alone")
     config.stash[_comparing].load()
     config.stash[_recording].begin(ours)
     coming = [item for item in ours if item.get_closest_marker("skip") is None]
@@ -227,7 +240,7 @@ def _left_out(terminalreporter: pytest.TerminalReporter, measured: bool, plain: 
     unavailable: Counter[str] = Counter()
     for skipped in terminalreporter.getreports("skipped"):
         reason = skipped.longrepr[2].removeprefix("Skipped: ")
-        if " is unavailable: " in reason:
+        if " is unavailable: " in reason or " cannot share a workload " in reason:
             unavailable[reason] += 1
         else:
             lines.append(f"{skipped.nodeid.partition('[')[2].removesuffix(']')}: {reason}")
@@ -247,8 +260,10 @@ def _scaling(rows: Sequence[Row]) -> Iterator[str]:
         found, iterations = row.timing, row.workload.iterations
         middle, low, high = (words.seconds(value / iterations) for value in (found.value, found.low, found.high))
         verdict = "agrees" if row.validated else f"NO RESULT: {row.problem}"
+        many = words.counted(row.threads, "thread")
+        among = "" if row.ranks is None else f" of {words.counted(len(row.ranks.threads), 'rank'):<8}"
         yield (
-            f"{row.workload.images:>9,} images {row.size.hidden:>3} hidden{words.counted(row.threads, 'thread'):>11}  "
+            f"{row.workload.images:>9,} images {row.size.hidden:>3} hidden{many:>11}{among}  "
             f"{row.backend:<12} {row.dtype}  {middle:>8} an iteration "
             f"({low} to {high}{', noisy' * found.noisy})  {verdict}"
         )

@@ -49,6 +49,8 @@ class Recording:
         }
         if storage.SCALING in names:
             options["most_images"] = option("--most-images")
+            if option("--ranks"):
+                options |= {name: option(f"--{name.replace('_', '-')}") for name in ("ranks", "share_cores", "mpiexec")}
         make = runs.Run.resume if option("--resume") else runs.Run
         try:
             self._run = make(self._folder, "-".join(sorted(names)), options, _CODE)

@@ -5,12 +5,16 @@ added. A case starts a backend, compares it with the reference along the first i
 and predictions, no gradients), times rounds of about half a second, and repeats some of them. Each backend's cases go
 from small to large. Those that would exceed a budget, judging by the case before, are skipped, and the summary
 says why. Compiling is not timed.
+
+With ``--ranks 1,2,4`` the number of ranks is varied instead: each case is a job of MPI, see
+:mod:`benchmarks.sharing`.
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -19,10 +23,21 @@ import mnistbench.backends as registry
 from benchmarks.progress import Progress
 from benchmarks.recording import Recording, outcome, timings
 from benchmarks.rounds import time_rounds
+from benchmarks.sharing import Job, LeftOut, run
+from benchmarks.sizes import (
+    CHECKED,
+    COMPARED,
+    COMPARING,
+    ROUND_SECONDS,
+    Case,
+    cases,
+    cases_of_ranks,
+    round_length,
+    settle,
+    trajectory,
+)
 from mnistbench import machine, words
-from mnistbench.agreement import Agreement, Trajectory
-from mnistbench.backends import Trainer
-from mnistbench.datasets import Dataset, load_images
+from mnistbench.agreement import Agreement
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import REPEATED, Measurement, Starts
 from mnistbench.measurement.bound import least_flops
@@ -30,71 +45,28 @@ from mnistbench.results import storage
 from mnistbench.results.row import Row, Size
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DType, Network, Workload
-from mnistbench.threads import resolve
+from mnistbench.threads import resolve, usable_cpus
 from mnistbench.timing.clock import timed
 from mnistbench.training.cold import ColdStart, Process
 
-IMAGES = (1_000, 10_000, 41_000, 100_000, 1_000_000)
-HIDDEN = (10, 32, 64, 128, 256, 512)
-
-# Number of iterations compared, and of those that all comparisons run.
-_COMPARED = 5
-_COMPARING = 3 * (_COMPARED + 1)
-_CHECKED = f"{_COMPARED} iterations, all but the gradients, and some updates of a round"
-
 _ROUNDS = 5
-_ROUND_SECONDS = 0.5
-_MOST_ITERATIONS = 1_000
 
-# Idle threads of OpenBLAS spin for some tens of milliseconds after the comparison.
-_SETTLE = 0.3
+# Seconds that a job of several ranks may take besides its iterations, and for the reference of an image.
+_STARTING = 60.0
+_OF_AN_IMAGE = 3e-4
 
 # Bytes of an image's value in the reference, and number of copies that a backend holds while it loads.
 _REFERENCE_BYTES = 8
 _COPIES = 2
 
 
-@dataclass(frozen=True)
-class Case:
-    """One size, and the axes of the charts that show it."""
-
-    images: int
-    hidden: int
-    threads: int
-    axes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.images}-images-{self.hidden}-hidden-{self.threads}-threads"
-
-
-def cases(most_images: int, threads: int) -> list[Case]:
-    """List every size once, small ones first; along each axis the other two are the classic's, or near to them."""
-    classic = preset("classic")
-    base = max(images for images in IMAGES if images <= min(most_images, classic.images))
-    hidden = classic.network.hidden[0]
-    found: dict[tuple[int, int, int], list[str]] = {}
-    for images in IMAGES:
-        if images <= most_images:
-            found.setdefault((images, hidden, threads), []).append("images")
-    for units in HIDDEN:
-        found.setdefault((base, units, threads), []).append("hidden")
-    for count in thread_counts(threads):
-        found.setdefault((base, hidden, count), []).append("threads")
-    return sorted((Case(*sizes, tuple(axes)) for sizes, axes in found.items()), key=_size)
-
-
-def _size(case: Case) -> tuple[int, int, int]:
-    return (case.images, case.hidden, -case.threads)
-
-
-def thread_counts(most: int) -> list[int]:
-    """Return 1, 2, 4, ... and ``most``."""
-    return sorted({*(2**k for k in range(most.bit_length()) if 2**k <= most), most})
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
-    found = cases(config.getoption("--most-images"), resolve(config.getoption("--threads")))
+    most, number, ranks = (config.getoption(name) for name in ("--most-images", "--threads", "--ranks"))
+    if ranks is None:
+        found = cases(most, resolve(number))
+    else:
+        found = cases_of_ranks(most, number or max(1, usable_cpus() // max(ranks)), ranks)
     # Scoped to the module, so that all backends run a size before the next: data and reference are made once.
     metafunc.parametrize("case", found, ids=str, indirect=True, scope="module")
 
@@ -109,10 +81,10 @@ class Pace:
     def predict(self, workload: Workload, rounds: int) -> float:
         """Predict the seconds of a case of another size, proportional to its operations."""
         iteration = self.iteration * workload.dense_flops / self.flops
-        return _COMPARING * iteration + (rounds + REPEATED) * max(_ROUND_SECONDS, iteration)
+        return COMPARING * iteration + (rounds + REPEATED) * max(ROUND_SECONDS, iteration)
 
 
-Paces = dict[tuple[str, str, int], Pace]
+Paces = dict[tuple[str, str, int, int | None], Pace]
 
 
 @pytest.fixture(scope="module")
@@ -122,24 +94,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def paces() -> Paces:
-    """The last pace of each backend, dtype and number of threads."""
+    """The last pace of each backend, dtype, and number of threads and ranks."""
     return {}
-
-
-@lru_cache(maxsize=1)
-def dataset(images: int) -> Dataset:
-    """Load training images of MNIST, with shifted copies beyond their number."""
-    return load_images(images)
-
-
-@lru_cache(maxsize=1)
-def trajectory(images: int, hidden: int) -> Trajectory:
-    """Compute the reference's first iterations, without keeping its images, 8 bytes a pixel."""
-    data = dataset(images)
-    task = Workload(data.network(hidden), images, _COMPARED, dtype="float64", name=storage.SCALING)
-    found = Trajectory(task, data)
-    found.free_images()
-    return found
 
 
 def too_long(pace: Pace | None, workload: Workload, rounds: int, budget: float) -> str | None:
@@ -173,11 +129,22 @@ def test_scaling(
 ) -> None:
     rounds, budget = pytestconfig.getoption("--rounds") or _ROUNDS, pytestconfig.getoption("--budget")
     inputs, _, outputs = preset("classic").network.sizes
-    workload = Workload(Network((inputs, case.hidden, outputs)), case.images, _COMPARED, dtype=dtype)
-    pace = paces.get((backend_name, dtype, case.threads))
+    workload = Workload(Network((inputs, case.hidden, outputs)), case.images, COMPARED, dtype=dtype)
+    pace = paces.get((backend_name, dtype, case.threads, case.ranks))
     leave_out(too_long(pace, workload, rounds, budget) or too_large(workload, machine.available_memory()))
     if case.axes == ("threads",) and registry.availability(backend_name).device != "CPU":
         leave_out("the host's threads do not compute")
+    if case.ranks is not None:
+        progress.phase(words.counted(case.ranks, "rank"))
+        sharing = pytestconfig.getoption("--share-cores")
+        job = Job(backend_name, dtype, case.images, case.hidden, case.ranks, case.threads, case.axes, rounds, sharing)
+        limit = _STARTING + _OF_AN_IMAGE * case.images + 4 * budget
+        found, iteration = run_job(benchmark, job, pytestconfig.getoption("--mpiexec"), limit)
+        paces[backend_name, dtype, case.threads, case.ranks] = Pace(iteration, workload.dense_flops)
+        name_benchmark(benchmark, case, found)
+        progress.outcome(outcome(found))
+        recording.store(benchmark, found)
+        return
     progress.phase("reference")
     reference = trajectory(case.images, case.hidden)
     progress.phase("compiling")
@@ -194,14 +161,10 @@ def test_scaling(
         progress.phase("comparing")
         measurement = Measurement(trainer, Agreement(backend_name, dtype), reference)
         measurement.compare(gradients=False)
-        measurement.tie(_COMPARED)
+        measurement.tie(COMPARED)
         iteration = settle(trainer)
-        paces[backend_name, dtype, case.threads] = Pace(iteration, workload.dense_flops)
+        paces[backend_name, dtype, case.threads, case.ranks] = Pace(iteration, workload.dense_flops)
         task = replace(workload, iterations=round_length(iteration), name=storage.SCALING)
-        # pytest-benchmark compares runs of the same name.
-        benchmark.name = f"{task.name}-{case}-{backend_name}-{dtype}-{task.iterations}-iterations"
-        benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
-        benchmark.group = f"{case}-{dtype}"
         progress.phase("rounds", 2 * rounds * task.iterations * iteration)
         starts = Starts(reference)
         time_rounds(benchmark, measurement, starts, rounds, task.iterations)
@@ -218,33 +181,38 @@ def test_scaling(
             reference,
             None,
             problem=measurement.problem,
-            size=Size(case.axes, case.hidden, case.threads, _CHECKED),
+            size=Size(case.axes, case.hidden, case.threads, CHECKED),
             proof=measurement.proof(),
             least_flops=least_flops(task, reference.dataset),
         )
+        name_benchmark(benchmark, case, found)
         progress.outcome(outcome(found))
         recording.store(benchmark, found)
+
+
+def run_job(benchmark: BenchmarkFixture, job: Job, launcher: str, limit: float) -> tuple[Row, float]:
+    """Run a case on several ranks, in a job of its own; return its row, and the seconds of an iteration."""
+    done: list[tuple[dict[str, Any], list[float], float]] = []
+    try:
+        benchmark.pedantic(lambda: done.append(run(job, shlex.split(launcher), limit)))  # type: ignore[no-untyped-call]
+    except LeftOut as reason:
+        leave_out(str(reason))
+    except MnistbenchError as error:
+        pytest.fail(str(error), pytrace=False)
+    record, samples, iteration = done[0]
+    timings(benchmark)[:] = samples
+    return Row.from_dict(record, samples), iteration
+
+
+def name_benchmark(benchmark: BenchmarkFixture, case: Case, row: Row) -> None:
+    """Name a case's benchmark: pytest-benchmark compares runs of the same name."""
+    task = row.workload
+    benchmark.name = f"{task.name}-{case}-{row.backend}-{task.dtype}-{task.iterations}-iterations"
+    benchmark.fullname = f"benchmarks/test_scaling.py::{benchmark.name}"
+    benchmark.group = f"{case}-{task.dtype}"
 
 
 def leave_out(reason: str | None) -> None:
     """Skip the case if there is a reason, which the summary repeats."""
     if reason:
         pytest.skip(reason)
-
-
-def settle(trainer: Trainer) -> float:
-    """Iterate until BLAS threads from the comparison are asleep; return the seconds of an iteration."""
-    count, spent, seconds = 1, 0.0, 0.0
-    while spent < _SETTLE:
-        if spent:
-            count *= 2 if seconds < _SETTLE / 4 else 1
-        _, seconds = timed(partial(trainer.advance, count))
-        spent += seconds
-    return seconds / count
-
-
-def round_length(iteration: float) -> int:
-    """Return the iterations of a round of about half a second: 1, 2 or 5 times a power of ten."""
-    series = [digit * 10**power for power in range(4) for digit in (1, 2, 5)]
-    fitting = [n for n in series if n <= _MOST_ITERATIONS and n * iteration <= _ROUND_SECONDS]
-    return max(fitting, default=1)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mnistbench.datasets import load_data as load_data
     from mnistbench.datasets import load_images as load_images
     from mnistbench.exceptions import MnistbenchError as MnistbenchError
+    from mnistbench.ranks import Team as Team
+    from mnistbench.ranks import on_ranks as on_ranks
     from mnistbench.reference.parameters import Parameters as Parameters
     from mnistbench.reference.parameters import load_model as load_model
     from mnistbench.reference.parameters import save_model as save_model
@@ -49,6 +51,7 @@ _MODULES = {
     "comparison": "compare",
     "datasets": "Dataset Split load_data load_images",
     "exceptions": "MnistbenchError",
+    "ranks": "Team on_ranks",
     "reference.parameters": "Parameters load_model save_model",
     "task.presets": "preset",
     "task.recipe": "Augmentation Optimizer Recipe Schedule",

@@ -36,11 +36,13 @@ class BackendUnavailable(MnistbenchError, RuntimeError):
     """A registered backend that cannot run on this machine.
 
     Attributes:
+        name: Name of the backend.
         reason: Reason why it cannot run.
         fix: Remedy, or None if unknown.
     """
 
     def __init__(self, name: str, reason: str, fix: str | None = None) -> None:
+        self.name = name
         self.reason = reason
         self.fix = fix
         super().__init__(f"backend {name} is unavailable: {reason}" + (f"; {fix}" if fix else ""))
@@ -63,6 +65,10 @@ class Diverged(MnistbenchError, ArithmeticError):
             f"training diverged at iteration {iteration}: the loss or the parameters are no longer finite; "
             f"use a learning rate below {learning_rate:g}"
         )
+
+
+class RankFailed(MnistbenchError, RuntimeError):
+    """A rank that failed amid an exchange, which ends all ranks."""
 
 
 class CheckpointError(MnistbenchError, ValueError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -130,3 +131,58 @@ def _unwritable(path: Path, error: OSError) -> MnistbenchError:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 with :func:`write_atomically`."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+@contextlib.contextmanager
+def locked(path: Path, doing: str, patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock that no other process holds at the same time: a file that is there meanwhile.
+
+    The system releases it however the process ends. Where the file system has no locks, nothing is locked.
+
+    Args:
+        path: Path of the lock's file; missing folders are created.
+        doing: What the other process does, in words, for the error.
+        patience: Seconds to wait for another process.
+
+    Raises:
+        MnistbenchError: If another process holds it, or the file cannot be written.
+    """
+    end = time.monotonic() + patience
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while (file := _lock(path)) is None:
+            if time.monotonic() >= end:
+                raise MnistbenchError(f"{path.parent}: another process {doing}; try again when it has ended")
+            time.sleep(0.01)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file; without a lock on it, it does no harm
+            path.unlink()
+        file.close()
+
+
+def _lock(path: Path) -> BinaryIO | None:
+    """Open a file and lock it; return None if another process has locked it, or has just removed it."""
+    file = path.open("ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        return None
+    except OSError:  # the file system has no locks
+        return file
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+    file.close()
+    return None

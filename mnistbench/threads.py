@@ -91,11 +91,11 @@ def resolve(threads: int | None) -> int:
     """
     if threads is not None and threads < 1:
         raise OptionError(f"{threads} threads: at least 1 is needed")
-    wanted = _wanted() if threads is None else threads
-    if wanted is not None and wanted > (most := most_threads(allowed_cpus())):
+    asked = wanted() if threads is None else threads
+    if asked is not None and asked > (most := most_threads(allowed_cpus())):
         where = "OMP_NUM_THREADS: " if threads is None else ""
-        raise OptionError(f"{where}{wanted} threads: give at most {most}; this process may use {allowed_cpus()} CPUs")
-    return wanted or usable_cpus()
+        raise OptionError(f"{where}{asked} threads: give at most {most}; this process may use {allowed_cpus()} CPUs")
+    return asked or usable_cpus()
 
 
 def most_threads(cpus: int) -> int:
@@ -103,7 +103,7 @@ def most_threads(cpus: int) -> int:
     return max(64, 4 * cpus)
 
 
-def _wanted() -> int | None:
+def wanted() -> int | None:
     """Return the number in ``OMP_NUM_THREADS``, the first of a list, or None if there is none."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None

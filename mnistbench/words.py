@@ -128,8 +128,9 @@ def visible(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Escape a line, so that GitHub's Markdown shows it unchanged: no markup, links, HTML, entities and formulas."""
-    return _BEGINNING.sub(r"\1\\\2", _ADDRESS.sub("<!-- -->@", _MARKUP.sub(r"\\\g<0>", one_line(visible(text)))))
+    """Escape a line, so that GitHub's Markdown shows it unchanged: no markup, links, HTML, entities, emoji, math."""
+    escaped = _MARKUP.sub(r"\\\g<0>", one_line(visible(text)))
+    return _BEGINNING.sub(r"\1\\\2", _CODE.sub(":<!-- -->", _ADDRESS.sub("<!-- -->@", escaped)))
 
 
 _MARKUP = re.compile(
@@ -138,6 +139,7 @@ _MARKUP = re.compile(
     r"|:(?=//)|(?<=www)\.",  # a bare address would become a link
     re.IGNORECASE,
 )
+_CODE = re.compile(r":(?=(?:[\w+-]*[a-z][\w+-]*|[+-]1|100|1234):)", re.IGNORECASE)  # of an emoji
 _ADDRESS = re.compile(r"(?<=\S)@(?=\S)")
 _BEGINNING = re.compile(r"^(\d*)([#+=.)-])(?=[#+=-]|\s|$)")
 

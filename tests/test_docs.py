@@ -7,10 +7,10 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import typer
@@ -18,14 +18,18 @@ import typer
 import mnistbench
 from mnistbench import datasets
 from mnistbench.cli import app
+from mnistbench.ranks import Team, local
 
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TUTORIAL = sorted((ROOT / "docs" / "tutorial").glob("*.md"))  # its Python blocks belong together: test_tutorial.py
 PAGES = [*GUIDES, *TUTORIAL, ROOT / "CHANGELOG.md", *sorted((ROOT / "mnistbench").rglob("README.md"))]
 
+Result = TypeVar("Result")
+
 # Programs whose options are not checked.
 FOREIGN = {"ruff", "mypy", "lint-imports", "pytest-benchmark"}
+RANKS = ["python", "-m", "mpi4py", "-m", "mnistbench"]
 
 
 def name(page: Path) -> str:
@@ -69,6 +73,15 @@ def check(program: str, *arguments: str) -> None:
         named = re.findall(r"\[(.*)\]", arguments[-1])
         assert all(extra in extras for part in named for extra in part.split(",")), arguments
         assert named or (ROOT / arguments[-1] / "pyproject.toml").is_file(), arguments
+    elif program == "mpiexec":
+        start = arguments.index("python")
+        assert [*arguments[start : start + len(RANKS)]] == RANKS
+        started = arguments[arguments.index("-n") + 1]
+        assert f"--ranks {started}" in " ".join(arguments), "as many as are started"
+        check(*arguments[start + len(RANKS) - 1 :])
+    elif program == "sbatch":
+        assert (ROOT / arguments[0]).is_file()
+        check("mnistbench", "train", *arguments[1:])
     elif program != "python3":
         assert program in FOREIGN or (ROOT / program).is_file(), f"{program} is checked by nothing"
 
@@ -80,12 +93,24 @@ def test_every_command_parses(block: str) -> None:
         check(*command)
 
 
+def on_two_ranks(ranks: int, main: Callable[[Team], Result]) -> Result:
+    """Call ``main`` as on ``ranks`` ranks, with two of this process."""
+
+    def limited(team: Team) -> Result:
+        team.limit_threads(1)
+        return main(team)
+
+    return local.run(2, limited)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [*blocks("python")])
 def test_every_python_block_runs(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load_data, preset, train = mnistbench.load_data, mnistbench.preset, mnistbench.train
     few = partial(load_data, train_size=400, dev_size=50)
     monkeypatch.setattr(mnistbench, "load_data", few)
+    monkeypatch.setattr(datasets, "load_data", lambda source, seed, *_, **share: few(source, seed=seed, **share))
+    monkeypatch.setattr(mnistbench, "on_ranks", on_two_ranks)
     monkeypatch.setattr(mnistbench, "train", partial(train, backend="numpy"))
     monkeypatch.setattr(mnistbench, "preset", lambda *args, **options: preset("smoke", seed=options["seed"]))
     monkeypatch.setattr(datasets, "load_images", lambda count, seed: load_data(seed=seed, train_size=count))

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from mnistbench.exceptions import MnistbenchError
-from mnistbench.files import require_writable, write_atomically, write_text
+from mnistbench.files import locked, require_writable, write_atomically, write_text
 
 
 def listing(folder: Path) -> list[str]:
@@ -131,3 +131,38 @@ def test_what_is_no_regular_file_is_left(tmp_path: Path) -> None:
                 attempt()
     assert pipe.is_fifo()
     assert listing(tmp_path) == ["link", "pipe"]
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / ".lock"
+    for _ in range(2):
+        with locked(path, "writes here"):
+            assert listing(tmp_path) == ["new", "new/.lock"]
+            with (
+                pytest.raises(MnistbenchError, match=r"new: another process writes here; try again when it has ended"),
+                locked(path, "writes here", patience=0.05),
+            ):
+                pytest.fail("two hold it")
+        assert listing(tmp_path) == ["new"]
+    path.touch()  # of a process that was killed
+    with locked(path, "writes here"):
+        pass
+
+
+@pytest.mark.process
+def test_of_processes_that_lock_a_file_one_at_a_time_changes_it(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from mnistbench.files import locked
+folder = Path(sys.argv[1])
+for _ in range(100):
+    with locked(folder / ".lock", "counts", patience=30):
+        (folder / "count").write_text(str(int((folder / "count").read_text()) + 1))
+"""
+    (tmp_path / "count").write_text("0")
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    running = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "300"
+    assert listing(tmp_path) == ["count"]

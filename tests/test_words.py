@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import example, given
@@ -160,6 +161,17 @@ def test_an_address_becomes_no_link(text: str) -> None:
     """GitHub makes links of addresses, which the parser of these tests does not."""
     assert text not in words.markdown(text)
     assert rendered(words.markdown(text)) == text
+
+
+@pytest.mark.parametrize("text", [":warning:", "a:+1:b", ":100::1234:", ":heavy_check_mark:", "::T-Rex::"])
+def test_a_code_becomes_no_emoji(text: str) -> None:
+    """GitHub makes pictures of codes, which the parser of these tests does not."""
+    assert not re.search(r":[\w+-]+:", words.markdown(text))
+    assert rendered(words.markdown(text)) == text
+
+
+def test_a_time_of_day_is_no_code() -> None:
+    assert words.markdown("18:30:00") == "18:30:00"
 
 
 @given(st.text())

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import mnistbench.backends as registry
 from mnistbench import words
@@ -22,9 +23,10 @@ from mnistbench.agreement import kept
 from mnistbench.agreement.checkpoints import State, checkpoints, last_checkpoint
 from mnistbench.agreement.comparisons import check_round, check_training_loss, check_update, comparisons
 from mnistbench.agreement.outcome import Agreement, Check
-from mnistbench.agreement.trajectory import Trajectory, growth, switching, trajectory_k
+from mnistbench.agreement.trajectory import Trajectory, growth, tolerance
 from mnistbench.backends import Backend, Trainer
 from mnistbench.datasets import Dataset, load_images
+from mnistbench.ranks.team import Team
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
 
@@ -42,8 +44,7 @@ __all__ = [
     "comparisons",
     "growth",
     "last_checkpoint",
-    "switching",
-    "trajectory_k",
+    "tolerance",
     "verify",
 ]
 
@@ -84,6 +85,7 @@ def verify(
     seed: int = 0,
     threads: int | None = None,
     callback: Callable[[Agreement], None] | None = None,
+    team: Team | None = None,
 ) -> list[Agreement]:
     """Compare backends with the reference on a preset workload and the embedded MNIST.
 
@@ -94,15 +96,16 @@ def verify(
         seed: Seed for the initial parameters and the order of the images.
         threads: Number of host threads; None for all usable CPUs.
         callback: Called with each outcome when it is known.
+        team: Ranks that share the images; ``threads`` is then the team's.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend named in ``backends`` cannot be compared.
         OptionError: If there is no such preset.
     """
     task = preset(workload, "float64", seed)
-    chosen = [
-        registry.get_backend(name) for name in (registry.list_backends(usable=True) if backends is None else backends)
-    ]
+    get: Callable[[str], Backend] = team.backend if team else registry.get_backend
+    usable = team.backends if team else partial(registry.list_backends, usable=True)
+    chosen: list[Backend] = [get(name) for name in (usable() if backends is None else backends)]
     if backends is None:
         chosen = [backend for backend in chosen if backend.unsupported(task) is None]
     for backend in chosen:

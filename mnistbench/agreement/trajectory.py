@@ -54,6 +54,14 @@ def switching(workload: Workload, eps: float) -> float:
     return allowed * 4 * workload.learning_rate / workload.images
 
 
+def tolerance(workload: Workload, iteration: int, dtype: str) -> float:
+    """Compute how far rounding in ``dtype`` and switched units may move a parameter up to an iteration, relative to its
+    array's largest value; twins, of what is no classic, come on top.
+    """
+    eps = float(np.finfo(dtype).eps)
+    return growth(workload.batch_size) * trajectory_k(iteration) * eps + switching(workload, eps)
+
+
 def stops_of(workload: Workload) -> set[int]:
     """Return the numbers of iterations after which a trajectory keeps the state: its checkpoints, and one before."""
     stops = checkpoints(workload.iterations)
@@ -127,8 +135,7 @@ class Trajectory:
 
     def formula(self, iteration: int, dtype: str) -> float:
         """Compute the part of :meth:`drift` that needs no twins, and is all of it on classic workloads."""
-        eps = float(np.finfo(dtype).eps)
-        return growth(self.workload.batch_size) * trajectory_k(iteration) * eps + switching(self.workload, eps)
+        return tolerance(self.workload, iteration, dtype)
 
     def spread(self, iteration: int, dtype: str) -> Spread:
         """Compute the twins' part of every tolerance, at a checkpoint or one update before; 0 if classic."""

@@ -7,11 +7,13 @@ register it (see :mod:`mnistbench.backends`). The module's import, on the backen
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, final
 
 import mnistbench.backends as registry
+from mnistbench import words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +59,34 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over the images of an iteration that a rank holds.
+
+    Attributes:
+        gradients: (k,) sums from which a step follows once those of all ranks are added, such as sums of gradients over
+            images, without the L2 penalty: an array that MPI can send, in the trainer's layout, dtype and scale, the
+            same on every rank.
+        scores: (2,) float64 on the host: the sum of the images' cross-entropies, and the number classified correctly.
+            They hold only in the last iteration of a call.
+    """
+
+    gradients: Any
+    scores: NDArray[np.float64]
+
+
+class Carrier(NamedTuple):
+    """What carries the messages of ranks.
+
+    Attributes:
+        library: name and version of the library.
+        transport: what it carries them over.
+    """
+
+    library: str
+    transport: str
+
+
+@dataclass(frozen=True)
 class Arithmetic:
     """Units of a GPU that compute the products of a training, which bound its rate.
 
@@ -75,6 +105,35 @@ class Arithmetic:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """The ranks that trained together.
+
+    Attributes:
+        threads: number of threads of each.
+        hosts: number of machines that they ran on.
+        library: name and version of the library that carried their messages.
+        transport: what it carried them over.
+        exchange: seconds that an iteration of the last call spent in the exchange, the least of all ranks: the others
+            waited for the slowest. In a row, the median of its rounds. None if the backend exchanges by itself, amid
+            its computation.
+        shared_cores: whether those of a machine had more threads than CPUs.
+    """
+
+    threads: tuple[int, ...]
+    hosts: int
+    library: str
+    transport: str
+    exchange: float | None
+    shared_cores: bool
+
+    @property
+    def each(self) -> str:
+        """Number of threads of each rank in words: "1 thread", "1 to 2 threads"."""
+        few, most = min(self.threads), max(self.threads)
+        return words.counted(most, "thread") if few == most else f"{few} to {most} threads"
+
+
+@dataclass(frozen=True)
 class Description:
     """Where a trainer runs, and how. All values can be written as JSON.
 
@@ -89,6 +148,7 @@ class Description:
         gpu: measurements of a GPU, such as its clocks and memory.
         failed: ways to compute that were tried and failed, in words; None if none did.
         arithmetic: units of a GPU that compute the products; None if unknown.
+        ranks: what several ranks were; None for one process by itself.
     """
 
     device: str
@@ -100,6 +160,7 @@ class Description:
     gpu: dict[str, Any] | None = None
     failed: str | None = None
     arithmetic: Arithmetic | None = None
+    ranks: Ranks | None = None
 
 
 class Trainer(ABC):
@@ -158,6 +219,25 @@ class Trainer(ABC):
             raise NotImplementedError
         self.reset(state.parameters)
 
+    def split(self, iterations: int) -> Generator[Sums]:
+        """Run ``iterations`` iterations of a rank's share, each in two parts around what the ranks exchange.
+
+        The data set that was loaded has a share. Each time the caller adds the other ranks' sums to those that it got,
+        in place, and goes on; then the trainer takes the step for all ranks' images, :attr:`Workload.images` or those
+        of a mini-batch. From the same sums, all ranks compute the same bits. A caller that closes the iterator leaves
+        the state as it was before that iteration.
+
+        Only trainers of backends with :attr:`Backend.ranks` implement it, except peers.
+        """
+        raise NotImplementedError
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        """Return what :meth:`gradients` does, from the sums of all ranks that :meth:`split` has yielded first.
+
+        Only trainers of backends with :attr:`Backend.ranks` implement it, except peers.
+        """
+        raise NotImplementedError
+
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the most probable class, (k,), of each of the images (k, inputs) under the current parameters.
 
@@ -184,6 +264,29 @@ class Backend(ABC):
 
     name: ClassVar[str]
     """Name in flags, tables and charts."""
+    ranks: ClassVar[bool] = False
+    """Whether several ranks can share a workload: by :meth:`Trainer.split`, or as peers."""
+    peers: ClassVar[bool] = False
+    """Whether the ranks' processes exchange by the backend's own library, once :meth:`connect` has joined them.
+
+    A trainer of a data set with a share then adds up with the others' in :meth:`Trainer.advance` and
+    :meth:`Trainer.gradients`, which all ranks call together, and whose results are those of all images. Nothing else
+    that ranks call may wait for another rank. A trainer whose exchange breaks off raises RankFailed.
+    """
+
+    def connect(self, rank: int, size: int, address: str) -> Carrier:
+        """Join the other ranks, which do so at the same time; only backends of :attr:`peers` implement it.
+
+        Args:
+            rank: number of this rank, from 0.
+            size: number of ranks.
+            address: "host:port" of rank 0, free there, at which the ranks find each other.
+        """
+        raise NotImplementedError
+
+    def disconnect(self) -> None:
+        """Leave the other ranks, which do so at the same time; only backends of :attr:`peers` implement it."""
+        raise NotImplementedError
 
     def availability(self) -> Availability:
         """Return whether the backend can run here, and on what device; by default yes, on the CPU."""
@@ -194,6 +297,10 @@ class Backend(ABC):
 
         It is timed as part of *compile*. What needs the data is compiled by the first iteration, and timed there.
         """
+
+    def warm_up_split(self, workload: Workload, threads: int | None = None) -> None:
+        """Do the same for trainers of a share, which run :meth:`Trainer.split`; by default :meth:`warm_up`."""
+        self.warm_up(workload, threads)
 
     def unsupported(self, workload: Workload) -> str | None:
         """Name the first option of ``workload`` that this backend does not implement; None if it implements all.

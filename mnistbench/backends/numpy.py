@@ -5,8 +5,9 @@ NumPy's BLAS library computes matrix products on several threads; all other oper
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from mnistbench import reference
-from mnistbench.backends.base import Availability, Backend, Description, Metrics, Trainer
+from mnistbench.backends.base import Availability, Backend, Description, Metrics, Sums, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.reference import mlp
+from mnistbench.reference import Labels, mlp
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
@@ -78,6 +79,7 @@ class NumpyTrainer(_BlasTrainer):
         super().__init__(workload, threads)
         self._X = reference.scale_images(dataset.train.images, workload.dtype)
         self._Y = dataset.train.labels
+        self._fraction = len(self._Y) / workload.images  # of all images, those of this rank
         self._arrays: tuple[Array, Array, Array, Array]
         self.reset(parameters)
 
@@ -106,6 +108,27 @@ class NumpyTrainer(_BlasTrainer):
             Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
             return Parameters.from_arrays(reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y))
 
+    def split(self, iterations: int) -> Generator[Sums]:
+        for _ in range(iterations):
+            with self._blas.computing():
+                sums = self._sums()
+            yield sums
+            with self._blas.computing():
+                dW1, db1, dW2, db2 = _arrays(sums.gradients, self._arrays)
+                self._arrays = reference.update_params(*self._arrays, dW1, db1, dW2, db2, self.workload.learning_rate)
+
+    def _sums(self) -> Sums:
+        """Compute the sums over this rank's images, of which there may be none."""
+        if not len(self._Y):
+            return Sums(_flat(self._arrays, 0.0), np.zeros(2))
+        W1, _b1, W2, _b2 = self._arrays
+        Z1, A1, Z2, A2 = reference.forward_prop(*self._arrays, self._X)
+        own = reference.backward_prop(Z1, A1, Z2, A2, W1, W2, self._X, self._Y)
+        return Sums(_flat(own, self._fraction), _scores(Z2, self._Y))
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        return Parameters.from_arrays(_arrays(sums.gradients, self._arrays))
+
     def describe(self) -> Description:
         return self._blas.describe(bytes_read=2 * self._X.nbytes)  # by W1 X and by dZ1 Xᵀ
 
@@ -116,7 +139,8 @@ class NumpyMlpTrainer(_BlasTrainer):
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> None:
         super().__init__(workload, threads)
         images = np.ascontiguousarray(dataset.train.images)
-        self._batches = mlp.Batches(workload, images, dataset.train.labels, dataset.image_shape)
+        self._fraction = len(images) / workload.images  # of all images, those of this rank
+        self._batches = mlp.Batches(workload, images, dataset.train.labels, dataset.image_shape, dataset.share)
         self._state: mlp.State
         self.reset(parameters)
 
@@ -144,19 +168,63 @@ class NumpyMlpTrainer(_BlasTrainer):
     def parameters(self) -> Parameters:
         return self._state.parameters.astype(self.workload.dtype)
 
+    def split(self, iterations: int) -> Generator[Sums]:
+        for _ in range(iterations):
+            with self._blas.computing():
+                sums = self._sums(self._state)
+            yield sums
+            with self._blas.computing():
+                self._state = mlp.update(self.workload, self._state, self.mean_gradients(sums))
+
+    def _sums(self, state: mlp.State) -> Sums:
+        """Compute the sums of an iteration over this rank's images, of which there may be none."""
+        parameters, activation = state.parameters, self.workload.network.activation
+        if not len(self._batches.places(state.iteration)):
+            return Sums(_flat(parameters.arrays(), 0.0), np.zeros(2))
+        batch = self._batches(state.iteration)
+        Zs, As = mlp.forward(parameters, batch.X, activation, batch.masks)
+        own = mlp.backward(parameters, Zs, As, batch.Y, activation, batch.masks)
+        fraction = len(batch.Y) / self.workload.images_of(state.iteration)
+        return Sums(_flat(own.arrays(), fraction), _scores(Zs[-1], batch.Y))
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        parameters, workload = self._state.parameters, self.workload
+        mean = Parameters.from_arrays(_arrays(sums.gradients, parameters.arrays()))
+        return mlp.with_penalty(mean, parameters, workload.recipe.l2, workload.images)
+
     def gradients(self) -> Parameters:
         with self._blas.computing():
             batch = self._batches(self._state.iteration)
             return mlp.gradients(self.workload, self._state.parameters, batch)
 
     def describe(self) -> Description:
-        return self._blas.describe(bytes_read=self.workload.image_bytes * (1 + 2 * self.workload.itemsize))
+        read = self.workload.image_bytes * (1 + 2 * self.workload.itemsize)
+        return self._blas.describe(bytes_read=round(self._fraction * read))
+
+
+def _flat(arrays: Iterable[Array], factor: float) -> Array:
+    """Return the values of arrays, multiplied by a factor, in one vector."""
+    return np.concatenate([array.ravel() * array.dtype.type(factor) for array in arrays])
+
+
+def _arrays(vector: Array, like: Iterable[Array]) -> list[Array]:
+    """Return the arrays of which :func:`_flat` makes a vector; they have the shapes of ``like``."""
+    shapes = [array.shape for array in like]
+    parts = np.split(vector, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _scores(Z: Array, Y: Labels) -> NDArray[np.float64]:
+    """Return the sum of the images' cross-entropies, and the number classified correctly."""
+    hits = np.count_nonzero(reference.get_predictions(Z) == Y)
+    return np.array([len(Y) * float(reference.cross_entropy(Z, Y)), hits], np.float64)
 
 
 class NumpyBackend(Backend):
     """NumPy and the BLAS library it was built with."""
 
     name = "numpy"
+    ranks = True
 
     def availability(self) -> Availability:
         return Availability(usable=True, version=np.__version__, device="CPU")

@@ -68,17 +68,27 @@ _session = Session({})
 
 
 @contextmanager
-def session(settled: Mapping[str, str]) -> Iterator[Session]:
+def session(settled: Mapping[str, str], found: dict[Any, Choice[Any]] | None = None) -> Iterator[Session]:
     """Record what is asked for, and let trials choose what is ``settled``, if they can; neither outlasts the context.
 
     Ways compute the same numbers with other roundings, so only a training on the same way ends in the same bits.
+
+    Args:
+        settled: Ways to choose, in words, by what is tried.
+        found: Choices of earlier sessions with the same settled ways, which need no other trial; those of this one are
+            added.
     """
     global _session
-    before, _session = _session, Session(settled)
+    before, _session = _session, Session(settled, {} if found is None else found)
     try:
         yield _session
     finally:
         _session = before
+
+
+def chosen() -> dict[str, str]:
+    """Return :attr:`Session.choices` of the session in progress; without one, all choices of this process."""
+    return _session.choices
 
 
 class Once(Generic[Given, Way]):

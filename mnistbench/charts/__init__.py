@@ -19,6 +19,7 @@ from mnistbench.charts.evaluation import evaluation, probabilities
 from mnistbench.charts.heatmap import has_speedups, speedups
 from mnistbench.charts.history import history
 from mnistbench.charts.pictures import predictions, training_run
+from mnistbench.charts.ranks import KINDS, Kind, ranks, ranks_kinds
 from mnistbench.charts.roofline import has_roofs, roofline
 from mnistbench.charts.scaling import AXES, Axis, scaling, scaling_axes
 from mnistbench.charts.storage import digest, stored_source, write
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AXES",
     "CHARTS",
+    "KINDS",
     "Axis",
+    "Kind",
     "agreement",
     "cold_start",
     "digest",
@@ -42,6 +45,8 @@ __all__ = [
     "history",
     "predictions",
     "probabilities",
+    "ranks",
+    "ranks_kinds",
     "roofline",
     "scaling",
     "scaling_axes",

@@ -32,6 +32,14 @@ Data = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Number of CPU threads (default: OMP_NUM_THREADS, or all usable CPUs).")
 ]
+Ranks = Annotated[
+    int | None,
+    typer.Option(
+        "--ranks",
+        help="Number of processes that share the images, started by mpiexec -n N python -m mpi4py -m mnistbench ...; "
+        "--threads is then that of each.",
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +18,14 @@ from rich.text import Text
 import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.against import fraction_of, gate
-from mnistbench.cli.common import Json, Seed, Threads, WorkloadName, dtype_named, out
+from mnistbench.cli.common import Json, Ranks, Seed, Threads, WorkloadName, dtype_named, out
+from mnistbench.cli.ranks import led
 from mnistbench.exceptions import OptionError
 from mnistbench.words import seconds
 
 if TYPE_CHECKING:
     from mnistbench.comparison import Comparison
+    from mnistbench.ranks import Team
 
 
 def compare(
@@ -83,53 +86,72 @@ def compare(
         float,
         typer.Option(help="With --against: seconds of measuring per backend and dtype, if it cannot tell before."),
     ] = 300.0,
+    ranks: Ranks = None,
+    share_cores: Annotated[
+        bool, typer.Option("--share-cores", help="With --ranks: time ranks that have more threads than CPUs, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time backends in interleaved rounds; print speedups with intervals, and which backends differ significantly."""
-    number = threads.limit(threads_)
-    dtypes = [dtype_named(name) for name in dtype or ["float32"]]
-    slowdown = fraction_of(fail)
-    _refuse_ineffective(context, against)
-    if no_cold and results is None and against is None:
-        raise OptionError("--no-cold has no effect without --results")
-    from mnistbench import comparison
-    from mnistbench.comparison import storing
-    from mnistbench.comparison.processes import available_elsewhere
-    from mnistbench.comparison.table import table
-    from mnistbench.datasets import load_images
-    from mnistbench.task.presets import variant
+    with led(ranks, threads_) as team:
+        dtypes = [dtype_named(name) for name in dtype or ["float32"]]
+        slowdown = fraction_of(fail)
+        _refuse_ineffective(context, against, team)
+        if no_cold and results is None and against is None:
+            raise OptionError("--no-cold has no effect without --results")
+        from mnistbench import comparison
+        from mnistbench.comparison import storing
+        from mnistbench.comparison.processes import available_elsewhere
+        from mnistbench.comparison.table import table
+        from mnistbench.datasets import load_images
+        from mnistbench.task.presets import variant
 
-    task = variant(workload, seed, images, hidden, iterations)
-    if against is not None:
-        gate(
-            against,
-            backend or available_elsewhere(),
-            dtypes,
-            task,
-            fail=slowdown,
-            budget=budget,
-            threads=number,
-            as_json=as_json,
-        )
-        return
-    if results is not None:
-        storing.require_writable(results)
-    with _live(lambda running: table(running, True), quiet=as_json) as show:
-        found = comparison.compare(
-            backend or (available_elsewhere() if isolate or processes > 1 else registry.list_backends(usable=True)),
-            dtypes,
-            task,
-            load_images(task.images, seed),
-            rounds=rounds,
-            processes=processes,
-            longest=longest,
-            baseline=baseline,
-            threads=number,
-            isolate=isolate,
-            cold_starts=results is not None and not no_cold,
-            energies=results is not None,
-            callback=show,
-        )
+        task = variant(workload, seed, images, hidden, iterations)
+        number = threads.resolve(threads_)
+        if against is not None:
+            gate(
+                against,
+                backend or available_elsewhere(),
+                dtypes,
+                task,
+                fail=slowdown,
+                budget=budget,
+                threads=number,
+                as_json=as_json,
+            )
+            return
+        if results is not None:
+            storing.require_writable(results)
+        usable = available_elsewhere if isolate or processes > 1 else partial(registry.list_backends, usable=True)
+        if team:
+            usable, team.may_share_cores = team.backends, share_cores
+        with _live(lambda running: table(running, True), quiet=as_json) as show:
+            found = comparison.compare(
+                backend or usable(),
+                dtypes,
+                task,
+                load_images(task.images, seed),
+                rounds=rounds,
+                processes=processes,
+                longest=longest,
+                baseline=baseline,
+                threads=number,
+                isolate=isolate,
+                cold_starts=results is not None and not no_cold and team is None,
+                energies=results is not None,
+                callback=show,
+                team=team,
+            )
+        _tell(found, results, as_json)
+        if any(contender.problem for contender in found.contenders):
+            raise typer.Exit(1)
+
+
+def _tell(found: Comparison, results: Path | None, as_json: bool) -> None:
+    """Print a finished comparison, and store its rows in the folder ``results``, if it is given."""
+    from mnistbench.comparison import storing
+    from mnistbench.comparison.table import table
+
     if as_json:
         print(json.dumps(storing.record(found), allow_nan=False), flush=True)
     else:
@@ -138,19 +160,19 @@ def compare(
         for path in storing.store(found, results):
             if not as_json:
                 out.print(f"wrote {path}")
-    if any(contender.problem for contender in found.contenders):
-        raise typer.Exit(1)
 
 
-def _refuse_ineffective(context: typer.Context, against: str | None) -> None:
-    """Raise an OptionError if an option was given that has no effect with, or without, ``--against``."""
-    of_race = ("rounds", "processes", "longest", "baseline", "isolate", "results", "no_cold")
-    names = ("fail", "budget") if against is None else of_race
-    for name in names:
+def _refuse_ineffective(context: typer.Context, against: str | None, team: Team | None) -> None:
+    """Raise an OptionError if an option was given that has no effect with, or without, another one."""
+    of_race = ("rounds", "processes", "longest", "baseline", "isolate", "results", "no_cold", "ranks")
+    refused = [(name, "without --against") for name in ("fail", "budget") if against is None]
+    refused += [(name, "with --against") for name in of_race if against is not None]
+    refused += [(name, "with --ranks") for name in ("processes", "isolate", "no_cold") if team]
+    refused += [("share_cores", "without --ranks")] if team is None else []
+    for name, where in refused:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            flag = name.replace("_", "-")
-            raise OptionError(f"--{flag} has no effect {'without' if against is None else 'with'} --against")
+            raise OptionError(f"--{name.replace('_', '-')} has no effect {where}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,10 +40,10 @@ def merge(
         else:
             out.print(visible(_told(one, dry_run)))
     merged = [one for one in found if isinstance(one, merging.Merged)]
-    refused = sum(isinstance(one, merging.Refused) for one in found)
+    refused = [one for one in found if isinstance(one, merging.Refused)]
     new, present = sum(one.new for one in merged), sum(one.present for one in merged)
-    out.print(f"{_verb(dry_run)} {counted(new, 'row')}; {present:,} stored already; {refused:,} refused")
-    if merged and not dry_run:  # also after a merge that was cut off
+    out.print(f"{_verb(dry_run)} {counted(new, 'row')}; {present:,} stored already; {_refused(refused)} refused")
+    if any(one.new or one.present for one in merged) and not dry_run:  # also after a merge that was cut off
         from mnistbench import report
 
         for path in report.write(results):
@@ -54,9 +55,18 @@ def _verb(dry_run: bool) -> str:
     return "would merge" if dry_run else "merged"
 
 
+def _refused(refused: Sequence[Refused]) -> str:
+    """Count the files and the rows that were refused, in words."""
+    rows = sum(bool(one.place) for one in refused)
+    found = {"file": len(refused) - rows, "row": rows}
+    return " and ".join(counted(number, what) for what, number in found.items() if number) or "0"
+
+
 def _told(one: Merged, dry_run: bool) -> str:
     """Say on one line what became of a file."""
-    if one.target is None:
-        return f"{one.source}: {counted(one.present, 'row')} stored already"
-    there = f", {one.present:,} stored already" if one.present else ""
-    return f"{one.source}: {_verb(dry_run)} {counted(one.new, 'row')} into {one.target}{there}"
+    parts = [f"{_verb(dry_run)} {counted(one.new, 'row')} into {one.target}"] if one.new else []
+    if one.present:
+        parts.append(f"{one.present:,} stored already" if one.new else f"{counted(one.present, 'row')} stored already")
+    if one.others:
+        parts.append(f"{one.others:,} {'is no row' if one.others == 1 else 'are no rows'}, and left out")
+    return f"{one.source}: {', '.join(parts)}"

@@ -32,6 +32,7 @@ from mnistbench.task.workload import DTYPES, Network, Workload
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
+    from mnistbench.ranks import Team
 
 Choice = TypeVar("Choice", bound=str)
 Text = str | None
@@ -91,13 +92,18 @@ class TrainingOptions:
     ] = None
     data: Data = None
     train_size: Annotated[
-        Whole, _option(_IMAGES, "Number of training images (default: 41,000, the preset's, or all of --data).")
+        Whole,
+        _option(
+            _IMAGES,
+            "Number of training images (default: 41,000, the preset's, or all of --data). Beyond MNIST's 60,000, train "
+            "takes shifted copies.",
+        ),
     ] = None
     dev_size: Annotated[
         Whole,
         _option(
             _IMAGES,
-            "Number of dev images (default: 1,000, a tenth of fewer than 10,000, or what a preset leaves of 60,000).",
+            "Number of dev images (default: 1,000, a tenth of fewer than 10,000, or what the others leave of 60,000).",
         ),
     ] = None
     seed: Seed = 0
@@ -177,7 +183,7 @@ class TrainingOptions:
         """Return the workload on a data set's training images, named after the preset if it equals it."""
         own = self.preset
         hidden = own.network.hidden if self.hidden is None else _layers(self.hidden)
-        found = self._task(dataset.network(*hidden), len(dataset.train))
+        found = self._task(dataset.network(*hidden), dataset.images)
         _require_a_step(found)
         if self.batch_size is not None and self.batch_size > found.images:
             raise OptionError(
@@ -204,16 +210,32 @@ class TrainingOptions:
             epochs = own.iterations // own.iterations_per_epoch
         return found if epochs is None else found.for_epochs(epochs)
 
-    def load(self) -> Dataset:
-        """Load the images: by default as many as the preset trains on, and as dev up to 1,000 of the rest."""
-        from mnistbench.datasets import DEV_SIZE, LABELLED, load_data
+    def load(self, team: Team | None = None) -> Dataset:
+        """Load the images, of a team each rank its share.
 
+        By default they are as many as the preset trains on, and dev has 1,000 others, or those that MNIST has. More
+        images than MNIST has are shifted copies.
+        """
+        from mnistbench import datasets
+        from mnistbench.datasets import DEV_SIZE, LABELLED
+
+        load_data = team.load_data if team else datasets.load_data
+        load_images = team.load_images if team else datasets.load_images
         train_size, dev_size = self.train_size, self.dev_size
-        if self.workload and self.data is None:
-            if train_size is None:
-                train_size = min(self.preset.images, LABELLED - (dev_size or 0))
-            dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
-        return told(load_data(self.data, self.seed, train_size, dev_size))
+        if self.data is None and train_size is not None and train_size > LABELLED:
+            if dev_size not in (None, DEV_SIZE):
+                raise OptionError(
+                    f"--dev-size {dev_size}: not with --train-size {train_size}, more images than MNIST has: "
+                    f"{DEV_SIZE:,} are held out, and copies made of the others; leave it out"
+                )
+            found = load_images(train_size, self.seed)
+        else:
+            if self.data is None and (self.workload or train_size is not None):
+                if train_size is None:
+                    train_size = min(self.preset.images, LABELLED - (dev_size or 0))
+                dev_size = min(DEV_SIZE, max(0, LABELLED - train_size)) if dev_size is None else dev_size
+            found = load_data(self.data, self.seed, train_size, dev_size)
+        return told(found)
 
     def load_labelled(self) -> Dataset:
         """Load ``train_size`` labelled images, by default all, and hold none out."""
@@ -223,8 +245,11 @@ class TrainingOptions:
         return told(load_data(self.data, self.seed, train_size, dev_size=0))
 
     def published(self, task: Workload) -> Published | None:
-        """Return the published error of the preset, if ``task`` has its layer sizes and trains on MNIST."""
-        same = self.data is None and task.network.sizes == self.preset.network.sizes
+        """Return the published error of the preset, if ``task`` has its layer sizes and MNIST's own images."""
+        from mnistbench.datasets import LABELLED
+
+        own = self.data is None and task.images <= LABELLED
+        same = own and task.network.sizes == self.preset.network.sizes
         return PUBLISHED.get(self.workload or "") if same else None
 
 

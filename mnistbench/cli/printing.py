@@ -12,6 +12,7 @@ from mnistbench.task.workload import Workload
 from mnistbench.words import counted, percent, seconds
 
 if TYPE_CHECKING:
+    from mnistbench.backends.base import Ranks
     from mnistbench.training.result import Progress
 
 Follower = Callable[[str, "Progress", float | None], None]
@@ -53,3 +54,11 @@ def print_training(workload: Workload) -> None:
     """Print the options of training, except for the classic."""
     if not workload.is_classic:
         out.print(f"training   {training_summary(workload)}")
+
+
+def print_ranks(ranks: Ranks) -> None:
+    """Print what the ranks were, and what their exchange cost."""
+    where = f"on {counted(ranks.hosts, 'host')}{' that share CPUs' * ranks.shared_cores}"
+    took = "" if ranks.exchange is None else f", {seconds(ranks.exchange)} an iteration in the exchange"
+    how = f"{ranks.library} over {ranks.transport}{took}"
+    out.print(f"ranks      {len(ranks.threads)}, of {ranks.each}, {where}; {how}")

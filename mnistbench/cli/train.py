@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +13,10 @@ import rich.progress as bars
 import typer
 
 import mnistbench.backends as registry
-from mnistbench import threads
-from mnistbench.cli.common import Json, out, require_different, require_picture
+from mnistbench.cli.common import Json, Ranks, out, require_different, require_picture
 from mnistbench.cli.options import TrainingOptions, taking_training_options
-from mnistbench.cli.printing import duration, print_training, state
+from mnistbench.cli.printing import duration, print_ranks, print_training, state
+from mnistbench.cli.ranks import led
 from mnistbench.exceptions import OptionError
 from mnistbench.task.presets import Published
 from mnistbench.task.summary import training_summary
@@ -25,6 +25,7 @@ from mnistbench.words import counted, percent, seconds
 
 if TYPE_CHECKING:
     from mnistbench.datasets import Dataset
+    from mnistbench.ranks import Team
     from mnistbench.reference.parameters import Parameters
     from mnistbench.training.result import Progress, TrainingResult
 
@@ -57,48 +58,72 @@ def train(
         Path | None,
         typer.Option(help="Go on from this checkpoint of the same training, and update it.", rich_help_panel=_PANEL),
     ] = None,
+    ranks: Ranks = None,
     as_json: Json = False,
 ) -> None:
     """Train a network; print its accuracies and the seconds of import, load, compile and train."""
-    threads.limit(options.threads)
-    registry.get_backend(options.backend)
+    files = Files(save, plot, checkpoint, checkpoint_every, resume)
+    with led(ranks, options.threads) as team:
+        (team.backend if team else registry.get_backend)(options.backend)
+        options.check()
+        files.check(options.data)
+        dataset = options.load(team)
+        result = _train(options, dataset, every, files, team, quiet=as_json)
+        written = _write(result, dataset, save, plot)
+    published = options.published(result.workload)
+    if as_json:
+        print(json.dumps(_record(result, published)))
+    else:
+        _print(result, published, written)
 
-    from mnistbench.files import require_writable
+
+@dataclass(frozen=True)
+class Files:
+    """Files of a training, as given on the command line."""
+
+    save: Path | None
+    plot: Path | None
+    checkpoint: Path | None
+    checkpoint_every: float | None
+    resume: Path | None
+
+    def check(self, data: Path | None) -> None:
+        """Raise an OptionError for what cannot be written, before the images are loaded."""
+        from mnistbench.files import require_writable
+
+        if self.plot:
+            require_picture(self.plot)
+        if self.checkpoint_every is not None and not (self.checkpoint or self.resume):
+            raise OptionError("--checkpoint-every: has no effect without --checkpoint or --resume")
+        same = self.checkpoint and self.resume and self.checkpoint.resolve() == self.resume.resolve()
+        outputs = [("--save", self.save), ("--plot", self.plot), ("--checkpoint", None if same else self.checkpoint)]
+        require_different(outputs, [("--resume", self.resume), ("--data", data)])
+        for path in filter(None, (self.save, self.plot, self.checkpoint or self.resume)):
+            require_writable(path)
+
+
+def _train(
+    options: TrainingOptions, dataset: Dataset, every: int | None, files: Files, team: Team | None, quiet: bool
+) -> TrainingResult:
+    """Train, and report the progress."""
     from mnistbench.training import keeping, loop
 
-    options.check()
-    if plot:
-        require_picture(plot)
-    if checkpoint_every is not None and not (checkpoint or resume):
-        raise OptionError("--checkpoint-every: has no effect without --checkpoint or --resume")
-    new = None if checkpoint and resume and checkpoint.resolve() == resume.resolve() else checkpoint
-    require_different(
-        [("--save", save), ("--plot", plot), ("--checkpoint", new)], [("--resume", resume), ("--data", options.data)]
-    )
-    for path in filter(None, (save, plot, checkpoint or resume)):
-        require_writable(path)
-    dataset = options.load()
     workload = options.task(dataset)
-    with _reporting(workload, quiet=as_json) as report:
-        result = loop.train(
+    with _reporting(workload, quiet) as report:
+        return loop.train(
             dataset,
             workload=workload,
             backend=options.backend,
             every=every,
             threads=options.threads,
-            snapshots=_snapshot_iterations(workload.iterations) if plot else (),
+            snapshots=_snapshot_iterations(workload.iterations) if files.plot else (),
             callback=report,
             patience=options.patience,
-            checkpoint=checkpoint,
-            checkpoint_every=keeping.SECONDS if checkpoint_every is None else checkpoint_every,
-            resume=resume,
+            checkpoint=files.checkpoint,
+            checkpoint_every=keeping.SECONDS if files.checkpoint_every is None else files.checkpoint_every,
+            resume=files.resume,
+            team=team,
         )
-    written = _write(result, dataset, save, plot)
-    published = options.published(workload)
-    if as_json:
-        print(json.dumps(_record(result, published)))
-    else:
-        _print(result, published, written)
 
 
 @contextmanager
@@ -162,6 +187,8 @@ def _print(result: TrainingResult, published: Published | None, written: list[Pa
         f"{result.backend}, {workload.dtype}: {workload.network} network, {counted(workload.images, 'image')}, "
         f"{duration(workload, result.iterations)} on {facts.device}, {counted(facts.threads, 'thread')}"
     )
+    if facts.ranks:
+        print_ranks(facts.ranks)
     print_training(workload)
     for updates, backend in result.resumed:
         out.print(f"resumed    after {duration(workload, updates)} on {backend}")

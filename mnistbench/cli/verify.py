@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 import mnistbench.backends as registry
-from mnistbench import threads
-from mnistbench.cli.common import Json, Seed, Threads, WorkloadName, dtype_named, out, plain_table
+from mnistbench.cli.common import Json, Ranks, Seed, Threads, WorkloadName, dtype_named, out, plain_table
+from mnistbench.cli.ranks import led
 from mnistbench.exceptions import OptionError
 from mnistbench.task.workload import DTYPES
 
 if TYPE_CHECKING:
     from mnistbench.agreement import Agreement
+    from mnistbench.ranks import Team
 
 
 def verify(
@@ -33,13 +34,27 @@ def verify(
     reference_only: Annotated[
         bool, typer.Option("--reference-only", help="Compare nothing: compute the reference and keep it for later.")
     ] = False,
+    ranks: Ranks = None,
     as_json: Json = False,
 ) -> None:
     """Compare backends with the float64 reference; exit with 1 if one disagrees."""
-    threads.limit(threads_)
-    if reference_only:
-        _keep(workload, seed, bool(backend or dtype or as_json))
-        return
+    with led(ranks, threads_) as team:
+        if reference_only:
+            _keep(workload, seed, bool(backend or dtype or as_json or team))
+        elif not _verify(backend, dtype, workload, seed, threads_, team, as_json):
+            raise typer.Exit(1)
+
+
+def _verify(
+    backend: list[str] | None,
+    dtype: list[str] | None,
+    workload: str,
+    seed: int,
+    threads: int | None,
+    team: Team | None,
+    as_json: bool,
+) -> bool:
+    """Compare, print, and return whether all agree."""
     from mnistbench import agreement
 
     dtypes = [dtype_named(name) for name in dtype or DTYPES]
@@ -48,7 +63,7 @@ def verify(
         def report(outcome: Agreement) -> None:
             status.update(f"{outcome.backend} {outcome.dtype}: {'agrees' if outcome.passed else 'DISAGREES'} ...")
 
-        outcomes = agreement.verify(backend, dtypes, workload, seed, threads_, report)
+        outcomes = agreement.verify(backend, dtypes, workload, seed, threads, report, team)
     if as_json:
         print(json.dumps([_record(outcome) for outcome in outcomes]))
     else:
@@ -56,14 +71,13 @@ def verify(
         for name in registry.list_backends() if backend is None else []:
             if not (found := registry.availability(name)).usable:
                 out.print(f"not compared: {name} is unavailable: {found.reason}", style="dim")
-    if not all(outcome.passed for outcome in outcomes):
-        raise typer.Exit(1)
+    return all(outcome.passed for outcome in outcomes)
 
 
 def _keep(workload: str, seed: int, others: bool) -> None:
     """Compute and keep the reference of a preset, and print where; ``others`` says whether other options were given."""
     if others:
-        raise OptionError("--reference-only: compares nothing; leave out --backend, --dtype and --json")
+        raise OptionError("--reference-only: compares nothing; leave out --backend, --dtype, --ranks and --json")
     from mnistbench.agreement import kept
     from mnistbench.datasets import load_images
     from mnistbench.task.presets import preset

@@ -21,6 +21,7 @@ from mnistbench.comparison import processes as remote
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.measurement import Energy, Proof
+from mnistbench.ranks.team import Team
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Workload
 from mnistbench.threads import resolve
@@ -100,6 +101,7 @@ class Comparison:
         isolated: Whether every contender has a process of its own.
         cold_starts: Whether the costs of new processes are measured before the race.
         energies: Whether the energy of a training is measured after it.
+        team: Ranks that share the images of each contender; None for one process.
         orders: Order of the contenders in each round, as places in ``contenders``.
         trajectory: The reference's trajectory, once computed.
         warnings: Reasons to doubt the timings.
@@ -114,6 +116,7 @@ class Comparison:
     isolated: bool = False
     cold_starts: bool = False
     energies: bool = False
+    team: Team | None = None
     orders: list[list[int]] = field(default_factory=list)
     trajectory: Trajectory | None = None
     warnings: list[str] = field(default_factory=list)
@@ -169,6 +172,7 @@ def compare(
     cold_starts: bool = False,
     energies: bool = False,
     callback: Progress = lambda comparison: None,
+    team: Team | None = None,
 ) -> Comparison:
     """Run a comparison.
 
@@ -189,29 +193,35 @@ def compare(
         cold_starts: Whether to measure first what each backend costs in a new process, which stored rows tell.
         energies: Whether to measure the energy of a training after the rounds, where the device has a counter.
         callback: Called on every change while no clock runs.
+        team: Ranks that share the images of each contender, in one process each; ``threads`` is then the team's.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend cannot run the workload.
         OptionError: If there are fewer than 1 round or process, no backend, a round of no time, or a baseline that
-            does not take part.
+            does not take part; or if a team is to run in other processes, or its ranks' threads share CPUs.
     """
     from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, processes, longest, baseline)
-    comparison.cold_starts, comparison.energies = cold_starts, energies
+    if dataset.share is not None:
+        raise OptionError(f"{dataset.source}: holds the share of one rank; the reference needs all images")
+    comparison.cold_starts, comparison.team = cold_starts, team
+    comparison.energies = energies and (team is None or team.hosts == 1)  # counters are of one machine
     threads = resolve(threads)
+    if team:
+        _require_alone(team, isolate or processes > 1 or cold_starts)
     initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
     for name in backends:
         # An isolated backend's libraries stay out of this process; its own process finds out whether it can run.
         if not (isolate or processes > 1) or name not in registry.list_backends():
-            registry.refuse_unsupported(registry.get_backend(name), workload)
+            registry.refuse_unsupported(team.backend(name) if team else registry.get_backend(name), workload)
     if cold_starts:
         _start_cold(comparison, threads, callback)
     race: Race | None = None
     watched: list[str] = []
     for _ in range(processes):
         with ExitStack() as stack:
-            wanted = isolate or processes > 1 or remote.clashing_libraries() is not None
+            wanted = isolate or processes > 1 or (team is None and remote.clashing_libraries() is not None)
             racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
             if race is None:
                 comparison.trajectory = kept.trajectory(workload, dataset)
@@ -219,6 +229,17 @@ def compare(
             watched += race.run(racing)
     comparison.warnings = [*_warnings(comparison.contenders), *dict.fromkeys(watched), *noise.of_cores()]
     return comparison
+
+
+def _require_alone(team: Team, elsewhere: bool) -> None:
+    """Refuse a comparison of ranks that would measure something else."""
+    if elsewhere:
+        raise OptionError("a team: runs in its own processes; leave out isolate, processes and cold_starts")
+    if team.shares_cores and not team.may_share_cores:
+        raise OptionError(
+            f"{team.size} ranks: have more threads than CPUs, and wait for each other; start fewer, give fewer "
+            "--threads, or allow it by --share-cores"
+        )
 
 
 def _prepared(
@@ -291,7 +312,9 @@ def _start(
             progress(comparison)
             task = comparison.workload.with_dtype(contender.dtype)
             try:
-                trainer = remote.start(contender.backend, task, dataset, initial.astype("float64"), threads, isolate)
+                trainer = remote.start(
+                    contender.backend, task, dataset, initial.astype("float64"), threads, isolate, comparison.team
+                )
             except Exception as error:
                 measured = any(other.runs for other in comparison.contenders)
                 if isinstance(error, MnistbenchError) and type(error) is not MnistbenchError and not measured:
@@ -300,7 +323,7 @@ def _start(
                 continue
             started.append((contender, unless_clash.enter_context(trainer)))
             contender.state = "loaded"
-            if not isolate and remote.clashing_libraries() is not None:
+            if not isolate and comparison.team is None and remote.clashing_libraries() is not None:
                 break
         else:
             stack.enter_context(unless_clash.pop_all())

@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,13 +25,14 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 import mnistbench.backends as registry
-from mnistbench import exceptions, words
 from mnistbench import threads as thread_limits
 from mnistbench.backends import Description, Metrics, Trainer
 from mnistbench.datasets import Dataset
-from mnistbench.exceptions import BackendUnavailable, MnistbenchError
+from mnistbench.exceptions import MnistbenchError
 from mnistbench.measurement import LATE
 from mnistbench.measurement.rounds import Round, timed_round
+from mnistbench.ranks.raised import Raised
+from mnistbench.ranks.team import Team
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import timed
@@ -50,12 +51,22 @@ def remote_round(trainer: Trainer, initial: Parameters, iterations: int) -> Roun
 
 
 def start(
-    backend: str, workload: Workload, dataset: Dataset, initial: Parameters, threads: int | None, isolate: bool
+    backend: str,
+    workload: Workload,
+    dataset: Dataset,
+    initial: Parameters,
+    threads: int | None,
+    isolate: bool,
+    team: Team | None = None,
 ) -> Trainer:
-    """Warm up a backend and start a trainer, here or in a process of its own; raises as :meth:`Backend.start`."""
+    """Warm up a backend and start a trainer: here, on a team's ranks, or in a process of its own.
+
+    Raises:
+        UnsupportedWorkload, BackendUnavailable: As :meth:`Backend.start`.
+    """
     if isolate:
         return RemoteTrainer(backend, workload, dataset, initial, threads)
-    chosen = registry.get_backend(backend)
+    chosen = team.backend(backend) if team else registry.get_backend(backend)
     chosen.warm_up(workload, threads)
     return chosen.start(workload, dataset, initial, threads)
 
@@ -149,7 +160,7 @@ class RemoteTrainer(Trainer):
                 f"the process of backend {self._backend} ended unexpectedly; a script that compares in processes "
                 "must do so below 'if __name__ == \"__main__\":'"
             ) from error
-        if isinstance(result, _Raised):
+        if isinstance(result, Raised):
             raise result.rebuilt()
         return result
 
@@ -164,27 +175,6 @@ def _ignoring_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """Exception sent through the pipe: the name and the arguments of its class in this package."""
-
-    kind: str
-    arguments: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, backend: str, error: Exception) -> _Raised:
-        if isinstance(error, BackendUnavailable):
-            return cls("BackendUnavailable", (backend, error.reason, error.fix))
-        if isinstance(error, MnistbenchError) and "__init__" not in vars(type(error)):
-            return cls(type(error).__name__, (str(error),))
-        # Unpickling others may need their library.
-        return cls("MnistbenchError", (words.exception(error),))
-
-    def rebuilt(self) -> Exception:
-        error: Exception = getattr(exceptions, self.kind)(*self.arguments)
-        return error
 
 
 def _serve(pipe: Connection, backend: str, workload: Workload, threads: int | None) -> None:
@@ -205,5 +195,5 @@ def _serve(pipe: Connection, backend: str, workload: Workload, threads: int | No
                 else:
                     result = getattr(trainer, name)(*arguments)
             except Exception as error:
-                result = _Raised.of(backend, error)
+                result = Raised.of(error)
             pipe.send(result)

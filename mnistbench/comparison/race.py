@@ -64,7 +64,8 @@ class Race:
         for entry in entries:
             self._check(entry)
         self._trajectory.free_images()
-        with noise.Watch() as watch:
+        team = self._comparison.team
+        with noise.Watch() if team is None else team.watch() as watch:
             if entries:
                 self._rounds(entries, watch)
         for entry in entries:
@@ -132,10 +133,10 @@ class Race:
         contender.agreement = measurement.agreement
 
     def _compare_elsewhere(self, entry: _Entry) -> None:
-        isolated = self._comparison.isolated
+        isolated, team = self._comparison.isolated, self._comparison.team
 
         def start(task: Workload, dataset: Dataset, initial: Parameters) -> Trainer:
-            return processes.start(entry.contender.backend, task, dataset, initial, self._threads, isolated)
+            return processes.start(entry.contender.backend, task, dataset, initial, self._threads, isolated, team)
 
         entry.measurement.compare_elsewhere(start)
 
@@ -171,9 +172,10 @@ class Race:
         task, dataset = self._comparison.workload.with_dtype(contender.dtype), self._trajectory.dataset
         contender.final = final_scores(measurement.agreement.states[task.iterations], task, dataset)
         contender.accuracy = contender.final.train_accuracy
-        # Update the GPU's clocks only: other contenders' libraries may have changed the rest.
+        # Update the GPU's clocks and the exchange only: other contenders' libraries may have changed the rest.
         assert contender.description is not None, "it was described before it ran"
-        contender.description = replace(contender.description, gpu=entry.trainer.describe().gpu)
+        now = measurement.describe()
+        contender.description = replace(contender.description, gpu=now.gpu, ranks=now.ranks)
         measurement.judge(contender.description)
         speed = speed_of(task, contender.description, min(contender.samples), least_flops(task, dataset))
         contender.problem = measurement.problem or beside_limits(speed)[1]

@@ -103,4 +103,5 @@ def _row(contender: Contender, comparison: Comparison) -> Row:
         processes=[len(run) for run in contender.runs if run],
         least_flops=least_flops(comparison.workload, comparison.trajectory.dataset),
         energy=contender.energy,
+        share_cores=comparison.team is not None and comparison.team.may_share_cores,
     )

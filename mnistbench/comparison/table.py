@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -27,7 +28,9 @@ def table(comparison: Comparison, running: bool) -> RenderableType:
     )
     for place, heading in enumerate(_HEADINGS):
         grid.add_column(
-            heading, no_wrap=place < len(_HEADINGS) - 1, justify="right" if place in (1, 2, 4, 6) else "left"
+            "ranks × threads" if heading == "threads" and comparison.team else heading,
+            no_wrap=place < len(_HEADINGS) - 1,
+            justify="right" if place in (1, 2, 4, 6) else "left",
         )
     for contender in comparison.contenders:
         grid.add_row(*_cells(contender, comparison, running), style="bold" if contender.state == "runs" else "")
@@ -58,7 +61,7 @@ def _phase(comparison: Comparison) -> str:
 
 def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[RenderableType]:
     name: RenderableType = contender.label
-    threads = str(contender.description.threads) if contender.description else ""
+    threads = _threads(contender)
     if contender.problem:
         return [name, threads, Text("NO RESULT", style="bold red"), *[""] * 4, Text(contender.problem, style="red")]
     time = interval = ""
@@ -76,6 +79,16 @@ def _cells(contender: Contender, comparison: Comparison, running: bool) -> list[
     if running:
         said = f"{len(contender.samples)}/{comparison.processes * comparison.rounds} rounds, {contender.state}"
     return [name, threads, time, interval, ratio, by, accuracy, said]
+
+
+def _threads(contender: Contender) -> str:
+    """Return the number of threads; of several ranks: "2 × 1"."""
+    if contender.description is None:
+        return ""
+    if (ranks := contender.description.ranks) is None:
+        return str(contender.description.threads)
+    few, most = min(ranks.threads), max(ranks.threads)
+    return f"{len(ranks.threads)} × {few if few == most else f'{few} to {most}'}"
 
 
 def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple[str, str]:
@@ -106,5 +119,21 @@ def notes(comparison: Comparison) -> list[str]:
         f"time: median of {rounds}{each}{scaled}, and an interval that covers the true one with a probability of "
         f"{words.level(level)}; times as fast: as {first}{'' if ' ' in first else ' in the same dtype'}, the ratio "
         "within rounds with its 95% interval; a difference counts if one as large would come by chance in at "
-        f"most {words.percent(SIGNIFICANCE, 0)} of cases, all contenders taken together."
+        f"most {words.percent(SIGNIFICANCE, 0)} of cases, all contenders taken together.",
+        *_about_ranks(comparison),
     ]
+
+
+def _about_ranks(comparison: Comparison) -> Iterator[str]:
+    """Explain what the ranks exchange, and what it costs."""
+    described = [(c.label, c.description.ranks) for c in comparison.contenders if c.samples and c.description]
+    found = [(label, ranks) for label, ranks in described if ranks is not None]
+    if found:
+        one = found[0][1]
+        how = f"{one.library} over {one.transport}"
+        known = [f"{label} {words.seconds(ranks.exchange)}" for label, ranks in found if ranks.exchange is not None]
+        yield (
+            f"ranks: the slowest one's time counts, on {words.counted(one.hosts, 'host')}"
+            f"{', whose CPUs they share' * one.shared_cores}"
+            + (f"; an iteration waits in the exchange, by {how}, for {', '.join(known)}." if known else ".")
+        )

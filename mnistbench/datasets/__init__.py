@@ -1,4 +1,7 @@
-"""Sources of images: the embedded MNIST, folders, CSV files, Keras' ``mnist.npz``, arrays in memory."""
+"""Sources of images: the embedded MNIST, folders, CSV files, Keras' ``mnist.npz``, arrays in memory.
+
+A rank of several loads its share of the training images, without holding those of others.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from mnistbench.datasets.content import printable
 from mnistbench.datasets.copies import enlarged
 from mnistbench.datasets.csv import Table, read_csv
 from mnistbench.datasets.dataset import Dataset, Split, likely_shape
+from mnistbench.datasets.digest import combined_digest
 from mnistbench.datasets.emnist import NOTE, is_emnist, upright
 from mnistbench.datasets.folders import read_folder, read_idx_folder, read_labelled_csv
 from mnistbench.datasets.idx import is_idx, read_idx
@@ -26,6 +30,7 @@ __all__ = [
     "Dataset",
     "Split",
     "Table",
+    "combined_digest",
     "likely_shape",
     "load_data",
     "load_images",
@@ -43,7 +48,13 @@ EMBEDDED_TRAIN_SIZE = 41_000
 
 
 def load_data(
-    source: str | Path | None = None, seed: int = 0, train_size: int | None = None, dev_size: int | None = None
+    source: str | Path | None = None,
+    seed: int = 0,
+    train_size: int | None = None,
+    dev_size: int | None = None,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Dataset:
     """Load a data set and split it.
 
@@ -57,36 +68,47 @@ def load_data(
         seed: Seed for the order of the labelled images, 0 or a positive whole number.
         train_size: Number of training images; by default all that dev leaves, but at most 41,000 of the embedded MNIST.
         dev_size: Number of dev images, by default 1,000, or a tenth of fewer than 10,000.
+        rank: Number of this rank, from 0. ``train`` has its :class:`mnistbench.task.share.Share` of the images that one
+            process would train on; rank 0 alone has dev and test.
+        ranks: Number of ranks that share the training images. Other images are read, if at all, a block at a time.
 
     Returns:
         The data set; its ``notes`` say what was understood of the source.
 
     Raises:
         UnlabelledData: If the source has no labels.
-        DataError: If the source cannot be read, is malformed, or is too small for the sizes; the message names the
-            file and the place in it.
-        OptionError: If the seed is not 0 or a positive whole number.
+        DataError: If the source cannot be read, is malformed, or is too small for the sizes or the ranks; the message
+            names the file and the place in it.
+        OptionError: If the seed is not 0 or a positive whole number, or there is no such rank.
     """
     name = EMBEDDED if source is None else printable(source)
     sizes = Sizes(seed, train_size, dev_size)
     sizes.check(name)
+    most = EMBEDDED_TRAIN_SIZE if source is None else None
     with _reading(name):
-        return split(name, _read(source), sizes, EMBEDDED_TRAIN_SIZE if source is None else None)
+        return split(name, _read(source, held=ranks == 1), sizes, most, rank=rank, ranks=ranks)
 
 
-def load_images(count: int, seed: int = 0) -> Dataset:
+def load_images(count: int, seed: int = 0, *, rank: int = 0, ranks: int = 1) -> Dataset:
     """Load the embedded MNIST with exactly ``count`` training images, such as a preset's.
 
     Up to 60,000 they are MNIST's own, and dev has 1,000 of the others, or all if there are fewer. Above 60,000,
     :func:`mnistbench.datasets.copies.enlarged` adds shifted copies to 59,000 of them.
 
+    Args:
+        count: Number of training images of all ranks.
+        seed: Seed for the order of MNIST's images, and for the copies.
+        rank: Number of this rank, as :func:`load_data` describes it.
+        ranks: Number of ranks that share the training images.
+
     Raises:
-        DataError: If ``count`` is less than 1.
-        OptionError: If the seed is not 0 or a positive whole number.
+        DataError: If ``count`` is less than 1, or than the number of ranks.
+        OptionError: If the seed is not 0 or a positive whole number, or there is no such rank.
     """
     if count <= LABELLED:
-        return load_data(seed=seed, train_size=count, dev_size=min(DEV_SIZE, LABELLED - count))
-    return enlarged(load_data(seed=seed, train_size=LABELLED - DEV_SIZE), count, seed)
+        dev_size = min(DEV_SIZE, LABELLED - count)
+        return load_data(seed=seed, train_size=count, dev_size=dev_size, rank=rank, ranks=ranks)
+    return enlarged(load_data(seed=seed, train_size=LABELLED - DEV_SIZE), count, seed, rank, ranks)
 
 
 def read_source(source: str | Path | None) -> Source | Table:
@@ -102,7 +124,7 @@ def read_source(source: str | Path | None) -> Source | Table:
     with _reading(name):
         if source is not None and Path(source).is_file() and not is_npz(Path(source)):
             return read_file(source)
-        return _read(source)
+        return _read(source).held()
 
 
 def read_file(path: str | Path) -> Table:
@@ -151,11 +173,11 @@ def _require_file(path: Path, name: str) -> None:
         raise DataError(f"{name}: neither a file nor a folder")
 
 
-def _read(source: str | Path | None) -> Source:
+def _read(source: str | Path | None, held: bool = True) -> Source:
     if source is None:
         return read_idx_folder(files(__name__).joinpath("mnist"))
     path = Path(source)
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, held)
     _require_file(path, printable(path))
-    return read_npz(path) if is_npz(path) else read_labelled_csv(path)
+    return read_npz(path) if is_npz(path) else read_labelled_csv(path, held)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.datasets.content import brief, listed, shown
-from mnistbench.datasets.dataset import Split
-from mnistbench.datasets.source import LARGEST_LABEL, Source
+from mnistbench.datasets.images import Held
+from mnistbench.datasets.source import LARGEST_LABEL, Labelled, Source
 from mnistbench.exceptions import DataError
 
 CHUNK = 1 << 12
@@ -92,15 +92,23 @@ def as_pixels(parts: Iterable[NDArray[Any]], shape: tuple[int, ...], name: str) 
         DataError: If a pixel is not a whole number from 0 to 255, or if the largest of all is 1.
     """
     pixels = np.empty((shape[0], math.prod(shape[1:])), np.uint8)
+    first = 0
+    for part in checked(parts, name):
+        pixels[first : first + len(part)] = part
+        first += len(part)
+    return pixels
+
+
+def checked(parts: Iterable[NDArray[Any]], name: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield parts of images in their order as pixels (k, height * width), as :func:`as_pixels` describes it."""
     first, brightest = 0, 0
     for part in parts:
         _require_pixels(part, name, first)
         brightest = max(brightest, int(part.max()))
-        pixels[first : first + len(part)] = part.reshape(len(part), -1)
+        yield part.reshape(len(part), -1).astype(np.uint8, copy=False)
         first += len(part)
     if brightest == 1:
         raise DataError(f"{name}: all pixels are 0 or 1, not from 0 to 255; multiply by 255 if 1 is white")
-    return pixels
 
 
 def _require_pixels(part: NDArray[Any], name: str, start: int) -> None:
@@ -221,10 +229,11 @@ def from_arrays(images: Any, labels: Any, test_images: Any, test_labels: Any, na
     if tested is not None:
         test_pictures = _counted(test_images, len(tested), f"{name}: test_images")
         require_same_shape(test_pictures.shape, pictures.shape, f"{name}: test_images")
-        test = Split(as_pixels(_parts(test_pictures), test_pictures.shape, f"{name}: test_images"), tested)
+        test_pixels = as_pixels(_parts(test_pictures), test_pictures.shape, f"{name}: test_images")
+        test = Labelled(Held(test_pixels), tested)
     pixels = as_pixels(_parts(pictures), pictures.shape, f"{name}: images")
     _, height, width = pictures.shape
-    return Source((height, width), pixels, targets, test, class_names=names)
+    return Source((height, width), Labelled(Held(pixels), targets), test, class_names=names)
 
 
 def _counted(images: Any, count: int, name: str) -> NDArray[Any]:

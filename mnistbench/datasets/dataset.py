@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistbench.datasets import digest
 from mnistbench.exceptions import DataError
+from mnistbench.task.share import Share
 from mnistbench.task.workload import Network
 
 
@@ -53,6 +55,7 @@ class Dataset:
         train, dev, test: Disjoint splits; ``dev`` may be empty, and ``test`` is None if the source has no test set.
         notes: What was understood of the source, a line each.
         class_names: Names of the classes in their order, or none if they are numbers.
+        share: Share of the training images that ``train`` holds; None if it holds all.
 
     Raises:
         DataError: If the splits are no images of this shape, or have labels beyond the classes.
@@ -67,8 +70,11 @@ class Dataset:
     _: KW_ONLY
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    share: Share | None = None
 
     def __post_init__(self) -> None:
+        if self.share is not None and len(self.train) != self.share.held:
+            raise DataError(f"{self.source}: {len(self.train)} training images, but its share has {self.share.held}")
         for name, split in (("train", self.train), ("dev", self.dev), ("test", self.test)):
             if split is not None:
                 self._require(split, f"{self.source}: {name}")
@@ -125,9 +131,25 @@ class Dataset:
         """Number of pixels of an image."""
         return self.image_shape[0] * self.image_shape[1]
 
+    @property
+    def images(self) -> int:
+        """Number of training images, of all ranks."""
+        return len(self.train) if self.share is None else self.share.images
+
     def network(self, *hidden: int) -> Network:
         """Return the network for these images and classes with hidden layers of these sizes."""
         return Network((self.pixels, *hidden, self.classes))
+
+    def part(self, share: Share) -> Dataset:
+        """Return the data set of a rank: a copy of its training images, so that nothing keeps those of others.
+
+        Raises:
+            DataError: If ``share`` is not of as many images as the data set has, all of them.
+        """
+        if self.share is not None or share.images != len(self.train):
+            raise DataError(f"{self.source}: a share of {share.images} images cannot be taken of {len(self.train)}")
+        rows = slice(share.first, share.last)
+        return replace(self, train=Split(self.train.images[rows].copy(), self.train.labels[rows].copy()), share=share)
 
     def training_only(self) -> Dataset:
         """Return the same data set without its dev and test images."""
@@ -143,20 +165,32 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the images and labels in their order, as 64 hexadecimal digits; computed on first use.
+        """SHA-256 of the images and labels held, in their order, as 64 hexadecimal digits; computed on first use.
 
         For train, dev and test in turn (test only if there is one), the hash covers the ASCII line "NAME M HEIGHT
         WIDTH" with a line feed, such as "train 41000 28 28"; the images, one byte per pixel, row by row; and the
         labels, as 8-byte little-endian integers. It does not cover ``source`` and ``classes``.
         """
-        digest = hashlib.sha256()
+        found = hashlib.sha256()
         for name, split in (("train", self.train), ("dev", self.dev), ("test", self.test)):
             if split is not None:
                 height, width = self.image_shape
-                digest.update(f"{name} {len(split)} {height} {width}\n".encode())
-                digest.update(np.ascontiguousarray(split.images).data)
-                digest.update(np.ascontiguousarray(split.labels, "<i8").data)
-        return digest.hexdigest()
+                found.update(f"{name} {len(split)} {height} {width}\n".encode())
+                found.update(np.ascontiguousarray(split.images).data)
+                found.update(np.ascontiguousarray(split.labels, "<i8").data)
+        return found.hexdigest()
+
+    def digest_part(self) -> int:
+        """Return what the images held add to :func:`mnistbench.datasets.combined_digest`, that of all ranks' images.
+
+        A rank adds its share of the training images, and rank 0 dev and test, however many ranks hold copies of them.
+        """
+        first = 0 if self.share is None else self.share.first
+        total = digest.of_split("train", self.image_shape, self.train, first)
+        if self.share is None or self.share.rank == 0:
+            total += digest.of_split("dev", self.image_shape, self.dev)
+            total += 0 if self.test is None else digest.of_split("test", self.image_shape, self.test)
+        return total % digest.MODULUS
 
 
 def likely_shape(pixels: int) -> tuple[int, int]:

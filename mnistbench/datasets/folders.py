@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mnistbench.datasets.content import listed, printable
-from mnistbench.datasets.csv import read_csv
-from mnistbench.datasets.dataset import Split
-from mnistbench.datasets.emnist import NOTE, is_emnist, upright
-from mnistbench.datasets.idx import IdxFile, open_idx
-from mnistbench.datasets.source import Source
+from mnistbench.datasets.csv import open_csv
+from mnistbench.datasets.emnist import NOTE, is_emnist
+from mnistbench.datasets.idx import IdxFile, IdxImages, open_idx
+from mnistbench.datasets.images import Images, Upright
+from mnistbench.datasets.source import Labelled, Source
 from mnistbench.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -66,8 +64,12 @@ class _Flavour:
             self.files[usual] = (rank, file)
 
 
-def read_folder(folder: Path) -> Source:
+def read_folder(folder: Path, held: bool = True) -> Source:
     """Read a folder of IDX files or of CSV files, or the only folder of IDX files below it.
+
+    Args:
+        folder: Path.
+        held: Whether images of CSV files are held in memory, as :func:`mnistbench.datasets.csv.open_csv` describes it.
 
     Raises:
         DataError: If it holds no data set or several, a file is missing or malformed, or two do not belong together.
@@ -77,7 +79,7 @@ def read_folder(folder: Path) -> Source:
         return read_idx_folder(folder)
     csv_files = [file for file in sorted(folder.iterdir()) if _CSV_NAME.fullmatch(file.name) and file.is_file()]
     if csv_files:
-        return _read_csv_folder(folder, csv_files)
+        return _read_csv_folder(folder, csv_files, held)
     below = [inner for inner in _folders_below(folder) if any(_flavours(inner))]
     if len(below) == 1:
         source = read_idx_folder(below[0])
@@ -89,12 +91,12 @@ def read_folder(folder: Path) -> Source:
 
 
 def read_idx_folder(folder: Traversable) -> Source:
-    """Read the four files of a folder, each plain or gzip, whatever its name ends in.
+    """Read the labels of the four files of a folder, each plain or gzip, whatever its name ends in, and their headers.
 
     Of several files under one of the names, such as ``train-images-idx3-ubyte``, with a dot before ``idx``, ending in
     ``.gz``, or with the ``(1)`` of a browser, the first in this order is read.
 
-    EMNIST's pictures are turned upright.
+    Images are read when they are taken. EMNIST's pictures are turned upright.
 
     Args:
         folder: Path, or a package's folder.
@@ -113,12 +115,12 @@ def read_idx_folder(folder: Traversable) -> Source:
     notes = [f"read from {listed(copies)}, for want of files without a number"] if copies else []
     _, height, width = train_images.shape
     shape = height, width
-    images, tested = (file.read().reshape(-1, height * width) for file in (train_images, test_images))
+    images: list[Images] = [IdxImages(train_images), IdxImages(test_images)]
     if is_emnist(*names):
         notes.append(NOTE)
-        (images, _), (tested, shape) = upright(images, shape), upright(tested, shape)
-    test = Split(tested, test_labels.read().astype(np.int64))
-    return Source(shape, images, train_labels.read(), test, tuple(notes))
+        images, shape = [Upright(stored, shape) for stored in images], (width, height)
+    train, test = map(Labelled, images, (train_labels.read(), test_labels.read()))
+    return Source(shape, train, test, tuple(notes))
 
 
 def _require_together(files: list[IdxFile]) -> None:
@@ -202,20 +204,20 @@ def _folders_below(folder: Path) -> Iterator[Path]:
             return
 
 
-def _read_csv_folder(folder: Path, files: list[Path]) -> Source:
+def _read_csv_folder(folder: Path, files: list[Path], held: bool) -> Source:
     """Read the file of a folder with "train" in its name and, if it has labels, its twin with "test"."""
     if len(files) > 1:
         raise DataError(f"{printable(folder)}: holds {listed([file.name for file in files])}; give one of the files")
     (file,) = files
     match = _CSV_NAME.fullmatch(file.name)
     assert match
-    source = read_labelled_csv(file)
+    source = read_labelled_csv(file, held)
     twins = [file.with_name(f"{match['before']}{word}{match['after']}") for word in ("test", "Test", "TEST")]
     twin = next((path for path in twins if path.is_file()), None)
     notes = [f"{file.name}: {source.notes[0]}"]
     if twin is None:
         return replace(source, notes=tuple(notes))
-    table = read_csv(twin)
+    table = open_csv(twin, held=held)
     if table.image_shape != source.image_shape:
         own, other = (f"{height} x {width}" for height, width in (table.image_shape, source.image_shape))
         raise DataError(f"{printable(twin)}: images of {own} pixels, but those in {printable(file)} have {other}")
@@ -223,20 +225,24 @@ def _read_csv_folder(folder: Path, files: list[Path]) -> Source:
         notes.append(f"{twin.name} has no labels and is no test set; 'predict' reads it")
         return replace(source, notes=tuple(notes), unlabelled=twin)
     notes.append(f"{twin.name}: {table.understood}")
-    return replace(source, test=Split(table.images, table.labels), notes=tuple(notes))
+    return replace(source, test=Labelled(table.images, table.labels), notes=tuple(notes))
 
 
-def read_labelled_csv(path: Path) -> Source:
+def read_labelled_csv(path: Path, held: bool = True) -> Source:
     """Read a CSV file with labels.
+
+    Args:
+        path: File.
+        held: Whether its images are held in memory, as :func:`mnistbench.datasets.csv.open_csv` describes it.
 
     Raises:
         UnlabelledData: If it has none.
         DataError: If the file is malformed or its meaning in doubt.
         OSError: If the file cannot be read.
     """
-    table = read_csv(path, needs_labels=True)
+    table = open_csv(path, needs_labels=True, held=held)
     assert table.labels is not None
-    return Source(table.image_shape, table.images, table.labels, None, (table.understood,))
+    return Source(table.image_shape, Labelled(table.images, table.labels), None, (table.understood,))
 
 
 def _nothing_in(folder: Traversable) -> DataError:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from mnistbench.datasets.content import DEFLATE_RATIO, GZIP_MAGIC, blocks, printable
 from mnistbench.datasets.formats import FIRST_BYTES, refuse_other
+from mnistbench.datasets.images import Images, Places
 from mnistbench.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +42,10 @@ ELEMENT_TYPES = {
 UNSIGNED_BYTE = 0x08
 
 MAPPED = 1 << 28
-"""Number of bytes from which on a plain file is mapped into memory, not read."""
+"""Number of bytes from which on a plain file is mapped into memory where all of it is asked for, not read."""
+
+PART = 1 << 22
+"""Number of bytes of images read at a time, or of a single larger image."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +83,42 @@ class IdxFile:
             # Its size was compared with the header's.
             return np.memmap(self.file, np.uint8, "c", self.start, self.shape).view(np.ndarray)
         found = np.empty(count, np.uint8)
-        space = memoryview(found.data)
-        end = -self.start  # of what is read, in elements
+        for _ in self.fill(found):
+            pass
+        return found.reshape(self.shape)
+
+    def fill(self, space: NDArray[np.uint8]) -> Iterator[int]:
+        """Read all elements in their order into the same memory, again and again.
+
+        Args:
+            space: (k,) elements.
+
+        Yields:
+            Number of elements now in ``space``, from its beginning: k, except at the end of the file.
+
+        Raises:
+            DataError, OSError: As :meth:`read` does.
+        """
+        count, done, filled = math.prod(self.shape), 0, 0
+        header = self.start
         with _opened(self.file) as file:
             for block in blocks(file, self.name):
-                begin, end = end, end + len(block)
-                if end > count:
+                rest = np.frombuffer(block, np.uint8)[header:]
+                header = max(0, header - len(block))
+                done += len(rest)
+                if done > count:
                     raise DataError(self._goes_on())
-                space[max(begin, 0) : max(end, 0)] = block[max(-begin, 0) :]
-        if end < count:
-            raise DataError(self._ends(self.start + end))
-        return found.reshape(self.shape)
+                while len(rest):
+                    piece = rest[: len(space) - filled]
+                    space[filled : filled + len(piece)] = piece
+                    filled, rest = filled + len(piece), rest[len(piece) :]
+                    if filled == len(space):
+                        yield filled
+                        filled = 0
+        if done < count:
+            raise DataError(self.ends(self.start + done))
+        if filled:
+            yield filled
 
     def check_size(self, stored: int) -> None:
         """Raise a DataError if a file of ``stored`` bytes cannot hold what its header asks for."""
@@ -99,17 +129,68 @@ class IdxFile:
                 "data cannot hold; get the file again"
             )
         if not self.packed and stored < end:
-            raise DataError(self._ends(stored))
+            raise DataError(self.ends(stored))
         if not self.packed and stored > end:
             raise DataError(self._goes_on())
 
-    def _ends(self, byte: int) -> str:
+    def ends(self, byte: int) -> str:
+        """Say that the file ends too early, at a byte."""
         end = self.start + math.prod(self.shape)
         return f"{self.name}: ends at byte {byte}, but its header asks for {elements(self.shape)}, {end} bytes"
 
     def _goes_on(self) -> str:
         end = self.start + math.prod(self.shape)
         return f"{self.name}: goes on at byte {end}, where its header says that it ends ({elements(self.shape)})"
+
+
+@dataclass(frozen=True, eq=False)
+class IdxImages(Images):
+    """Images of an IDX file; of a plain file, only blocks with images that are asked for are read.
+
+    They are read, not mapped: a page of a mapped file counts as memory of every rank that has touched it.
+
+    Attributes:
+        source: The file.
+    """
+
+    source: IdxFile
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of images, and number of pixels of each."""
+        count, height, width = self.source.shape
+        return count, height * width
+
+    def read(self) -> NDArray[np.uint8]:
+        """Return all images, (m, pixels), as :meth:`IdxFile.read` does."""
+        return self.source.read().reshape(self.shape)
+
+    def parts(self, places: Places) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield images some at a time; of a gzip file all, so that its checksum is verified."""
+        _, pixels = self.shape
+        together = max(1, PART // pixels)
+        return self._unpacked(together) if self.source.packed else self._seeking(places, together)
+
+    def _unpacked(self, together: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        count, pixels = self.shape
+        part, first = np.empty((min(count, together), pixels), np.uint8), 0
+        for filled in self.source.fill(part.reshape(-1)):
+            yield first, part[: filled // pixels]
+            first += filled // pixels
+
+    def _seeking(self, places: Places, together: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        _, pixels = self.shape
+        with _opened(self.source.file) as file:
+            while len(places):
+                first = int(places[0])
+                end = np.searchsorted(places, first + together)
+                size = (int(places[end - 1]) + 1 - first) * pixels
+                begin = file.seek(self.source.start + first * pixels)
+                content = file.read(size)
+                if len(content) < size:
+                    raise DataError(self.source.ends(begin + len(content)))
+                yield first, np.frombuffer(content, np.uint8).reshape(-1, pixels)
+                places = places[end:]
 
 
 def open_idx(file: Traversable, dimensions: int) -> IdxFile:

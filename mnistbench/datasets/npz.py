@@ -21,10 +21,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mnistbench.datasets.archives import archive, is_zip, require_readable
-from mnistbench.datasets.arrays import CHUNK, as_labels, as_pictures, as_pixels, numbered, require_same_shape
+from mnistbench.datasets.arrays import CHUNK, as_labels, as_pictures, checked, numbered, require_same_shape
 from mnistbench.datasets.content import listed, printable
-from mnistbench.datasets.dataset import Split
-from mnistbench.datasets.source import Source
+from mnistbench.datasets.images import Images, Places
+from mnistbench.datasets.source import Labelled, Source
 from mnistbench.exceptions import DataError
 
 LONGEST_HEADER = 10_000
@@ -52,6 +52,33 @@ class _Member:
     start: int
 
 
+@dataclass(frozen=True, eq=False)
+class NpzImages(Images):
+    """Images in an archive. All are unpacked and checked, whichever are asked for.
+
+    Attributes:
+        path: Archive.
+        member: Their array.
+    """
+
+    path: Path
+    member: _Member
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of images, and number of pixels of each."""
+        count, *sizes = self.member.shape
+        return count, math.prod(sizes)
+
+    def parts(self, places: Places) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield images some at a time; of an array in Fortran order, which has none of them in one piece, all."""
+        first = 0
+        with self.path.open("rb") as file, archive(file, printable(self.path)) as found:
+            for part in checked(_parts(found, self.member), self.member.name):
+                yield first, part
+                first += len(part)
+
+
 def is_npz(path: Path) -> bool:
     """Return whether a file is a zip archive of NumPy's arrays.
 
@@ -67,10 +94,10 @@ def is_npz(path: Path) -> bool:
 
 
 def read_npz(path: Path) -> Source:
-    """Read the arrays x_train and y_train and, if they are there, x_test and y_test.
+    """Read the labels y_train and, if there is a test set, y_test; x_train and x_test are read when they are taken.
 
     Raises:
-        DataError: If an array is missing, malformed, of objects, or does not belong to the others.
+        DataError: If an array is missing, of objects, or does not belong to the others, or labels are malformed.
         OSError: If the file cannot be read.
     """
     name = printable(path)
@@ -92,10 +119,9 @@ def read_npz(path: Path) -> Source:
 
         shapes = {images: _picture_shape(heads[images]) for images in wanted[::2]}
         require_same_shape(shapes[wanted[-2]], shapes["x_train"], f"{name}: x_test")
-        read = {key: as_pixels(_parts(found, heads[key]), shape, heads[key].name) for key, shape in shapes.items()}
     _, height, width = shapes["x_train"]
-    split = None if tested is None else Split(read["x_test"], tested)
-    return Source((height, width), read["x_train"], targets, split, class_names=names)
+    split = None if tested is None else Labelled(NpzImages(path, heads["x_test"]), tested)
+    return Source((height, width), Labelled(NpzImages(path, heads["x_train"]), targets), split, class_names=names)
 
 
 def _header(found: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Member:

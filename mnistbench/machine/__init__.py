@@ -164,7 +164,7 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
     """
     found, gpu, cpus = processor.read(root), gpu_name(), usable_cpus(root)
     return {
-        "name": ", ".join(filter(None, (found.title, words.counted(cpus, "CPU"), gpu))),
+        "name": name_of(found, cpus, gpu),
         "gpu": gpu,
         "cpu": found.name,
         "vendor": found.vendor,
@@ -178,6 +178,17 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
         "system": platform.system(),
         "kernel": platform.release(),
     }
+
+
+def name_of(found: processor.Processor, cpus: int, gpu: str | None) -> str:
+    """Return a machine's name for people.
+
+    Args:
+        found: The machine's processor.
+        cpus: Number of CPUs in effect.
+        gpu: Name of its GPU, or None.
+    """
+    return ", ".join(filter(None, (found.title, words.counted(cpus, "CPU"), gpu)))
 
 
 def this() -> Machine:

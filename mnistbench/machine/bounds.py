@@ -24,6 +24,7 @@ class Speed:
         bits: Bits of an operand of the matrix units that compute on a GPU; None for its multiply-adds.
         products: Number of their products that make a multiply-add of the workload; None if it is not known which units
             of a GPU compute, and at how many.
+        devices: Number of hosts, or of GPUs, that shared the work equally; the limits are those of one.
     """
 
     workload: Workload
@@ -35,6 +36,7 @@ class Speed:
     least_flops: float | None = None
     bits: int | None = None
     products: int | None = None
+    devices: int = 1
 
     @property
     def flops_per_second(self) -> float:
@@ -57,7 +59,9 @@ class Speed:
         It is above 1 if data is read twice and a nearer cache keeps it.
         """
         rates = self.rates(limits)
-        return None if rates is None else self.bytes_per_second / rates.bandwidth_for(self.bytes_read)
+        if rates is None:
+            return None
+        return self.bytes_per_second / (self.devices * rates.bandwidth_for(self.bytes_read / self.devices))
 
     def above(self, limits: Limits) -> str | None:
         """Describe the limit that these rates exceed, which is a measuring error; None if there is none.
@@ -80,7 +84,7 @@ class Speed:
             return f"{found} is above the machine's peak of {most}, and nothing is skipped"
         if self.device != "CPU":
             return None
-        shortest = limits.least_seconds(self.bytes_read / 2)
+        shortest = limits.least_seconds(self.bytes_read / self.devices / 2)
         if shortest is not None and self.bytes_per_second * shortest > self.bytes_read:
             found, most = (words.quantity(v, "B/s") for v in (self.bytes_per_second, self.bytes_read / shortest))
             return f"reading {found} is above the {most} that caches and memory can give, and nothing is skipped"
@@ -94,14 +98,15 @@ class Speed:
 
     def _peak(self, limits: Limits | None) -> float | None:
         rates = self.rates(limits)
-        return None if rates is None else rates.multiply_add.get(self.workload.dtype)
+        peak = None if rates is None else rates.multiply_add.get(self.workload.dtype)
+        return peak and self.devices * peak
 
     def _peak_of_gpu(self, rates: GpuLimits) -> float | None:
         """Return the operations per second of the workload that the declared units can give; None if unknown."""
         if self.products is None:
-            return rates.matrix
+            return rates.matrix and self.devices * rates.matrix
         units = rates.multiply_add.get(self.workload.dtype) if self.bits is None else rates.matrix_rate(self.bits)
-        return units and units / self.products
+        return units and self.devices * units / self.products
 
     def _a_second(self, per_iteration: float) -> float:
         return per_iteration * self.workload.iterations / max(self.seconds, 1e-9)
@@ -121,7 +126,8 @@ def beside_limits(speed: Speed) -> tuple[Limits, str | None]:
     """
     from mnistbench.machine import limits  # loads Numba, which reading rows does not need
 
-    found = limits.limits(speed.threads, False)
+    threads = max(1, speed.threads // speed.devices) if speed.device == "CPU" else speed.threads
+    found = limits.limits(threads, False)
     if speed.above(found) is not None:
-        found = limits.limits(speed.threads, True)
+        found = limits.limits(threads, True)
     return found, speed.above(found)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -281,6 +282,14 @@ class Measurement:
             seeds = [secrets.randbits(63) for _ in range(energy.FRESH)]
             starts = [Parameters.initial(task.network, seed, task.recipe.initializer) for seed in seeds]
             self.energy = energy.measure(self.trainer, starts, iterations, counter)
+
+    def describe(self) -> Description:
+        """Describe the trainer after its rounds, with the median of what the ranks' exchange took in them."""
+        found = self.trainer.describe()
+        took = [one.exchange for one in self._rounds if one.exchange is not None]
+        if found.ranks is None or not took:
+            return found
+        return replace(found, ranks=replace(found.ranks, exchange=statistics.median(took)))
 
     def proof(self) -> Proof:
         """Return what was checked so far, and the raw timings."""

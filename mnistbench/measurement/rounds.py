@@ -13,6 +13,7 @@ import numpy as np
 from mnistbench.agreement import State, Trajectory
 from mnistbench.agreement.checkpoints import along
 from mnistbench.backends import Metrics, Trainer
+from mnistbench.ranks.trainer import RanksTrainer
 from mnistbench.reference.parameters import Parameters
 
 
@@ -23,9 +24,10 @@ class Round:
     Attributes:
         seconds: Duration of ``advance``.
         whole: Duration from before the reset until the trained parameters are on the host.
-        cpu: CPU seconds that the process spent in ``advance``, of all its threads.
+        cpu: CPU seconds that the process spent in ``advance``, of all its threads; with several ranks, all processes.
         metrics: Return value of ``advance``.
         parameters: Parameters after the round.
+        exchange: Seconds that an iteration spent in the ranks' exchange, the least of all ranks; None without ranks.
     """
 
     seconds: float
@@ -33,6 +35,7 @@ class Round:
     cpu: float
     metrics: Metrics
     parameters: Parameters
+    exchange: float | None = None
 
 
 Clock = Callable[[Trainer, Parameters, int], Round]
@@ -46,9 +49,13 @@ def timed_round(trainer: Trainer, initial: Parameters, iterations: int) -> Round
     spent, start = process_time(), perf_counter()
     metrics = trainer.advance(iterations)
     seconds, spent = perf_counter() - start, process_time() - spent
+    exchange = None
+    if isinstance(trainer, RanksTrainer):
+        spent += sum(rank.cpu for rank in trainer.spent[1:])
+        exchange = trainer.waited
     # Copied inside the clock: an array that is still being written ends wrong.
     parameters = Parameters.from_arrays(np.array(array) for array in trainer.parameters().arrays())
-    return Round(seconds, perf_counter() - begun, spent, metrics, parameters)
+    return Round(seconds, perf_counter() - begun, spent, metrics, parameters, exchange)
 
 
 class Starts:

@@ -114,10 +114,10 @@ def read_inputs(source: Path | None, needs_labels: bool = False) -> Inputs:
         return inputs
     if found.unlabelled and not needs_labels:
         return _of_table(read_file(found.unlabelled), printable(found.unlabelled))
-    images, labels, which = found.images, found.labels.astype(np.int64), "images"
-    if found.test is not None:
-        images, labels, which = found.test.images, found.test.labels, "test images"
-    return Inputs(images, labels, found.image_shape, name, which, found.notes, class_names=found.class_names)
+    split, which = (found.labelled.split(), "images") if found.test is None else (found.test.split(), "test images")
+    return Inputs(
+        split.images, split.labels, found.image_shape, name, which, found.notes, class_names=found.class_names
+    )
 
 
 def _of_table(table: Table, name: str) -> Inputs:

@@ -28,6 +28,7 @@ from mnistbench.reference import Array, Labels, counter
 from mnistbench.reference.augmentation import augmented
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Activation, Optimizer
+from mnistbench.task.share import Share
 from mnistbench.task.workload import Workload
 
 LEAK = 0.01
@@ -123,36 +124,50 @@ class Batch:
 
 
 class Batches:
-    """Batches of a workload by iteration, from all its images (m, n), uint8, and labels (m,)."""
+    """Batches of a workload by iteration, from its images (m, n), uint8, and labels (m,): all, or a rank's share."""
 
     def __init__(
-        self, workload: Workload, images: NDArray[np.uint8], labels: Labels, image_shape: tuple[int, int]
+        self,
+        workload: Workload,
+        images: NDArray[np.uint8],
+        labels: Labels,
+        image_shape: tuple[int, int],
+        share: Share | None = None,
     ) -> None:
         self._workload, self._images, self._labels, self._shape = workload, images, labels, image_shape
-        self._order: tuple[int, NDArray[np.int64]] = -1, np.arange(len(labels))
+        self._first = 0 if share is None else share.first
+        self._order: tuple[int, NDArray[np.int64]] = -1, self._first + np.arange(len(labels))
         self._all: Array | None = None
 
     def places(self, iteration: int) -> NDArray[np.int64]:
-        """Return the indices of an iteration's images in the training set, in the epoch's order."""
+        """Return the indices of an iteration's images in the whole training set, in the epoch's order.
+
+        Of a share they are those of the batch's images that it holds.
+        """
         workload = self._workload
         epoch, batch = divmod(iteration, workload.iterations_per_epoch)
         if workload.recipe.batch_size is not None and self._order[0] != epoch:
             self._order = epoch, epoch_order(workload.seed, epoch, workload.images)
-        return self._order[1][batch * workload.batch_size : (batch + 1) * workload.batch_size]
+        places = self._order[1][batch * workload.batch_size : (batch + 1) * workload.batch_size]
+        if workload.recipe.batch_size is not None:
+            places = places[(places >= self._first) & (places < self._first + len(self._labels))]
+        return places
 
     def __call__(self, iteration: int) -> Batch:
         """Return the batch of an iteration."""
         places = self.places(iteration)
-        return Batch(self._inputs(places, iteration), self._labels[places], self._masks(places, iteration))
+        return Batch(
+            self._inputs(places, iteration), self._labels[places - self._first], self._masks(places, iteration)
+        )
 
     def _inputs(self, places: NDArray[np.int64], iteration: int) -> Array:
         workload, change = self._workload, self._workload.recipe.augmentation
         if change:
             epoch = iteration // workload.iterations_per_epoch
-            moved = augmented(self._images[places], places, self._shape, change, workload.seed, epoch)
+            moved = augmented(self._images[places - self._first], places, self._shape, change, workload.seed, epoch)
             return reference.scale_images(moved, workload.dtype)
         if workload.recipe.batch_size is not None:
-            return reference.scale_images(self._images[places], workload.dtype)
+            return reference.scale_images(self._images[places - self._first], workload.dtype)
         if self._all is None:  # the same in every iteration
             self._all = reference.scale_images(self._images, workload.dtype)
         return self._all

@@ -47,9 +47,13 @@ class _Picture:
 
 
 def _drawn(one: Row | Run) -> dict[str, Any]:
-    """Return all fields of a row or a run, but those of later versions where there is nothing."""
-    later = {own.name for own in fields(one) if own.metadata.get("later")}
-    return {name: value for name, value in asdict(one).items() if value is not None or name not in later}
+    """Return the fields of a row or a run that a picture may show; of later versions, those that hold something."""
+    found = asdict(one)
+    for part, values in ((one, found), (one.origin, found["origin"])):
+        for own in fields(part):
+            if own.metadata.get("undrawn") or (own.metadata.get("later") and values[own.name] is None):
+                del values[own.name]
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class _Results:
         workloads: The latest rows of each workload, presets first.
         stored: All rows of each workload.
         scaling: The latest row of each size of the scaling benchmark.
+        ranks: The latest row of each workload of several ranks.
         errors: All trainings of presets.
     """
 
@@ -72,6 +77,7 @@ class _Results:
     workloads: dict[str, list[Row]]
     stored: dict[str, list[Row]]
     scaling: list[Row]
+    ranks: list[Row]
     errors: list[Run]
 
     @classmethod
@@ -85,7 +91,8 @@ class _Results:
             if row.interleaved and row.validated:
                 raced.setdefault(row.origin.run, []).append(row)
         opening = max(raced.values(), key=_extent, default=[])
-        return cls(name, folder, storage.latest(opening), latest, found, storage.scaling(rows), errors)
+        sized, shared = storage.scaling(rows), storage.of_ranks(rows)
+        return cls(name, folder, storage.latest(opening), latest, found, sized, shared, errors)
 
     def of_workload(self, workload: str) -> list[_Picture]:
         """List the charts of a workload, if it is a preset."""
@@ -99,7 +106,9 @@ class _Results:
         found = [_Picture("speedups", charts.speedups, every)] if charts.has_speedups(every) else []
         sized = _validated(self.scaling)
         axes = charts.scaling_axes(sized)
-        return found + [_Picture(f"scaling-{axis}", partial(charts.scaling, axis=axis), sized) for axis in axes]
+        found += [_Picture(f"scaling-{axis}", partial(charts.scaling, axis=axis), sized) for axis in axes]
+        kinds = charts.ranks_kinds(sized)
+        return found + [_Picture(f"scaling-{kind}", partial(charts.ranks, kind=kind), sized) for kind in kinds]
 
     def of_errors(self) -> list[_Picture]:
         """List the chart of the presets' test errors, if any are stored."""
@@ -211,6 +220,8 @@ def _texts(folder: Path, machines: Sequence[_Results]) -> Iterator[tuple[Path, s
             ]
             for picture in machine.of_workload(workload):
                 lines += ["", _image(picture.stem.removeprefix(f"{workload}-"), machine, picture)]
+        if machine.ranks:
+            lines += ["", f"## {machine.name}: several ranks", "", *tables.ranks_as_markdown(machine.ranks)]
         lines += [*_all_workloads(machine), *_errors(machine)]
     yield folder / "README.md", "\n".join(lines) + "\n"
 
@@ -254,7 +265,8 @@ def _errors(machine: _Results) -> Iterator[str]:
 def _opening(folder: Path, machines: Sequence[_Results]) -> list[str]:
     """Return the table and the chart that open the project's README.
 
-    They are of the last of the largest interleaved runs, of those with all of today's checks if there are any.
+    They are of the last of the largest interleaved runs: of one's own before merged ones, and of those with all of
+    today's checks if there are any.
     """
     machine = max((one for one in machines if one.opening), key=lambda one: _extent(one.opening), default=None)
     if machine is None:
@@ -274,9 +286,10 @@ def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
     return [*tables.errors_as_markdown(machine.errors), "", chart]
 
 
-def _extent(rows: Sequence[Row]) -> tuple[bool, int, str]:
-    """Return whether all rows of a run passed all of today's checks, their number, and the run's date."""
-    return not any(row.checked_less for row in rows), len(rows), max(row.origin.date for row in rows)
+def _extent(rows: Sequence[Row]) -> tuple[bool, bool, int, str]:
+    """Return whether a run is one's own, whether all its rows passed today's checks, their number, and its date."""
+    own = all(row.origin.merged is None for row in rows)
+    return own, not any(row.checked_less for row in rows), len(rows), max(row.origin.date for row in rows)
 
 
 def _section(

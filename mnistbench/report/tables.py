@@ -115,6 +115,40 @@ _ELSEWHERE: dict[str, Callable[[Row], str]] = {
 }
 
 
+_OF_RANKS: dict[str, Callable[[Row], str]] = {
+    "workload": lambda row: row.workload.name,
+    "backend": lambda row: row.backend,
+    "dtype": lambda row: row.dtype,
+    "ranks": lambda row: _among(row),
+    "train": _train,
+    "per iteration": _COLUMNS["per iteration"],
+    "in the exchange": lambda row: _exchange(row),
+    "accuracy": _accuracy,
+    "agreement": _agreement,
+}
+
+
+def _exchange(row: Row) -> str:
+    known = None if row.ranks is None else row.ranks.exchange
+    return "" if known is None else words.seconds(known)
+
+
+def _among(row: Row) -> str:
+    """Describe the ranks of a row: "2 of 1 thread, 1 host, MPICH 4.3 over shared memory"."""
+    ranks = row.ranks
+    if ranks is None:
+        return ""
+    shared = ", that share CPUs" * ranks.shared_cores
+    hosts = words.counted(ranks.hosts, "host")
+    return f"{len(ranks.threads)} of {ranks.each}, {hosts}{shared}, {ranks.library} over {ranks.transport}"
+
+
+def ranks_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the table of the rows of several ranks in Markdown, and its notes."""
+    yield from _markdown(_cells(rows, _OF_RANKS))
+    yield from ("", f"Time: that of the slowest rank. Exchange: seconds of an iteration. {provenance(rows)}")
+
+
 def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """Return the columns of a table of rows, with one for energy if it is known of a row."""
     return _COLUMNS | ({"energy": _energy} if any(row.energy for row in rows) else {})
@@ -362,7 +396,9 @@ def provenance(measured: Sequence[Row | Run]) -> str:
     commits = ", ".join(dict.fromkeys(one.origin.code for one in measured))
     runs = len({one.origin.run for one in measured})
     until = max(one.origin.date for one in measured)[:10]
-    return f"Measured {f'in {runs} runs ' * (runs > 1)}until {until} at {commits}, with {libraries}."
+    others = sum(one.origin.merged is not None for one in measured)
+    merged = f" Merged from others' results: {others:,} of {words.counted(len(measured), 'row')}." if others else ""
+    return f"Measured {f'in {runs} runs ' * (runs > 1)}until {until} at {commits}, with {libraries}.{merged}"
 
 
 _ERRORS = (

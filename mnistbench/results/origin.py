@@ -9,6 +9,12 @@ from typing import Any, Protocol
 from mnistbench import words
 from mnistbench.machine.identity import Machine
 
+LATER = {"later": True}
+"""Marks fields that earlier versions do not have: where there is nothing, they are no part of what is drawn."""
+
+UNDRAWN = {"undrawn": True}
+"""Marks fields that no picture shows, which therefore is not drawn again when they change."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -24,6 +30,7 @@ class Origin:
         folder: Name of the folder that the file lies in; "" if it is not stored yet.
         system: Operating system and its kernel; "" if the file does not tell.
         python: Version of Python; "" if the file does not tell.
+        merged: When it was merged from somebody else's results (ISO 8601); None for one's own.
     """
 
     machine: Machine
@@ -32,9 +39,10 @@ class Origin:
     commit_date: str | None
     date: str
     file: str
-    folder: str = field(default="", compare=False)
-    system: str = field(default="", compare=False)
-    python: str = field(default="", compare=False)
+    folder: str = field(default="", compare=False, metadata=UNDRAWN)
+    system: str = field(default="", compare=False, metadata=UNDRAWN)
+    python: str = field(default="", compare=False, metadata=UNDRAWN)
+    merged: str | None = field(default=None, metadata=LATER)
 
     @classmethod
     def of(cls, document: Mapping[str, Any], file: str, folder: str = "") -> Origin:
@@ -57,6 +65,7 @@ class Origin:
             folder,
             " ".join(str(machine[name]) for name in ("system", "kernel") if machine.get(name)),
             str(versions.get("python", "")) if isinstance(versions, Mapping) else "",
+            document.get("merged"),
         )
 
     @property

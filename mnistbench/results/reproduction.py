@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnistbench import words
 from mnistbench.exceptions import MnistbenchError, OptionError
-from mnistbench.files import require_writable, write_text
+from mnistbench.files import locked, require_writable, write_text
 from mnistbench.machine.identity import Machine
 from mnistbench.results.origin import Origin
 from mnistbench.results.reading import DAMAGED, read_object, shown
@@ -168,10 +169,16 @@ def _store(path: Path, name: str, run: dict[str, Any]) -> None:
     """Add a run to the file, or replace an older one."""
     from mnistbench import machine
 
-    stored = read(path) if path.exists() else {}
-    same = bool(stored) and is_current(stored, name)
-    others = [old for old in stored["runs"] if identity(old) != identity(run)] if same else []
-    write(path, name, machine.describe(), [*others, run])
+    with changing(path):
+        stored = read(path) if path.exists() else {}
+        same = bool(stored) and is_current(stored, name)
+        others = [old for old in stored["runs"] if identity(old) != identity(run)] if same else []
+        write(path, name, machine.describe(), [*others, run])
+
+
+def changing(path: Path) -> AbstractContextManager[None]:
+    """Keep other processes from changing a file from the moment it is read until it is written."""
+    return locked(path.with_name(f".{path.name}.lock"), f"stores trainings in {path.name}", patience=10)
 
 
 def is_current(document: Mapping[str, Any], name: str) -> bool:

@@ -15,10 +15,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from mnistbench.backends import Arithmetic, Description
+from mnistbench.backends.base import Ranks
 from mnistbench.machine.bounds import Speed, beside_limits
 from mnistbench.machine.rates import Limits
 from mnistbench.measurement import Energy, Proof
-from mnistbench.results.origin import NOWHERE, Origin
+from mnistbench.results.origin import LATER, NOWHERE, Origin
 from mnistbench.task.workload import DType, Workload
 from mnistbench.timing.statistics import Median, Ratio, Rounds, median_of_processes
 from mnistbench.training.cold import ColdStart
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the JSON; incremented when a field changes its meaning."""
 
-LATER = {"later": True}
-"""Marks fields that rows of earlier versions do not have: where there is nothing, they are no part of what is drawn."""
+SHARED = "ranks had more threads than CPUs, and waited for each other"
+"""Problem of a row whose ranks shared CPUs, unless that was allowed."""
 
 Point = tuple[int, float]
 """Iteration and a finite value after it."""
@@ -120,6 +121,7 @@ class Row:
         failed: Ways to compute that were tried and failed, in words, or None.
         arithmetic: Units of a GPU that computed the products; None if unknown.
         energy: Energy of a training; None if it was not measured.
+        ranks: The ranks that trained together, whose ``threads`` are all of theirs; None for one process by itself.
         speedup: Speedup over numpy in float64, set by :func:`mnistbench.results.storage.latest`; not stored.
         in_dtype: Speedup over numpy in the row's own dtype, set there too.
     """
@@ -152,6 +154,7 @@ class Row:
     failed: str | None = field(default=None, metadata=LATER)
     arithmetic: Arithmetic | None = field(default=None, metadata=LATER)
     energy: Energy | None = field(default=None, metadata=LATER)
+    ranks: Ranks | None = field(default=None, metadata=LATER)
     origin: Origin = field(default=NOWHERE)
     speedup: Speedup | None = None
     in_dtype: Speedup | None = None
@@ -175,6 +178,7 @@ class Row:
         processes: Sequence[int] | None = None,
         least_flops: float | None = None,
         energy: Energy | None = None,
+        share_cores: bool = False,
     ) -> Row:
         """Make a row from a measurement.
 
@@ -190,11 +194,14 @@ class Row:
             processes: Number of rounds in each process; None for a single one.
             least_flops: Floating-point operations of an iteration that cannot be skipped; None if unknown.
             energy: Energy of a training; None if it was not measured.
+            share_cores: Whether ranks may have more threads than CPUs; else they are no result.
         """
         speed = speed_of(workload, description, min(samples), least_flops)
         limits, too_fast = beside_limits(speed)
         if problem is None:
             problem = too_fast if agreement.passed else f"disagrees with the reference: {agreement.summary()}"
+        if problem is None and description.ranks and description.ranks.shared_cores and not share_cores:
+            problem = SHARED
         costs = (start.costs if start else {}) | {"train": statistics.median(samples)}
         return cls(
             backend=agreement.backend,
@@ -225,6 +232,7 @@ class Row:
             failed=description.failed,
             arithmetic=description.arithmetic,
             energy=energy,
+            ranks=description.ranks,
         )
 
     @property
@@ -252,7 +260,8 @@ class Row:
     def speed(self) -> Speed:
         """Rates reached; rows of earlier versions count as having read each pixel once."""
         read = self.workload.image_bytes if self.bytes_read is None else self.bytes_read
-        return Speed(self.workload, self.timing.value, self.device, self.threads, read, self.skips)
+        devices = _devices(self.ranks, self.device)
+        return Speed(self.workload, self.timing.value, self.device, self.threads, read, self.skips, devices=devices)
 
     @property
     def checked_less(self) -> bool:
@@ -289,6 +298,7 @@ class Row:
             "failed": self.failed,
             "arithmetic": self.arithmetic and asdict(self.arithmetic),
             "energy": self.energy and asdict(self.energy),
+            "ranks": self.ranks and asdict(self.ranks) | {"threads": list(self.ranks.threads)},
             **({} if self.size is None else asdict(self.size) | {"axes": list(self.size.axes)}),
         }
 
@@ -303,7 +313,7 @@ class Row:
         if record["validated"] is not (problem is None):
             raise ValueError(f"validated is {record['validated']}, and the problem {problem}")
         size = None
-        proof, cold, arithmetic, energy = (record.get(name) for name in ("proof", "cold", "arithmetic", "energy"))
+        proof, cold, arithmetic, energy, ranks = map(record.get, ("proof", "cold", "arithmetic", "energy", "ranks"))
         if "axes" in record:
             size = Size(tuple(record["axes"]), record["hidden"], record["allowed_threads"], record["compared"])
         if not samples:
@@ -331,6 +341,7 @@ class Row:
             failed=record.get("failed"),
             arithmetic=arithmetic and Arithmetic(**arithmetic),
             energy=energy and Energy(**energy),
+            ranks=ranks and Ranks(**ranks | {"threads": tuple(ranks["threads"])}),
             origin=origin,
             **{name: record[name] for name in _AS_STORED},
         )
@@ -349,8 +360,16 @@ def speed_of(workload: Workload, description: Description, seconds: float, least
     bytes_read = workload.image_bytes if told is None else told
     device, threads, skips = description.device, description.threads, description.skips
     declared = description.arithmetic
-    units = () if declared is None else (declared.bits, declared.products)
-    return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops, *units)
+    bits, products = (None, None) if declared is None else (declared.bits, declared.products)
+    devices = _devices(description.ranks, device)
+    return Speed(workload, seconds, device, threads, bytes_read, skips, least_flops, bits, products, devices)
+
+
+def _devices(ranks: Ranks | None, device: str) -> int:
+    """Return the number of hosts of ranks on the CPU, or of GPUs, of which each rank has one."""
+    if ranks is None:
+        return 1
+    return ranks.hosts if device == "CPU" else len(ranks.threads)
 
 
 def _counts(processes: Sequence[int] | None, rounds: int) -> tuple[int, ...] | None:

@@ -43,7 +43,7 @@ def entry(row: Row) -> dict[str, Any]:
     """Return a row of training as an entry of pytest-benchmark; other benchmarks replace its names."""
     from pytest_benchmark.stats import Stats
 
-    name = storage.case_name(row.workload, row.backend, row.threads)
+    name = storage.case_name(row.workload, row.backend, row.threads, row.ranks)
     stats: Any = Stats()  # type: ignore[no-untyped-call]
     for seconds in row.samples:
         stats.update(seconds)

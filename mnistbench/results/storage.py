@@ -17,6 +17,7 @@ from typing import Any
 
 import mnistbench.backends as registry
 from mnistbench import words
+from mnistbench.backends.base import Ranks
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.files import create_text, remove_litter
 from mnistbench.results.origin import Origin
@@ -34,9 +35,10 @@ PATTERN = "[0-9][0-9][0-9][0-9]_*.json"
 _MOST = 9_999
 
 
-def case_name(workload: Workload, backend: str, threads: int) -> str:
+def case_name(workload: Workload, backend: str, threads: int, ranks: Ranks | None = None) -> str:
     """Return pytest-benchmark's name of a row, which is the same for every measurement of a case."""
-    return f"{workload.name}-{backend}-{workload.dtype}-{threads}-threads"
+    among = "" if ranks is None else f"-{len(ranks.threads)}-ranks"
+    return f"{workload.name}-{backend}-{workload.dtype}-{threads}-threads{among}"
 
 
 def full_name(case: str) -> str:
@@ -103,11 +105,11 @@ def rows_of(document: Mapping[str, Any], file: str, folder: str = "") -> list[Ro
     Raises:
         KeyError, TypeError, ValueError: If it is damaged.
     """
-    origin = Origin.of({name: shown(document[name]) for name in _OF_ORIGIN}, file, folder)
+    origin = Origin.of({name: shown(document[name]) for name in _OF_ORIGIN if name in document}, file, folder)
     return [Row.from_dict(shown(one["extra_info"]), one["stats"]["data"], origin) for one in entries(document)]
 
 
-_OF_ORIGIN = ("machine_info", "commit_info", "datetime")
+_OF_ORIGIN = ("machine_info", "commit_info", "datetime", "merged")
 
 
 def entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -116,19 +118,39 @@ def entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def workloads(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Group the rows by workload, without those of the scaling benchmark, in the order first measured."""
+    """Group the rows by workload, in the order first measured.
+
+    Those of the scaling benchmark are left out, and those of several ranks, which :func:`of_ranks` chooses: a table or
+    chart shows what one process does.
+    """
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if row.workload.name != SCALING:
+        if row.workload.name != SCALING and row.ranks is None:
             found.setdefault(row.workload.name, []).append(row)
     return found
+
+
+def of_ranks(rows: Iterable[Row]) -> list[Row]:
+    """Choose the last row of each workload, backend, dtype, device, and number of ranks, threads and hosts."""
+
+    def place(row: Row) -> tuple[Any, ...]:
+        return row.workload.name, row.backend, row.dtype, row.device, _among(row)
+
+    return _last([row for row in rows if row.workload.name != SCALING and row.ranks is not None], place)
+
+
+def _among(row: Row) -> tuple[int, int, int] | None:
+    """Return the numbers of ranks, of all their threads, and of hosts."""
+    return None if row.ranks is None else (len(row.ranks.threads), row.threads, row.ranks.hosts)
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
     """Choose one workload's last row of each backend, dtype, device and number of threads, in the registry's order.
 
-    All rows are of one machine. Each has its :func:`speedup` over ``numpy`` in float64 and in its own dtype.
+    All rows are of one machine. Those merged from somebody else's results count only where one's own have none. Each
+    has its :func:`speedup` over ``numpy`` in float64 and in its own dtype.
     """
+    rows = _own_last(rows)
     rank = {name: place for place, name in enumerate(registry.list_backends())}
     chosen = _last(rows, lambda row: (row.backend, row.dtype, row.device, row.threads))
     chosen.sort(key=lambda row: (rank.get(row.backend, len(rank)), row.threads, row.dtype))
@@ -142,6 +164,11 @@ def latest(rows: Sequence[Row]) -> list[Row]:
         )
         for row in chosen
     ]
+
+
+def _own_last(rows: Sequence[Row]) -> list[Row]:
+    """Put the rows merged from somebody else's results before one's own."""
+    return sorted(rows, key=lambda row: row.origin.merged is None)
 
 
 def _last(rows: Sequence[Row], identity: Callable[[Row], Any]) -> list[Row]:
@@ -178,6 +205,7 @@ def scaling(rows: Sequence[Row]) -> list[Row]:
 
     def place(row: Row) -> tuple[Any, ...]:
         assert row.size is not None, "as chosen below"
-        return row.backend, row.dtype, row.device, row.workload.images, row.size.hidden, row.size.allowed_threads
+        size = row.workload.images, row.size.hidden, row.size.allowed_threads
+        return row.backend, row.dtype, row.device, *size, _among(row)
 
-    return _last([row for row in rows if row.workload.name == SCALING and row.size is not None], place)
+    return _last([row for row in _own_last(rows) if row.workload.name == SCALING and row.size is not None], place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +57,15 @@ def read(results: Path) -> list[Stored]:
             errors.setdefault(run.origin.machine, []).append(run)
     for of_machine in rows.values():
         of_machine.sort(key=lambda row: str(row.origin.date))
-    # Equal machines may differ in name, if another LLVM named them; the last name counts.
-    named = [(rows.get(machine) or errors[machine])[-1].origin.machine for machine in dict.fromkeys([*rows, *errors])]
+    # Equal machines may differ in name, if another LLVM named them; the last name counts, of one's own rows first.
+    named = [_last_own(rows.get(machine) or errors[machine]) for machine in dict.fromkeys([*rows, *errors])]
     return [
         Stored(machine, label, rows.get(machine, []), errors.get(machine, []))
         for machine, label in labels(named).items()
     ]
+
+
+def _last_own(measured: Sequence[Row] | Sequence[Run]) -> Machine:
+    """Return the machine as the last of its rows or trainings names it, those of one's own before merged ones."""
+    own = [one for one in measured if one.origin.merged is None]
+    return (own or measured)[-1].origin.machine

@@ -155,6 +155,11 @@ class Workload:
         """Number of iterations in which every image is used once."""
         return -(-self.images // self.batch_size)
 
+    def images_of(self, iteration: int) -> int:
+        """Return the number of images of an iteration: an epoch's last batch may be smaller."""
+        batch = iteration % self.iterations_per_epoch
+        return min(self.batch_size, self.images - batch * self.batch_size)
+
     def rate(self, iteration: int) -> float:
         """Return the learning rate of an iteration, counted from 0."""
         epoch = iteration // self.iterations_per_epoch

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,7 +89,14 @@ class Watch:
         stolen: Average number of CPUs that the hypervisor withheld (steal time); None before the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: Collection[int] | None = None, beside: Callable[[], float] = lambda: 0.0) -> None:
+        """Prepare to watch.
+
+        Args:
+            cpus: Numbers of the CPUs to watch; None for those of this process.
+            beside: Function that returns the CPU seconds so far of other processes that take part.
+        """
+        self._cpus, self._beside = cpus, beside
         self.others: float | None = None
         self.stolen: float | None = None
         self._clocks: list[float] = []
@@ -97,18 +104,24 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._throttled = _throttle_count()
-        self._start = time.perf_counter(), *_cpu_seconds()
+        self._start = time.perf_counter(), *self._cpu_seconds()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            return  # those who take part may wait for this process, and never answer
         before, busy_before, own_before, stolen_before = self._start
-        busy, own, stolen = _cpu_seconds()
+        busy, own, stolen = self._cpu_seconds()
         elapsed = time.perf_counter() - before
         self._throttled = _throttle_count() - self._throttled
         self.others = max(0.0, (busy - busy_before) - (own - own_before)) / elapsed
         self.stolen = max(0.0, stolen - stolen_before) / elapsed
+
+    def _cpu_seconds(self) -> tuple[float, float, float]:
+        busy, own, stolen = _cpu_seconds(self._cpus)
+        return busy, own + self._beside(), stolen
 
     def look(self) -> None:
         """Time a fixed chain of hashes, each of the one before, which shows the current clock of this CPU."""
@@ -152,9 +165,9 @@ def of_records(records: Sequence[Mapping[str, float]]) -> Iterator[str]:
         yield f"the CPU ran {words.percent(most['clock_lost'], 0)} below its best clock half of the time"
 
 
-def _cpu_seconds() -> tuple[float, float, float]:
-    """Return CPU seconds so far: all work on this process's CPUs, that of it and its children, and steal time."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+def _cpu_seconds(cpus: Collection[int] | None = None) -> tuple[float, float, float]:
+    """Return CPU seconds so far: all work on some CPUs, that of this process and its children, and steal time."""
+    usable = cpus if cpus or not hasattr(os, "sched_getaffinity") else os.sched_getaffinity(0)
     busy = stolen = 0.0
     for cpu, times in enumerate(psutil.cpu_times(percpu=True)):
         if usable is None or cpu in usable:
@@ -162,14 +175,19 @@ def _cpu_seconds() -> tuple[float, float, float]:
             idle = times.idle + sum(getattr(times, name, 0.0) for name in ("iowait", "steal", "guest", "guest_nice"))
             busy += sum(times) - idle
             stolen += getattr(times, "steal", 0.0)
+    return busy, own_seconds(), stolen
+
+
+def own_seconds() -> float:
+    """Return the CPU seconds so far of this process and its children."""
     process = psutil.Process()
     used = process.cpu_times()
-    own = used.user + used.system + used.children_user + used.children_system
+    own: float = used.user + used.system + used.children_user + used.children_system
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has ended
             used = child.cpu_times()
             own += used.user + used.system + used.children_user + used.children_system
-    return busy, own, stolen
+    return own
 
 
 def _throttle_count() -> int:

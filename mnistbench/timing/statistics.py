@@ -14,7 +14,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,11 +99,14 @@ def median(samples: Sequence[float], level: float = 0.95) -> Median:
     if n == 0:
         raise ValueError("the median of no timings is not defined")
 
-    def missed(k: int) -> float:
-        return 2.0 * sum(math.comb(n, j) for j in range(k)) / 2.0**n
-
-    k = max((k for k in range(2, n // 2 + 1) if missed(k) <= 1 - level), default=1)
-    level = max(0.0, 1 - missed(k))
+    # Whole numbers, since from 1,024 timings on 2^n is larger than any float64.
+    coefficient, outside, k = 1, 2, 1
+    while k < n // 2:
+        coefficient = coefficient * (n - k + 1) // k
+        if (outside + 2 * coefficient) / 2**n > 1 - level:
+            break
+        outside, k = outside + 2 * coefficient, k + 1
+    level = max(0.0, 1 - outside / 2**n)
     return Median(statistics.median(ordered), ordered[k - 1], ordered[n - k], level, spread([ordered]))
 
 
@@ -260,7 +263,7 @@ def _walsh(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-@cache
+@lru_cache(maxsize=16)
 def _pairs(n: int, apart: int) -> NDArray[np.int64]:
     """Return the first and the second index of all pairs of ``n`` values, at least ``apart`` places from each other."""
     return np.array(np.triu_indices(n, apart))

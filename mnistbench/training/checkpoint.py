@@ -19,7 +19,7 @@ from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.training.result import Progress
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the file's format."""
 
 
@@ -29,13 +29,13 @@ class Identity:
 
     Attributes:
         workload: Workload; its name does not matter.
-        data_sha256: :attr:`mnistbench.datasets.Dataset.sha256` of all splits.
+        data_digest: Digest of the images of all splits and ranks, :func:`mnistbench.datasets.combined_digest`.
         every: Iterations between reports, as given.
         patience: Epochs without a lower dev loss after which to stop, as given.
     """
 
     workload: Workload
-    data_sha256: str
+    data_digest: str
     every: int | None
     patience: int | None
 
@@ -48,7 +48,7 @@ class Identity:
         for name in ("every", "patience"):
             if getattr(self, name) != getattr(other, name):
                 return f"{name} was {getattr(self, name)}, and is {getattr(other, name)}"
-        if self.data_sha256 != other.data_sha256:
+        if self.data_digest != other.data_digest:
             return "the images were others; give the data, sizes and seed of that training"
         return None
 
@@ -195,7 +195,7 @@ class Checkpoint:
         reports = [Progress(**record) for record in header["reports"]]
         moments = [values(f"moment{place}") for place in range(header["moments"])]
         return cls(
-            Identity(workload, header["data_sha256"], header["every"], header["patience"]),
+            Identity(workload, header["data_digest"], header["every"], header["patience"]),
             header["backend"],
             header["choices"],
             header["threads"],

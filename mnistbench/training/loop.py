@@ -14,8 +14,9 @@ import numpy as np
 import mnistbench.backends as registry
 from mnistbench import machine
 from mnistbench.backends import Backend, Trainer, trials
-from mnistbench.datasets import Dataset
+from mnistbench.datasets import Dataset, combined_digest
 from mnistbench.exceptions import ModelError, OptionError
+from mnistbench.ranks.team import Team
 from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.recipe import Activation, Recipe
@@ -62,6 +63,7 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = keeping.SECONDS,
     resume: str | Path | None = None,
+    team: Team | None = None,
 ) -> TrainingResult:
     """Train a network on the training images of a data set; by default the classic's network with its recipe.
 
@@ -90,6 +92,8 @@ def train(
         checkpoint_every: Number of seconds between checkpoints.
         resume: Checkpoint of the same training, interrupted, to go on from. The result is that of an uninterrupted one.
             Further checkpoints replace it, unless ``checkpoint`` names another file.
+        team: Ranks that train together (:func:`mnistbench.on_ranks`), on a data set that all of them have loaded
+            (:meth:`mnistbench.ranks.Team.load_data`) or that is sent to them. ``threads`` is then the team's.
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If the backend cannot train the workload.
@@ -103,14 +107,19 @@ def train(
     given: dict[str, Any] = {"iterations": iterations, "epochs": epochs, "learning_rate": learning_rate}
     given |= {"dtype": dtype, "seed": seed, "hidden": hidden, "activation": activation, "recipe": recipe}
     task = _task(workload, dataset, initial, {name: value for name, value in given.items() if value is not None})
+    if dataset.share is not None:
+        _require_team(dataset, team)
     _check(task, dataset, initial, every, patience)
     if initial and resume is not None:
         raise OptionError("parameters: not with resume, whose checkpoint holds them")
-    chosen = registry.get_backend(backend)
+    chosen = team.backend(backend) if team else registry.get_backend(backend)
     registry.refuse_unsupported(chosen, task)
-    checkpoints = Checkpoints(
-        lambda: Identity(task, dataset.sha256, every, patience), backend, checkpoint, checkpoint_every, resume
-    )
+
+    def identity() -> Identity:
+        digest = team.digest(dataset) if team else combined_digest([dataset.digest_part()])
+        return Identity(task, digest, every, patience)
+
+    checkpoints = Checkpoints(identity, backend, checkpoint, checkpoint_every, resume)
     initial = initial or Parameters.initial(task.network, task.seed, task.recipe.initializer)
     initial = initial.astype(task.dtype)
     with checkpoints.choosing():
@@ -121,7 +130,15 @@ def train(
         past = checkpoints.start(trainer) or Past(State.start(initial, task.recipe.optimizer))
         run = Run(trainer, task, dataset, past, costs, patience, checkpoints.keeper(trainer))
         run.to_the_end(Reports(task, every), snapshots, callback)
-        return run.result(backend, checkpoints.resumed, checkpoints.changes)
+        train_score = team.score_training if team and dataset.share is not None else None
+        return run.result(backend, checkpoints.resumed, checkpoints.changes, train_score)
+
+
+def _require_team(dataset: Dataset, team: Team | None) -> None:
+    """Refuse a rank's share of the images without the team that holds the others."""
+    if team is None:
+        raise OptionError(f"{dataset.source}: holds the share of one rank; train with the team that has loaded it")
+    team.require_loaded(dataset)
 
 
 def _task(workload: Workload | None, dataset: Dataset, initial: Parameters | None, options: dict[str, Any]) -> Workload:
@@ -149,7 +166,7 @@ def _workload(
         network = dataset.network(*(units if isinstance(units, Sequence) else (units,)))
     else:
         network = parameters.network
-    workload = Workload(replace(network, activation=activation), len(dataset.train), **options)
+    workload = Workload(replace(network, activation=activation), dataset.images, **options)
     return workload if epochs is None else workload.for_epochs(epochs)
 
 
@@ -172,10 +189,8 @@ def _check(
         )
     if network.sizes != workload.network.sizes:
         raise ModelError(f"parameters of a {network} network: the workload is of a {workload.network} network")
-    if workload.images != len(dataset.train):
-        raise OptionError(
-            f"{workload.images} images: {dataset.source} has {len(dataset.train)} to train on; load as many"
-        )
+    if workload.images != dataset.images:
+        raise OptionError(f"{workload.images} images: {dataset.source} has {dataset.images} to train on; load as many")
     _require_memory(workload)
 
 

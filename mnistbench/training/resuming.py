@@ -107,7 +107,7 @@ class Checkpoints:
                     f"{self._resume}: was computed in a way that does not work here, {way}{failed}; "
                     "go on where it works, or name another backend"
                 )
-        before, after = ({"threads": str(one.threads), **one.versions} for one in (found, now))
+        before, after = {"threads": str(found.threads), **found.versions}, {"threads": str(now.threads), **_used(now)}
         after_iteration = f"after iteration {found.past.state.iteration:,}"
         self.changes += tuple(
             f"{after_iteration} {name} was {before.get(name, 'missing')}, and is {after.get(name, 'missing')}"
@@ -120,12 +120,17 @@ class Checkpoints:
         if self._path is None:
             return None
         now = trainer.describe()
-        own = self._backend, self._choices, now.threads, now.versions, self.resumed, self.changes
+        own = self._backend, self._choices, now.threads, _used(now), self.resumed, self.changes
 
         def compose(past: Past) -> Checkpoint:
             return Checkpoint(self._identity, *own, past)
 
         return Keeper(self._path, self._seconds, compose)
+
+
+def _used(description: Description) -> dict[str, str]:
+    """Return the versions of the libraries that compute, and the number of ranks: what the bits depend on besides."""
+    return {**description.versions, "ranks": str(len(description.ranks.threads) if description.ranks else 1)}
 
 
 def _require_place(path: Path) -> None:

@@ -13,6 +13,7 @@ from mnistbench.exceptions import Diverged
 from mnistbench.reference.evaluation import Score, score
 from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Parameters
+from mnistbench.task.recipe import Activation
 from mnistbench.task.workload import Workload
 from mnistbench.timing.clock import Costs, timed
 from mnistbench.training.checkpoint import Past
@@ -160,13 +161,21 @@ class Run:
         return score(parameters, self._dataset.dev, self._workload.network.activation)
 
     def result(
-        self, backend: str, resumed: tuple[tuple[int, str], ...], changes: tuple[str, ...] = ()
+        self,
+        backend: str,
+        resumed: tuple[tuple[int, str], ...],
+        changes: tuple[str, ...],
+        scored: Callable[[Parameters, Activation], Score] | None,
     ) -> TrainingResult:
-        """Return the result, with patience that of the parameters with the lowest dev loss."""
+        """Return the result, with patience that of the parameters with the lowest dev loss.
+
+        Args:
+            scored: Function that scores parameters on the training images of all ranks, if others hold some.
+        """
         parameters, updates = self.current, self._done
         if self._best is not None:
             updates, parameters = self._best[0].iteration + 1, self._best[1]
-        final = final_scores(parameters, self._workload, self._dataset)
+        final = final_scores(parameters, self._workload, self._dataset, scored)
         if not math.isfinite(final.loss):
             raise Diverged(updates - 1, self._workload.learning_rate)
         dev = self._dev(parameters) if any(progress.dev_loss is not None for progress in self._reports) else None

@@ -30,7 +30,7 @@ def repeat(rows: Sequence[Row]) -> list[str]:
     several ranks, or names that no backend has.
     """
     first, checkout = rows[0], commit(rows[0])
-    if first.origin.dirty or any(getattr(row, "ranks", None) for row in rows):
+    if first.origin.dirty or any(row.ranks is not None for row in rows):
         return []
     if not all(_NAME.fullmatch(name) for row in rows for name in (row.backend, row.dtype)):
         return []

@@ -198,6 +198,7 @@ class _Contents:
                     "file": plain(origin.file, 80),
                     "system": plain(origin.system, 80),
                     "python": plain(origin.python, 40),
+                    "merged": None if origin.merged is None else plain(origin.merged, 40),
                 }
             )
         return self._runs[identity]

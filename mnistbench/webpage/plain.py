@@ -208,7 +208,7 @@ def _runs(values: Mapping[str, Any]) -> Iterator[Markup]:
         parts = {
             "machine": f"{machine['label']} ({facts})",
             "commit": _commit(run["commit"], run["isHash"], code, values["commitsAt"]),
-            "measured": run["measured"],
+            "measured": run["measured"] + f", by somebody else; merged {run['merged']}" * (run["merged"] is not None),
             "system": system or "not told",
             "versions": libraries,
             "repeat it": tag("code", " && ".join(run["command"])) if run["command"] else "no command does",

@@ -88,7 +88,7 @@ def _timing(row: Row) -> dict[str, Any]:
 
 def _ranks(row: Row) -> dict[str, Any] | None:
     """Return what several ranks were that trained together; None for one process by itself."""
-    found = getattr(row, "ranks", None)  # a field that rows of earlier versions do not have
+    found = row.ranks
     if found is None:
         return None
     told = f"{found.library} over {found.transport}, {found.each} each"

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("pytest_benchmark")
 
 import mnistbench.backends as registry
+from benchmarks import sizes
 from benchmarks import test_scaling as benchmark
 from mnistbench.backends.numpy import NumpyBackend
 from mnistbench.exceptions import OptionError
@@ -24,7 +25,7 @@ def workload(images: int = 41_000, hidden: int = 10) -> Workload:
 
 
 def test_every_size_is_one_case_from_small_to_large() -> None:
-    cases = benchmark.cases(1_000_000, 8)
+    cases = sizes.cases(1_000_000, 8)
     assert len(cases) == len(set(cases)) == 5 + 5 + 3
     by_axis = {axis: [case for case in cases if axis in case.axes] for axis in ("images", "hidden", "threads")}
     assert [case.images for case in by_axis["images"]] == [1_000, 10_000, 41_000, 100_000, 1_000_000]
@@ -41,17 +42,33 @@ def test_every_size_is_one_case_from_small_to_large() -> None:
 
 @pytest.mark.parametrize(("most", "base"), [(1_000, 1_000), (9_999, 1_000), (10_000, 10_000), (99_999, 41_000)])
 def test_with_fewer_images_the_other_axes_have_fewer_too(most: int, base: int) -> None:
-    cases = benchmark.cases(most, 1)
+    cases = sizes.cases(most, 1)
     assert max(case.images for case in cases) == base
     assert {case.images for case in cases if "hidden" in case.axes} == {base}
     assert [case.threads for case in cases if "threads" in case.axes] == [1]
+
+
+def test_ranks_have_strong_and_weak_cases() -> None:
+    found = sizes.cases_of_ranks(1_000_000, 3, [1, 2, 4])
+    strong = [(case.images, case.ranks) for case in found if "ranks" in case.axes]
+    weak = [(case.images, case.ranks) for case in found if "weak" in case.axes]
+    assert strong == [(images, count) for images in (41_000, 1_000_000) for count in (1, 2, 4)]
+    assert weak == [(41_000 * count, count) for count in (1, 2, 4)]
+    assert len(found) == len({str(case) for case in found}) == 3 + 3 + 2
+    assert {(case.hidden, case.threads) for case in found} == {(10, 3)}
+
+
+def test_fewer_images_have_fewer_weak_cases() -> None:
+    found = sizes.cases_of_ranks(100_000, 1, [1, 2, 4])
+    assert [(case.images, case.ranks) for case in found if "weak" in case.axes] == [(41_000, 1), (82_000, 2)]
+    assert {case.images for case in found if "ranks" in case.axes} == {41_000, 100_000}
 
 
 @pytest.mark.parametrize(
     ("most", "counts"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])]
 )
 def test_threads_double(most: int, counts: list[int]) -> None:
-    assert benchmark.thread_counts(most) == counts
+    assert sizes.thread_counts(most) == counts
 
 
 def test_a_case_is_expected_to_grow_as_its_operations() -> None:
@@ -88,7 +105,7 @@ def test_what_a_backend_refuses_is_left_out_in_its_words(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(registry, "get_backend", lambda name: Refusing())
     config: Any = SimpleNamespace(getoption={"--rounds": 1, "--budget": 60}.get)
-    case = benchmark.Case(1_000, 10, 3, ("threads",))
+    case = sizes.Case(1_000, 10, 3, ("threads",))
     fixture: Any = Mock()
     with pytest.raises(pytest.skip.Exception, match="3 threads: never"):
         benchmark.test_scaling(fixture, "numpy", "float64", case, {}, fixture, fixture, config)
@@ -98,4 +115,4 @@ def test_what_a_backend_refuses_is_left_out_in_its_words(monkeypatch: pytest.Mon
     ("seconds", "iterations"), [(10.0, 1), (0.5, 1), (0.25, 2), (0.2, 2), (0.1, 5), (0.003, 100), (1e-6, 1_000)]
 )
 def test_a_round_is_about_half_a_second(seconds: float, iterations: int) -> None:
-    assert benchmark.round_length(seconds) == iterations
+    assert sizes.round_length(seconds) == iterations

@@ -64,19 +64,25 @@ def test_a_refused_row_is_a_line_and_the_others_are_merged(theirs: Path) -> None
     document["benchmarks"][1]["extra_info"]["backend"] = "\x1b[31m[red]"
     document["benchmarks"][2]["extra_info"]["backend"] = "[red]"
     (theirs / NAME).write_text(json.dumps(document), encoding="utf-8")
-    found = run("theirs")
+    (theirs / "0015_classic_494d741.json").write_text("[]", encoding="utf-8")
+    found = run("theirs", "--dry-run")
     assert found.exit_code == 1
-    assert found.stderr.splitlines() == [
-        rf"mnistbench: theirs/{NAME}: refused: the text '\x1b[31m[red]' is not printable"
-    ]
-    assert found.stdout.splitlines() == ["merged 0 rows; 0 stored already; 1 refused"]
+    first, _, last = found.stderr.splitlines()
+    assert first == (
+        rf"mnistbench: theirs/{NAME}, row 2: refused: extra_info, backend is '\x1b[31m[red]', which is not printable"
+    )
+    assert last == "mnistbench: theirs/0015_classic_494d741.json: refused: holds no JSON object"
+    assert "would merge 3 rows; 0 stored already; 1 file and 2 rows refused" in found.stdout
+    (theirs / "0015_classic_494d741.json").unlink()
     document["benchmarks"][1]["extra_info"]["backend"] = "numba"
+    document["benchmarks"].append({"name": "mine", "extra_info": {}})
     (theirs / NAME).write_text(json.dumps(document), encoding="utf-8")
     found = run("theirs")
     assert found.exit_code == 1
+    assert "into results/amd-znver5-2-cpus-79b50d/0001_classic_494d741.json, 1 is no row, and left out" in found.stdout
     (line,) = found.stderr.splitlines()
     assert line.startswith(f"mnistbench: theirs/{NAME}, row 3: refused: extra_info, backend is '[red]', and not a name")
-    assert "merged 4 rows; 0 stored already; 1 refused" in found.stdout
+    assert "merged 4 rows; 0 stored already; 1 row refused" in found.stdout
 
 
 def test_a_file_s_name_says_nothing_to_a_terminal(theirs: Path) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from mnistbench.cli.options import TrainingOptions
+from mnistbench.datasets import load_images
 from mnistbench.exceptions import DataError, OptionError
+from mnistbench.ranks import local
 from mnistbench.task.presets import PUBLISHED, preset
 from mnistbench.task.recipe import Augmentation, Optimizer, Recipe, Schedule
+from mnistbench.task.share import Share
 from mnistbench.task.workload import Network, Workload
 from tests.support import builders
 
@@ -151,6 +154,10 @@ def test_published_errors_are_for_the_same_network_on_mnist() -> None:
         ({"workload": "wide"}, (59_000, 1_000)),
         ({"workload": "smoke"}, (2_000, 1_000)),
         ({}, (41_000, 1_000)),
+        ({"train_size": 59_500}, (59_500, 500)),
+        ({"train_size": 60_000}, (60_000, 0)),
+        ({"train_size": 60_001}, (60_001, 1_000)),
+        ({"workload": "simard", "train_size": 60_010, "dev_size": 1_000}, (60_010, 1_000)),
     ],
     ids=str,
 )
@@ -160,10 +167,30 @@ def test_the_images_of_a_preset(given: dict[str, Any], sizes: tuple[int, int]) -
 
 
 def test_a_size_out_of_range_is_refused_also_with_a_preset() -> None:
-    sizes: list[dict[str, Any]] = [{"train_size": 0}, {"dev_size": 60_000}, {"train_size": 60_001}]
+    sizes: list[dict[str, Any]] = [{"train_size": 0}, {"dev_size": 60_000}, {"train_size": 60_000, "dev_size": 1}]
     for given in sizes:
         with pytest.raises(DataError):
             TrainingOptions(workload="simard", **given).load()
+
+
+def test_more_images_than_mnist_has_are_copies_and_a_note_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    data, expected = TrainingOptions(train_size=60_010, seed=3).load(), load_images(60_010, seed=3)
+    assert data.digest_part() == expected.digest_part()
+    assert "59,000 of its images to train on, and 1,010 copies of them, shifted" in capsys.readouterr().err
+    with pytest.raises(OptionError, match="--dev-size 500: not with --train-size 60010"):
+        TrainingOptions(train_size=60_010, dev_size=500).load()
+    for own in (60_000, 60_001):
+        published = TrainingOptions(workload="simard").published(Workload(preset("simard").network, own))
+        assert (published is not None) == (own == 60_000)
+
+
+def test_a_rank_loads_its_share_and_rank_0_alone_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    for size in (70, 60_010):
+        data = local.run(2, TrainingOptions(train_size=size).load)
+        assert data.share == Share(0, 2, size)
+        assert len(data.train) == size / 2
+    told = capsys.readouterr().err
+    assert told.count("copies of them") == 1
 
 
 def test_all_labelled_images_are_cross_validated() -> None:

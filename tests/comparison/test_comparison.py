@@ -29,6 +29,7 @@ from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError, OptionError, UnsupportedWorkload
 from mnistbench.machine import limits
 from mnistbench.measurement import Energy, Measurement, Round, timed_round
+from mnistbench.ranks import Team, local
 from mnistbench.reference.parameters import Parameters
 from mnistbench.results import storage
 from mnistbench.results.row import Speedup
@@ -395,6 +396,44 @@ def test_the_table_can_be_drawn_at_any_time(seed: int) -> None:
     assert any("comparing with the reference" in text for text in texts)
     assert any("round 2 of 2" in text for text in texts)
     assert "too few rounds to tell" in drawn(found, running=False)
+
+
+def raced(ranks: int, share_cores: bool = False, cpus: int = 64) -> Comparison:
+    """A comparison on ranks of one thread, on a host with ``cpus`` CPUs."""
+
+    def main(team: Team) -> Comparison:
+        team.limit_threads(1)
+        team.places = [replace(place, cpus=frozenset(range(cpus)), usable=cpus) for place in team.places]
+        team.may_share_cores = share_cores
+        return compare("numpy", rounds=2, team=team)
+
+    return local.run(ranks, main)
+
+
+@pytest.mark.parametrize(("share_cores", "cpus"), [(False, 64), (True, 1)])
+def test_ranks_race_and_their_row_says_what_they_were(share_cores: bool, cpus: int, tmp_path: Path) -> None:
+    found = raced(2, share_cores, cpus)
+    assert [contender.problem for contender in found.contenders] == [None]
+    text = " ".join(drawn(found, running=False).split())
+    assert "ranks × threads" in text
+    assert "numpy float64 2 × 1" in text
+    assert f"on 1 host{', whose CPUs they share' * share_cores}; an iteration waits in the exchange" in text
+    found.workload = replace(found.workload, name="smoke")
+    storing.store(found, tmp_path)
+    (row,) = storage.load(tmp_path / machine.folder_name())
+    assert row.ranks is not None
+    assert (row.ranks.threads, row.ranks.shared_cores, row.threads) == ((1, 1), share_cores, 2)
+    assert row.ranks.exchange is not None
+    assert row.ranks.exchange > 0
+    assert row.validated
+    assert "## " in (page := (tmp_path / "README.md").read_text(encoding="utf-8"))
+    assert ": several ranks" in page
+    assert ": smoke" not in page, "it is no row of one process"
+
+
+def test_ranks_that_share_cores_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"^2 ranks: have more threads than CPUs, .* allow it by --share-cores$"):
+        raced(2, cpus=1)
 
 
 def timed(**samples: list[float]) -> Comparison:

@@ -39,6 +39,13 @@ def test_the_own_images_come_first_and_the_rest_are_moved_copies(count: int) -> 
     assert (found.dev, found.test, found.image_shape, found.classes) == (data.dev, data.test, (9, 9), 7)
 
 
+def test_a_note_says_what_are_copies() -> None:
+    data = spots(7)
+    assert data.notes == enlarged(data, 7).notes == ()
+    note = "7 of its images to train on, and 1,993 copies of them, shifted by up to 2 pixels"
+    assert enlarged(data, 2_000).notes == (note,)
+
+
 def test_every_pass_has_every_image_once() -> None:
     labels = enlarged(spots(7), 7 * 30).train.labels.reshape(30, 7)
     assert all(sorted(part) == list(range(7)) for part in labels.tolist())
@@ -51,6 +58,7 @@ def test_the_seed_decides() -> None:
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
     assert enlarged(data, 7) is data
+    assert enlarged(data, 200, 1).sha256 == "9bdadf5f69fea9aeba32d3bfa93bc6564748ecdd58593dfa588e32c12e4c8ded"
 
 
 @pytest.mark.parametrize(

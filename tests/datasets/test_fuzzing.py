@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def test_mutated_data_raise_nothing_else(tmp_path: Path) -> None:
         file = rng.choice(files)
         content = file.read_bytes()
         file.write_bytes((mutated if rng.random() < 0.3 else unpacked_and_mutated)(content, rng))
-        outcomes[attempt(source, lambda path: load_data(path, dev_size=rng.choice((0, 7))))] += 1
+        size, (rank, ranks) = rng.choice((0, 7)), rng.choice(((0, 1), (0, 3), (2, 3)))
+        outcomes[attempt(source, partial(load_data, dev_size=size, rank=rank, ranks=ranks))] += 1
         if source.is_file() and rng.random() < 0.3:
             outcomes[f"without labels: {attempt(source, read_file)}"] += 1
         file.write_bytes(content)

@@ -209,6 +209,12 @@ def test_the_memory_as_sold_is_little_more_than_what_is_seen(gib: float) -> None
     assert sold_memory(sold_memory(gib)) == sold_memory(gib)
 
 
+def test_a_machine_whose_name_has_no_latin_letter_has_a_folder() -> None:
+    one, other = Machine.named("服务器"), Machine.named("служба")
+    assert re.fullmatch(r"[0-9a-f]{6}", one.folder)
+    assert one.folder != other.folder
+
+
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_a_folder_can_have_any_machine(cpu: str, gpu: str) -> None:
     found = Machine(f"{cpu}, 2 CPUs", cpu, cpu, cpu, cpu, (), 2, 1, None, gpu)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mnistbench import charts, report
+from mnistbench.backends.base import Ranks
 from mnistbench.exceptions import MnistbenchError
 from mnistbench.machine.identity import Machine
 from mnistbench.machine.rates import Blas
@@ -432,6 +433,26 @@ def test_what_is_no_result_is_said_and_never_drawn(project: Path, monkeypatch: p
     assert f"cupy float32 is no result: {NO_RESULT}." in text
     assert f"numpy float32 is no result: {NO_RESULT}." in text
     assert "smoke-training-time.svg" not in text
+
+
+def test_rows_of_several_ranks_have_a_table_of_their_own_and_no_part_in_others(project: Path) -> None:
+    before = (project / "results" / "README.md").read_text(encoding="utf-8")
+    pictures = {path: path.read_bytes() for path in project.rglob("*.svg")}
+    ranks = Ranks((1, 1), 2, "MPICH 5.0", "network", 4e-5, True)
+    storage.store(
+        project / "results" / MACHINE,
+        "classic_0123456",
+        document(row("numba", "float32", 0.5, ranks=ranks), row("jax", "float32", 0.5, ranks=ranks, problem=NO_RESULT)),
+    )
+    report.write(project / "results")
+    after = (project / "results" / "README.md").read_text(encoding="utf-8")
+    added = [line for line in after.splitlines() if line not in before.splitlines()]
+    shown = "2 of 1 thread, 2 hosts, that share CPUs, MPICH 5.0 over network"
+    assert [line for line in before.splitlines() if line not in after.splitlines()] == []
+    assert any(line.startswith(f"| classic | numba | float32 | {shown} | 500 ms ") for line in added)
+    assert any("40.0 µs | 84.8% | agrees" in line for line in added)
+    assert any(line.startswith("| classic | jax") and line.endswith("NO RESULT |") for line in added)
+    assert {path: path.read_bytes() for path in project.rglob("*.svg")} == pictures
 
 
 # The table

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mnistbench.agreement import Agreement, Check, Trajectory
 from mnistbench.backends import Arithmetic, Description, Metrics
+from mnistbench.backends.base import Ranks
 from mnistbench.backends.numpy import NumpyTrainer
 from mnistbench.datasets import Dataset, Split
 from mnistbench.exceptions import MnistbenchError
@@ -25,7 +26,7 @@ from mnistbench.machine import limits
 from mnistbench.machine.rates import GpuLimits, Level, Limits
 from mnistbench.measurement import Energy
 from mnistbench.results import runs, storage
-from mnistbench.results.row import SCHEMA, Row, Size, Speedup
+from mnistbench.results.row import SCHEMA, SHARED, Row, Size, Speedup
 from mnistbench.task.presets import preset
 from mnistbench.task.workload import DTYPES, DType, Workload
 from mnistbench.timing.clock import timed
@@ -423,6 +424,69 @@ def test_scaling_rows_are_apart_from_all_others() -> None:
     assert storage.workloads(rows) == {"classic": rows[:1]}
     assert storage.scaling(rows) == rows[2:]
     assert storage.scaling(rows[:1]) == []
+
+
+def among(count: int, hosts: int = 1, shared: bool = False) -> Ranks:
+    return Ranks((1,) * count, hosts, "MPICH 5.0", "shared memory", 3e-5, shared)
+
+
+def test_a_row_says_what_its_ranks_were() -> None:
+    found = replace(row("numba", "float32"), ranks=among(2))
+    record = json.loads(json.dumps(found.as_dict()))
+    assert record["ranks"] == {
+        "threads": [1, 1],
+        "hosts": 1,
+        "library": "MPICH 5.0",
+        "transport": "shared memory",
+        "exchange": 3e-5,
+        "shared_cores": False,
+    }
+    assert Row.from_dict(record, found.samples, found.origin) == found
+    earlier = {name: value for name, value in ROW.as_dict().items() if name != "ranks"}
+    assert Row.from_dict(earlier, ROW.samples).ranks is None
+
+
+@pytest.mark.parametrize(
+    ("ranks", "allowed", "problem"),
+    [(among(4, shared=True), False, SHARED), (among(4, shared=True), True, None), (among(2), False, None)],
+)
+def test_ranks_that_share_cores_are_no_result_unless_allowed(ranks: Ranks, allowed: bool, problem: str | None) -> None:
+    task, description = TRAJECTORY.workload, Description("CPU", 4, {}, ranks=ranks)
+    agreement = Agreement("numpy", "float64", [*GOOD])
+    found = Row.measured(task, description, None, [1.0], agreement, TRAJECTORY, None, share_cores=allowed)
+    assert found.problem == problem
+    assert found.ranks == ranks, "the row says so in any case"
+
+
+@pytest.mark.parametrize(("hosts", "times", "rejected"), [(1, 1.5, True), (2, 1.5, False), (2, 2.5, True)])
+def test_several_hosts_may_reach_as_many_times_the_peak(hosts: int, times: float, rejected: bool) -> None:
+    """Each rank has the one thread whose peak is known; two hosts have two such peaks."""
+    task, description = TRAJECTORY.workload, Description("CPU", hosts, {}, bytes_read=1, ranks=among(hosts, hosts))
+    seconds = task.dense_flops * task.iterations / (times * PEAK)
+    agreement = Agreement("numpy", "float64", [*GOOD])
+    found = Row.measured(task, description, None, [seconds], agreement, TRAJECTORY, None)
+    assert (found.problem is not None) is rejected, found.problem
+    assert found.as_dict()["fraction_of_peak"] == pytest.approx(times / hosts)
+    assert found.limits is not None
+    assert found.limits.threads == 1, "those of a host"
+
+
+def test_rows_of_several_ranks_are_apart_from_those_of_one_process() -> None:
+    alone = [*lasting(4.0, row("numpy")), *lasting(2.0, row("numba"))]
+    shared = [replace(alone[0], ranks=ranks) for ranks in (among(2), among(1), among(2), among(2, hosts=2))]
+    everything = [shared[0], *alone, *shared[1:]]
+    assert storage.workloads(everything) == {"classic": alone}
+    assert storage.of_ranks(everything) == shared[1:], "the last of each number of ranks, and of hosts"
+    assert storage.of_ranks(alone) == []
+    names = {storage.case_name(one.workload, one.backend, one.threads, one.ranks) for one in everything}
+    assert len(names) == 4, "two numbers of ranks, and two backends in one process"
+
+
+def test_a_size_is_one_for_each_number_of_ranks() -> None:
+    task = replace(TRAJECTORY.workload, name=storage.SCALING)
+    rows = [replace(row(size=sized(["ranks"])), workload=task, ranks=among(count)) for count in (1, 2, 4, 2)]
+    assert storage.scaling(rows) == [rows[0], rows[2], rows[3]]
+    assert storage.of_ranks(rows) == []
 
 
 @pytest.mark.parametrize("commit", [{}, {"time": None}, {"time": "2025-02-01T10:00:00+00:00"}])

@@ -34,6 +34,7 @@ ATTACKS = (
     "&lt;b&gt; &#x202E;",
     "https://attack.example www.attack.example",
     "somebody@attack.example",
+    ":warning: done :+1::100:",
     "<!-- results: end -->",
     "-->",
     "]]>",

@@ -43,7 +43,7 @@ def test_processes_are_told_apart() -> None:
 
 def test_own_work_is_not_another_process_s(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [(100.0, 10.0, 1.0), (110.0, 19.0, 1.5)]
-    monkeypatch.setattr(noise, "_cpu_seconds", lambda: seconds.pop(0))
+    monkeypatch.setattr(noise, "_cpu_seconds", lambda cpus: seconds.pop(0))
     monkeypatch.setattr("mnistbench.timing.noise.time.perf_counter", lambda: 5.0 * (2 - len(seconds)))
     with noise.Watch() as watch:
         pass

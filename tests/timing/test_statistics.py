@@ -282,3 +282,11 @@ def test_wilsons_interval_covers_the_probability(share: float) -> None:
     covered = np.mean([low <= share <= high for low, high in (wilson(one, 10_000) for one in found.tolist())])
     assert covered == pytest.approx(0.95, abs=0.02)
     assert wilson(0.0, 100)[0] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1_023, 1_024, 2_000])
+def test_the_median_of_many_timings_has_an_interval(n: int) -> None:
+    found = median([float(place) for place in range(1, n + 1)])
+    assert 0.95 <= found.level < 0.96
+    assert found.low + found.high == n + 1
+    assert found.high - found.low == pytest.approx(1.96 * math.sqrt(n), rel=0.05)

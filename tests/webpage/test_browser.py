@@ -207,6 +207,9 @@ def test_the_mouse_shows_numbers_and_their_provenance(tab: Tab) -> None:
     assert "200 GFLOP/s" in told
     assert "git clone https://example.org/owner/name mnistbench && cd mnistbench" in told
     page.click("#close")
+    page.click("#body button >> nth=0")
+    assert "level 98%" in page.inner_text("#provenance"), "of seven rounds in one process"
+    page.click("#close")
     assert page.is_hidden("#provenance")
 
 
@@ -234,6 +237,7 @@ def test_the_link_is_copied_and_the_theme_changes(tab: Tab) -> None:
     page.emulate_media(media="print")
     assert page.is_hidden("nav")
     assert page.is_visible("#times svg")
+    assert page.is_visible("#view-text")
     assert "Workload: classic. Backends: numpy, numba, torch." in page.inner_text("#view-text")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 

@@ -7,10 +7,9 @@ import hashlib
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mnistbench import webpage, words
+from mnistbench.backends.base import Ranks
 from mnistbench.cli import app
 from mnistbench.exceptions import MnistbenchError, OptionError
 from mnistbench.results import storage
@@ -246,17 +246,8 @@ def test_what_disturbed_the_rounds_is_told() -> None:
     ]
 
 
-@dataclass(frozen=True)
-class Shared(Row):
-    """A row of several ranks, whether rows have the field or not."""
-
-    ranks: Any = None  # type: ignore[mutable-override,unused-ignore]
-
-
 def shared(one: Row, count: int) -> Row:
-    found = Shared(**{field.name: getattr(one, field.name) for field in fields(one)})
-    ranks = SimpleNamespace(threads=(1,) * count, hosts=1, library="MPI 4", transport="tcp", each="1 thread")
-    return replace(found, ranks=ranks)
+    return replace(one, ranks=Ranks((1,) * count, 1, "MPI 4", "tcp", None, False))
 
 
 def test_rows_of_several_ranks_are_cases_of_their_own() -> None:

@@ -16,6 +16,7 @@ class CupyBackend(CudaBackend):
     """One persistent launch on the current CUDA device for the classic, a few launches per layer for any mlp."""
 
     name = "cupy"
+    ranks = True
 
     def unsupported(self, workload: Workload) -> str | None:
         return None

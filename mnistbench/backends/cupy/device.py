@@ -17,7 +17,7 @@ from mnistbench import words
 from mnistbench.backends.base import Arithmetic, Availability, Backend, Description, Trainer
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.datasets import Dataset
-from mnistbench.exceptions import BackendUnavailable, MnistbenchError
+from mnistbench.exceptions import BackendUnavailable, MnistbenchError, UnsupportedWorkload
 from mnistbench.machine import nvidia
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -49,6 +49,8 @@ class CudaBackend(Backend):
             trainer.advance(1)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
+        if not len(dataset.train):
+            raise UnsupportedWorkload(f"backend {self.name} needs an image for each rank; start fewer ranks")
         with refusal(self.name, workload, f"{_NEEDS}; {_LIBRARIES}"):
             return self._load(workload, dataset, parameters)
 

@@ -5,13 +5,16 @@ The data and the parameters stay on the GPU; nothing waits for it before the met
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
 import cupy as cp
+import numpy as np
 
-from mnistbench.backends.base import Arithmetic, Description, Metrics, Trainer
+from mnistbench.backends.base import Arithmetic, Description, Metrics, Sums, Trainer
 from mnistbench.backends.cupy.device import CudaBackend, Stopwatch, described, refusal
+from mnistbench.backends.cupy.sums import mean_of, sums_of
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -80,6 +83,23 @@ class PlainTrainer(Trainer):
         with self._refusal():
             return Parameters.from_arrays(map(cp.asnumpy, self._backward(*self._forward())))
 
+    def split(self, iterations: int) -> Generator[Sums]:
+        for _ in range(iterations):
+            with self._refusal():
+                Z1, A1, Z2 = self._forward()
+                own = Parameters.from_arrays(map(cp.asnumpy, self._backward(Z1, A1, Z2)))
+                scores = cp.asnumpy(self._loss_and_accuracy(Z2))
+            sums = sums_of(own, len(self._labels), self.workload.images, scores)
+            yield sums
+            rate = np.dtype(self.workload.dtype).type(self.workload.learning_rate)
+            with self._refusal():
+                for array, gradient in zip(self._arrays, mean_of(sums.gradients, own).arrays(), strict=True):
+                    # The host multiplies, and the device subtracts: a product in a difference would round otherwise.
+                    array -= cp.asarray(rate * gradient)
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        return mean_of(sums.gradients, self.parameters())
+
     def _repeat(self, iterations: int) -> None:
         for _ in range(iterations):
             self._backward(*self._forward())
@@ -98,6 +118,7 @@ class CupyPlainBackend(CudaBackend):
     """CuPy's array operations on the current CUDA device."""
 
     name = "cupy-plain"
+    ranks = True
 
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
         return PlainTrainer(self.name, workload, dataset, parameters)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from mnistbench.backends import trials
 from mnistbench.backends.base import Arithmetic, Description, Metrics
-from mnistbench.backends.jax import device
-from mnistbench.backends.jax.device import DeviceTrainer, matmul
+from mnistbench.backends.jax import device, group
+from mnistbench.backends.jax.device import matmul
 from mnistbench.backends.jax.storage import STORAGES, Storage
+from mnistbench.backends.jax.trainer import DeviceTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DType, Network, Workload
@@ -74,6 +75,7 @@ def _backward(storage: Storage, arrays: Any, blocks: Any, labels: Any, count: An
 def _train(
     storage: Storage,
     length: int | None,
+    among: bool,
     iterations: Any,
     arrays: Any,
     blocks: Any,
@@ -86,18 +88,23 @@ def _train(
 
     Args:
         length: Largest number of iterations, as :func:`mnistbench.backends.jax.device.looped` takes it.
+        among: Whether the blocks are a rank's part of the images.
         metrics: Loss and hits where there is no iteration.
     """
 
     def iterate(_: Any, state: Any) -> Any:
         metrics, gradients = _backward(storage, state[0], blocks, labels, count)
+        if among:
+            gradients = group.added(gradients)
         return [array - rate * gradient for array, gradient in zip(state[0], gradients, strict=True)], metrics
 
-    return device.looped(length, iterations, iterate, (arrays, metrics))  # type: ignore[no-any-return]
+    arrays, metrics = device.looped(length, iterations, iterate, (arrays, metrics))
+    return arrays, group.total(*metrics) if among else metrics
 
 
-def _gradients(storage: Storage, arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
-    return _backward(storage, arrays, blocks, labels, count)[1]
+def _gradients(storage: Storage, among: bool, arrays: Any, blocks: Any, labels: Any, count: Any) -> Any:
+    found = _backward(storage, arrays, blocks, labels, count)[1]
+    return group.added(found) if among else found
 
 
 class _Programs(NamedTuple):
@@ -109,10 +116,16 @@ class _Programs(NamedTuple):
 
 
 @cache
-def _programs(storage: str, length: int | None) -> _Programs:
-    chosen = STORAGES[storage]
-    functions = (partial(_train, chosen, length), partial(_gradients, chosen), chosen.stored)
-    return _Programs(*map(jax.jit, functions))
+def _programs(storage: str, length: int | None, mesh: Any) -> _Programs:
+    """Compile the functions for a storage and a length of the loop; ``mesh`` is that of all ranks, or None."""
+    chosen, among = STORAGES[storage], mesh is not None
+    functions = partial(_train, chosen, length, among), partial(_gradients, chosen, among)
+    if not among:
+        return _Programs(*map(jax.jit, (*functions, chosen.stored)))
+    data = group.EACH, group.EACH, group.ALL
+    places = (group.ALL, group.ALL, *data, group.ALL, group.ALL), (group.ALL, *data)
+    train, gradients = map(group.program, functions, places)
+    return _Programs(train, gradients, jax.jit(chosen.stored))
 
 
 class JaxTrainer(DeviceTrainer):
@@ -127,26 +140,27 @@ class JaxTrainer(DeviceTrainer):
         way: Way,
         failed: str | None = None,
     ) -> None:
-        super().__init__(workload, threads, failed)
+        super().__init__(workload, threads, failed, dataset.share)
         self._way, self._length = way, device.loop_length(workload)
-        self._programs = _programs(way.storage, self._length)
+        self._programs = _programs(way.storage, self._length, dataset.share and group.mesh())
         images, labels = dataset.train.images, dataset.train.labels
-        self._count = len(labels)
-        self._shape = -(-self._count // way.block), way.block
+        self._shape = -(-self._most // way.block), way.block
         self._arrays: list[Any]
-        filled = ((0, self._shape[0] * way.block - self._count),)
+        filled = ((0, self._shape[0] * way.block - len(labels)),)
         with self._computing():
             self._blocks = self._stored(np.pad(images, (*filled, (0, 0))).reshape(*self._shape, -1))
-            self._labels = self._placed(np.pad(labels, filled, constant_values=-1).reshape(self._shape), "int32")
+            self._labels = self._parted(np.pad(labels, filled, constant_values=-1).reshape(self._shape), "int32")
             self._zeros = self._no_metrics()
             self.reset(parameters)
+            self._bytes = sum(part.data.nbytes for part in self._blocks.addressable_shards)
             jax.block_until_ready((self._blocks, self._labels, self._arrays))
 
     def _stored(self, images: NDArray[np.uint8]) -> Any:
-        return self._programs.stored(self._placed(images, "uint8"), self._levels())
+        found = self._programs.stored(jax.device_put(images, device.device().device), self._levels())
+        return found if self._share is None else group.shared(found, group.EACH)
 
     def _data(self) -> tuple[Any, ...]:
-        return self._blocks, self._labels, self._scalar(self._count)
+        return self._blocks, self._labels, self._scalar(self.workload.images)
 
     def _trained(self, iterations: int) -> Any:
         """Queue iterations; return the parameters after them, and the last one's loss and hits."""
@@ -159,7 +173,7 @@ class JaxTrainer(DeviceTrainer):
     def advance(self, iterations: int) -> Metrics:
         with self._computing():
             self._arrays, (loss, hits) = self._trained(iterations)
-        return Metrics(float(loss), int(hits) / self._count)
+        return Metrics(float(loss), int(hits) / self.workload.images)
 
     def reset(self, parameters: Parameters) -> None:
         with self._computing():
@@ -181,9 +195,7 @@ class JaxTrainer(DeviceTrainer):
         storage = STORAGES[self._way.storage]
         # W1 X and dZ1 Xᵀ read X.
         kernel = f"one compiled loop, {at_once}{storage.told}"
-        return self._described(
-            kernel, 2 * self._blocks.nbytes, storage.arithmetic or Arithmetic.of(self.workload.dtype)
-        )
+        return self._described(kernel, 2 * self._bytes, storage.arithmetic or Arithmetic.of(self.workload.dtype))
 
     def close(self) -> None:
         del self._blocks, self._labels, self._arrays

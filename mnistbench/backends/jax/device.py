@@ -1,24 +1,17 @@
-"""JAX's device, threads and dtypes, for both trainers of the backend ``jax``."""
+"""JAX's device, threads and loops, for both trainers of the backend ``jax``."""
 
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
-from numpy.typing import NDArray
 
-from mnistbench.backends.base import Arithmetic, Description, Trainer
-from mnistbench.exceptions import BackendUnavailable, OptionError
-from mnistbench.machine import nvidia
+from mnistbench.exceptions import OptionError
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
 from mnistbench.threads import allowed_cpus, resolve
@@ -50,7 +43,7 @@ def device() -> Device:
     sizes = [os.environ[name] for name in ("PJRT_NPROC", "NPROC") if os.environ.get(name, "").isdecimal()]
     # By default JAX allocates three quarters of a GPU's memory, which leaves too little for other libraries.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    found = jax.devices()[0]
+    found = jax.local_devices()[0]
     on_cpu = found.platform == "cpu"
     return Device(
         found, "CPU" if on_cpu else str(found.device_kind), max(1, int(sizes[0])) if sizes else allowed_cpus()
@@ -117,65 +110,3 @@ def widened(images: Any, levels: Any) -> Any:
 def on_host(arrays: Any) -> Parameters:
     """Copy W1, b1, W2, b2, ... to the host."""
     return Parameters.from_arrays(np.array(array) for array in arrays)
-
-
-class DeviceTrainer(Trainer):
-    """The common part of JAX's trainers; subclasses have data and programs."""
-
-    def __init__(self, workload: Workload, threads: int, failed: str | None = None) -> None:
-        super().__init__(workload)
-        self._threads, self._failed = threads, failed
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Enable 64-bit types for float64 only, whatever the process has set."""
-        with jax.enable_x64(self.workload.dtype == "float64"):
-            try:
-                yield
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                what = f"{self.workload.images:,} images in {self.workload.dtype}"
-                reason = f"{what} do not fit into the memory of the {device().name}"
-                raise BackendUnavailable(NAME, reason, "use fewer images (--train-size)") from error
-
-    def _placed(self, array: NDArray[Any], dtype: str) -> Any:
-        """Copy an array to the device; JAX alone might share the caller's memory."""
-        return jax.device_put(np.array(array, dtype), device().device)
-
-    def _scalar(self, value: float) -> Any:
-        return np.dtype(self.workload.dtype).type(value)
-
-    def _no_metrics(self) -> tuple[Any, Any]:
-        """Return a loss and a number of hits, as a loop starts from."""
-        whole = "int64" if self.workload.dtype == "float64" else "int32"  # as JAX sums where it has 64-bit types
-        return self._placed(np.zeros(()), self.workload.dtype), self._placed(np.zeros(()), whole)
-
-    def _levels(self) -> Any:
-        """Return the table of :func:`widened`."""
-        return np.arange(256, dtype=self.workload.dtype) / self._scalar(255)
-
-    @abstractmethod
-    def _repeat(self, iterations: int) -> None:
-        """Run some iterations without side effects, and wait for the device."""
-
-    def _described(self, kernel: str, bytes_read: int, arithmetic: Arithmetic) -> Description:
-        versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__}
-        found = Description(device().name, self._threads, versions, kernel, None, bytes_read, failed=self._failed)
-        if found.device == "CPU":
-            return found
-        gpu = self._measured()
-        if "driver_version" in gpu:
-            versions["nvidia driver"] = gpu.pop("driver_version")
-        return replace(found, gpu=gpu, arithmetic=arithmetic)
-
-    def _measured(self) -> dict[str, Any]:
-        """Return the GPU's memory in bytes that JAX may use, the most that it has held in this process, and clocks."""
-        own = device().device
-        memory = own.memory_stats() or {}
-        names = {"memory_bytes": "bytes_limit", "peak_memory_bytes": "peak_bytes_in_use"}
-        found = {name: int(memory[theirs]) for name, theirs in names.items() if theirs in memory}
-        capability = str(getattr(own, "compute_capability", "")).replace(".", "")
-        with self._computing():
-            clocks = nvidia.under_load(self._repeat, nvidia.bus_id(own.id))
-        return {**found, "compute_capability": capability or None, **clocks}

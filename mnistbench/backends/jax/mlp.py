@@ -1,13 +1,12 @@
 """Any multilayer perceptron with every option in JAX: gradients by ``jax.grad``, an epoch in one compiled loop.
 
-Images are rows; activations and logits are columns. All batches have one size: an epoch's last one is padded. The host
-computes an epoch's order and, in float64, learning rates and Adam's bias corrections.
+Images are rows; activations and logits are columns. The host computes an epoch's order and, in float64, learning rates
+and Adam's bias corrections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -17,34 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Arithmetic, Description, Metrics
-from mnistbench.backends.jax import device, random
-from mnistbench.backends.jax.device import DeviceTrainer, matmul
+from mnistbench.backends.jax import device, group
+from mnistbench.backends.jax.batches import Batch, Data, Task, next_batch, order_of, whole_set
+from mnistbench.backends.jax.device import matmul
+from mnistbench.backends.jax.trainer import DeviceTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference import mlp
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
-from mnistbench.task.recipe import Activation, Optimizer, Schedule
+from mnistbench.task.recipe import Activation, Optimizer
 from mnistbench.task.workload import Workload
 
 # Largest number of iterations per call of the compiled loop on a CPU: the length of the table of learning rates.
 _ITERATIONS = 512
-
-
-class Task(NamedTuple):
-    """The static part of a program: the workload without what is an argument, and (height, width)."""
-
-    workload: Workload
-    image_shape: tuple[int, int]
-
-
-class Data(NamedTuple):
-    """The constant inputs of a program."""
-
-    images: Any  # (m, n) uint8
-    labels: Any  # (m,) int32
-    levels: Any  # (256,), the values of a byte in [0, 1]
-    seed: Any  # (2,) uint32, the lowest word first
-    order: Any = None  # (m,) int32, the epoch's order; None in a full batch
 
 
 class State(NamedTuple):
@@ -52,15 +36,6 @@ class State(NamedTuple):
 
     arrays: list[Any]  # W1, b1, W2, b2, ...
     moments: list[list[Any]]  # for each of the optimizer's moments, arrays of the same shapes
-
-
-class Batch(NamedTuple):
-    """The inputs of an iteration."""
-
-    X: Any  # (m, n)
-    labels: Any  # (m,), -1 for padding
-    count: Any  # number of images without padding
-    masks: list[Any]  # (units, m) for each hidden layer, or None
 
 
 def activate(Z: Any, activation: Activation) -> Any:
@@ -80,49 +55,18 @@ def logits(arrays: list[Any], X: Any, activation: Activation, masks: list[Any]) 
     return matmul(arrays[-2], A) + arrays[-1]
 
 
-def objective(arrays: list[Any], batch: Batch, workload: Workload) -> tuple[Any, tuple[Any, Any]]:
-    """Compute the objective, mean cross-entropy plus L2 penalty; and, as auxiliary values, the former and the hits."""
+def objective(arrays: list[Any], batch: Batch, workload: Workload, penalty: bool = True) -> tuple[Any, tuple[Any, Any]]:
+    """Compute the objective, mean cross-entropy plus L2 penalty; and, as auxiliary values, the former and the hits.
+
+    Of a rank's images it is their part of the mean over those of all ranks, ``penalty`` left out.
+    """
     Z = logits(arrays, batch.X, workload.network.activation, batch.masks)
     one_hot = batch.labels == jnp.arange(Z.shape[0])[:, None]
     loss = -jnp.where(one_hot, jax.nn.log_softmax(Z, axis=0), 0).sum() / batch.count
     hits = (Z.argmax(axis=0) == batch.labels).sum(dtype="int32")
-    if not (l2 := workload.recipe.l2):
+    if not (l2 := workload.recipe.l2) or not penalty:
         return loss, (loss, hits)
     return loss + l2 / (2 * workload.images) * sum((W * W).sum() for W in arrays[::2]), (loss, hits)
-
-
-def next_batch(task: Task, data: Data, whole: Any, iteration: Any) -> Batch:
-    """Compute the batch of an iteration; ``whole`` is X if every iteration's is the same, else None."""
-    workload, recipe = task.workload, task.workload.recipe
-    epoch, batch = jnp.divmod(iteration, workload.iterations_per_epoch)
-    if recipe.batch_size is None:
-        places, labels, count = jnp.arange(workload.images, dtype="int32"), data.labels, workload.images
-    else:
-        taken = batch * workload.batch_size + jnp.arange(workload.batch_size, dtype="int32")
-        places = data.order[jnp.minimum(taken, workload.images - 1)]
-        labels = jnp.where(taken < workload.images, data.labels[places], -1)
-        count = (taken < workload.images).sum().astype(workload.dtype)
-    X = whole
-    if X is None:
-        images = data.images if recipe.batch_size is None else data.images[places]
-        if change := recipe.augmentation:
-            images = random.augmented(images, places, task.image_shape, change, data.seed, epoch)
-        X = device.widened(images, data.levels)
-    rates = recipe.dropout_rates(len(workload.network.hidden))
-    masks = [
-        random.kept(data.seed, epoch, layer, places, units, rate).astype(workload.dtype) * (1 / (1 - rate))
-        if rate
-        else None
-        for layer, (units, rate) in enumerate(zip(workload.network.hidden, rates, strict=True))
-    ]
-    return Batch(X, labels, count, masks)
-
-
-def whole_set(task: Task, data: Data) -> Any:
-    """Compute X of all images if every iteration uses it; else return None."""
-    recipe = task.workload.recipe
-    fixed = recipe.batch_size is None and not recipe.augmentation
-    return device.widened(data.images, data.levels) if fixed else None
 
 
 def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, moments: list[Any]) -> tuple[Any, ...]:
@@ -143,6 +87,18 @@ def moved(optimizer: Optimizer, is_weight: bool, scalars: Any, p: Any, g: Any, m
     return p - step * v / (jnp.sqrt(s) * correction + optimizer.epsilon), v, s
 
 
+def backward(task: Task, arrays: list[Any], batch: Batch) -> tuple[list[Any], tuple[Any, Any]]:
+    """Compute the gradients of the objective, of the images of all ranks; and a rank's part of the loss and hits."""
+    workload, alone = task.workload, task.size is None
+    found, metrics = jax.grad(objective, has_aux=True)(arrays, batch, workload, alone)
+    if alone:
+        return found, metrics
+    found = group.added(found)
+    if l2 := workload.recipe.l2:
+        found[::2] = [dW + l2 / workload.images * W for dW, W in zip(found[::2], arrays[::2], strict=True)]
+    return found, metrics
+
+
 def train(
     task: Task, length: int | None, count: Any, first: Any, scalars: Any, done: tuple[State, Any], data: Data
 ) -> tuple[State, Any]:
@@ -154,26 +110,27 @@ def train(
             the second.
         done: the state, and the loss and hits where there is no iteration.
     """
-    whole, recipe = whole_set(task, data), task.workload.recipe
+    whole, optimizer = whole_set(task, data), task.workload.recipe.optimizer
 
     def iterate(i: Any, before: tuple[State, Any]) -> tuple[State, Any]:
         (arrays, moments), _ = before
         batch = next_batch(task, data, whole, first + i)
-        gradients, metrics = jax.grad(objective, has_aux=True)(arrays, batch, task.workload)
+        gradients, metrics = backward(task, arrays, batch)
         after = [
-            moved(recipe.optimizer, place % 2 == 0, scalars[i], p, g, own)
+            moved(optimizer, place % 2 == 0, scalars[i], p, g, own)
             for place, (p, g, *own) in enumerate(zip(arrays, gradients, *moments, strict=True))
         ]
         arrays, *moments = map(list, zip(*after, strict=True))
         return State(arrays, moments), metrics
 
-    return device.looped(length, count, iterate, done)  # type: ignore[no-any-return]
+    state, metrics = device.looped(length, count, iterate, done)
+    return state, metrics if task.size is None else group.total(*metrics)
 
 
 def gradients(task: Task, iteration: Any, state: State, data: Data) -> Any:
     """Compute the gradients of an iteration's objective."""
     batch = next_batch(task, data, whole_set(task, data), iteration)
-    return jax.grad(objective, has_aux=True)(state.arrays, batch, task.workload)[0]
+    return backward(task, state.arrays, batch)[0]
 
 
 class Programs(NamedTuple):
@@ -184,38 +141,41 @@ class Programs(NamedTuple):
 
 
 @cache
-def _programs(task: Task, length: int | None) -> Programs:
-    return Programs(jax.jit(partial(train, task, length)), jax.jit(partial(gradients, task)))
-
-
-def _task(workload: Workload, image_shape: tuple[int, int]) -> Task:
-    """Keep only what the programs depend on, so that workloads share them: the image shape only for augmentation."""
-    if not workload.recipe.augmentation:
-        image_shape = 1, workload.network.inputs
-    recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule())
-    return Task(replace(workload, name="custom", iterations=1, learning_rate=1.0, seed=0, recipe=recipe), image_shape)
+def _programs(task: Task, length: int | None, mesh: Any) -> Programs:
+    """Compile the functions for a task and a length of the loop; ``mesh`` is that of all ranks, or None."""
+    functions = partial(train, task, length), partial(gradients, task)
+    if mesh is None:
+        return Programs(*map(jax.jit, functions))
+    data = Data(group.EACH, group.EACH, group.ALL, group.ALL, group.EACH, group.EACH)
+    places = (*(group.ALL,) * 4, data), (group.ALL, group.ALL, data)
+    return Programs(*map(group.program, functions, places))
 
 
 class JaxMlpTrainer(DeviceTrainer):
     """Hold the images as bytes, the labels, and the state of training."""
 
     def __init__(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int) -> None:
-        super().__init__(workload, threads)
-        self._length = device.loop_length(workload)
-        self._programs = _programs(_task(workload, dataset.image_shape), self._length)
+        super().__init__(workload, threads, share=dataset.share)
+        self._length, self._shape = device.loop_length(workload), dataset.image_shape
         self._epoch, self._iteration = -1, 0
         self._state: State
-        words = [workload.seed & 0xFFFFFFFF, workload.seed >> 32 & 0xFFFFFFFF]
+        words, share = [workload.seed & 0xFFFFFFFF, workload.seed >> 32 & 0xFFFFFFFF], dataset.share
+        self._programs = self._programs_of(self._most if share else None)
+        padding = self._most - len(dataset.train)
         with self._computing():
             self._data = Data(
-                self._placed(dataset.train.images, "uint8"),
-                self._placed(dataset.train.labels, "int32"),
+                self._parted(np.pad(dataset.train.images, ((0, padding), (0, 0))), "uint8"),
+                self._parted(np.pad(dataset.train.labels, (0, padding), constant_values=-1), "int32"),
                 self._placed(self._levels(), workload.dtype),
                 self._placed(np.array(words), "uint32"),
+                share and self._parted(np.array([share.first]), "int32"),
             )
             self._zeros = self._placed(np.zeros(()), workload.dtype), self._placed(np.zeros(()), "int32")
             self.reset(parameters)
             jax.block_until_ready((self._data, self._state))
+
+    def _programs_of(self, size: int | None) -> Programs:
+        return _programs(Task.of(self.workload, self._shape, size), self._length, self._share and group.mesh())
 
     def advance(self, iterations: int) -> Metrics:
         end, metrics = self._iteration + iterations, self._zeros
@@ -239,8 +199,12 @@ class JaxMlpTrainer(DeviceTrainer):
             return _ITERATIONS
         epoch, batch = divmod(self._iteration, per_epoch)
         if epoch != self._epoch:
-            order = mlp.epoch_order(workload.seed, epoch, workload.images)
-            self._data, self._epoch = self._data._replace(order=self._placed(order, "int32")), epoch
+            if self._share is None:
+                order = mlp.epoch_order(workload.seed, epoch, workload.images)
+            else:
+                order, size = order_of(self._share, workload, epoch)
+                self._programs = self._programs_of(size)
+            self._data, self._epoch = self._data._replace(order=self._parted(order, "int32")), epoch
         return per_epoch - batch
 
     def _scalars(self, first: int, count: int) -> NDArray[Any]:
@@ -255,7 +219,8 @@ class JaxMlpTrainer(DeviceTrainer):
     def reset(self, parameters: Parameters) -> None:
         with self._computing():
             arrays = [self._placed(array, self.workload.dtype) for _, array in parameters.named()]
-            zeros = [[jnp.zeros_like(array) for array in arrays] for _ in range(self.workload.recipe.optimizer.moments)]
+            moments = range(self.workload.recipe.optimizer.moments)
+            zeros = [[self._placed(np.zeros(array.shape), self.workload.dtype) for array in arrays] for _ in moments]
             self._state = State(arrays, zeros)
         self._iteration = 0
 

@@ -16,6 +16,7 @@ from mnistbench.backends.numba.classic.trainer import NumbaTrainer
 from mnistbench.backends.numba.mlp.trainer import NumbaMlpTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
+from mnistbench.task.share import Share
 from mnistbench.task.workload import Workload
 from mnistbench.threads import resolve
 
@@ -24,6 +25,7 @@ class NumbaBackend(Backend):
     """Numba kernels for the CPU's vector registers; see :mod:`mnistbench.backends.numba.classic.kernels`."""
 
     name = "numba"
+    ranks = True
 
     def availability(self) -> Availability:
         return Availability(usable=True, version=numba.__version__, device="CPU")
@@ -33,11 +35,19 @@ class NumbaBackend(Backend):
 
     def warm_up(self, workload: Workload, threads: int | None = None) -> None:
         """Compile the kernels for the workload's network, dtype and threads, or load them from the disk cache."""
+        self._start_small(workload, threads, None).advance(1)
+
+    def warm_up_split(self, workload: Workload, threads: int | None = None) -> None:
+        for _ in self._start_small(workload, threads, Share(0, 1, min(workload.images, resolve(threads)))).split(1):
+            pass
+
+    def _start_small(self, workload: Workload, threads: int | None, share: Share | None) -> Trainer:
         parameters = Parameters.initial(workload.network, workload.seed)
         images = min(workload.images, resolve(threads))  # so that each thread has one
         blank = Dataset.blank(workload.network, images)
         blank.train.images[:] = 0  # since white images are not ordered
-        self.start(replace(workload, images=images), blank, parameters, threads).advance(1)
+        dataset = blank if share is None else blank.part(share)
+        return self.start(replace(workload, images=images), dataset, parameters, threads)
 
     def load(self, workload: Workload, dataset: Dataset, parameters: Parameters, threads: int | None) -> Trainer:
         if workload.is_classic:

@@ -53,9 +53,8 @@ Step = Callable[..., Any]
 """Function of W1, b1, W2, b2, X, Y and the rate: it updates the parameters in place and returns Z2 from before."""
 
 
-def _backward(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, *, storage: str = "real") -> tuple[Any, ...]:
-    """Compute dW1, db1, dW2, db2 and Z2 (c, m) for X (n, m) and one-hot Y (c, m)."""
-    m = X.shape[1]
+def _backward(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, m: int, storage: str) -> tuple[Any, ...]:
+    """Compute dW1, db1, dW2, db2, sums over the images divided by ``m``, and Z2 for X (n, .) and one-hot Y (c, .)."""
     images = STORAGES[storage]
     A1 = torch.relu(images.forward(W1, X) + b1)
     Z2 = W2 @ A1 + b2
@@ -69,7 +68,7 @@ def _functional(storage: str) -> Step:
     """Return a step for images stored in a type; it may be compiled."""
 
     def iterate(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, rate: float) -> Any:
-        dW1, db1, dW2, db2, Z2 = _backward(W1, b1, W2, b2, X, Y, storage=storage)
+        dW1, db1, dW2, db2, Z2 = _backward(W1, b1, W2, b2, X, Y, X.shape[1], storage)
         W1.sub_(dW1, alpha=rate)
         b1.sub_(db1, alpha=rate)
         W2.sub_(dW2, alpha=rate)
@@ -86,23 +85,50 @@ class _InPlace:
         self._Z2, self._dZ2 = torch.empty_like(Y), torch.empty_like(Y)
         self._A1, self._dZ1 = (Y.new_empty((network.hidden[0], Y.shape[1])) for _ in range(2))
 
-    def __call__(self, W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, rate: float) -> Any:
-        step = rate / X.shape[1]
+    def sums(self, W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any) -> tuple[Any, ...]:
+        """Compute the sums of the gradients over the images, and Z2."""
         A1 = torch.addmm(b1, W1, X, out=self._A1).relu_()
         Z2 = torch.addmm(b2, W2, A1, out=self._Z2)
         dZ2 = torch.softmax(Z2, 0, out=self._dZ2).sub_(Y)
         dZ1 = torch.mm(W2.T, dZ2, out=self._dZ1).mul_(A1 > 0)
-        W1.sub_(dZ1 @ X.T, alpha=step)
-        b1.sub_(dZ1.sum(1, keepdim=True), alpha=step)
-        W2.sub_(dZ2 @ A1.T, alpha=step)
-        b2.sub_(dZ2.sum(1, keepdim=True), alpha=step)
+        return dZ1 @ X.T, dZ1.sum(1, keepdim=True), dZ2 @ A1.T, dZ2.sum(1, keepdim=True), Z2
+
+    def __call__(self, W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any, rate: float) -> Any:
+        step = rate / X.shape[1]
+        *sums, Z2 = self.sums(W1, b1, W2, b2, X, Y)
+        for array, summed in zip((W1, b1, W2, b2), sums, strict=True):
+            array.sub_(summed, alpha=step)
         return Z2
+
+
+Summing = Callable[..., tuple[Any, ...]]
+"""Function of W1, b1, W2, b2, X and Y that computes the sums of the gradients over the images, and Z2."""
+
+
+def summing(images: int, network: Network, dtype: DType, threads: int, way: Way, Y: Any) -> Summing:
+    """Return the part of an iteration before its update, for a rank's share of ``images`` images."""
+    if way.compiled:
+        return _compiled_sums(images, network, dtype, threads, way)
+    return _InPlace(network, Y).sums if way.storage == "real" else _functional_sums(way.storage)
+
+
+def _functional_sums(storage: str) -> Summing:
+    def sums(W1: Any, b1: Any, W2: Any, b2: Any, X: Any, Y: Any) -> tuple[Any, ...]:
+        return _backward(W1, b1, W2, b2, X, Y, 1, storage)
+
+    return sums
 
 
 @cache
 def _compiled(images: int, network: Network, dtype: DType, threads: int, way: Way) -> Step:
     """Compile a step for these sizes."""
     return device.compiled(_functional(way.storage))
+
+
+@cache
+def _compiled_sums(images: int, network: Network, dtype: DType, threads: int, way: Way) -> Summing:
+    """Compile the part of an iteration before its update for these sizes."""
+    return device.compiled(_functional_sums(way.storage))
 
 
 class TorchTrainer(DeviceTrainer):
@@ -120,6 +146,7 @@ class TorchTrainer(DeviceTrainer):
         super().__init__(workload, threads, failed)
         self._way = way
         self._arrays: Any
+        self._graphs: dict[int, tuple[Callable[[], object], Any]] = {}
         network, labels = workload.network, dataset.train.labels
         with self._computing():
             self._X = self._stored(dataset.train.images, way)
@@ -129,13 +156,18 @@ class TorchTrainer(DeviceTrainer):
             shapes = [(network.hidden[0], network.inputs), (network.outputs, network.hidden[0])]
             shapes = [shapes[0], (shapes[0][0], 1), shapes[1], (shapes[1][0], 1)]
             self._arrays = [torch.zeros(shape, dtype=self._dtype, device=self._device) for shape in shapes]
-            if way.compiled:
-                self._step = _compiled(len(labels), network, workload.dtype, threads, way)
-            else:
-                self._step = _InPlace(network, self._Y) if way.storage == "real" else _functional(way.storage)
-            lengths = (_AT_ONCE, 1) if self._device.type == "cuda" else ()
-            self._graphs = {length: device.captured(partial(self._iterate, length)) for length in lengths}
+            self._prepare()
         self.reset(parameters)
+
+    def _prepare(self) -> None:
+        """Compile and capture an iteration, as the way has it."""
+        way, workload = self._way, self.workload
+        if way.compiled:
+            self._step = _compiled(len(self._labels), workload.network, workload.dtype, self._threads, way)
+        else:
+            self._step = _InPlace(workload.network, self._Y) if way.storage == "real" else _functional(way.storage)
+        lengths = (_AT_ONCE, 1) if self._device.type == "cuda" else ()
+        self._graphs = {length: device.captured(partial(self._iterate, length)) for length in lengths}
 
     def _stored(self, images: NDArray[np.uint8], way: Way) -> Any:
         """Return X (n, m) of images (m, n), which are copied as bytes."""
@@ -177,7 +209,7 @@ class TorchTrainer(DeviceTrainer):
 
     def _backward(self) -> tuple[Any, ...]:
         W1, b1, W2, b2 = self._arrays
-        return _backward(W1, b1, W2, b2, self._X, self._Y, storage=self._way.storage)
+        return _backward(W1, b1, W2, b2, self._X, self._Y, len(self._labels), self._way.storage)
 
     def gradients(self) -> Parameters:
         with self._computing():

@@ -6,23 +6,23 @@ Images are rows. The gradients are the reference's formulas. A trial decides whe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import leaky_relu_, linear
+from numpy.typing import NDArray
+from torch.nn.functional import linear
 
 from mnistbench.backends.base import Arithmetic, Description, Metrics
 from mnistbench.backends.torch import device, random
 from mnistbench.backends.torch.device import DeviceTrainer
+from mnistbench.backends.torch.formulas import Formulas, onednn
 from mnistbench.datasets import Dataset
 from mnistbench.reference import counter, mlp
-from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Array, Parameters
-from mnistbench.task.recipe import Activation, Optimizer
-from mnistbench.task.workload import DType, Workload
+from mnistbench.task.recipe import Optimizer
+from mnistbench.task.workload import Workload
 
 
 class Way(NamedTuple):
@@ -42,53 +42,6 @@ class Way(NamedTuple):
         products = "products of oneDNN" if self.onednn else "products of PyTorch's choice"
         graph, bits = "CUDA graph: " * self.captured, ", random bits compiled" * self.compiled
         return f"{graph}{products}{bits}"
-
-
-def _onednn(X: Any, W: Any, b: Any = None) -> Any:
-    """Compute X Wᵀ + b in float32 on a CPU."""
-    return torch.ops.mkldnn._linear_pointwise(X, W, b, "none", [], "")
-
-
-class _Formulas:
-    """Forward and backward pass, with X Wᵀ + b by ``linear``."""
-
-    def __init__(self, activation: Activation, linear: Callable[..., Any]) -> None:
-        self._linear = linear
-        ops = torch.ops.aten
-        # The activation in place; and its derivative times an error, from the activation's result.
-        self._activate, self._passed_back = {
-            "relu": (torch.relu_, lambda error, A: ops.threshold_backward(error, A, 0)),
-            "leaky-relu": (
-                lambda Z: leaky_relu_(Z, LEAK),
-                lambda error, A: ops.leaky_relu_backward(error, A, LEAK, True),
-            ),
-            "tanh": (torch.tanh_, ops.tanh_backward),
-            "sigmoid": (torch.sigmoid_, ops.sigmoid_backward),
-        }[activation]
-
-    def forward(self, weights: list[Any], biases: list[Any], X: Any, masks: list[Any]) -> tuple[list[Any], list[Any]]:
-        """Compute f(Z_1), ..., f(Z_L-1), Z_L without masks, and A_0, ..., A_L-1 with masks."""
-        found, As = [], [X]
-        for W, b, mask in zip(weights[:-1], biases[:-1], masks, strict=True):
-            found.append(self._activate(self._linear(As[-1], W, b)))
-            As.append(found[-1] if mask is None else found[-1] * mask)
-        found.append(self._linear(As[-1], weights[-1], biases[-1]))
-        return found, As
-
-    def backward(
-        self, weights: list[Any], found: list[Any], As: list[Any], Y: Any, masks: list[Any]
-    ) -> tuple[list[Any], list[Any]]:
-        """Compute the gradients of weights and biases for one-hot Y (m, c) from the results of :meth:`forward`."""
-        dZ = torch.softmax(found[-1], 1).sub_(Y).div_(len(Y))
-        dW, db = [self._linear(dZ.T, As[-1].T)], [dZ.sum(0)]
-        for layer in reversed(range(len(masks))):
-            dA = self._linear(dZ, weights[layer + 1].T)
-            if masks[layer] is not None:
-                dA.mul_(masks[layer])
-            dZ = self._passed_back(dA, found[layer])
-            dW.insert(0, self._linear(dZ.T, As[layer].T))
-            db.insert(0, dZ.sum(0))
-        return dW, db
 
 
 def optimizer_of(optimizer: Optimizer, weights: list[Any], biases: list[Any]) -> Any:
@@ -121,10 +74,11 @@ class TorchMlpTrainer(DeviceTrainer):
     ) -> None:
         super().__init__(workload, threads, failed)
         self._way = way
-        self._formulas = _Formulas(workload.network.activation, _onednn if way.onednn else linear)
+        self._formulas = Formulas(workload.network.activation, onednn if way.onednn else linear)
         draw = random.Draw.of(workload, dataset.image_shape)
         self._drawn = (random.compiled(draw, threads) if way.compiled else draw.function()) if draw.words else None
         self._epoch, self._iteration = -1, 0
+        self._of = 0  # number of a batch's images, those of other ranks included; 0 for a process by itself
         self._whole: Any = None
         hidden, sizes = len(workload.network.hidden), workload.network.sizes
         kind = {"dtype": self._dtype, "device": self._device}
@@ -143,14 +97,17 @@ class TorchMlpTrainer(DeviceTrainer):
 
     def _enter(self, epoch: int) -> None:
         """Copy the epoch's order, padded by its start to whole batches, and its key schedules to the device."""
-        seed, images, size = self.workload.seed, self.workload.images, self.workload.batch_size
+        images, whole = self.workload.images, self.workload.recipe.batch_size is None
+        order = np.arange(images) if whole else mlp.epoch_order(self.workload.seed, epoch, images)
+        places = self.workload.iterations_per_epoch * self.workload.batch_size
+        self._enter_order(epoch, np.resize(order, places))
+
+    def _enter_order(self, epoch: int, order: NDArray[np.int64]) -> None:
         hidden = len(self.workload.network.hidden)
         purposes = [counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)]
-        schedules = [random.schedule(seed, purpose, epoch) for purpose in purposes]
+        schedules = [random.schedule(self.workload.seed, purpose, epoch) for purpose in purposes]
         self._schedules.copy_(torch.tensor(schedules, dtype=torch.int32))
-        whole = self.workload.recipe.batch_size is None
-        order = np.arange(images) if whole else mlp.epoch_order(seed, epoch, images)
-        self._order = self._placed(np.resize(order, self.workload.iterations_per_epoch * size), "int64")
+        self._order = self._placed(order, "int64")
         self._epoch = epoch
 
     def _taken(self, iteration: int) -> tuple[Any, int]:
@@ -165,7 +122,8 @@ class TorchMlpTrainer(DeviceTrainer):
         """Return X (m, n), the labels (m,), and for each hidden layer a mask (m, units) or None."""
         workload = self.workload
         whole = workload.recipe.batch_size is None
-        X = self._images if whole else self._images[places]
+        held = self._held(places)
+        X = self._images if whole else self._images[held]
         masks: list[Any] = [None] * len(workload.network.hidden)
         if self._drawn:
             X, masks = self._drawn(X, places.int(), self._schedules)
@@ -175,17 +133,26 @@ class TorchMlpTrainer(DeviceTrainer):
             X = self._whole = device.widened(X, self._dtype)
         else:
             X = self._whole
-        return X[:m], self._labels[places[:m]], [mask if mask is None else mask[:m] for mask in masks]
+        return X[:m], self._labels[held[:m]], [mask if mask is None else mask[:m] for mask in masks]
+
+    def _held(self, places: Any) -> Any:
+        """Return the rows of images and labels at places among all training images."""
+        return places
+
+    def _summed(self, places: Any, m: int, of: int) -> tuple[list[Any], list[Any], Any, Any]:
+        """Compute sums of gradients over m images, divided by ``of``, of weights and biases; logits; and labels."""
+        X, labels, masks = self._batch(places, m)
+        found, As = self._formulas.forward(self._weights, self._biases, X, masks)
+        dW, db = self._formulas.backward(self._weights, found, As, self._classes[labels], masks, of)
+        return dW, db, found[-1], labels
 
     def _backward(self, places: Any, m: int) -> tuple[list[Any], list[Any], Any, Any]:
         """Compute a batch's gradients of weights and biases, its logits and its labels."""
-        X, labels, masks = self._batch(places, m)
-        found, As = self._formulas.forward(self._weights, self._biases, X, masks)
-        dW, db = self._formulas.backward(self._weights, found, As, self._classes[labels], masks)
+        dW, db, Z, labels = self._summed(places, m, self._of or m)
         if l2 := self.workload.recipe.l2:
             for own, W in zip(dW, self._weights, strict=True):
                 own.add_(W, alpha=l2 / self.workload.images)
-        return dW, db, found[-1], labels
+        return dW, db, Z, labels
 
     def _iterate(self, places: Any, m: int) -> tuple[Any, Any]:
         """Update the parameters by a batch; return its logits from before, and its labels."""
@@ -199,12 +166,17 @@ class TorchMlpTrainer(DeviceTrainer):
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
+    def _trained(self, iterations: int) -> tuple[Any, Any]:
+        """Run iterations; return the last one's logits and labels."""
+        for iteration in range(self._iteration, self._iteration + iterations):
+            self._set_rate(self.workload.rate(iteration))
+            Z, labels = self._iterate(*self._taken(iteration))
+        self._iteration += iterations
+        return Z, labels
+
     def advance(self, iterations: int) -> Metrics:
         with self._computing():
-            for iteration in range(self._iteration, self._iteration + iterations):
-                self._set_rate(self.workload.rate(iteration))
-                Z, labels = self._iterate(*self._taken(iteration))
-            self._iteration += iterations
+            Z, labels = self._trained(iterations)
             loss = torch.nn.functional.cross_entropy(Z.double(), labels).item()
             hits = (Z.argmax(1) == labels).sum().item()
         return Metrics(loss, hits / len(labels))
@@ -292,9 +264,3 @@ class TorchMlpTrainer(DeviceTrainer):
         del self._images, self._labels, self._weights, self._biases, self._optimizer, self._drawn
         self._order = self._whole = None
         super().close()
-
-
-def has_onednn(dtype: DType) -> bool:
-    """Whether oneDNN's products are available: PyTorch is built with them on x86 and some ARM CPUs."""
-    on_cpu = device.device().type == "cpu" and torch.backends.mkldnn.is_available()
-    return on_cpu and dtype == "float32" and hasattr(torch.ops.mkldnn, "_linear_pointwise")

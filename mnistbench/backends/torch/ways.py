@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from mnistbench.backends import trials
 from mnistbench.backends.torch import device, random
-from mnistbench.backends.torch.mlp import TorchMlpTrainer, Way, has_onednn, optimizer_of
+from mnistbench.backends.torch.formulas import has_onednn
+from mnistbench.backends.torch.mlp import TorchMlpTrainer, Way, optimizer_of
+from mnistbench.backends.torch.shared import SharedMlpTrainer
 from mnistbench.datasets import Dataset, likely_shape
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.recipe import Schedule
@@ -70,24 +72,42 @@ class CapturedTrainer(TorchMlpTrainer):
         super().close()
 
 
-def fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int] | None = None) -> tuple[Way, str | None]:
-    """Return the fastest way for the workload's batches, and ways that failed in words."""
+def fastest_way(
+    workload: Workload, threads: int, image_shape: tuple[int, int] | None = None, ranks: int | None = None
+) -> tuple[Way, str | None]:
+    """Return the fastest way for the workload's batches, or a rank's part of them, and ways that failed in words."""
+    size = -(-workload.batch_size // (ranks or 1))
     if image_shape is None or not workload.recipe.augmentation:
         image_shape = likely_shape(workload.network.inputs)
-    recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule(), batch_size=workload.batch_size)
-    batch = Workload(workload.network, workload.batch_size, 1, dtype=workload.dtype, recipe=recipe)
-    return _fastest_way(batch, threads, image_shape)
+    recipe = replace(workload.recipe, initializer="uniform", schedule=Schedule(), batch_size=size)
+    batch = Workload(workload.network, size, 1, dtype=workload.dtype, recipe=recipe)
+    # A rank has another number of images in each batch, for which PyTorch would compile anew.
+    kinds = Kinds(compiled=ranks is None or workload.recipe.batch_size is None, captured=ranks is None)
+    return _fastest_way(batch, threads, image_shape, kinds)
+
+
+class Kinds(NamedTuple):
+    """Kinds of ways that can be tried.
+
+    Attributes:
+        compiled: whether random bits can be compiled.
+        captured: whether an iteration can be captured.
+    """
+
+    compiled: bool = True
+    captured: bool = True
 
 
 @trials.Once
-def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int]) -> trials.Choice[Way]:
+def _fastest_way(workload: Workload, threads: int, image_shape: tuple[int, int], kinds: Kinds) -> trials.Choice[Way]:
     """Find the fastest way for a workload of one batch, by a trial on white images."""
     workload, dataset, parameters = trials.trial_of(workload, image_shape)
     many = random.Draw.of(workload, image_shape).words > _SMALL
 
     def others(way: Way) -> list[Way]:
-        compiled = [way._replace(compiled=True)] if many else []
-        return compiled + [one._replace(captured=True) for one in (way, *compiled) if can_capture(workload)]
+        compiled = [way._replace(compiled=True)] if many and kinds.compiled else []
+        can = kinds.captured and can_capture(workload)
+        return compiled + [one._replace(captured=True) for one in (way, *compiled) if can]
 
     return trials.fastest(
         [Way(onednn) for onednn in ((False, True) if has_onednn(workload.dtype) else (False,))],
@@ -101,6 +121,8 @@ def trainer(
     workload: Workload, dataset: Dataset, parameters: Parameters, threads: int, way: Way, failed: str | None = None
 ) -> TorchMlpTrainer:
     """Start the trainer of a way."""
+    if dataset.share:
+        return SharedMlpTrainer(workload, dataset, parameters, threads, way, failed)
     kind = CapturedTrainer if way.captured else TorchMlpTrainer
     return kind(workload, dataset, parameters, threads, way, failed)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from mnistbench.datasets.csv.layout import Layout, understand
 from mnistbench.datasets.csv.lines import Row, read_rows
 from mnistbench.datasets.csv.values import pixel_columns, read_values
 from mnistbench.datasets.emnist import NOTE, is_emnist, upright
+from mnistbench.datasets.images import Held, Images, Places, Upright
 from mnistbench.exceptions import DataError, UnlabelledData
 
 FIRST_ROWS = 1 << 10
@@ -49,6 +51,16 @@ class Table:
     ids: tuple[str, tuple[str, ...]] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Content of a file of pictures whose images may be read later; its attributes are those of :class:`Table`."""
+
+    images: Images
+    labels: NDArray[np.int64] | None
+    image_shape: tuple[int, int]
+    understood: str
+
+
 def read_csv(path: Path, needs_labels: bool = False) -> Table:
     """Read a CSV file with a row for each picture, plain, gzip, or alone in a zip archive.
 
@@ -65,6 +77,72 @@ def read_csv(path: Path, needs_labels: bool = False) -> Table:
         DataError: If the file is malformed or its meaning in doubt; the message names the line and column.
         OSError: If the file cannot be read.
     """
+    layout = _layout(path, needs_labels)
+    growing = _Growing(len(layout.pixels))
+    _, labels, ids = _read(path, layout, growing.add)
+    images, shape, understood = growing.images(), layout.image_shape, layout.summary
+    if _is_turned(path, layout):
+        images, shape = upright(images, shape)
+        understood += f"; {NOTE}"
+    column = layout.ids
+    named = None if column is None or layout.names is None else (layout.names[column], ids)
+    return Table(images, labels, shape, understood, named)
+
+
+def open_csv(path: Path, needs_labels: bool = False, held: bool = True) -> Pictures:
+    """Read what :func:`read_csv` does, and hold the images only if they are to be ``held``.
+
+    Otherwise all of the file is read and checked, and rows whose images are taken are read again.
+    """
+    if held:
+        table = read_csv(path, needs_labels)
+        return Pictures(Held(table.images), table.labels, table.image_shape, table.understood)
+    layout = _layout(path, needs_labels)
+    count, labels, _ = _read(path, layout, lambda images: None)
+    images, (height, width) = CsvImages(path, layout, count), layout.image_shape
+    if _is_turned(path, layout):
+        understood = f"{layout.summary}; {NOTE}"
+        return Pictures(Upright(images, (height, width)), labels, (width, height), understood)
+    return Pictures(images, labels, (height, width), layout.summary)
+
+
+@dataclass(frozen=True, eq=False)
+class CsvImages(Images):
+    """Images of a CSV file that has been read and checked once; rows are read again when their images are taken.
+
+    Attributes:
+        path: File.
+        layout: Meaning of the columns.
+        count: Number of images.
+    """
+
+    path: Path
+    layout: Layout
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of images, and number of pixels of each."""
+        return self.count, len(self.layout.pixels)
+
+    def parts(self, places: Places) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield images some at a time; values are read only of the rows that are asked for."""
+        name, pixels = printable(self.path), pixel_columns(self.layout)
+        first = 0
+        for rows in _images_rows(self.path, self.layout):
+            low, high = np.searchsorted(places, (first, first + len(rows)))
+            wanted = np.unique(places[low:high] - first)
+            if len(wanted):
+                part = np.empty((wanted[-1] + 1, self.shape[1]), np.uint8)
+                part[wanted] = read_values([rows[place] for place in wanted], self.layout, name)[:, pixels]
+                yield first, part
+            first += len(rows)
+        if first != self.count:
+            raise DataError(f"{name}: had {self.count} rows, and now has {first}; leave it alone while it is read")
+
+
+def _layout(path: Path, needs_labels: bool) -> Layout:
+    """Return the meaning of the columns of a file, of which :func:`read_csv` describes the errors."""
     name = printable(path)
     with closing(_rows(path)) as blocks:
         first = next(blocks)
@@ -79,13 +157,12 @@ def read_csv(path: Path, needs_labels: bool = False) -> Table:
             f"{name}: has no labels, only {len(layout.pixels)} pixels a row, as Kaggle's test.csv; train on a file "
             f"with labels, such as train.csv, and give this one to 'mnistbench predict MODEL --data {name}'"
         )
-    counted = layout.label is None and layout.separator != " "
-    with closing(_rows(path, layout.separator.encode() if counted else None)) as blocks:
-        found = _read(blocks, layout, name)
-    if layout.names is None and is_emnist(path.name):
-        images, shape = upright(found.images, found.image_shape)
-        return replace(found, images=images, image_shape=shape, understood=f"{found.understood}; {NOTE}")
-    return found
+    return layout
+
+
+def _is_turned(path: Path, layout: Layout) -> bool:
+    """Return whether rows and columns of the pictures are exchanged."""
+    return layout.names is None and is_emnist(path.name)
 
 
 def _rows(path: Path, separator: bytes | None = None) -> Generator[list[Row], None, None]:
@@ -93,37 +170,67 @@ def _rows(path: Path, separator: bytes | None = None) -> Generator[list[Row], No
         yield from read_rows(file, printable(path), separator)
 
 
-def _read(blocks: Iterator[list[Row]], layout: Layout, name: str) -> Table:
-    """Return the content. Memory grows with the rows, of which a block at a time is text."""
-    images = np.empty((FIRST_ROWS, len(layout.pixels)), np.uint8)
+def _images_rows(path: Path, layout: Layout) -> Iterator[list[Row]]:
+    """Yield the rows of a block of the file at a time, without the header."""
+    counted = layout.label is None and layout.separator != " "
+    with closing(_rows(path, layout.separator.encode() if counted else None)) as blocks:
+        for number, block in enumerate(blocks):
+            rows = block[1:] if layout.names and number == 0 else block
+            if rows:
+                yield rows
+
+
+def _read(
+    path: Path, layout: Layout, keep: Callable[[NDArray[Any]], None]
+) -> tuple[int, NDArray[np.int64] | None, tuple[str, ...]]:
+    """Read and check a file, and give the images of a block at a time to ``keep``.
+
+    Returns:
+        Number of images; labels, or None if the file has none; ids.
+    """
+    name, pixels = printable(path), pixel_columns(layout)
     labels: list[NDArray[np.int64]] = []
     ids: list[str] = []
-    pixels = pixel_columns(layout)
     count, brightest = 0, 0.0
-    for number, block in enumerate(blocks):
-        rows = block[1:] if layout.names and number == 0 else block
-        if not rows:
-            continue
+    for rows in _images_rows(path, layout):
         values = read_values(rows, layout, name)
-        end = count + len(rows)
-        if end > len(images):
-            # In place where the system can move pages; no other array refers to it.
-            images.resize((max(end, len(images) + len(images) // 4), images.shape[1]), refcheck=False)
-        images[count:end] = found = values[:, pixels]
+        found = values[:, pixels]
+        keep(found)
         brightest = max(brightest, found.max())
         if layout.label is not None:
             labels.append(values[:, layout.label].astype(np.int64))
         ids += _ids(rows, layout, name)
-        count = end
+        count += len(rows)
     if not count:
         raise DataError(f"{name}: has a header, but no rows")
     if brightest == 1:
         raise DataError(f"{name}: all pixels are 0 or 1, not from 0 to 255; if 1 is white, multiply them by 255")
-    images.resize((count, images.shape[1]), refcheck=False)
-    targets = np.concatenate(labels) if labels else None
-    column = layout.ids
-    named = None if column is None or layout.names is None else (layout.names[column], tuple(ids))
-    return Table(images, targets, layout.image_shape, layout.summary, named)
+    return count, np.concatenate(labels) if labels else None, tuple(ids)
+
+
+class _Growing:
+    """Images whose number is not known before the last is there. Memory grows with them."""
+
+    def __init__(self, pixels: int) -> None:
+        self._images = np.empty((FIRST_ROWS, pixels), np.uint8)
+        self._count = 0
+
+    def add(self, images: NDArray[Any]) -> None:
+        """Append images (k, pixels) of any dtype."""
+        end = self._count + len(images)
+        if end > len(self._images):
+            self._resize(max(end, len(self._images) + len(self._images) // 4))
+        self._images[self._count : end] = images
+        self._count = end
+
+    def images(self) -> NDArray[np.uint8]:
+        """Return all images, after which none can be added."""
+        self._resize(self._count)
+        return self._images
+
+    def _resize(self, count: int) -> None:
+        # In place where the system can move pages; no other array refers to it.
+        self._images.resize((count, self._images.shape[1]), refcheck=False)
 
 
 def _ids(rows: list[Row], layout: Layout, name: str) -> list[str]:

@@ -4,25 +4,29 @@ What others measured is an untrusted input. A file is read within bounds (:mod:`
 is checked (:mod:`.schema`), and every row is compared with itself and with the limits that its machine states
 (:mod:`.plausibility`). A folder is named by what the machine is, and a file by the names of a workload and a commit,
 whose forms are checked; no other text of a row becomes part of a path. A row that is stored already is not stored again
-(:mod:`.stored`), and nothing stored is changed.
+(:mod:`.index`); no stored row or training is changed, and what is merged counts less than one's own.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mnistbench import words
 from mnistbench.exceptions import MnistbenchError, RowError
+from mnistbench.files import locked
+from mnistbench.machine.identity import Machine
 from mnistbench.results import storage
 from mnistbench.results.merging import schema, trainings
-from mnistbench.results.merging.plausibility import examined, require_dates
-from mnistbench.results.merging.stored import Index
+from mnistbench.results.merging.index import Index
+from mnistbench.results.merging.plausibility import believed, require_dates
 from mnistbench.results.origin import Origin
 from mnistbench.results.reading import DAMAGED, read_object
-from mnistbench.results.reproduction import PREFIX
+from mnistbench.results.reproduction import PREFIX, changing
 from mnistbench.results.row import Row
 
 __all__ = ["Merged", "Refused", "merge", "sources"]
@@ -37,12 +41,14 @@ class Merged:
         target: File that holds what was new, or would hold it; None if nothing was.
         new: Number of rows, or of trainings, that were new.
         present: Number of those that were stored already.
+        others: Number of entries that are no rows, such as a user's own benchmarks; they are left out.
     """
 
     source: Path
     target: Path | None
     new: int
     present: int
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,19 @@ class Refused:
     """File, or row of one, that was not merged.
 
     Attributes:
-        where: The file, and the place in it.
+        source: File that was read.
+        place: Place in it, such as "row 2" or "training 1"; empty if it is the whole file.
         reason: Reason in words, on one line.
     """
 
-    where: str
+    source: Path
+    place: str
     reason: str
+
+    @property
+    def where(self) -> str:
+        """The file, and the place in it."""
+        return f"{self.source}, {self.place}" if self.place else str(self.source)
 
 
 @dataclass
@@ -65,7 +78,7 @@ class _Into:
     Attributes:
         index: What is stored, or would be.
         dry_run: Whether to write nothing.
-        targets: Files of test errors by path.
+        targets: Files of test errors by path, as a dry run would have left them.
     """
 
     index: Index
@@ -83,7 +96,7 @@ def sources(folder: Path) -> list[Path]:
         raise MnistbenchError(f"{folder}: is no folder; give a folder of results, such as --results writes")
     if folder.is_symlink():
         folder = folder.resolve()
-    found = sorted({*folder.glob("*.json"), *folder.glob("*/*.json")})
+    found = {*folder.glob("*.json"), *folder.glob("*/*.json")}
     if not found:
         raise MnistbenchError(f"{folder}: holds no results; give a folder such as --results writes")
     return sorted(found, key=lambda path: (path.parent, path.name.startswith(PREFIX), path.name))
@@ -100,15 +113,30 @@ def merge(paths: Sequence[Path], results: Path, dry_run: bool = False) -> Iterat
         dry_run: Whether to write nothing.
 
     Raises:
-        MnistbenchError: If a file of one's own results is damaged, or a file cannot be written.
+        MnistbenchError: If a file of one's own results is damaged, a file cannot be written, or another process merges
+            into the folder.
     """
+    if dry_run:
+        yield from _merge(paths, results, dry_run)
+        return
+    missing = not results.exists()
+    try:
+        with locked(results / ".merge.lock", "merges results into this folder"):
+            yield from _merge(paths, results, dry_run)
+    finally:
+        if missing:
+            with contextlib.suppress(OSError):  # where nothing was merged, it is empty
+                results.rmdir()
+
+
+def _merge(paths: Sequence[Path], results: Path, dry_run: bool) -> Iterator[Merged | Refused]:
     into = _Into(Index.of(results), dry_run)
     for path in paths:
         try:
             document = _read(path)
             yield from (_trainings if path.name.startswith(PREFIX) else _rows)(path, document, into)
         except RowError as error:
-            yield Refused(str(path), words.one_line(error))
+            yield Refused(path, "", words.one_line(error))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -126,32 +154,48 @@ def _read(path: Path) -> dict[str, Any]:
         raise RowError(reason) from error
 
 
-def _rows(path: Path, document: Mapping[str, Any], into: _Into) -> Iterator[Merged | Refused]:
+def _rows(path: Path, document: dict[str, Any], into: _Into) -> Iterator[Merged | Refused]:
     """Merge the rows of a run."""
-    origin, index = _origin(path, document), into.index
-    index.require_agreement(origin, document)
+    index = into.index
+    origin = _origin(path, document, index)
+    index.require_same_header(origin, document)
     folder = index.folder_for(origin.machine)
     new: list[tuple[Row, Mapping[str, Any]]] = []
-    present = 0
+    present = others = 0
     for place, entry in enumerate(document["benchmarks"], 1):
+        if _is_other(entry):
+            others += 1
+            continue
         try:
-            row = examined(entry, origin)
+            row = believed(entry, origin)
             if index.holds(row, entry):
                 present += 1
                 continue
             new.append((row, entry))
             index.add(row, entry, document, str(path))
         except RowError as error:
-            yield Refused(f"{path}, row {place}", words.one_line(error))
+            yield Refused(path, f"row {place}", words.one_line(error))
     target = _store(folder, origin, document, new, into.dry_run) if new else None
-    if new or present:
-        yield Merged(path, target, len(new), present)
+    for row, _ in new:
+        index.moved(row, str(target))
+    if new or present or others:
+        yield Merged(path, target, len(new), present, others)
 
 
-def _origin(path: Path, document: Mapping[str, Any]) -> Origin:
-    """Read the origin of a document's rows; raise a RowError if it is not believed."""
+def _is_other(entry: Any) -> bool:
+    """Whether an entry of pytest-benchmark is none of this package, as one of a user's own benchmarks."""
+    return isinstance(entry, dict) and isinstance(info := entry.get("extra_info"), dict) and "schema" not in info
+
+
+def _origin(path: Path, document: dict[str, Any], index: Index) -> Origin:
+    """Read the origin of a document's rows, and let the document name the machine as one's own results do.
+
+    Raises:
+        RowError: If it is not believed.
+    """
     schema.HEADER(document, "")
     try:
+        document["machine_info"] = index.as_named_here(document["machine_info"])
         origin = Origin.of(document, path.name)
         require_dates(origin.date, origin.commit_date)
     except DAMAGED as error:
@@ -168,34 +212,48 @@ def _store(
 ) -> Path:
     """Store the new rows of a run under the next number, and return the file.
 
-    The run counts as finished, so that none here goes on with it.
+    It says when it was merged. The run counts as finished, so that none here goes on with it.
     """
     names = "-".join(sorted({row.workload.name for row, _ in new}))
     name = f"{names if len(names) <= 100 else 'several'}_{origin.commit[:7]}"
     if dry_run:
         return folder / f"NNNN_{name}.json"
     stored = {key: value for key, value in document.items() if key != "process"}
-    stored |= {"benchmarks": [entry for _, entry in new]} | ({"finished": True} if "finished" in document else {})
-    return storage.store(folder, name, stored)
+    stored |= {"benchmarks": [entry for _, entry in new], "merged": datetime.now(UTC).isoformat()}
+    return storage.store(folder, name, stored | ({"finished": True} if "finished" in document else {}))
 
 
-def _trainings(path: Path, document: Mapping[str, Any], into: _Into) -> Iterator[Merged | Refused]:
+def _trainings(path: Path, document: dict[str, Any], into: _Into) -> Iterator[Merged | Refused]:
     """Merge the trainings of a file of test errors."""
-    machine, runs = trainings.checked(document)
-    target = into.index.folder_for(machine) / f"{PREFIX}{document['workload']['name']}.json"
-    found = into.targets.get(target) or trainings.Target.of(target, document)
-    new = present = 0
-    for place, run in enumerate(runs, 1):
+    accepted: list[tuple[int, Mapping[str, Any]]] = []
+    for place, run in enumerate(trainings.of_document(document), 1):
         try:
-            trainings.examine(run, document)
-            added = found.add(run)
-            new, present = new + added, present + (not added)
+            if isinstance(run, RowError):
+                raise run
+            trainings.require_believable(run, document)
+            accepted.append((place, run))
         except RowError as error:
-            yield Refused(f"{path}, training {place}", words.one_line(error))
+            yield Refused(path, f"training {place}", words.one_line(error))
+    if not accepted:
+        return
+    document["machine"] = into.index.as_named_here(document["machine"])
+    machine = Machine.read(document["machine"])
+    target = into.index.folder_for(machine) / f"{PREFIX}{document['workload']['name']}.json"
+    with contextlib.nullcontext() if into.dry_run else changing(target):
+        # Read now, since a training may have been stored meanwhile.
+        found = into.targets.get(target) or trainings.Target.of(target, document)
+        new = present = 0
+        for place, run in accepted:
+            try:
+                added = found.add(run)
+                new, present = new + added, present + (not added)
+            except RowError as error:
+                yield Refused(path, f"training {place}", words.one_line(error))
+        if new and not into.dry_run:
+            found.write()
     if new:
-        into.targets[target] = found
-        into.index.machines.setdefault(machine.folder, machine)
-    if new and not into.dry_run:
-        found.write()
+        into.index.add_machine(machine, "")
+        if into.dry_run:
+            into.targets[target] = found
     if new or present:
         yield Merged(path, target if new else None, new, present)

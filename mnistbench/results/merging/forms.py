@@ -16,7 +16,7 @@ Form = Callable[[Any, str], None]
 """Function that raises a RowError unless a value, at a place named in words, has a form."""
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
     """Write a value for a message, if it is short."""
     if isinstance(value, str):
         return quoted(value)
@@ -27,7 +27,7 @@ def _told(value: Any) -> str:
 
 
 def _refuse(value: Any, where: str, must: str) -> RowError:
-    return RowError(f"{where} is {_told(value)}, and not {must}")
+    return RowError(f"{where} is {told(value)}, and not {must}")
 
 
 def text(most: int = 200, pattern: str = "", least: int = 0, called: str = "") -> Form:
@@ -40,6 +40,8 @@ def text(most: int = 200, pattern: str = "", least: int = 0, called: str = "") -
     must = called or f"a text of {least} to {most} characters"
 
     def check(value: Any, where: str) -> None:
+        if isinstance(value, str) and not value.isprintable():
+            raise RowError(f"{where} is {quoted(value)}, which is not printable")
         fits = isinstance(value, str) and least <= len(value) <= most
         if not fits or (compiled and not compiled.fullmatch(value)):
             raise _refuse(value, where, must)
@@ -153,29 +155,46 @@ def require_fields(value: Mapping[str, Any], where: str, required: Collection[st
             raise RowError(f"field {quoted(name)}{within} is unknown; if a later version wrote it, update mnistbench")
 
 
+def listed(most: int, least: int = 0) -> Form:
+    """Return the form of a list of ``least`` to ``most`` values, which are not looked at."""
+    return items(lambda value, where: None, most, least)
+
+
+_SCALAR = text(1_000)
+
+
 def scalar(value: Any, where: str) -> None:
-    """Raise a RowError unless a value is a text, a number, true, false or null."""
-    if isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) > 1_000):
+    """Raise a RowError unless a value is a printable text, a finite number, true, false or null."""
+    if isinstance(value, (dict, list)):
         raise _refuse(value, where, "a text of up to 1,000 characters, a number, true, false or null")
+    if isinstance(value, str):
+        _SCALAR(value, where)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise _refuse(value, where, "a number of JSON")
+
+
+_ANY_TEXT = text(10_000)
 
 
 def anything(value: Any, where: str) -> None:
-    """Raise a RowError if a value that nothing reads holds a long text or many values."""
+    """Raise a RowError if a value that nothing reads holds a text that is long or not printable, or many values."""
     if isinstance(value, (dict, list)):
         if len(value) > 10_000:
             raise RowError(f"{where} has {words.counted(len(value), 'value')}, more than 10,000")
         for name, one in value.items() if isinstance(value, dict) else enumerate(value, 1):
             anything(name, f"a name in {where}")
             anything(one, f"{where}, {quoted(name) if isinstance(name, str) else name}")
-    elif isinstance(value, str) and len(value) > 10_000:
-        raise RowError(f"{where} has {words.counted(len(value), 'character')}, more than 10,000")
+    elif isinstance(value, str):
+        _ANY_TEXT(value, where)
+    else:
+        scalar(value, where)
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def date(value: Any, where: str) -> None:
-    """Raise a RowError unless a value is a date with a time and a time zone, as :func:`datetime.isoformat` gives it."""
+    """Raise a RowError unless a value is a date with a time and a time zone, as git or Python writes it."""
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
             datetime.fromisoformat(value).astimezone()
@@ -187,7 +206,10 @@ def date(value: Any, where: str) -> None:
 
 
 def in_utc(value: Any, where: str) -> None:
-    """Raise a RowError unless a value is a :func:`date` in UTC, so that dates are in order as texts."""
+    """Raise a RowError unless a value is a :func:`date` in UTC, in the form of :func:`datetime.isoformat`.
+
+    In this form alone, dates are in order as texts, and the same date is the same text.
+    """
     date(value, where)
-    if not value.endswith(("Z", "+00:00")):
-        raise _refuse(value, where, "in UTC")
+    if not value.endswith("+00:00") or datetime.fromisoformat(value).isoformat() != value:
+        raise _refuse(value, where, "in UTC in the form 2026-01-31T18:30:00.123456+00:00")

@@ -15,7 +15,7 @@ VERSIONS = mapping(text(64, least=1), text(100), 64)
 _IDENTIFYING = {
     "name": text(120, least=1),
     # These become the folder's name, for which 255 characters are allowed.
-    **{"vendor": text(32), "microarchitecture": text(64), "gpu": optional(text(80))},
+    **{"vendor": text(32, least=1), "microarchitecture": text(64), "gpu": optional(text(80))},
     **dict.fromkeys(("cpu", "model"), text(120)),
     "instruction_sets": items(text(32), 64),
     "usable_cpus": THREADS,

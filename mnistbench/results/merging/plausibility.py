@@ -1,45 +1,29 @@
-"""Comparison of what a row says with what follows from the rest of it, and with the limits that its machine states."""
+"""Comparison of what a row says with what follows from the rest of it, and with what is known besides."""
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from itertools import chain
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mnistbench import words
-from mnistbench.agreement import growth, switching, trajectory_k
 from mnistbench.exceptions import RowError
-from mnistbench.machine.bounds import Speed
-from mnistbench.machine.identity import Machine
 from mnistbench.measurement import LATE_FLOOR, is_late, threads_beyond
-from mnistbench.measurement.bound import least_flops_of, pixels_in_use
+from mnistbench.results.merging import limits, verdicts
+from mnistbench.results.merging.forms import told
 from mnistbench.results.merging.schema import ENTRY
 from mnistbench.results.origin import Origin
-from mnistbench.results.reading import DAMAGED, quoted
+from mnistbench.results.reading import DAMAGED
 from mnistbench.results.row import Row
-from mnistbench.task.presets import PRESETS
-from mnistbench.task.workload import Workload
-from mnistbench.threads import most_threads
-from mnistbench.timing.statistics import median
 
 CLOCKS = timedelta(days=1)
 """Largest difference of two machines' clocks: by more, a date is in the future, or a commit after its measurement."""
 
 _SAME = 1e-9
 """Relative difference up to which two numbers are the same, computed in different orders."""
-
-_LOOSEST = 10.0
-"""Largest tolerance of a relative error that is believed; that of "deep" in float32 is 1.3."""
-
-_LOOSER = 2.0
-"""Largest tolerance of a classic that is believed, as a multiple of today's."""
 
 _COSTS: tuple[set[str], ...] = (
     {"train"},
@@ -49,11 +33,8 @@ _COSTS: tuple[set[str], ...] = (
 )
 """Costs that a row has: without new processes, in the scaling benchmark, in earlier versions, and all of them."""
 
-_KNOWN_IMAGES = 60_000
-"""Largest number of training images that are loaded to compare a row with them."""
 
-
-def examined(entry: Mapping[str, Any], origin: Origin) -> Row:
+def believed(entry: Mapping[str, Any], origin: Origin) -> Row:
     """Read a row from an entry of pytest-benchmark.
 
     Raises:
@@ -61,16 +42,26 @@ def examined(entry: Mapping[str, Any], origin: Origin) -> Row:
     """
     ENTRY(entry, "")
     record, samples = entry["extra_info"], entry["stats"]["data"]
+    if record["validated"] is not (record["problem"] is None):
+        raise RowError(f"validated is {told(record['validated'])}, and problem is {told(record['problem'])}")
     try:
         row = Row.from_dict(record, samples, origin)
-        problems = [*_counts(row), *_on(row, origin.machine), *_recomputed(record, row), *_statistics(entry["stats"])]
-        problems += [*_agreement(row), *_task(row), *_rounds(row)]
-        problems += _speed(row, record) if row.validated and not problems else ()
+        problem = next(_problems(row, record, entry["stats"]), None)
     except DAMAGED as error:
         raise RowError(words.exception(error)) from error
-    if problems:
-        raise RowError(problems[0])
+    if problem is not None:
+        raise RowError(problem)
     return row
+
+
+def _problems(row: Row, record: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is not believed, cheap comparisons first; later ones rely on the earlier."""
+    machine = row.origin.machine
+    yield from chain(_counts(row), _ranks(row), limits.of_machine(row, machine))
+    yield from chain(_recomputed(record, row), _rounds(row), _statistics(stats), _processes(row))
+    yield from chain(verdicts.agreement(row), verdicts.scores(row), verdicts.task(row))
+    if row.validated:
+        yield from limits.of_rate(row, record, machine)
 
 
 def require_dates(date: str, commit_date: str | None) -> None:
@@ -82,28 +73,17 @@ def require_dates(date: str, commit_date: str | None) -> None:
         raise RowError(f"its commit, of {commit_date}, is younger than its date {date}")
 
 
-def too_many_threads(threads: int, machine: Machine) -> str | None:
-    """Describe in words that nobody may ask for as many threads on a machine, or return None."""
-    if not machine.cpus or threads <= most_threads(machine.cpus):
-        return None
-    return f"threads is {threads}, and the machine has {words.counted(machine.cpus, 'CPU')}"
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same but for the rounding of numbers and fields that only ``other`` has."""
+def follows(one: Any, other: Any) -> bool:
+    """Whether a JSON value is ``other``, but for the rounding of numbers and fields that only ``other`` has."""
     if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
         return one is other
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
         return math.isclose(one, other, rel_tol=_SAME)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return all(name in other and same(value, other[name]) for name, value in one.items())
+        return all(name in other and follows(value, other[name]) for name, value in one.items())
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(follows, one, other))
     return bool(one == other)
-
-
-def _told(value: Any) -> str:
-    return quoted(value) if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else str(value)[:60]
 
 
 def _recomputed(record: Mapping[str, Any], row: Row) -> Iterator[str]:
@@ -117,16 +97,19 @@ def _recomputed(record: Mapping[str, Any], row: Row) -> Iterator[str]:
     if row.size is None:
         again |= dict.fromkeys(("hidden", "allowed_threads", "compared"))
     for name, value in record.items():
-        if name in again and not same(value, again[name]):
-            yield f"{name} is {_told(value)}, where the rest of the row gives {_told(again[name])}"
-    if not same(row.costs["train"], statistics.median(row.samples)):
+        if name in again and not follows(value, again[name]):
+            place, one, other = _first_difference(name, value, again[name])
+            yield f"{place} is {told(one)}, where the rest of the row gives {told(other)}"
+    if not follows(row.costs["train"], statistics.median(row.samples)):
         yield f"costs, train is {row.costs['train']:.6g}, where the rounds give {statistics.median(row.samples):.6g}"
-    if row.cold is not None:
-        found = {"compile_cached": row.cold.compile_cached, "peak_memory_bytes": row.cold.peak_memory, **row.cold.costs}
-        own = {"compile_cached": row.compile_cached, "peak_memory_bytes": row.peak_memory_bytes, **row.costs}
-        for name, value in found.items():
-            if not same(value, own.get(name)):
-                yield f"{name} is {_told(own.get(name))}, where the new processes give {_told(value)}"
+
+
+def _first_difference(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
+    """Return the place of the first difference of two JSON values, and the two values there."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        inner = next(inner for inner, value in one.items() if inner not in other or not follows(value, other[inner]))
+        return _first_difference(f"{name}, {inner}", one[inner], other.get(inner))
+    return name, one, other
 
 
 def _statistics(stats: Mapping[str, Any]) -> Iterator[str]:
@@ -138,7 +121,7 @@ def _statistics(stats: Mapping[str, Any]) -> Iterator[str]:
         "min": extent[0],
         "max": extent[1],
         "mean": mean,
-        "median": median(data).value,
+        "median": statistics.median(data),
         "total": math.fsum(data),
         "ops": 1 / mean,
         "stddev": statistics.stdev(data) if len(data) > 1 else 0.0,
@@ -164,15 +147,38 @@ def _counts(row: Row) -> Iterator[str]:
         # The scaling benchmark may compare more iterations than it times.
         if places != sorted(set(places)) or (row.size is None and max(places, default=0) > iterations):
             yield f"{name} has iterations out of order, or after the last"
-    for process in (*row.cold.empty, *row.cold.filled, *row.cold.kernels) if row.cold else ():
-        if process.iterations > iterations:
-            yield f"a new process trained {process.iterations:,} of {words.counted(iterations, 'iteration')}"
     if row.proof is not None:
         for name in ("seeds", "advance", "whole", "cpu"):
             if len(getattr(row.proof, name)) != rounds:
                 yield f"proof, {name} is of {len(getattr(row.proof, name))} rounds, where {rounds} were timed"
         if row.proof.watched and len(row.proof.watched) != len(row.runs):
             yield f"proof, watched is of {len(row.proof.watched)} processes, where {len(row.runs)} ran"
+
+
+def _processes(row: Row) -> Iterator[str]:
+    """Yield the costs that are not those of the new processes."""
+    if row.cold is None:
+        return
+    iterations = row.workload.iterations
+    for process in (*row.cold.empty, *row.cold.filled, *row.cold.kernels):
+        if process.iterations > iterations:
+            yield f"a new process trained {process.iterations:,} of {words.counted(iterations, 'iteration')}"
+    found = {"compile_cached": row.cold.compile_cached, "peak_memory_bytes": row.cold.peak_memory, **row.cold.costs}
+    own = {"compile_cached": row.compile_cached, "peak_memory_bytes": row.peak_memory_bytes, **row.costs}
+    for name, value in found.items():
+        if not follows(value, own.get(name)):
+            yield f"{name} is {told(own.get(name))}, where the new processes give {told(value)}"
+
+
+def _ranks(row: Row) -> Iterator[str]:
+    """Yield what does not fit the ranks that trained together."""
+    if row.ranks is None:
+        return
+    threads, number = sum(row.ranks.threads), len(row.ranks.threads)
+    if threads != row.threads:
+        yield f"ranks have {words.counted(threads, 'thread')}, and the row has {row.threads:,}"
+    if row.ranks.hosts > number:
+        yield f"ranks are {number}, on {words.counted(row.ranks.hosts, 'host')}"
 
 
 def _rounds(row: Row) -> Iterator[str]:
@@ -189,104 +195,3 @@ def _rounds(row: Row) -> Iterator[str]:
             yield f"round {place} is {words.seconds(seconds)}, where its clock gives {words.seconds(clock)}"
     if row.validated and (problem := threads_beyond(proof.advance, proof.cpu, row.threads, row.device)):
         yield problem
-
-
-_WORST = re.compile(r".* after (\d+) updates: (\S+) of its tolerance")
-
-
-def _agreement(row: Row) -> Iterator[str]:
-    """Yield what contradicts the agreement with the reference that a row claims."""
-    found = row.agreement
-    if row.validated and not found.passed:
-        yield "validated is true, and agreement, passed is false"
-    if not found.passed:
-        return
-    # A classic's tolerance grows from checkpoint to checkpoint, others' may fall: theirs is known of the last alone.
-    for iteration, error in found.trajectory if row.workload.is_classic else found.trajectory[-1:]:
-        if error > found.tolerance:
-            of = f"{words.relative(error)} of {words.relative(found.tolerance)}"
-            yield f"agreement, passed is true, and the error after {words.counted(iteration, 'iteration')} is {of}"
-    worst = _WORST.fullmatch(found.summary)
-    if worst is None:
-        yield f"agreement, summary is {quoted(found.summary)}, and does not name the worst comparison"
-    elif not _at_most_one(worst[2]):
-        yield f"agreement, passed is true, and its summary says: {words.visible(found.summary)}"
-    if row.validated and not found.trajectory:
-        yield "agreement, trajectory is empty, and validated is true"
-    if found.tolerance > (most := _loosest(row.workload)):
-        yield f"agreement, tolerance is {words.relative(found.tolerance)}, more than {words.relative(most)}"
-
-
-def _at_most_one(text: str) -> bool:
-    try:
-        return float(text) <= 1
-    except ValueError:
-        return False
-
-
-def _loosest(workload: Workload) -> float:
-    """Return the largest tolerance of a relative error that is believed."""
-    if not workload.is_classic:
-        return _LOOSEST
-    eps = 2.0 ** (-52 if workload.dtype == "float64" else -23)
-    today = growth(workload.images) * trajectory_k(workload.iterations) * eps + switching(workload, eps)
-    return min(_LOOSEST, _LOOSER * today)
-
-
-def _task(row: Row) -> Iterator[str]:
-    """Yield what a row says of its task or its data that is not so."""
-    workload, size = row.workload, row.size
-    preset = PRESETS.get(workload.name)
-    if preset is not None and _without_seed(workload) != _without_seed(preset.with_dtype(workload.dtype)):
-        yield f"workload is named {workload.name}, and is not that preset"
-    if size is not None and size.hidden not in workload.network.hidden:
-        yield f"hidden is {size.hidden}, where the network is {workload.network}"
-    if workload.network.inputs == 784 and workload.images <= _KNOWN_IMAGES:
-        digest, _ = _embedded(workload.images, workload.seed)
-        if row.data_sha256 != digest:
-            yield f"data_sha256 is not that of {workload.images:,} images of MNIST with seed {workload.seed}"
-
-
-def _without_seed(workload: Workload) -> dict[str, Any]:
-    return {name: value for name, value in workload.describe().items() if name != "seed"}
-
-
-@lru_cache(maxsize=64)
-def _embedded(images: int, seed: int) -> tuple[str, NDArray[np.int64]]:
-    """Return the digest of the embedded MNIST's data set, and the pixels in use of its training images."""
-    from mnistbench.datasets import load_images
-
-    dataset = load_images(images, seed)
-    return dataset.sha256, pixels_in_use(dataset)
-
-
-def _on(row: Row, machine: Machine) -> Iterator[str]:
-    """Yield what the machine of a row cannot have done."""
-    if row.device != "CPU" and machine.vendor and machine.gpu is None:
-        yield f"device is {quoted(row.device)}, and the machine has no GPU"
-    if row.device == "CPU" and row.gpu:
-        yield "gpu reports a GPU, and the device is the CPU"
-    if problem := too_many_threads(row.threads, machine):
-        yield problem
-    if row.limits is not None and row.device == "CPU" and row.limits.threads != row.threads:
-        yield f"limits are of {words.counted(row.limits.threads, 'thread')}, and the row is of {row.threads}"
-    memory = machine.memory_gib * 2**30
-    used = row.peak_memory_bytes or 0
-    if memory and used > memory:
-        yield f"peak_memory_bytes is {words.size(used)}, and the machine has {words.size(memory)}"
-
-
-def _speed(row: Row, record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the limit of the machine that the fastest round exceeds."""
-    workload, read = row.workload, row.workload.image_bytes if row.bytes_read is None else row.bytes_read
-    least = None
-    if workload.network.inputs == 784 and workload.images <= _KNOWN_IMAGES:
-        least = least_flops_of(workload, _embedded(workload.images, workload.seed)[1])
-    units = () if row.arithmetic is None else (row.arithmetic.bits, row.arithmetic.products)
-    speed = Speed(workload, min(row.samples), row.device, row.threads, read, row.skips, least, *units)
-    if row.limits is not None:
-        if problem := speed.above(row.limits):
-            yield problem
-    elif (peak := record.get("peak_flops_per_second")) and row.skips is None and speed.flops_per_second > peak:
-        rates = (words.quantity(rate, "FLOP/s") for rate in (speed.flops_per_second, peak))
-        yield "{} is above the machine's peak of {}, and nothing is skipped".format(*rates)

@@ -16,6 +16,7 @@ from mnistbench.results.merging.forms import (
     flag,
     in_utc,
     items,
+    listed,
     mapping,
     number,
     one_of,
@@ -32,14 +33,17 @@ from mnistbench.task.recipe import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, SCHEDU
 from mnistbench.task.workload import DTYPES, MOST_ITERATIONS
 
 _SECONDS = number(1e-9, 1e8)
-_COST = number(-1e4, 1e8)
-"""Seconds of a cost; the first call's extra time is a difference, and may be negative."""
+_COST = number(0, 1e8)
+"""Seconds of a cost."""
+_EXTRA = number(-1e4, 1e8)
+"""Seconds that the first call takes longer: a difference, which may be negative."""
 _RATE = number(1e-3, 1e18)
 _SHARE = number(0, 1)
 _ERROR = number(0, 1e300)
 _BYTES = whole(1, 1 << 50)
 _ITERATIONS = whole(1, MOST_ITERATIONS)
-_ROUNDS = 10_000
+_ROUNDS = 1_000
+"""Most rounds of a row; what is computed of all pairs of them would take a server's memory."""
 _LINE = text(1_000)
 _NAME = text(64, r"[A-Za-z][A-Za-z0-9._+-]*", called="a name: a letter, and letters, digits, '.', '_', '+' and '-'")
 _WORKLOAD_NAME = text(64, r"[A-Za-z0-9][A-Za-z0-9._+-]*", called="a name of letters, digits, '.', '_', '+' and '-'")
@@ -47,7 +51,7 @@ _SHA256 = text(64, r"[0-9a-f]{64}", called="a SHA-256 of 64 hexadecimal digits")
 _DTYPE = one_of(*DTYPES)
 _COMMIT = text(64, r"[0-9a-f]{7,64}|unversioned", called="a commit of 7 to 64 hexadecimal digits")
 
-_OF_A_START = dict.fromkeys(("import", "load", "compile", "tuning", "first_call"), _COST)
+_OF_A_START = {**dict.fromkeys(("import", "load", "compile", "tuning"), _COST), "first_call": _EXTRA}
 _COSTS = record({"train": _SECONDS}, _OF_A_START)
 _ALL_COSTS = record({"train": _SECONDS, **_OF_A_START})
 
@@ -137,6 +141,16 @@ def _final(value: Any, where: str) -> None:
         _KNOWN_SCORES(value, where)
 
 
+_RANKS = record(
+    {
+        "threads": items(THREADS, 4_096, 1),
+        "hosts": whole(1, 4_096),
+        **dict.fromkeys(("library", "transport"), text(200)),
+        "exchange": optional(number(0, 1e8)),
+        "shared_cores": flag,
+    }
+)
+
 _GPU_REPORT = mapping(text(64), scalar, 64)
 
 
@@ -194,6 +208,7 @@ ROW = record(
                 }
             )
         ),
+        "ranks": optional(_RANKS),
         "axes": items(one_of("images", "hidden", "threads"), 3, 1),
         "hidden": whole(1, 10**6),
         "allowed_threads": THREADS,
@@ -237,11 +252,12 @@ HEADER = record(
             {"id": _COMMIT, "dirty": flag},
             {**dict.fromkeys(("time", "author_time"), optional(date)), **dict.fromkeys(("project", "branch"), _LINE)},
         ),
-        "benchmarks": items(anything, 100_000, 1),
+        "benchmarks": listed(100_000, 1),
     },
     {
         "version": text(64),
         "finished": flag,
+        "merged": in_utc,
         "code_sha256": _SHA256,
         **dict.fromkeys(("options", "environment", "process"), anything),
     },
@@ -255,7 +271,7 @@ ERRORS = record(
         "workload": record({**_TASK, "name": one_of(*PUBLISHED)}, _MORE),
         "published": record({"test_error": _SHARE, "source": _LINE, "method": _LINE}),
         "mean_test_error": mapping(text(100), _SHARE, 1_000),
-        "runs": items(anything, 10_000, 1),
+        "runs": listed(10_000, 1),
     }
 )
 """Form of a document of test errors, without that of its runs."""
@@ -264,7 +280,7 @@ TRAINING = record(
     {
         **_OWN,
         **dict.fromkeys(("test_error", "train_accuracy"), _SHARE),
-        "loss": _ERROR,
+        "loss": number(0, 1e4),
         "epochs": whole(1, 10**6),
         "seconds": _SECONDS,
         "costs": _COSTS,

@@ -62,7 +62,7 @@ function originOf(row) {
   const code = html("code", null, row.run.commit || "unknown");
   return [
     entry("commit", href ? outside(href, code) : code, row.run.dirty ? " with uncommitted changes" : ""),
-    entry("measured", row.run.measured),
+    entry("measured", row.run.measured, row.run.merged === null ? "" : `, by somebody else; merged ${row.run.merged}`),
     entry("file", html("code", null, [row.run.folder, row.run.file].filter(Boolean).join("/"))),
     entry("versions", versions.join(", ") || "not told"),
   ];

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from textwrap import dedent
 from typing import Any, Literal
 
 import numpy as np
@@ -91,7 +92,7 @@ class Case:
     edits: tuple[Edit, ...] = field(default=(), repr=False)
 
     def system(self) -> System:
-        text = "\n".join(inspect.getsource(function.py_func) for function in FUNCTIONS)
+        text = "\n".join(dedent(inspect.getsource(function.py_func)) for function in FUNCTIONS)
         for before, after in self.edits:
             assert text.count(before) == 1, before
             text = text.replace(before, after)

@@ -29,6 +29,7 @@ torch: Any = pytest.importorskip("torch")
 backend: Any = pytest.importorskip("mnistbench.backends.torch.classic")
 mlp: Any = pytest.importorskip("mnistbench.backends.torch.mlp")
 device: Any = pytest.importorskip("mnistbench.backends.torch.device")
+formulas: Any = pytest.importorskip("mnistbench.backends.torch.formulas")
 storage: Any = pytest.importorskip("mnistbench.backends.torch.storage")
 ways: Any = pytest.importorskip("mnistbench.backends.torch.ways")
 torch_random: Any = pytest.importorskip("mnistbench.backends.torch.random")
@@ -345,7 +346,7 @@ def test_every_way_of_an_mlp_agrees_with_numpy(mlp_task: tuple[Workload, Any], w
     task, data = mlp_task
     if way.compiled and not can_compile():
         pytest.skip("torch.compile does not work here")
-    if way.onednn and not mlp.has_onednn(task.dtype):
+    if way.onednn and not formulas.has_onednn(task.dtype):
         pytest.skip("PyTorch is built without oneDNN's products")
     initial = builders.initial(task)
     with (

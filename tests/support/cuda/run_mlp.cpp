@@ -24,7 +24,7 @@ int main(int, char** arguments) {
     std::vector<unsigned> order = {2, 0, 1};
     std::vector<int> turns(1024, 11585), rows(HEIGHT * HEIGHT, 9), columns(WIDTH * WIDTH, 9);
     emulation::launch_in_turn(3, THREADS, 16 * PIXELS - std::atoi(arguments[1]), [&] {
-        augment(X.data(), images.data(), order.data(), HEIGHT, WIDTH, 1, 2, 3, 4, 3, 30000, turns.data(), turns.data(),
+        augment(X.data(), images.data(), order.data(), 0, HEIGHT, WIDTH, 1, 2, 3, 4, 3, 30000, turns.data(), turns.data(),
                 rows.data(), columns.data());
     });
     std::printf("%g\n", (double)X[0]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from cupy.cuda import driver
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Arithmetic, Description, Metrics, Trainer
+from mnistbench.backends.base import Arithmetic, Description, Metrics, Sums, Trainer
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.backends.cupy.classic.dealing import Dealt, deal
 from mnistbench.backends.cupy.device import Stopwatch, described, properties, refusal
+from mnistbench.backends.cupy.sums import mean_of, sums_of
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Workload
@@ -26,7 +28,8 @@ _PACK_IMAGES = 262_144
 class PersistentTrainer(Trainer):
     """Hold the images as blocks of bytes, labels, parameters and gradient sums on the current CUDA device.
 
-    Pixels outside ``kept`` are zero in every image and left out: the gradients of their weights are zero.
+    Pixels outside ``kept`` are zero in every image and left out: the gradients of their weights are zero. Of several
+    ranks they keep all: a pixel may be zero in the images of one of them.
     """
 
     def __init__(
@@ -110,6 +113,21 @@ class PersistentTrainer(Trainer):
         )
         return layout.unpack_parameters(self._plan, found, self._kept, zero)
 
+    def split(self, iterations: int) -> Generator[Sums]:
+        for _ in range(iterations):
+            gradients = self.gradients()
+            scores = cp.asnumpy(self._metrics).sum(axis=0) / self._plan.images
+            sums = sums_of(gradients, self._plan.images, self.workload.images, scores)
+            yield sums
+            mean = layout.pack_parameters(self._plan, self.mean_gradients(sums), self._kept)
+            rate = np.dtype(self._plan.dtype).type(self.workload.learning_rate)
+            with self._refusal():
+                # The host multiplies, and the device subtracts: a product in a difference would round otherwise there.
+                self._values -= cp.asarray(rate * mean)
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        return mean_of(sums.gradients, self._initial)
+
     def _repeat(self, iterations: int) -> None:
         self._launch(iterations, cp.empty_like(self._values))
 
@@ -163,15 +181,18 @@ def load(
 ) -> PersistentTrainer | str:
     """Load a classic workload for the kernel on the current device; return the reason, in words, if that cannot be."""
     variant = variant or Variant()
-    kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
-    device = properties()
-    workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
+    if dataset.share is None:
+        workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
+        kept = np.flatnonzero(np.bitwise_or.reduce(dataset.train.images, axis=0))
+    else:
+        kept = np.arange(dataset.pixels)
+    device, own = properties(), replace(workload, images=len(dataset.train))
     matrix_units = variant.matrix_units
     if matrix_units is None:
         matrix_units = layout.uses_matrix_units(workload.dtype, device)
-    blocks = layout.blocks_of(workload.images, device)
+    blocks = layout.blocks_of(own.images, device)
     dealt = deal(dataset.train.images, dataset.image_shape, kept, blocks, variant.similar)
-    plan = layout.plan(workload, kept.size, device, matrix_units, dealt.shares)
+    plan = layout.plan(own, kept.size, device, matrix_units, dealt.shares)
     if isinstance(plan, str):
         return plan
     kernel = compiled(plan, device, variant.profiled)

@@ -123,12 +123,12 @@ __device__ __forceinline__ int displacement(const int* row, int column, int widt
 
 // X of augmented images: one block per image. Unless `bend` is 0, it needs four ints of shared memory per pixel.
 extern "C" __global__ void __launch_bounds__(THREADS)
-augment(real* X, const unsigned char* images, const unsigned* order, int height, int width, unsigned place0,
-        unsigned place1, unsigned elastic0, unsigned elastic1, int shift, int bend, const int* cosines,
-        const int* sines, const int* smooth_rows, const int* smooth_columns) {
+augment(real* X, const unsigned char* images, const unsigned* order, unsigned first, int height, int width,
+        unsigned place0, unsigned place1, unsigned elastic0, unsigned elastic1, int shift, int bend,
+        const int* cosines, const int* sines, const int* smooth_rows, const int* smooth_columns) {
     const int pixels = height * width;
     const unsigned place = order[blockIdx.x];
-    const unsigned char* image = images + (long long)place * pixels;
+    const unsigned char* image = images + (long long)(place - first) * pixels;
     int* field = (int*)shared_memory();
     int* smoothed = field + 2 * pixels;
     if (bend) smooth_field(field, smoothed, place, {elastic0, elastic1}, height, width, smooth_rows);

@@ -5,14 +5,16 @@ The equations are those of :mod:`mnistbench.reference.mlp`, with images in rows.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import cupy as cp
 import numpy as np
+from numpy.typing import NDArray
 
-from mnistbench.backends.base import Arithmetic, Description, Metrics, Trainer
+from mnistbench.backends.base import Arithmetic, Description, Metrics, Sums, Trainer
 from mnistbench.backends.cupy.device import Stopwatch, described, properties, refusal
 from mnistbench.backends.cupy.mlp import flat
 from mnistbench.backends.cupy.mlp.batches import Batches
@@ -28,16 +30,17 @@ class MlpTrainer(Trainer):
     """Hold batches, labels, each layer's Z and A (m, units), and flat arrays of parameters, gradients and moments."""
 
     def __init__(self, name: str, workload: Workload, dataset: Dataset, parameters: Parameters) -> None:
-        workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
+        if dataset.share is None:
+            workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
         super().__init__(workload)
         self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
         self._kernels = Kernels(workload)
         self._batches = Batches(name, workload, dataset, self._kernels, properties().shared_bytes)
         self._labels = cp.asarray(dataset.train.labels.astype(np.int32))
-        images, hidden = workload.batch_size, workload.network.hidden
+        images, hidden = self._batches.most, workload.network.hidden
         self._Zs = [cp.empty((images, units), workload.dtype) for units in workload.network.sizes[1:]]
         self._As = [cp.empty((images, units), workload.dtype) for units in hidden]
-        self._metrics = cp.empty(2 * workload.batch_size, "float64")
+        self._metrics = cp.empty(2 * images, "float64")
         self._flat = flat.Flat(workload.network)
         self._values, self._sums = (cp.empty(self._flat.length, workload.dtype) for _ in range(2))
         self._moments = cp.empty((workload.recipe.optimizer.moments, self._flat.length), workload.dtype)
@@ -66,11 +69,11 @@ class MlpTrainer(Trainer):
 
     def _backward(self, iteration: int) -> int:
         """Compute an iteration's metrics and the sums of its m images' gradients; return m."""
-        X, order = self._batches.load(iteration)
+        X, order, rows = self._batches.load(iteration)
         m, classes = len(order), self.workload.network.outputs
         Zs, As = [Z[:m] for Z in self._Zs], [X, *(A[:m] for A in self._As)]
         self._forward(As, Zs, order)
-        arguments = (Zs[-1], self._bs[-1], self._labels, order, self._metrics, m, classes)
+        arguments = (Zs[-1], self._bs[-1], self._labels, rows, self._metrics, m, classes)
         self._kernels.by_element("output_errors", m, *arguments)
         dZ = Zs[-1]
         for layer in reversed(range(len(Zs))):
@@ -96,8 +99,34 @@ class MlpTrainer(Trainer):
                     m = self._backward(self._iteration)
                     self._update(self._iteration, m)
                     self._iteration += 1
-            loss, hits = cp.asnumpy(self._metrics[: 2 * m].reshape(2, m).sum(axis=1)) / m
+            loss, hits = self._scores(m) / m
         return Metrics(loss=float(loss), accuracy=float(hits))
+
+    def _scores(self, m: int) -> NDArray[np.float64]:
+        """Return the sums of losses and hits over the m images of the last iteration."""
+        return cp.asnumpy(self._metrics[: 2 * m].reshape(2, m).sum(axis=1))  # type: ignore[no-any-return]
+
+    def split(self, iterations: int) -> Generator[Sums]:
+        for _ in range(iterations):
+            with self._refusal():
+                sums = self._own_sums()
+            yield sums
+            with self._refusal():
+                self._sums.set(sums.gradients)
+                self._update(self._iteration, self.workload.images_of(self._iteration))
+                self._iteration += 1
+
+    def _own_sums(self) -> Sums:
+        """Compute the sums of the next iteration over a rank's images, of which there may be none, on the host."""
+        if not self._batches.count(self._iteration):
+            return Sums(np.zeros(self._flat.length, self.workload.dtype), np.zeros(2))
+        m = self._backward(self._iteration)
+        return Sums(cp.asnumpy(self._sums), self._scores(m))
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        with self._refusal():
+            self._sums.set(sums.gradients)
+            return self._mean(self.workload.images_of(self._iteration))
 
     def reset(self, parameters: Parameters) -> None:
         self._values.set(self._flat.pack(parameters, self.workload.dtype))
@@ -117,15 +146,18 @@ class MlpTrainer(Trainer):
         return self._flat.unpack(cp.asnumpy(self._values))
 
     def gradients(self) -> Parameters:
+        with self._refusal():
+            return self._mean(self._backward(self._iteration))
+
+    def _mean(self, m: int) -> Parameters:
+        """Return the gradients of the next iteration from their sums over its m images."""
         length, weights = self._flat.length, self._flat.weights
         penalty, *_ = flat.step_constants(self.workload, self._iteration)
-        with self._refusal():
-            m = self._backward(self._iteration)
-            self._kernels.by_element("gradients", length, self._sums, self._values, length, weights, m, penalty)
-            return self._flat.unpack(cp.asnumpy(self._sums))
+        self._kernels.by_element("gradients", length, self._sums, self._values, length, weights, m, penalty)
+        return self._flat.unpack(cp.asnumpy(self._sums))
 
     def _repeat(self, iterations: int) -> None:
-        for _ in range(iterations):
+        for _ in range(iterations if self._batches.count(self._iteration) else 0):
             self._backward(self._iteration)
 
     def describe(self) -> Description:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import llvmlite
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Metrics, Trainer
+from mnistbench.backends.base import Description, Metrics, Sums, Trainer
 from mnistbench.backends.numba.classic import layout
 from mnistbench.backends.numba.classic.kernels import HITS, LOSS, SPILL, Room, run
+from mnistbench.backends.numba.classic.packing import NO_IMAGE
 from mnistbench.backends.numba.classic.prepare import prepare
+from mnistbench.backends.numba.classic.split import run_split
 from mnistbench.backends.numba.simd import Ints
 from mnistbench.backends.numba.simd.host import CACHE_LINE, aligned, host
 from mnistbench.backends.numba.simd.tasks import ROWS, STATES, make_control, make_paces
-from mnistbench.backends.numba.simd.workers import run_workers
+from mnistbench.backends.numba.simd.workers import crew, run_workers
 from mnistbench.datasets import Dataset
-from mnistbench.reference.parameters import Parameters
+from mnistbench.reference.parameters import Array, Parameters
 from mnistbench.task.workload import Workload
 
 SLICES = 4
@@ -30,11 +35,14 @@ class NumbaTrainer(Trainer):
         self._host = host()
         self._tile = layout.choose_tile(self._host, workload.network, workload.dtype)
         self._sizes = sizes = layout.choose_sizes(workload.network, self._tile, workload.dtype)
-        self._images = len(dataset.train)
+        self._held = len(dataset.train)
+        self._images = self._held if dataset.share is None else dataset.share.images
         lanes = len(self._tile.lanes)
-        images = np.ascontiguousarray(dataset.train.images)
+        images, labels = np.ascontiguousarray(dataset.train.images), dataset.train.labels
+        if not self._held:  # a rank without images has one that adds nothing
+            images, labels = np.zeros((1, images.shape[1]), np.uint8), np.full(1, NO_IMAGE)
         shape = dataset.image_shape if images.shape[1] == dataset.pixels else (1, images.shape[1])
-        self._packed, costs = prepare(images, dataset.train.labels, shape, lanes, threads, sizes.pairs)
+        self._packed, costs = prepare(images, labels, shape, lanes, threads, sizes.pairs)
         self._most_threads = -(-int(costs.sum()) // int(costs.max()))  # more would wait for the largest task
         self._threads = min(threads, self._most_threads)
         self._tasks = len(costs)
@@ -69,9 +77,30 @@ class NumbaTrainer(Trainer):
     def advance(self, iterations: int) -> Metrics:
         """Run ``iterations`` (at least 1) iterations; Ctrl-C ends after the one in progress."""
         self._run(iterations, learn=True)
-        scores = self._room.scores[self._rows]
-        loss, hits = scores[:, LOSS].sum() / self._images, scores[:, HITS].sum() / self._images
+        loss, hits = self._scores(self._rows) / self._images
         return Metrics(loss=float(loss), accuracy=float(hits))
+
+    def split(self, iterations: int) -> Generator[Sums, None, None]:
+        """Run iterations in two parts; the sums are those of :class:`Sizes`, without the division by 255 and m."""
+        control = make_control(self._tasks, self._slices)
+        spares = np.array([(self._tasks + i, self._slices + i) for i in range(self._threads)])
+        vector = np.zeros_like(self._parameters)
+        nothing = np.zeros(2 + self._room.pieces.shape[1], self.workload.dtype)
+        nothing[:2] = -1
+        sums, unknown = vector[: self._sizes.total], np.full(2, np.nan)
+
+        def work(thread: int) -> None:
+            run_split(
+                thread, iterations, spares, self._tile, self._sizes, self._packed, self._room, self._parameters,
+                nothing, vector, control,
+            )  # fmt: skip
+
+        with crew(self._threads, work, control) as lead:
+            for iteration in range(iterations):
+                lead()
+                last = iteration == iterations - 1
+                yield Sums(sums, self._scores(control[STATES : STATES + self._tasks] & ROWS) if last else unknown)
+            lead()
 
     def reset(self, parameters: Parameters) -> None:
         layout.to_layout(parameters, self._tile, self._sizes, self._parameters)
@@ -84,14 +113,26 @@ class NumbaTrainer(Trainer):
         total = np.zeros(self._sizes.total, self.workload.dtype)
         for row in self._rows:
             total += self._room.gradients[row, : self._sizes.total]
+        return self._means(total)
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        return self._means(sums.gradients.copy())
+
+    def _means(self, total: Array) -> Parameters:
+        """Return the gradients from their sums over all images, which are overwritten."""
         total[: self._sizes.b1] /= 255 * self._images
         total[self._sizes.b1 :] /= self._images
         return layout.from_layout(total, self._tile, self._sizes, self.workload.network)
 
+    def _scores(self, rows: Ints) -> NDArray[np.float64]:
+        """Return the sums of losses and hits (2,) of the tasks that were published in some rows."""
+        scores = self._room.scores[rows]
+        return np.array([scores[:, LOSS].sum(), scores[:, HITS].sum()])
+
     def describe(self) -> Description:
         lanes, pixels = len(self._tile.lanes), self.workload.network.inputs
         chunks = len(self._packed.chunk) / lanes
-        skipped = 1 - chunks / (-(-self._images // lanes) * pixels)
+        skipped = 1 - chunks / (-(-max(self._held, 1) // lanes) * pixels)
         stored = sum(array.nbytes for array in self._packed)
         return Description(
             device="CPU",

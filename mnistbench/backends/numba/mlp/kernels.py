@@ -19,6 +19,7 @@ over views: an index of one is known to be positive, so that the loop is compile
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,9 @@ TRANSPOSED = 7
 """Offset in ``Net.transposed`` of the weights as (width, row of the layer before); none of the first layer."""
 OWN = 8
 """Offset of the layer's values, (GROUP, row), in a thread's own A, D and dZ."""
-SHAPE_COLUMNS = 9
+GIVEN = 9
+"""Offset in ``Net.sums`` of the layer's weights, (inputs, units), which its biases follow."""
+SHAPE_COLUMNS = 10
 
 GATHER, FIRST, OTHERS, GRADIENTS = range(4)
 """The stages of a block; GATHER comes only before the first block of a call."""
@@ -110,6 +113,8 @@ class Net(NamedTuple):
         parameters, v, s: (total,) parameters and the optimizer's moments, in the layout of ``shape``.
         transposed: Weights of all layers but the first, transposed.
         gradients: (total,) sums over images, unless the optimizer consumes them at once.
+        sums: Sums over images that ranks exchange, without padding of units, so that they are the same for any number
+            of threads; empty without ranks.
         keys: (layers - 1, 2) key of each hidden layer's dropout in this epoch.
         below: (layers - 1,) a unit is dropped if its 32-bit word is below this; -1 for a layer without dropout.
         scales: (layers - 1,) factor of a kept unit.
@@ -129,6 +134,7 @@ class Net(NamedTuple):
     s: Array
     transposed: Array
     gradients: Array
+    sums: Array
     rule: Rule
     keys: NDArray[np.uint32]
     below: Ints
@@ -143,6 +149,7 @@ class Data(NamedTuple):
         rows: (m,) the row in ``images`` of each image in the epoch's order.
         labels: (m,) labels of the training images.
         order: (m,) indices of the training images in the epoch's order.
+        first: Place of training image 0 among those of all ranks, which random numbers are drawn for.
         values: (256,) the float value of each byte.
     """
 
@@ -150,6 +157,7 @@ class Data(NamedTuple):
     rows: Ints
     labels: Ints
     order: Ints
+    first: int
     values: Array
 
 
@@ -195,6 +203,7 @@ class Block(NamedTuple):
         half: Which half of Room has its images.
         opens: Whether it is the first of its batch.
         moves: Whether to update the parameters after it. Otherwise the gradients are stored.
+        gives: Tuple whose length is 1 if the gradients go to the ranks' exchange in place of that update, else 0.
         follows, until: Bounds of the next block in the epoch's order.
         rates: Numbers of the iteration.
     """
@@ -205,6 +214,7 @@ class Block(NamedTuple):
     half: int
     opens: bool
     moves: bool
+    gives: Any
     follows: int
     until: int
     rates: Rates
@@ -344,7 +354,7 @@ def first_layer(net: Net, data: Data, room: Room, block: Block, turn: Turn, item
         if net.below[0] >= 0 and count > 0:
             kept = room.own[turn.thread, OWN_KEPT]
             for i in range(block.images):
-                image = data.order[block.first + i]
+                image = data.first + data.order[block.first + i]
                 keep(net.keys[0], image, unit, unit + count, net.below[0], net.scales[0], kept)
                 drop(kept, room.A, room.D, at + i * stride, count)
     else:
@@ -434,7 +444,8 @@ def other_layers(net: Net, data: Data, room: Room, block: Block, turn: Turn, ite
             if layer == last:
                 softmax(units, A, at_image, dZ, at_image, data.labels[image], scores, i * SCORES)
             elif net.below[layer] >= 0:
-                keep(net.keys[layer], image, ZERO, net.shape[layer, UNITS], net.below[layer], net.scales[layer], kept)
+                place, count = data.first + image, net.shape[layer, UNITS]
+                keep(net.keys[layer], place, ZERO, count, net.below[layer], net.scales[layer], kept)
                 drop(kept, A, D, at_image, net.shape[layer, UNITS])
     for layer in range(last, 0, -1):
         slopes, start = D, net.shape[layer - 1, OWN]
@@ -547,7 +558,7 @@ def first_gradients(net: Net, room: Room, block: Block, turn: Turn, first: int, 
                     x = splats(FOUR, like, values, 4 * k, 1)
                     acc = fma_loads(acc, x, room.dZ, errors + index(room.images, k) * stride + unit, lanes)
                 store_four(net.lanes, net.tile, sums, row * own + unit, own, acc)
-    return add_weights(net, block, turn, sums, at, rows * own)
+    return add_weights(net, block, turn, ZERO, first, last, sums)
 
 
 @kernel
@@ -562,28 +573,60 @@ def other_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int, 
         room.dZ, net.shape[layer, OUTPUTS], net.shape[layer, ROW],
         sums, ZERO, width, high - low, block.images, width // len(net.lanes), ZERO if block.opens else ONE,
     )  # fmt: skip
-    if not add_weights(net, block, turn, sums, at, (high - low) * width):
+    if not add_weights(net, block, turn, layer, low, high, sums):
         return False
-    if block.moves:
+    if block.moves and len(block.gives) == 0:
         copy_transposed(net, layer, low, high)
     return True
 
 
 @kernel
-def add_weights(net: Net, block: Block, turn: Turn, sums: Array, at: int, count: int) -> bool:
-    """Update weights by sums of their gradients, or store these."""
+def part_of(net: Net, turn: Turn, layer: int, low: int) -> tuple[int, int]:
+    """Return where the share's weights of a layer's inputs from ``low`` on are in ``parameters``, and their row."""
+    if layer > 0:
+        return net.shape[layer, WEIGHTS] + low * net.shape[layer, WIDTH], net.shape[layer, WIDTH]
+    own = net.shape[0, WIDTH] // turn.shares
+    return (turn.share * net.shape[0, INPUTS] + low) * own, own
+
+
+@kernel
+def add_weights(net: Net, block: Block, turn: Turn, layer: int, low: int, high: int, sums: Array) -> bool:
+    """Update the weights of a layer's inputs ``low`` to ``high`` by sums of their gradients, or store or give these."""
     if not mine(turn):
         return False
-    if block.moves:
-        move(net.rule, block.rates, ONE, net.parameters, net.v, net.s, at, count, sums, ZERO)
+    at, own = part_of(net, turn, layer, low)
+    if not block.moves:
+        copy(sums, ZERO, net.gradients, at, (high - low) * own)
+    elif len(block.gives) == 0:
+        move(net.rule, block.rates, ONE, net.parameters, net.v, net.s, at, (high - low) * own, sums, ZERO)
     else:
-        copy(sums, ZERO, net.gradients, at, count)
+        for row in range(min(high, net.shape[layer, INPUTS]) - low):
+            given, count = given_of(net, turn, layer, low + row)
+            copy(sums, row * own, net.sums, given, count)
     return True
 
 
 @kernel
+def given_of(net: Net, turn: Turn, layer: int, row: int) -> tuple[int, int]:
+    """Return where the share's gradients of a row of weights are in ``Net.sums``, and their number."""
+    units, unit, count = net.shape[layer, UNITS], ZERO, net.shape[layer, UNITS]
+    if layer == 0:
+        own = net.shape[0, WIDTH] // turn.shares
+        unit = turn.share * own
+        count = max(min(own, units - unit), 0)
+    return net.shape[layer, GIVEN] + row * units + unit, count
+
+
+@kernel
+def given_biases(net: Net, layer: int) -> int:
+    """Return where the gradients of a layer's biases begin in ``Net.sums``."""
+    at: int = net.shape[layer, GIVEN] + net.shape[layer, INPUTS] * net.shape[layer, UNITS]
+    return at
+
+
+@kernel
 def bias_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int) -> None:
-    """Add up the gradients of the share's biases of a layer, and update these."""
+    """Add up the gradients of the share's biases of a layer, and update these or give the sums."""
     stride = net.shape[layer, ROW]
     low, high = bounds_of(turn, net.shape[layer, UNITS])
     at, errors = net.shape[layer, BIASES] + low, net.shape[layer, OUTPUTS] + low
@@ -595,8 +638,10 @@ def bias_gradients(net: Net, room: Room, block: Block, turn: Turn, layer: int) -
         row = room.dZ[errors + i * stride : errors + i * stride + high - low]
         for unit in range(len(sums)):
             sums[unit] += row[unit]
-    if block.moves:
+    if block.moves and len(block.gives) == 0:
         move(net.rule, block.rates, ZERO, net.parameters, net.v, net.s, at, high - low, net.gradients, at)
+    elif block.moves:
+        copy(net.gradients, at, net.sums, given_biases(net, layer) + low, high - low)
 
 
 @kernel
@@ -648,28 +693,36 @@ def do_item(stage: int, net: Net, data: Data, room: Room, block: Block, turn: Tu
     return True
 
 
-@kernel
-def do_phase(
-    stage: int, phase: int, net: Net, data: Data, room: Room, block: Block, thread: int, shares: int, control: Ints
-) -> None:
-    """Do the thread's share of a stage, and then what is left of others that are late, until it is over."""
-    begin_phase(control, thread, phase)
-    share, pace, longest, time = thread, ZERO, ZERO, now()
-    while share >= 0:
-        turn = Turn(thread, share, shares, word_of(control, share), control)
-        count = count_items(stage, net, block, turn)
-        while turn.word < first_word(phase + 1):
-            if turn.word & 1 != 0:
-                pause()  # until its results are written
-            elif do_item(stage, net, data, room, block, turn):
-                finish(control, share, turn.word, phase, count)
-            if share == thread:
-                before, time = time, now()
-                longest = max(longest, time - before)
+def phase_of(count_items: Callable[..., int], do_item: Callable[..., bool]) -> Callable[..., None]:
+    """Return the kernel that does phases of these items."""
+
+    @kernel
+    def do_phase(
+        stage: int, phase: int, net: Net, data: Data, room: Room, block: Block, thread: int, shares: int, control: Ints
+    ) -> None:
+        """Do the thread's share of a stage, and then what is left of others that are late, until it is over."""
+        begin_phase(control, thread, phase)
+        share, pace, longest, time = thread, ZERO, ZERO, now()
+        while share >= 0:
             turn = Turn(thread, share, shares, word_of(control, share), control)
-        if share == thread:
-            pace = keep_pace(control, thread, stage, longest)
-        share = find_late(control, phase, thread, shares, pace)
+            count = count_items(stage, net, block, turn)
+            while turn.word < first_word(phase + 1):
+                if turn.word & 1 != 0:
+                    pause()  # until its results are written
+                elif do_item(stage, net, data, room, block, turn):
+                    finish(control, share, turn.word, phase, count)
+                if share == thread:
+                    before, time = time, now()
+                    longest = max(longest, time - before)
+                turn = Turn(thread, share, shares, word_of(control, share), control)
+            if share == thread:
+                pace = keep_pace(control, thread, stage, longest)
+            share = find_late(control, phase, thread, shares, pace)
+
+    return do_phase
+
+
+do_phase = phase_of(count_items, do_item)
 
 
 @entry_point
@@ -711,7 +764,7 @@ def run(
             elif iteration + 1 < len(numbers):
                 others = bounds[first + iteration + 2] - end
                 until = end + others // parts(others, room_for)
-            block = Block(low, low - begin, high - low, half, number == 0, learn and closes, follows, until, rates)
+            block = Block(low, low - begin, high - low, half, number == 0, learn and closes, (), follows, until, rates)
             for stage in range(GATHER if phase == 0 else FIRST, GRADIENTS + 1):
                 do_phase(stage, phase, net, data, room, block, thread, shares, control)
                 phase += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from itertools import pairwise
 from typing import Any
 
@@ -10,8 +11,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistbench.backends.base import Description, Metrics, Trainer
+from mnistbench.backends.base import Description, Metrics, Sums, Trainer
 from mnistbench.backends.numba.mlp.kernels import (
+    GIVEN,
     GROUP,
     HITS,
     INPUTS,
@@ -20,19 +22,22 @@ from mnistbench.backends.numba.mlp.kernels import (
     OWN_ROWS,
     SCORES,
     SHAPE_COLUMNS,
+    UNITS,
     WIDTH,
     Data,
     Net,
     Room,
     run,
 )
+from mnistbench.backends.numba.mlp.plans import Planner, images_of
 from mnistbench.backends.numba.mlp.products import FOUR
+from mnistbench.backends.numba.mlp.split import run_split
 from mnistbench.backends.numba.mlp.updates import rule_of
 from mnistbench.backends.numba.mlp.warp import keys, scratch, warp, warp_images
 from mnistbench.backends.numba.pixels import fraction_used
 from mnistbench.backends.numba.simd.host import CACHE_LINE, aligned, host
 from mnistbench.backends.numba.simd.shares import DONE, make_control
-from mnistbench.backends.numba.simd.workers import run_workers
+from mnistbench.backends.numba.simd.workers import crew, run_workers
 from mnistbench.datasets import Dataset
 from mnistbench.reference import counter, mlp
 from mnistbench.reference.parameters import Parameters
@@ -116,8 +121,10 @@ class NumbaMlpTrainer(Trainer):
         sizes, recipe, dtype = workload.network.sizes, workload.recipe, workload.dtype
         vectors = -(-sizes[1] // lanes)
         self._threads = min(threads, vectors, workload.batch_size)
+        self._share, held = dataset.share, len(dataset.train)
+        self._most = max(min(held, workload.batch_size), 1)  # images of a batch here
         tile = tile_of(-(-vectors // self._threads), machine.registers)
-        self._block = -(-min(BLOCK, workload.batch_size) // 4) * 4
+        self._block = -(-min(BLOCK, self._most) // 4) * 4
         shape, total, values, own, transposed = self._shape(lanes, tile * lanes)
         images = np.ascontiguousarray(dataset.train.images)
         pixels = images.shape[1]
@@ -140,6 +147,7 @@ class NumbaMlpTrainer(Trainer):
             s=aligned((total if recipe.optimizer.moments > 1 else lanes,), dtype),
             transposed=aligned((transposed,), dtype),
             gradients=aligned((total,), dtype),
+            sums=aligned((0,), dtype),
             rule=rule_of(workload),
             keys=np.zeros((hidden, 2), np.uint32),
             below=np.array([counter.drop_below(rate) if rate else -1 for rate in rates], np.int64),
@@ -149,17 +157,20 @@ class NumbaMlpTrainer(Trainer):
         self._augments = bool(recipe.augmentation)
         order = np.arange(len(images))
         self._data = Data(
-            images=np.empty((max(AUGMENTED, workload.batch_size), pixels), np.uint8) if self._augments else images,
+            images=np.empty((max(AUGMENTED, self._most), pixels), np.uint8) if self._augments else images,
             rows=order.copy() if self._augments else order,
             labels=dataset.train.labels,
             order=order,
+            first=0 if self._share is None else self._share.first,
             values=(np.arange(256, dtype=dtype) / np.dtype(dtype).type(255)),
         )
         self._warp = warp(recipe.augmentation, image_shape)
         self._warp_rooms = np.stack([scratch(image_shape)] * self._threads)
         self._room = self._make_room(values, own)
-        self._starts = np.append(np.arange(0, len(images), workload.batch_size), len(images))
-        self._epoch = -1
+        self._bounds = self._starts = np.append(np.arange(0, workload.images, workload.batch_size), workload.images)
+        if self._share is not None:  # of a batch it has some images only, in each epoch others
+            self._bounds = np.minimum(self._starts, held)
+        self._epoch, self._iteration = -1, 0
         self.reset(parameters)
 
     def _shape(self, lanes: int, unit: int) -> tuple[NDArray[np.int64], int, int, int, int]:
@@ -170,14 +181,15 @@ class NumbaMlpTrainer(Trainer):
         """
         workload, sizes = self.workload, self.workload.network.sizes
         shape = np.zeros((len(sizes) - 1, SHAPE_COLUMNS), np.int64)
-        total = values = own = transposed = before = 0
+        total = values = own = transposed = before = given = 0
         for layer, (inputs, units) in enumerate(pairwise((-(-sizes[0] // 4) * 4, *sizes[1:]))):
             step = self._threads * unit if layer == 0 else lanes
             width = -(-units // step) * step
             rows = len(FOUR) if layer == 0 else max(lanes, len(FOUR))
             biases = total + -(-inputs // rows) * rows * width
             row = odd_lines(width * workload.itemsize) // workload.itemsize
-            shape[layer] = inputs, units, width, total, biases, values, row, transposed, own
+            shape[layer] = inputs, units, width, total, biases, values, row, transposed, own, given
+            given += (inputs + 1) * units
             total = biases + width
             values += self._block * row
             own += GROUP * row
@@ -206,7 +218,7 @@ class NumbaMlpTrainer(Trainer):
             D=aligned((values,), dtype),
             dZ=aligned((values,), dtype),
             own=aligned((threads, OWN_ROWS, size), dtype),
-            scores=np.zeros((self.workload.batch_size, SCORES)),
+            scores=np.zeros((self._most, SCORES)),
         )
 
     def advance(self, iterations: int) -> Metrics:
@@ -214,9 +226,38 @@ class NumbaMlpTrainer(Trainer):
         done = 0
         while done < iterations:
             done += self._run(iterations - done, learn=True)
-        images = np.diff(self._starts)[(self._iteration - 1) % self.workload.iterations_per_epoch]
-        loss, hits = (self._room.scores[:images, place].sum() / images for place in (LOSS, HITS))
+        images = images_of(self.workload, self._iteration - 1)
+        loss, hits = self._scores(images) / images
         return Metrics(loss=float(loss), accuracy=float(hits))
+
+    def split(self, iterations: int) -> Generator[Sums, None, None]:
+        """Run iterations in two parts; the sums are those of ``Net.sums``."""
+        if not len(self._net.sums):
+            inputs, units, given = self._net.shape[-1, [INPUTS, UNITS, GIVEN]].tolist()
+            self._net = self._net._replace(sums=aligned((given + (inputs + 1) * units,), self.workload.dtype))
+        start, control = self._iteration, make_control(self._threads)
+        augment = self._augment if self._augments else None
+        ahead = range(start, start + iterations)
+        planner = Planner(self.workload, ahead, self._block, self._bounds, self._begin, augment)
+        unknown = np.full(2, np.nan)
+
+        def work(thread: int) -> None:
+            run_split(thread, self._threads, planner.plans, planner.numbers, self._net, self._data, self._room, control)
+
+        with crew(self._threads, work, control) as lead:
+            try:
+                for done in range(iterations + 1):
+                    images = planner.next_part()
+                    lead()
+                    self._iteration = start + done
+                    if done < iterations:
+                        yield Sums(self._net.sums, self._scores(images) if done == iterations - 1 else unknown)
+            finally:
+                self._iteration = start + int(control[DONE])
+
+    def _scores(self, images: int) -> NDArray[np.float64]:
+        """Return the sums of losses and hits (2,) of the batch's first ``images`` images."""
+        return np.array([self._room.scores[:images, place].sum() for place in (LOSS, HITS)])
 
     def reset(self, parameters: Parameters) -> None:
         self._set_parameters(parameters)
@@ -241,8 +282,20 @@ class NumbaMlpTrainer(Trainer):
 
     def gradients(self) -> Parameters:
         self._run(1, learn=False)
-        images = np.diff(self._starts)[self._iteration % self.workload.iterations_per_epoch]
-        mean = self._from_layout(self._net.gradients / self._net.gradients.dtype.type(images))
+        images = self._net.gradients.dtype.type(images_of(self.workload, self._iteration))
+        mean = self._from_layout(self._net.gradients / images)
+        return mlp.with_penalty(mean, self.parameters(), self.workload.recipe.l2, self.workload.images)
+
+    def mean_gradients(self, sums: Sums) -> Parameters:
+        means = sums.gradients / self._net.sums.dtype.type(images_of(self.workload, self._iteration))
+        weights, biases = [], []
+        for (rows, units, given), inputs in zip(
+            self._net.shape[:, [INPUTS, UNITS, GIVEN]].tolist(), self.workload.network.sizes, strict=False
+        ):
+            biases_at = given + rows * units
+            weights.append(means[given:biases_at].reshape(rows, units)[:inputs].T.copy())
+            biases.append(means[biases_at : biases_at + units, None].copy())
+        mean = Parameters(weights, biases)
         return mlp.with_penalty(mean, self.parameters(), self.workload.recipe.l2, self.workload.images)
 
     def describe(self) -> Description:
@@ -255,7 +308,7 @@ class NumbaMlpTrainer(Trainer):
             kernel=f"{host().name}, {tile} vectors of units at a time in the first layer, {inner} in others; "
             "a share of three stages a batch for each thread",
             skips=None if self._net.dense else f"pixels that are zero, in the first layer: {1 - used:.0%} of them",
-            bytes_read=self.workload.image_bytes,
+            bytes_read=self.workload.image_bytes * len(self._images) // self.workload.images,
         )
 
     def _run(self, iterations: int, learn: bool) -> int:
@@ -274,7 +327,7 @@ class NumbaMlpTrainer(Trainer):
         table = np.array(numbers, workload.dtype)
 
         def work(thread: int) -> None:
-            run(thread, self._threads, first, self._starts, learn, table, self._net, self._data, self._room, control)
+            run(thread, self._threads, first, self._bounds, learn, table, self._net, self._data, self._room, control)
 
         try:
             run_workers(self._threads, work, control)
@@ -285,16 +338,17 @@ class NumbaMlpTrainer(Trainer):
 
     def _augment(self, first: int, count: int) -> int:
         """Augment the images of up to ``count`` batches of the epoch from ``first`` on; return their number."""
-        begin, data = self._starts[first], self._data
-        fitting = np.searchsorted(self._starts[first + 1 : first + count + 1], begin + len(data.images), "right")
-        end = self._starts[first + fitting]
+        begin, data = self._bounds[first], self._data
+        fitting = np.searchsorted(self._bounds[first + 1 : first + count + 1], begin + len(data.images), "right")
+        end = self._bounds[first + fitting]
         data.rows[begin:end] = np.arange(end - begin)
         places = data.order[begin:end]
 
         def work(thread: int) -> None:
             warp_images(
-                thread, self._threads, self._warp, self._warp_keys, self._images, places, self._warp_rooms, data.images
-            )
+                thread, self._threads, self._warp, self._warp_keys, self._images, data.first, places, self._warp_rooms,
+                data.images,
+            )  # fmt: skip
 
         run_workers(self._threads, work, make_control(self._threads))
         return int(fitting)
@@ -303,17 +357,23 @@ class NumbaMlpTrainer(Trainer):
         """Set the epoch's order of the images and its keys of dropout and augmentation."""
         if epoch == self._epoch:
             return
-        seed, self._epoch = self.workload.seed, epoch
+        seed, self._epoch = self.workload.seed, -1  # until all is set
         if self.workload.recipe.batch_size is not None:
-            self._data.order[:] = mlp.epoch_order(seed, epoch, self.workload.images)
+            order = mlp.epoch_order(seed, epoch, self.workload.images)
+            if self._share is not None:
+                held = (order >= self._share.first) & (order < self._share.last)
+                self._bounds[1:] = np.cumsum(held)[self._starts[1:] - 1]
+                order = order[held] - self._share.first
+            self._data.order[:] = order
         for layer in range(len(self._net.keys)):
             self._net.keys[layer] = counter.key(seed, counter.DROPOUT + layer, epoch)
         self._warp_keys = keys(seed, epoch)
+        self._epoch = epoch
 
     def _set_parameters(self, parameters: Parameters) -> None:
         self._to_layout(parameters, self._net.parameters)
         before = 0
-        for (_, units, _, _, _, _, row, at, _), W in zip(self._net.shape.tolist(), parameters.weights, strict=True):
+        for (_, units, _, _, _, _, row, at, *_), W in zip(self._net.shape.tolist(), parameters.weights, strict=True):
             transposed = self._net.transposed[at : at + units * before]
             transposed.reshape(units, before)[:, : W.shape[1]] = W[:, :before]
             before = row

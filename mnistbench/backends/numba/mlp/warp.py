@@ -154,6 +154,7 @@ def warp_images(
     table: Warp,
     keys: NDArray[np.uint32],
     images: Bytes,
+    first: int,
     places: Ints,
     rooms: NDArray[np.float32],
     out: Bytes,
@@ -162,7 +163,8 @@ def warp_images(
 
     Args:
         keys: Keys of the epoch, from :func:`keys`.
+        first: Place of training image 0 among those of all ranks.
         rooms: (threads, ...) scratch memory of each thread, from :func:`scratch`.
     """
     for i in range(len(places) * thread // threads, len(places) * (thread + 1) // threads):
-        warped(table, keys, images[places[i]], places[i], rooms[thread], out[i])
+        warped(table, keys, images[places[i]], first + places[i], rooms[thread], out[i])

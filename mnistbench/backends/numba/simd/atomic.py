@@ -1,4 +1,4 @@
-"""Atomic operations on arrays of int64 that threads share, a pause for spin loops, and a clock, for compiled code."""
+"""Atomic operations on arrays of int64 that threads share, a pause for spin loops, a clock, a sleep: compiled code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mnistbench.backends.numba.simd.vector import address, call_intrinsic, intri
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
-_CLOCK = "mnistbench_clock"
+_CLOCK, _SLEEP = "mnistbench_clock", "mnistbench_sleep"
 
 
 def _clock() -> tuple[int, int]:
@@ -30,9 +30,19 @@ def _clock() -> tuple[int, int]:
     return ctypes.cast(function, ctypes.c_void_p).value or 0, tick
 
 
+def _sleep() -> int:
+    """Return the address of the operating system's function that sleeps."""
+    if sys.platform == "win32":
+        function = ctypes.windll.kernel32.Sleep
+    else:
+        function = ctypes.CDLL(None).nanosleep
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 _ADDRESS, _TICK = _clock()
-# Compiled code, including that from the disk cache, calls it by this name.
+# Compiled code, including that from the disk cache, calls them by these names.
 llvm.add_symbol(_CLOCK, _ADDRESS)
+llvm.add_symbol(_SLEEP, _sleep())
 
 
 @intrinsic
@@ -113,3 +123,25 @@ def now(typing: Any) -> Any:
         return builder.add(builder.mul(builder.load(first), _INT64(1_000_000_000)), builder.load(second))
 
     return types.int64(), emit
+
+
+@intrinsic
+def sleep(typing: Any, nanoseconds: Any) -> Any:
+    """Give the core away for less than a second: on Linux 50 us longer than that, on Windows for whole milliseconds."""
+
+    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        if sys.platform == "win32":
+            kind = ir.FunctionType(ir.VoidType(), [_INT32])
+            time_ms = builder.trunc(builder.udiv(arguments[0], _INT64(1_000_000)), _INT32)
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, _SLEEP), [time_ms])
+            return context.get_dummy_value()
+        room = cgutils.alloca_once(builder, ir.ArrayType(_INT64, 2))
+        first, second = (builder.gep(room, [_INT32(0), _INT32(i)]) for i in range(2))
+        builder.store(_INT64(0), first)
+        builder.store(arguments[0], second)
+        kind = ir.FunctionType(_INT32, [first.type, first.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, _SLEEP)
+        builder.call(function, [first, first.type(None)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mnistbench.backends.numba.simd import Ints
 
 # Indices of the control array that threads share.
 STOP = 16
 """Set to end after the current iteration. Nobody needs to wait for a thread that failed or did not start."""
+
+
+def _guarded(work: Callable[[int], None], errors: list[BaseException], control: Ints) -> Callable[[int], None]:
+    """Return ``work`` for a thread of its own: an exception goes to ``errors``, and ends the other threads."""
+
+    def guarded(thread: int) -> None:
+        try:
+            work(thread)
+        except BaseException as error:
+            errors.append(error)
+            control[STOP] = 1
+
+    return guarded
 
 
 def run_workers(threads: int, work: Callable[[int], None], control: Ints) -> None:
@@ -20,14 +34,7 @@ def run_workers(threads: int, work: Callable[[int], None], control: Ints) -> Non
     lets them finish that iteration.
     """
     errors: list[BaseException] = []
-
-    def guarded(thread: int) -> None:
-        try:
-            work(thread)
-        except BaseException as error:
-            errors.append(error)
-            control[STOP] = 1
-
+    guarded = _guarded(work, errors, control)
     workers = [threading.Thread(target=guarded, args=(thread,)) for thread in range(threads)]
     try:
         for worker in workers:
@@ -40,6 +47,33 @@ def run_workers(threads: int, work: Callable[[int], None], control: Ints) -> Non
         raise
     if errors:
         raise errors[0]
+
+
+@contextlib.contextmanager
+def crew(threads: int, work: Callable[[int], None], control: Ints) -> Iterator[Callable[[], None]]:
+    """Let this thread lead ``threads - 1`` others, which stay in ``work(1)``, ``work(2)``, ... until the context ends.
+
+    Yields:
+        A function that calls ``work(0)``, and raises what a worker has raised.
+    """
+    errors: list[BaseException] = []
+    guarded = _guarded(work, errors, control)
+    # A context that is never left, as of a generator that is kept, must not keep the interpreter from ending.
+    workers = [threading.Thread(target=guarded, args=(thread,), daemon=True) for thread in range(1, threads)]
+
+    def lead() -> None:
+        work(0)
+        if errors:
+            raise errors[0]
+
+    try:
+        for worker in workers:
+            worker.start()
+        yield lead
+    finally:
+        control[STOP] = 1
+        if not sys.is_finalizing():  # then no thread can end any more
+            _join_all(workers)
 
 
 def _join_all(workers: list[threading.Thread]) -> None:
