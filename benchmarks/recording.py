@@ -57,8 +57,7 @@ class Recording:
         except MnistbenchError as error:
             raise pytest.UsageError(f"--resume: {error}" if option("--resume") else str(error)) from error
         prepare()
-        import mnistbench.report
-        import mnistbench.webpage  # noqa: F401 - these load matplotlib, which is missed now or never
+        import mnistbench.report  # noqa: F401 - which loads matplotlib: it is missed now or never
 
         measured = self._run.measured()
         for item in items:

@@ -58,8 +58,11 @@ class Machine:
         """
         if "microarchitecture" not in record:
             return cls.named(str(record["name"]))
+        for name in _AS_STORED:
+            if not isinstance(record[name], str) and not (record[name] is None and name in _OPTIONAL):
+                raise TypeError(f"the machine's {name} is no text")
         return cls(
-            instruction_sets=tuple(record["instruction_sets"]),
+            instruction_sets=tuple(map(str, record["instruction_sets"])),
             cpus=int(record["usable_cpus"]),
             memory_gib=sold_memory(float(record["memory_gib"])),
             **{name: record[name] for name in _AS_STORED},
@@ -96,6 +99,8 @@ class Machine:
 
 _AS_STORED = ("name", "microarchitecture", "cpu", "vendor", "model", "hypervisor", "gpu")
 """Attributes that a description holds unchanged."""
+
+_OPTIONAL = ("hypervisor", "gpu")
 
 
 def _hyphenated(text: str) -> str:

@@ -47,12 +47,12 @@ class _Picture:
 
 
 def _drawn(one: Row | Run) -> dict[str, Any]:
-    """Return all fields of a row or a run, but those of later versions where there is nothing."""
+    """Return the fields of a row or a run that a picture may show; of later versions, those that hold something."""
     found = asdict(one)
     for part, values in ((one, found), (one.origin, found["origin"])):
-        for later in (own.name for own in fields(part) if own.metadata.get("later")):
-            if values[later] is None:
-                del values[later]
+        for own in fields(part):
+            if own.metadata.get("undrawn") or (own.metadata.get("later") and values[own.name] is None):
+                del values[own.name]
     return found
 
 
@@ -86,7 +86,7 @@ class _Results:
         found = storage.workloads(rows)
         names = [name for name in dict.fromkeys([*PRESETS, *found]) if name in found]
         latest = {name: storage.latest(found[name]) for name in names}
-        raced: dict[tuple[str, str], list[Row]] = {}
+        raced: dict[tuple[str, str, str], list[Row]] = {}
         for row in found.get(OPENING, []):
             if row.interleaved and row.validated:
                 raced.setdefault(row.origin.run, []).append(row)

@@ -190,7 +190,7 @@ def as_markdown(rows: Sequence[Row], stored: Sequence[Row] = ()) -> Iterator[str
         rows: Rows of one workload.
         stored: All stored rows of that workload, whose medians are named beside those shown.
     """
-    runs: dict[tuple[str, str], list[Row]] = {}
+    runs: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         runs.setdefault(row.origin.run, []).append(row)
     most = max(runs.values(), key=lambda of_run: (len(of_run), of_run[0].origin.date))

@@ -12,6 +12,9 @@ from mnistbench.machine.identity import Machine
 LATER = {"later": True}
 """Marks fields that earlier versions do not have: where there is nothing, they are no part of what is drawn."""
 
+UNDRAWN = {"undrawn": True}
+"""Marks fields that no picture shows, which therefore is not drawn again when they change."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -24,6 +27,9 @@ class Origin:
         commit_date: Date of the commit (ISO 8601), or None.
         date: Date of the measurement (ISO 8601).
         file: Name of the file that stores it.
+        folder: Name of the folder that the file lies in; "" if it is not stored yet.
+        system: Operating system and its kernel; "" if the file does not tell.
+        python: Version of Python; "" if the file does not tell.
         merged: When it was merged from somebody else's results (ISO 8601); None for one's own.
     """
 
@@ -33,26 +39,39 @@ class Origin:
     commit_date: str | None
     date: str
     file: str
+    folder: str = field(default="", compare=False, metadata=UNDRAWN)
+    system: str = field(default="", compare=False, metadata=UNDRAWN)
+    python: str = field(default="", compare=False, metadata=UNDRAWN)
     merged: str | None = field(default=None, metadata=LATER)
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], file: str) -> Origin:
-        """Read the origin of all rows of a pytest-benchmark document."""
-        commit = document["commit_info"]
+    def of(cls, document: Mapping[str, Any], file: str, folder: str = "") -> Origin:
+        """Read the origin of all rows of a pytest-benchmark document.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is damaged.
+        """
+        commit, machine = document["commit_info"], document["machine_info"]
+        if not (isinstance(commit["id"], str) and isinstance(document["datetime"], str)):
+            raise TypeError("the commit's id or the date is no text")
+        versions = machine.get("versions")
         return cls(
-            Machine.read(document["machine_info"]),
+            Machine.read(machine),
             commit["id"],
             commit["dirty"],
             commit.get("time"),
             document["datetime"],
             file,
+            folder,
+            " ".join(str(machine[name]) for name in ("system", "kernel") if machine.get(name)),
+            str(versions.get("python", "")) if isinstance(versions, Mapping) else "",
             document.get("merged"),
         )
 
     @property
-    def run(self) -> tuple[str, str]:
-        """What the rows of one run share: their file and its date."""
-        return self.file, self.date
+    def run(self) -> tuple[str, str, str]:
+        """What the rows of one run share: their folder, their file and its date."""
+        return self.folder, self.file, self.date
 
     @property
     def code(self) -> str:

@@ -90,7 +90,7 @@ def documents(folder: Path) -> Iterator[tuple[Path, dict[str, Any], list[Row]]]:
     for path in sorted(folder.glob(PATTERN)):
         try:
             document = read_object(path)
-            rows = rows_of(document, path.name)
+            rows = rows_of(document, path.name, folder.name)
         except FileNotFoundError:
             continue  # another process found its number taken
         except DAMAGED as error:
@@ -99,13 +99,13 @@ def documents(folder: Path) -> Iterator[tuple[Path, dict[str, Any], list[Row]]]:
         yield path, document, rows
 
 
-def rows_of(document: Mapping[str, Any], file: str) -> list[Row]:
-    """Read the rows of a pytest-benchmark document, which ``file`` stores.
+def rows_of(document: Mapping[str, Any], file: str, folder: str = "") -> list[Row]:
+    """Read the rows of a pytest-benchmark document, which ``file`` in ``folder`` stores.
 
     Raises:
         KeyError, TypeError, ValueError: If it is damaged.
     """
-    origin = Origin.of({name: shown(document[name]) for name in _OF_ORIGIN if name in document}, file)
+    origin = Origin.of({name: shown(document[name]) for name in _OF_ORIGIN if name in document}, file, folder)
     return [Row.from_dict(shown(one["extra_info"]), one["stats"]["data"], origin) for one in entries(document)]
 
 

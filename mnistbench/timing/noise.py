@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -148,14 +148,21 @@ class Watch:
 
     def warnings(self) -> Iterator[str]:
         """Yield a warning for each disturbance seen."""
-        if self.others is not None and self.others > OTHERS:
-            yield f"other processes used {self.others:.1f} CPUs meanwhile"
-        if self.stolen is not None and self.stolen > OTHERS:
-            yield f"the hypervisor kept {self.stolen:.1f} CPUs from this machine"
-        if self._throttled > 0:
-            yield "the CPU throttled its clock because of heat or power"
-        if self._lost > SLOWER:
-            yield f"the CPU ran {words.percent(self._lost, 0)} below its best clock half of the time"
+        yield from of_records([self.record()])
+
+
+def of_records(records: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """Yield a warning for each disturbance that :meth:`Watch.record` tells of any process, at its worst."""
+    names = ("others", "stolen", "throttlings", "clock_lost")
+    most = {name: max((one.get(name, 0.0) for one in records), default=0.0) for name in names}
+    if most["others"] > OTHERS:
+        yield f"other processes used {most['others']:.1f} CPUs meanwhile"
+    if most["stolen"] > OTHERS:
+        yield f"the hypervisor kept {most['stolen']:.1f} CPUs from this machine"
+    if most["throttlings"] > 0:
+        yield "the CPU throttled its clock because of heat or power"
+    if most["clock_lost"] > SLOWER:
+        yield f"the CPU ran {words.percent(most['clock_lost'], 0)} below its best clock half of the time"
 
 
 def _cpu_seconds(cpus: Collection[int] | None = None) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from mnistbench.task.presets import PRESETS, preset, variant
 from mnistbench.task.workload import Workload
 
 _HASH = re.compile("[0-9a-f]{7,64}")
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]*")  # which a command does not take for an option
 
 
 def commit(row: Row) -> str | None:
@@ -23,11 +24,16 @@ def commit(row: Row) -> str | None:
 
 
 def repeat(rows: Sequence[Row]) -> list[str]:
-    """Return the commands that measure the rows of one run again, in a checkout; none if its workload is unknown.
+    """Return the commands that measure the rows of one run again, in a checkout.
 
-    Names that rows give are quoted for a shell.
+    There are none if the code had uncommitted changes, or no options give what was measured: another workload, one of
+    several ranks, or names that no backend has.
     """
     first, checkout = rows[0], commit(rows[0])
+    if first.origin.dirty or any(row.ranks is not None for row in rows):
+        return []
+    if not all(_NAME.fullmatch(name) for row in rows for name in (row.backend, row.dtype)):
+        return []
     backends = [*dict.fromkeys(row.backend for row in rows)]
     dtypes = [*dict.fromkeys(row.dtype for row in rows)]
     if first.workload.name == storage.SCALING:
@@ -38,8 +44,11 @@ def repeat(rows: Sequence[Row]) -> list[str]:
         rounds, processes = max(len(run) for run in first.runs), len(first.runs)
         arguments = ["mnistbench", "compare", *backends, *task, *_each("--dtype", dtypes)]
         arguments += ["--rounds", str(rounds), "--processes", str(processes), "--threads", str(first.threads)]
+    elif len(task) > 2:
+        return []  # a size or a seed, for which the benchmarks have no option
     else:
-        arguments = ["pytest", "benchmarks/", *task[:2], *_each("--backend", backends), *_each("--dtype", dtypes)]
+        arguments = ["pytest", "benchmarks/", *task, *_each("--backend", backends), *_each("--dtype", dtypes)]
+        arguments += ["--rounds", str(max(len(row.samples) for row in rows)), "--threads", str(first.threads)]
     command = shlex.join(arguments)
     return [command] if checkout is None else [f"git checkout {checkout}", command]
 

@@ -17,6 +17,7 @@ from mnistbench.results import storage, stored
 from mnistbench.results.row import Row
 from mnistbench.task.presets import PRESETS
 from mnistbench.task.summary import training_summary
+from mnistbench.task.workload import Workload
 from mnistbench.timing.statistics import NOISY_SPREAD, signed_rank_bound, student_quantile
 from mnistbench.webpage import commands
 from mnistbench.webpage.record import DAMAGED, named, plain, record
@@ -56,10 +57,14 @@ def contents(results: Path, commits_at: str | None = None) -> Contents:
     found = _Contents()
     for place, one in enumerate(machines):
         found.add(place, one.rows)
+    described = _machines(machines)
+    for place, machine in enumerate(described):
+        days = sorted(run["measured"][:10] for run in found.runs if run["machine"] == place)
+        machine["facts"].append(("measured on", days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"))
     measured = [row for one in machines for row in one.rows]
     values = {
         "format": FORMAT,
-        "machines": _machines(machines),
+        "machines": described,
         "workloads": found.named_workloads(),
         "runs": found.runs,
         "rows": found.rows,
@@ -76,14 +81,31 @@ def contents(results: Path, commits_at: str | None = None) -> Contents:
 
 def _machines(machines: Sequence[stored.Stored]) -> list[dict[str, Any]]:
     """Describe the machines; the identifiers, which links hold, are different and safe."""
-    seen: dict[str, int] = {}
-    found = []
-    for one in machines:
-        folder = one.machine.folder or "machine"
-        seen[folder] = seen.get(folder, 0) + 1
-        identifier = folder if seen[folder] == 1 else f"{folder}-{seen[folder]}"
-        found.append({"id": identifier, "label": named(one.label, 120), "facts": [*_facts(one.machine)]})
-    return found
+    identifiers, names = _Names("{}-{}"), _Names()
+    return [
+        {
+            "id": identifiers.free(one.machine.folder or "machine"),
+            "label": names.free(named(one.label, 120)),
+            "facts": [*_facts(one.machine)],
+        }
+        for one in machines
+    ]
+
+
+class _Names:
+    """Names of which no two are the same, even where capitals are not told apart."""
+
+    def __init__(self, form: str = "{} ({})") -> None:
+        self._form = form
+        self._taken: set[str] = set()
+
+    def free(self, wanted: str) -> str:
+        """Return a name, with the first number from 2 on that makes it a new one."""
+        name, number = wanted, 2
+        while name.casefold() in self._taken:
+            name, number = self._form.format(wanted, number), number + 1
+        self._taken.add(name.casefold())
+        return name
 
 
 def _facts(machine: Machine) -> Iterator[tuple[str, str]]:
@@ -150,7 +172,8 @@ class _Contents:
             found = record(row)
             size = found["size"]
             place = [found["threads"]] if size is None else [size[name] for name in ("images", "hidden", "threads")]
-            last[(workload, found["backend"], found["dtype"], found["device"], *place)] = len(self.rows)
+            ranks = found["ranks"] and (found["ranks"]["count"], found["ranks"]["hosts"])
+            last[(workload, found["backend"], found["dtype"], found["device"], ranks, *place)] = len(self.rows)
             self.rows.append({"run": run, "workload": workload, "latest": False, **found})
         for place_of_row in last.values():
             self.rows[place_of_row]["latest"] = True
@@ -160,7 +183,7 @@ class _Contents:
     def _run(self, machine: int, row: Row) -> int:
         """Return the place of a row's run."""
         origin = row.origin
-        identity = (machine, plain(origin.file), plain(origin.date))
+        identity = (machine, *map(plain, origin.run))
         if identity not in self._runs:
             self._runs[identity] = len(self.runs)
             self.runs.append(
@@ -168,10 +191,14 @@ class _Contents:
                     "machine": machine,
                     "commit": plain(origin.commit, 64),
                     "isHash": commands.commit(row) is not None,
+                    "folder": plain(origin.folder, 120),
                     "dirty": bool(origin.dirty),
                     "committed": origin.commit_date and plain(origin.commit_date, 40),
                     "measured": plain(origin.date, 40),
                     "file": plain(origin.file, 80),
+                    "system": plain(origin.system, 80),
+                    "python": plain(origin.python, 40),
+                    "merged": None if origin.merged is None else plain(origin.merged, 40),
                 }
             )
         return self._runs[identity]
@@ -180,7 +207,7 @@ class _Contents:
         """Return the place of a row's workload; those that share a name and differ are different ones."""
         task = row.workload
         if row.size is not None:
-            key, told = storage.SCALING, "one iteration in many sizes: 784 pixels, hidden units, 10 classes"
+            key, told = storage.SCALING, "the same training in many sizes, of the data and of one hidden layer"
         else:
             key = json.dumps({k: v for k, v in task.describe().items() if k != "dtype"}, sort_keys=True, default=str)
             told = (
@@ -188,28 +215,49 @@ class _Contents:
                 f"network {task.network}, {training_summary(task)}"
             )
         if key not in self._workloads:
-            entry = {"name": named(task.name), "task": plain(told), "scaling": row.size is not None}
-            self._workloads[key] = entry | {"options": None if row.size else _options(row)}
+            options = None if row.size else _options(row)
+            name, work = (named(task.name), 0) if options is None else (_name(task, options[1]), _work(task))
+            entry = {"name": name, "task": plain(told), "scaling": row.size is not None}
+            entry["options"] = None if options is None else shlex.join(options)
+            self._workloads[key] = entry | {"rank": (row.size is not None, _order(task.name), work)}
         return [*self._workloads].index(key)
 
     def named_workloads(self) -> list[dict[str, Any]]:
-        """Return the workloads with the names of presets first, each with a label that no other has."""
-        found = [*self._workloads.values()]
-        seen: dict[str, int] = {}
+        """Return the workloads, each with a label that no other has, and its rank: presets first, then by size."""
+        found, names = [*self._workloads.values()], _Names()
+        for entry in sorted(found, key=lambda one: one["options"] is None):  # presets and variants keep their names
+            entry["label"] = names.free(entry["name"])
+        ranks = sorted(entry["rank"] for entry in found)
         for entry in found:
-            seen[entry["name"]] = seen.get(entry["name"], 0) + 1
-            entry["label"] = entry["name"] + f" ({seen[entry['name']]})" * (seen[entry["name"]] > 1)
-            entry["rank"] = [*PRESETS, entry["name"]].index(entry["name"]) + len(PRESETS) * entry["scaling"]
+            entry["rank"] = ranks.index(entry["rank"])
         return found
 
 
-def _options(row: Row) -> str | None:
+def _order(name: object) -> int:
+    """Return a preset's place; other workloads follow."""
+    return [*PRESETS, name].index(name)
+
+
+def _name(task: Workload, preset: str) -> str:
+    """Return the name of a preset, or the sizes of a variant of it; a seed is named too."""
+    seed = f", seed {task.seed}" * bool(task.seed)
+    if task.name in PRESETS:
+        return task.name + seed
+    layers = " and ".join(f"{units:,}" for units in task.network.sizes[1:-1])
+    images, iterations = words.counted(task.images, "image"), words.counted(task.iterations, "iteration")
+    return f"{preset}: " * (preset != "classic") + f"{layers} hidden units, {images}, {iterations}{seed}"
+
+
+def _work(task: Workload) -> float:
+    return float(task.dense_flops * task.iterations)
+
+
+def _options(row: Row) -> list[str] | None:
     """Return the options that give a row's workload to ``mnistbench compare``, or None."""
     try:
-        found = commands.options(row.workload)
+        return commands.options(row.workload)
     except DAMAGED:
         return None
-    return None if found is None else shlex.join(found)
 
 
 def _command(rows: Sequence[Row]) -> list[str]:

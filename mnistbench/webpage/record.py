@@ -6,12 +6,14 @@ cannot pass for another one; what becomes of it on the page is the business of w
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
 from mnistbench import words
+from mnistbench.machine.rates import Rates
 from mnistbench.results.row import Row
 from mnistbench.timing import noise
 
@@ -19,6 +21,9 @@ DAMAGED = (TypeError, ValueError, ArithmeticError, AttributeError, KeyError)
 """Exceptions raised by values of a row that no measurement has."""
 
 _LONGEST = 200  # characters of a text of a row
+
+SECONDS = (1e-9, 1e8)
+"""Shortest and longest seconds of a round that a clock can give, which is three years."""
 
 
 def plain(value: object, most: int = _LONGEST) -> str:
@@ -28,23 +33,31 @@ def plain(value: object, most: int = _LONGEST) -> str:
 
 
 def named(value: object, most: int = 80) -> str:
-    """Return a name as :func:`plain` does, and words for an empty one."""
-    return plain(value, most) or "(no name)"
+    """Return a name as :func:`plain` does, and words for an empty one.
+
+    One that had to be changed gets a mark of its own, so that it cannot pass for another name.
+    """
+    found = plain(value, most)
+    if found == value:
+        return found or "(no name)"
+    digest = hashlib.sha256(str(value).encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{found or '(no name)'} (#{digest})"
 
 
 def record(row: Row) -> dict[str, Any]:
     """Return a row as JSON values; one that holds what no measurement can hold is no result."""
     found = {
         "backend": named(row.backend),
-        "dtype": plain(row.dtype),
-        "device": plain(row.device),
+        "dtype": named(row.dtype, 40),
+        "device": named(row.device),
         "threads": _number(row.threads),
         "problem": None if row.problem is None else plain(row.problem, 400),
+        "ranks": None,
     }
     try:
         if found["threads"] is None:
             raise TypeError("the number of threads is no number")
-        return found | {"timing": _timing(row), **_speed(row), **_told(row)}
+        return found | {"ranks": _ranks(row), "timing": _timing(row), **_speed(row), **_told(row)}
     except DAMAGED as error:
         problem = row.problem or f"its record is damaged: {words.exception(error)}"
         return found | {"problem": plain(problem, 400), "timing": None, **_NOTHING}
@@ -52,24 +65,34 @@ def record(row: Row) -> dict[str, Any]:
 
 _NOTHING: dict[str, Any] = {
     **{"seconds": [], "processes": [], "interleaved": False, "iterations": None, "versions": {}, "costs": {}},
+    "noise": [],
     **{"peak": None, "bandwidth": None, "notes": [], "accuracy": None, "agreement": "", "kernel": "", "skips": None},
-    **{"level": None, "error": None, "tolerance": None, "timed": None, "size": None},
+    **{"level": None, "limits": None, "error": None, "tolerance": None, "timed": None, "size": None},
 }
 
 
 def _timing(row: Row) -> dict[str, Any]:
-    """Return the median of a row and its interval.
+    """Return a row's time, its interval, and the scatter of its rounds and processes.
 
     Raises:
-        ValueError: If a timing is not positive and finite, or the median is not.
+        ValueError: If no clock can give a timing, or the median is not finite.
     """
-    if not all(math.isfinite(seconds) and seconds > 0 for seconds in row.samples):
-        raise ValueError("a timing is not above 0")
+    if not all(SECONDS[0] <= seconds <= SECONDS[1] for seconds in row.samples):
+        raise ValueError("a timing is shorter or longer than any measured one")
     found = row.timing
     values = {name: _number(getattr(found, name)) for name in ("value", "low", "high", "level", "spread", "between")}
     if None in values.values():
         raise ValueError("the median of the timings is no number")
-    return values | {"noisy": found.noisy}
+    return values
+
+
+def _ranks(row: Row) -> dict[str, Any] | None:
+    """Return what several ranks were that trained together; None for one process by itself."""
+    found = row.ranks
+    if found is None:
+        return None
+    told = f"{found.library} over {found.transport}, {found.each} each"
+    return {"count": len(found.threads), "hosts": _number(found.hosts), "told": plain(told)}
 
 
 def _speed(row: Row) -> dict[str, Any]:
@@ -79,7 +102,20 @@ def _speed(row: Row) -> dict[str, Any]:
         "peak": _number(speed.fraction_of_peak(row.limits)),
         "bandwidth": _number(speed.fraction_of_bandwidth(row.limits)),
         "level": None if rates is None else plain(rates.level_for(speed.bytes_read).name),
+        "limits": None if rates is None else _limits(row, rates),
         "skips": None if row.skips is None else plain(row.skips),
+    }
+
+
+def _limits(row: Row, rates: Rates) -> dict[str, Any]:
+    """Return the limits that a row is compared with, and what else their record tells."""
+    assert row.limits is not None, "as the caller found"
+    measured, blas = row.limits.date, row.limits.blas
+    return {
+        "flops": _number(rates.multiply_add.get(row.dtype)),
+        "bytes": _number(rates.bandwidth_for(row.speed.bytes_read)),
+        "measured": None if measured is None else plain(measured, 40),
+        "blas": None if blas is None else plain(blas),
     }
 
 
@@ -94,6 +130,7 @@ def _told(row: Row) -> dict[str, Any]:
         "timed": _number(row.timed),
         "versions": _texts(row.versions),
         "costs": {plain(name, 40): _number(value) for name, value in row.costs.items()},
+        "noise": [plain(note) for note in _noise(row)],
         "notes": [plain(note) for note in _notes(row)],
         "accuracy": None if row.final is None else _number(row.final.train_accuracy),
         "agreement": plain(verdict.summary),
@@ -112,9 +149,17 @@ def _size(row: Row) -> dict[str, Any]:
     return {"axes": axes, **{name: _number(value) for name, value in sizes.items()}}
 
 
-def _notes(row: Row) -> Iterator[str]:
-    """Yield reasons to doubt a number, and what it holds for."""
+def _noise(row: Row) -> Iterator[str]:
+    """Yield what disturbed the measurement."""
     yield from noise.of_processes(row.runs)
+    if row.proof is not None:
+        yield from noise.of_records(row.proof.watched)
+    if row.throttled:
+        yield f"the GPU's clocks were held down: {row.throttled}"
+
+
+def _notes(row: Row) -> Iterator[str]:
+    """Yield what else restricts what a number says."""
     if row.interleaved and len(row.runs) == 1:
         yield "one process only: the next may be faster or slower"
     if row.timed:
@@ -125,8 +170,6 @@ def _notes(row: Row) -> Iterator[str]:
         yield "works outside of its iterations too: the time is from host to host"
     if row.failed:
         yield f"a way to compute failed: {row.failed}"
-    if row.throttled:
-        yield f"the GPU's clocks were held down: {row.throttled}"
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,14 @@ def browser() -> Iterator[Any]:
         found = play.chromium.launch(executable_path=chromium(), args=[*FLAGS])
         yield found
         found.close()
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """Return the JSON of a page."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    values: dict[str, Any] = json.loads(found[1])
+    return values
 
 
 def store(folder: Path, number: int, found: dict[str, Any]) -> None:
@@ -135,6 +144,7 @@ HOSTILE = (
     "javascript:window.pwned=1",
     '=HYPERLINK("http://example.org")',
     "+1+1",
+    "--against=evil.whl",
     "@SUM(1)",
     "../../../etc/passwd",
     "$policy ${data} $$",
@@ -161,7 +171,7 @@ def hostile(results: Path) -> int:
         }
         rows = [
             replace(turning(trap, "float32", 1.0, workload=trap), **texts),
-            replace(turning("numpy", "float32", 2.0, workload=trap), **texts),
+            replace(turning(trap, "float64", 2.0), **texts),
             replace(row(trap, "float64", 1.0), **texts),
             replace(row(trap, "float32", 1.0, problem=trap or "none"), **texts, costs={trap: 1.0}),
         ]

@@ -10,6 +10,7 @@ import pytest
 
 from mnistbench import webpage
 from tests.support import pages
+from tests.support.tabs import Tab
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,3 +55,12 @@ def chromium() -> Iterator[Any]:
         pytest.skip(reason)
     with pages.browser() as found:
         yield found
+
+
+@pytest.fixture
+def tab(chromium: Any, written: Path) -> Iterator[Tab]:
+    """The page, opened; at the end nothing may have been complained of."""
+    found = Tab(chromium, written)
+    yield found
+    assert found.complaints == []
+    found.context.close()

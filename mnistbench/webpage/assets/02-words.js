@@ -40,9 +40,16 @@ const seconds = (value, digits = 3) =>
 
 function times(ratio, digits = 3) {
   if (!Number.isFinite(ratio)) return "∞×";
-  const plain = ratio === 0 || (ratio >= 1e-3 && ratio < 1e5);
-  return `${plain ? significant(ratio, digits) : ratio.toExponential(digits - 1)}×`;
+  return `${ratio === 0 || (ratio >= 1e-3 && ratio < 1e5) ? significant(ratio, digits) : scientific(ratio)}×`;
 }
+
+function scientific(value) {
+  const [mantissa, exponent] = value.toExponential(1).split("e");
+  const power = `10${[...String(Number(exponent))].map((one) => SUPERSCRIPTS[one]).join("")}`;
+  return Number(mantissa) === 1 ? power : `${mantissa}×${power}`;
+}
+
+const SUPERSCRIPTS = Object.fromEntries([..."-0123456789"].map((one, i) => [one, "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"[i]]));
 
 const percent = (share, decimals = 1) => `${_fixed(100 * share, decimals)}%`;
 

@@ -1,5 +1,5 @@
-// Ratios of timings with intervals: the arithmetic of mnistbench/timing/statistics.py. The quantiles that it needs are
-// in the page's data.
+// Ratios of timings with intervals: the arithmetic of mnistbench/timing/statistics.py and unpaired.py. The quantiles that
+// it needs are in the page's data.
 
 const median = (values) => middleOf([...values].sort((a, b) => a - b));
 
@@ -56,10 +56,7 @@ function studentRatio(logarithms) {
   return { value, low: Math.exp(mean(logarithms) - margin), high: Math.exp(mean(logarithms) + margin) };
 }
 
-/** Returns the ratio of two groups of logarithms that were not paired, with an interval of Welch's kind.
- *
- * Its degrees of freedom are those of the smaller group, so it is rather too wide than too narrow.
- */
+/** Returns the ratio of two groups of logarithms that were not paired, with an interval of Welch's kind. */
 function unpairedRatio(before, after) {
   const value = Math.exp(mean(before) - mean(after));
   const quantile = DATA.student[Math.min(before.length, after.length) - 1];

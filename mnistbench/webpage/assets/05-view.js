@@ -5,6 +5,9 @@ const DEFAULT_BASELINE = (() => {
   return { backend, dtype: null };
 })();
 
+/** The choice of no case whose commits are compared. */
+const NO_PICK = { pick: null, before: null, after: null };
+
 /** Returns the view that a page opens with. */
 const firstView = () => ({
   workload: WORKLOADS[0],
@@ -17,17 +20,17 @@ const firstView = () => ({
   descending: false,
   rounds: true,
   measure: "time",
-  pick: null, // the case of the history whose commits are compared, and the two runs
-  before: null,
-  after: null,
+  ...NO_PICK, // the case of the history whose commits are compared, and the two runs
   axis: null, // the axis of the scaling, and the machine
   scalingMachine: null,
 });
 
 let VIEW = firstView();
 
-const baselineName = (baseline) =>
-  baseline.dtype === null ? `${baseline.backend}` : `${baseline.backend} ${baseline.dtype}`;
+const baselineName = (baseline) => baseline.backend + (baseline.dtype === null ? "" : ` ${baseline.dtype}`);
+
+/** Returns what no other baseline has, whatever the names of backends are. */
+const baselineKey = (baseline) => JSON.stringify([baseline.backend, baseline.dtype]);
 
 /** The baselines to choose from: each backend in a row's own dtype, and in a certain one. */
 const BASELINES = [
@@ -37,7 +40,7 @@ const BASELINES = [
   ({ backend, dtype }) => dtype === null || DATA.rows.some((row) => row.backend === backend && row.dtype === dtype),
 );
 
-/** Choices that are a text, or null for what is chosen at first; a text that names nothing counts as null. */
+/** Choices that are a text, or null for what is chosen at first. One that names nothing counts as null. */
 const PLAIN = ["pick", "before", "after", "axis", "scalingMachine"];
 
 /** Writes a view as the part of an address after #; what is as at first is left out. */
@@ -54,8 +57,7 @@ function asFragment(view) {
   if (view.commits === "all" || view.commits.size === COMMITS.length) found.set("commit", "all");
   else if (view.commits !== "latest")
     for (const id of view.commits.size ? view.commits : [""]) found.append("commit", id);
-  if (baselineName(view.baseline) !== baselineName(DEFAULT_BASELINE))
-    found.set("baseline", baselineName(view.baseline));
+  if (baselineKey(view.baseline) !== baselineKey(DEFAULT_BASELINE)) found.set("baseline", baselineKey(view.baseline));
   if (view.sort !== "time" || view.descending) found.set("sort", (view.descending ? "-" : "") + view.sort);
   if (!view.rounds) found.set("rounds", "hidden");
   if (view.measure !== "time") found.set("measure", view.measure);
@@ -85,7 +87,7 @@ function fromFragment(fragment) {
         "commit",
         COMMITS.map((one) => one.id),
       ) ?? "latest";
-  view.baseline = BASELINES.find((one) => baselineName(one) === given.get("baseline")) ?? view.baseline;
+  view.baseline = BASELINES.find((one) => baselineKey(one) === given.get("baseline")) ?? view.baseline;
   const sort = given.get("sort") ?? "";
   if (Object.hasOwn(SORTS, sort.replace(/^-/, ""))) {
     view.sort = sort.replace(/^-/, "");
@@ -96,3 +98,23 @@ function fromFragment(fragment) {
   for (const name of PLAIN) view[name] = given.get(name);
   return view;
 }
+
+/** Tells a view in words. */
+function viewText(view) {
+  const these = (chosen, all) => (chosen === null ? "all" : [...chosen].map(all).join(", ") || "none");
+  const same = (name) => name;
+  const commits =
+    view.commits === "latest"
+      ? "the latest row of each case"
+      : view.commits === "all"
+        ? "all"
+        : these(view.commits, (id) => shortCommit(COMMIT.get(id)));
+  return (
+    `Workload: ${view.workload.label}. Backends: ${these(view.backends, same)}. Dtypes: ${these(view.dtypes, same)}. ` +
+    `Machines: ${these(view.machines, (id) => DATA.machines.find((one) => one.id === id).label)}. ` +
+    `Commits: ${commits}. Baseline: ${baselineText(view.baseline)}. Order: ${SORTS[view.sort][view.descending ? "reversed" : "label"]}.`
+  );
+}
+
+const baselineText = (baseline) =>
+  baseline.dtype === null ? `${baseline.backend}, in each row's dtype` : baselineName(baseline);

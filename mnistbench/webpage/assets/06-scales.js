@@ -6,7 +6,7 @@ const LEAST_DECADES = 0.4; // shortest logarithmic axis: near values look near
 
 /** Returns a logarithmic axis from pixel `start` to `end` that holds all values. */
 function logAxis(values, start, end, name, upright = false) {
-  const logs = values.filter((value) => value > 0).map(Math.log10);
+  const logs = values.filter((value) => value > 0 && Number.isFinite(value)).map(Math.log10);
   let [low, high] = [Math.min(...logs), Math.max(...logs)];
   const missing = Math.max(0, LEAST_DECADES - (high - low)) / 2 + 0.04 * Math.max(high - low, LEAST_DECADES);
   [low, high] = [low - missing, high + missing];
@@ -30,13 +30,13 @@ function logAxis(values, start, end, name, upright = false) {
   };
 }
 
-/** Returns a linear axis from 0 at pixel `start` to the largest value, or `most` if that is more, at `end`. */
-function linearAxis(values, start, end, name, most = 0) {
-  const high = Math.max(most, ...values) * 1.04;
-  const at = (value) => start + (value / high) * (end - start);
-  const sets = [0.1, 0.2, 0.25, 0.5, 1, 2, 5, 10].map((step) => {
+/** Returns the linear axis of shares from 0 at pixel `start` to 1; what is above 1 is at `end`. */
+function shareAxis(start, end, name) {
+  const high = 1.06;
+  const at = (value) => start + (Math.min(value, high) / high) * (end - start);
+  const sets = [0.1, 0.2, 0.25, 0.5, 1].map((step) => {
     const ticks = [];
-    for (let tick = 0; tick <= high && ticks.length < 40; tick += step) ticks.push(tick);
+    for (let tick = 0; tick <= 1.001; tick += step) ticks.push(tick);
     return ticks;
   });
   return { at, name, ticks: roomy(sets, at, name, false) };

@@ -3,6 +3,7 @@
 const COLOURS = 8;
 const colourOf = (backend) => `k${(DATA.colours[backend] ?? 0) % COLOURS}`;
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
+const GREYS = 3; // of machines, in the style sheet
 
 /** Returns the path of a shape around a point. */
 function shapePath(shape, x, y, r) {
@@ -11,6 +12,7 @@ function shapePath(shape, x, y, r) {
   if (shape === "diamond")
     return `M${a} ${b}m0 ${-1.3 * r}l${1.3 * r} ${1.3 * r}l${-1.3 * r} ${1.3 * r}l${-1.3 * r} ${-1.3 * r}z`;
   if (shape === "triangle") return `M${a} ${b}m0 ${-1.25 * r}l${1.25 * r} ${2.2 * r}h${-2.5 * r}z`;
+  if (shape === "arrow") return `M${a} ${b}m${-r} ${-1.2 * r}l${2.2 * r} ${1.2 * r}l${-2.2 * r} ${1.2 * r}z`;
   if (shape === "cross") return `M${a} ${b}m${-r} ${-r}l${2 * r} ${2 * r}m0 ${-2 * r}l${-2 * r} ${2 * r}`;
   return `M${a} ${b}m${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`;
 }
@@ -22,13 +24,16 @@ const shapeOf = (dtype) => (dtype === "float64" ? "diamond" : "circle");
 const MARKS = new WeakMap();
 
 /** Makes a mark that tells lines of text, and opens the row's provenance; `label` is what it is called before that. */
-function mark(chart, { x, y, row, shape, hollow, colour, lines, label, low, high, rounds, small }) {
+function mark(chart, one) {
+  const { x, y, row, shape, hollow, colour, lines, label, low, high, rounds, small } = one;
   const told = { role: "button", tabindex: -1, "aria-label": label ?? lines().join("; ") };
   const drawn = { class: hollow ? "shape hollow" : "shape", d: shapePath(shape, x, y, small ? 3.5 : 5) };
-  const dots = rounds?.length
-    ? svg("path", { class: "round", d: rounds.map((at) => shapePath("circle", at, y, 2)).join("") })
-    : null;
-  const bar = low === null ? null : svg("line", { class: "interval", x1: low, x2: high, y1: y, y2: y });
+  const dots = rounds?.length ? roundDots(rounds, y) : null;
+  const dashed = row.skips !== null && one.dashed ? "3 2" : null;
+  const bar =
+    low === null
+      ? null
+      : svg("line", { class: "interval", x1: low, x2: high, y1: y, y2: y, "stroke-dasharray": dashed });
   const made = small
     ? svg("path", { ...drawn, ...told, class: `mark ${drawn.class} ${colour}` })
     : svg(
@@ -42,6 +47,22 @@ function mark(chart, { x, y, row, shape, hollow, colour, lines, label, low, high
   MARKS.set(made, { row, lines });
   chart.marks.push(made);
   return made;
+}
+
+/** Draws the rounds of a row as dots, those of each process on a line of their own. */
+function roundDots(processes, y) {
+  const gap = Math.min(4, 18 / Math.max(1, processes.length - 1));
+  const parts = processes.map((rounds, i) => {
+    const at = y + gap * (i - (processes.length - 1) / 2);
+    const line = `M${Math.min(...rounds).toFixed(1)} ${at.toFixed(1)}H${Math.max(...rounds).toFixed(1)}`;
+    return { line: processes.length > 1 ? line : "", dots: rounds.map((x) => shapePath("circle", x, at, 1.9)).join("") };
+  });
+  return svg(
+    "g",
+    null,
+    svg("path", { class: "process", d: parts.map((one) => one.line).join("") }),
+    svg("path", { class: "round", d: parts.map((one) => one.dots).join("") }),
+  );
 }
 
 /** Lets a chart's marks tell what they tell, and arrow keys move among them: the chart is one stop of the Tab key. */
@@ -95,10 +116,21 @@ function hideTip() {
 function timeLines(row) {
   return [
     `${row.name}: ${timeText(row)}`,
-    `${timeRange(row)}, ${levelText(row.timing.level)} interval of the median`,
-    roundsText(row),
-    `${row.machine.label}, ${counted(row.threads, "thread")}`,
+    `${levelText(row.timing.level)} interval: ${timeRange(row)}`,
+    `${centreText(row)}, ${roundsText(row)}`,
+    `${row.machine.label}, ${deviceText(row)}`,
     `${day(row.run.measured)} at ${shortCommit(COMMIT.get(row.run.code))}`,
-    ...row.notes.map((note) => `⚠ ${note}`),
+    ...doubts(row),
   ];
 }
+
+/** Returns where a row ran. */
+const deviceText = (row) =>
+  [row.device === "CPU" ? "" : row.device, counted(row.threads ?? 0, "thread"), row.among].filter(Boolean).join(", ");
+
+/** Returns what disturbed a row, what it skips, and what else restricts what it says, line by line. */
+const doubts = (row) => [
+  ...row.noise.map((note) => `⚠ ${note}`),
+  ...(row.skips === null ? [] : [`† skips ${row.skips}`]),
+  ...row.notes,
+];

@@ -1,6 +1,7 @@
 // Two forms of charts: lanes, one below the other on a common axis, and lines along commits or sizes.
 
 const LANE = 22; // pixels of a lane
+const TALL = 30; // of one whose rounds are of several processes
 const NARROW = 560;
 const CROWDED = 200; // points of a chart from which on they are small
 const HEADING = 8.4; // pixels of a character of a heading
@@ -19,7 +20,7 @@ const text = (x, y, words, attributes) => svg("text", { x, y, ...attributes }, w
 /** Draws lanes: groups with a heading, of lanes with a label, of marks with values.
  *
  * A spec has: title, groups [{heading, lanes: [{label, marks: [{value, low, high, rounds, told, ...}]}]}], axis (a
- * function of values, start and end), unit, and a reference [value, label] or null.
+ * function of values, start and end), unit, and a reference [value, label] or null. Rounds are a list for each process.
  */
 function laneChart(spec, width) {
   const narrow = width < NARROW;
@@ -29,7 +30,8 @@ function laneChart(spec, width) {
   const labels = new Map(lanes.map((lane) => [lane, shortened(lane.label, limit)]));
   const left = narrow ? 8 : 16 + widest([...labels.values()]);
   const right = narrow ? 12 : 12 + widest(lanes.flatMap((lane) => lane.marks.map((one) => one.told)));
-  const heights = lanes.map((lane) => (narrow ? 20 : 4) + Math.max(LANE, 19 * lane.marks.length));
+  const least = (lane) => (lane.marks.some((one) => one.rounds?.length > 1) ? TALL : LANE);
+  const heights = lanes.map((lane) => (narrow ? 20 : 4) + Math.max(least(lane), 19 * lane.marks.length));
   const headings = spec.groups.filter((group) => group.heading).length;
   const top = spec.reference ? 20 : 4;
   const bottom = top + heights.reduce((sum, one) => sum + one, 0) + 30 * headings;
@@ -39,7 +41,7 @@ function laneChart(spec, width) {
     one.value,
     one.low ?? one.value,
     one.high ?? one.value,
-    ...(one.rounds ?? []),
+    ...(one.rounds ?? []).flat(),
   ]);
   if (spec.reference) extent.push(spec.reference[0]);
   const axis = spec.axis(extent, left + 8, width - right - 8);
@@ -80,7 +82,8 @@ function drawAxis(chart, axis, top, bottom, left, right, spec) {
 }
 
 function drawLane(chart, axis, lane, label, { y, height, left, right, narrow }) {
-  const first = y + (narrow ? 26 : height / 2 - ((lane.marks.length - 1) * 19) / 2);
+  const middle = narrow ? 20 + (height - 20) / 2 : height / 2;
+  const first = y + middle - ((lane.marks.length - 1) * 19) / 2;
   chart.add(
     narrow
       ? text(left, y + 13, label, { class: "label" })
@@ -97,7 +100,7 @@ function drawLane(chart, axis, lane, label, { y, height, left, right, narrow }) 
         y: at,
         low: ends[0],
         high: ends[1],
-        rounds: one.rounds?.map(axis.at),
+        rounds: one.rounds?.map((rounds) => rounds.map(axis.at)),
       }),
     );
     chart.add(
@@ -119,21 +122,24 @@ function besideMark(chart, lane, x, at, { y, right, narrow }) {
 
 /** Draws lines under a heading.
  *
- * A spec has: title, heading, series [{label, colour, dash, points: [{at, value, low, high, ...}]}], ticks [{at, label,
- * href}], place (a function of the axis' ends that returns one of `at`), and unit.
+ * A spec has: title, heading, series [{label, colour, dash, points: [{at, value, low, high, said, ...}]}], ticks [{at,
+ * label, href}], place (a function of the axis' ends that returns one of `at`), unit, and measure, that of the upright
+ * axis.
  */
 function lineChart(spec, width) {
   const narrow = width < NARROW;
-  const top = spec.heading ? 40 : 16;
-  const height = Math.max(spec.heading ? 260 : 320, 24 + top + 18 * spec.series.length);
+  const top = spec.heading ? 62 : 36;
+  const key = narrow ? 20 * spec.series.length + 6 : 0; // pixels of the key below, where the ends have no room for one
+  const height = Math.max(spec.heading ? 270 : 320, narrow ? 0 : 24 + top + 18 * spec.series.length);
   const most = narrow ? 0 : Math.floor((width * 0.3) / CHARACTER);
   const labels = spec.series.map((one) => shortened(one.label, Math.max(8, most)));
   const right = narrow ? 12 : 26 + Math.max(0, ...labels.map(textWidth));
-  const chart = newChart(spec.title, width, height);
+  const chart = newChart(spec.title, width, height + key);
   const points = spec.series.flatMap((one) => one.points);
   const values = points.flatMap((one) => [one.value, one.low ?? one.value, one.high ?? one.value]);
   const vertical = logAxis(values, height - 48, top, (tick) => seconds(tick, 2), true);
   if (spec.heading) chart.add(text(8, 20, shortened(spec.heading, Math.floor(width / HEADING)), { class: "heading" }));
+  chart.add(text(8, top - 20, fitting(spec.measure, width), { class: "tick" }));
   const left = 16 + Math.max(...vertical.ticks.map((tick) => textWidth(vertical.name(tick))));
   const place = spec.place(left + 14, width - right - 8);
   for (const tick of vertical.ticks) {
@@ -143,7 +149,8 @@ function lineChart(spec, width) {
   }
   drawPlaces(chart, spec, place, height);
   for (const one of spec.series) drawSeries(chart, one, place, vertical, points.length > CROWDED);
-  if (!narrow) drawEnds(chart, spec.series, labels, place, vertical, [top, height - 52], right);
+  if (narrow) spec.series.forEach((one, i) => drawName(chart, one, 16, height + 12 + 20 * i, one.label));
+  else drawEnds(chart, spec.series, labels, vertical, [top, height - 52], right);
   walkable(chart.element, chart.marks);
   return chart.element;
 }
@@ -163,7 +170,7 @@ function drawPlaces(chart, spec, place, height) {
     );
   }
   chart.add(
-    text(chart.width / 2, height - 8, fitting(spec.unit, chart.width), { class: "tick", "text-anchor": "middle" }),
+    text(chart.width / 2, height - 10, fitting(spec.unit, chart.width), { class: "tick", "text-anchor": "middle" }),
   );
 }
 
@@ -177,17 +184,21 @@ function drawSeries(chart, series, place, vertical, small) {
   chart.add(svg("path", { class: `interval ${series.colour}`, d: bars }));
   for (const one of series.points) {
     const told = { ...one, x: place(one.at), y: vertical.at(one.value), low: null, high: null, small };
-    chart.add(mark(chart, { ...told, label: `${series.label}: ${seconds(one.value)}` }));
+    chart.add(mark(chart, { ...told, label: one.said }));
   }
 }
 
-/** Writes each series' label at its end, without overlap. */
-function drawEnds(chart, series, labels, place, vertical, [top, bottom], right) {
+/** Writes each series' name beside its end, without overlap. */
+function drawEnds(chart, series, labels, vertical, [top, bottom], right) {
   const ends = series.map((one) => vertical.at(one.points.at(-1).value));
   const places = spread(ends, 17, top, bottom);
-  series.forEach((one, i) => {
-    const x = place(one.points.at(-1).at);
-    chart.add(svg("path", { class: "leader", d: `M${x + 8} ${ends[i]}L${chart.width - right + 6} ${places[i]}` }));
-    chart.add(text(chart.width - right + 10, places[i] + 4, labels[i], { class: "label" }));
-  });
+  series.forEach((one, i) => drawName(chart, one, chart.width - right + 12, places[i], labels[i]));
+}
+
+/** Writes a series' name after its mark. */
+function drawName(chart, series, x, y, label) {
+  const [{ shape, hollow }] = series.points;
+  const path = svg("path", { class: hollow ? "shape hollow" : "shape", d: shapePath(shape, x, y, 3.5) });
+  chart.add(svg("g", { class: series.colour, "aria-hidden": "true" }, path));
+  chart.add(text(x + 10, y + 4, label, { class: "label" }));
 }

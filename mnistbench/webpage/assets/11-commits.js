@@ -11,13 +11,16 @@ function compareRows(before, after) {
   return { alone, beside, drift, control: then };
 }
 
-/** Returns the rows of a backend that took turns with both, with the same versions of its libraries: the control. */
+/** Returns the rows of a backend that took turns with both, on the same device, with as many threads, by the same method
+ * and with the same versions of its libraries: the control. Its own code may have changed all the same.
+ */
 function controlOf(before, after) {
   const fits = (row, one) =>
     one.valid &&
     one.run === row.run &&
     one.workload === row.workload &&
     one.dtype === row.dtype &&
+    one.among === row.among &&
     one.interleaved &&
     row.interleaved &&
     sameShape(one, row);
@@ -26,7 +29,8 @@ function controlOf(before, after) {
     const [then, now] = [before, after].map((row) =>
       DATA.rows.find((one) => one.backend === backend && fits(row, one)),
     );
-    if (then && now && JSON.stringify(then.versions) === JSON.stringify(now.versions)) return [then, now];
+    const same = (name) => JSON.stringify(then[name]) === JSON.stringify(now[name]);
+    if (then && now && ["versions", "device", "threads", "kernel"].every(same)) return [then, now];
   }
   return null;
 }
@@ -37,7 +41,7 @@ function verdict(found) {
   const ends = judged.low === null ? "" : ` (${interval(judged.low, judged.high, times)})`;
   const how = found.beside
     ? `beside ${found.control.name}, which took turns with it in both runs`
-    : "by the medians of the two runs alone";
+    : "by the times of the two runs alone";
   const told = `${times(judged.value)} as fast${ends} ${how}`;
   const which = { 1: "faster", "-1": "slower", 0: "no difference shown" }[side(judged)];
   if (which === undefined)
@@ -51,71 +55,110 @@ function verdict(found) {
     ];
   return [
     which,
-    `${told}: the interval leaves out 1, and the control allows for what the machine did between the runs.`,
+    `${told}: the interval leaves out 1, and the control allows for what the machine did between the runs, if its own ` +
+      "code did not change.",
   ];
 }
 
 const safeWord = (word) => /^[A-Za-z0-9][\w.-]*$/.test(word);
 
-/** Returns the command that decides it in pairs of processes, or null. */
-function decidingCommand(row, commit) {
-  if (!commit.isHash || row.workload.options === null || !safeWord(row.backend) || !safeWord(row.dtype)) return null;
-  return `mnistbench compare ${row.backend} --against ${commit.commit} ${row.workload.options} --dtype ${row.dtype}`;
+/** Returns the commands that decide it in pairs of processes, or null if none do. */
+function decidingCommand(row, before) {
+  const after = commitOf(row);
+  if (before === after || [before, after].some((one) => one.dirty || !one.isHash)) return null;
+  if (row.workload.options === null || row.ranks !== null || ![row.backend, row.dtype].every(safeWord)) return null;
+  return (
+    `git checkout ${after.commit} && mnistbench compare ${row.backend} --against ${before.commit} ` +
+    `${row.workload.options} --dtype ${row.dtype} --threads ${Number(row.threads)}`
+  );
 }
 
 const ratioText = (found) =>
   times(found.value) +
   (found.low === null ? " (no interval: one process)" : ` (${interval(found.low, found.high, times)})`);
 
-/** Shows the comparison of two commits for the case and runs chosen. */
+/** Shows the comparison of two commits for the case and runs chosen, and that of every case. */
 function drawCommits(view) {
   const cases = repeatedCases(view);
   byId("commits").hidden = cases.length === 0;
   if (cases.length === 0) return;
-  const [name, rows] = cases.find(([one]) => one === view.pick) ?? firstCase(cases);
-  const ordered = [...rows].sort(
-    (a, b) => commitOf(a).at - commitOf(b).at || time(a.run.measured) - time(b.run.measured),
-  );
-  const after = ordered.find((row) => runKey(row) === view.after) ?? ordered.at(-1);
-  const others = ordered.filter((row) => row !== after);
-  const before = others.find((row) => runKey(row) === view.before) ?? others.at(-1);
-  const choices = ordered.map((row) => [runKey(row), runName(row)]);
+  const compared = cases.map(([name, rows]) => [name, rows, compareRows(...lastPair(rows))]);
+  compared.sort(([, , one], [, , other]) => decisiveness(other) - decisiveness(one));
+  const [name, rows] = compared.find(([one]) => one === view.pick) ?? compared[0];
+  const ordered = inOrder(rows);
+  let [before, after] = lastPair(rows);
+  after = ordered.find((row) => runKey(row) === view.after) ?? after;
+  before = ordered.find((row) => runKey(row) === view.before && row !== after) ?? (before === after ? null : before);
+  before ??= ordered.findLast((row) => row !== after);
   fillSelect(
     byId("pick"),
     cases.map(([one]) => [one, one]),
     name,
   );
-  fillSelect(byId("before"), choices, runKey(before));
-  fillSelect(byId("after"), choices, runKey(after));
-  byId("verdict").replaceChildren(...commitsTold(before, after));
+  for (const [id, row, taken] of [
+    ["before", before, after],
+    ["after", after, before],
+  ]) {
+    const choices = ordered.map((one) => [runKey(one), runName(one)]);
+    fillSelect(byId(id), choices, runKey(row));
+    for (const option of byId(id).options) option.disabled = option.value === runKey(taken);
+  }
+  byId("verdict").replaceChildren(html("p", { class: "paper" }, name), ...commitsTold(before, after));
+  byId("all-verdicts").replaceChildren(...compared.map((one) => verdictRow(...one, name)));
+  byId("verdict-count").textContent =
+    `The last two commits of ${counted(cases.length, "case")}, the most decisive first. Of cases in which nothing ` +
+    "changed, about 1 in 20 shows a difference by chance.";
 }
 
-/** Returns the case to begin with: the fastest of those that can be told apart, which have several processes twice. */
-function firstCase(cases) {
-  const repeated = ([, rows]) => rows.filter((row) => row.processes.length > 1).length > 1;
-  const fastest = ([, rows]) => rows.at(-1).timing.value;
-  return [...cases].sort((a, b) => repeated(b) - repeated(a) || fastest(a) - fastest(b))[0];
+const inOrder = (rows) =>
+  [...rows].sort((a, b) => commitOf(a).at - commitOf(b).at || time(a.run.measured) - time(b.run.measured));
+
+/** Returns the last row of a case, and the last one before it, of another commit if there is one. */
+function lastPair(rows) {
+  const ordered = inOrder(rows);
+  const after = ordered.at(-1);
+  return [ordered.findLast((row) => row.run.code !== after.run.code) ?? ordered.at(-2), after];
 }
+
+/** Returns how far the interval of a comparison is from 1, in its own half widths; -1 if there is no interval. */
+function decisiveness(found) {
+  const { value, low, high } = found.beside ?? found.alone;
+  return low === null ? -1 : Math.abs(Math.log(value)) / Math.max(1e-12, Math.log(high / low) / 2);
+}
+
+function verdictRow(name, rows, found, chosen) {
+  const [before, after] = lastPair(rows);
+  const judged = found.beside ?? found.alone;
+  return line(chooser(name, { ...NO_PICK, pick: name }, name === chosen), [
+    ["commits", `${shortCommit(commitOf(before))} to ${shortCommit(commitOf(after))}`],
+    ["difference", verdictChip(verdict(found)[0])],
+    ["times as fast", ratioText(judged)],
+  ]);
+}
+
+const verdictChip = (word) =>
+  html("span", { class: `chip ${["faster", "slower"].includes(word) ? "good" : "care"}` }, word);
 
 const commitOf = (row) => COMMIT.get(row.run.code);
-const runKey = (row) => `${row.machine.id} ${row.run.file}`;
+const runKey = (row) => `${row.machine.id} ${row.run.folder}/${row.run.file} ${row.run.measured}`;
 const runName = (row) => `${shortCommit(commitOf(row))}, measured ${row.run.measured.slice(0, 16).replace("T", " ")}`;
 
 /** Tells what two rows say of their commits: the verdict, the times, the drift, the versions, and what decides it. */
 function commitsTold(before, after) {
   const found = compareRows(before, after);
   const [word, why] = verdict(found);
-  const chip = html("span", { class: `chip ${["faster", "slower"].includes(word) ? "good" : "care"}` }, word);
-  const pair = `${shortCommit(commitOf(after))} against ${shortCommit(commitOf(before))}`;
+  const [then, now] = [before, after].map((row) => shortCommit(commitOf(row)));
+  const pair = then === now ? `two runs of ${now}` : `${now} against ${then}`;
   const command = decidingCommand(after, commitOf(before));
   const lines = [
     `Before: ${timeText(before)} (${timeRange(before)}), ${roundsText(before)}.`,
     `After: ${timeText(after)} (${timeRange(after)}), ${roundsText(after)}.`,
   ];
   if (found.beside) {
+    const moved = { 1: "moved", "-1": "moved" }[side(found.drift)];
     lines.push(
-      `The machine moved: ${found.control.name}, with the same versions in both runs, was ${ratioText(found.drift)} as ` +
-        `fast in the second. By the medians alone, without allowing for that: ${ratioText(found.alone)}.`,
+      `The machine ${moved ?? "may have moved"}: ${found.control.name}, with the same versions in both runs, was ` +
+        `${ratioText(found.drift)} as fast in the second. By the two times alone: ${ratioText(found.alone)}.`,
     );
   }
   const different = differentVersions(before, after);
@@ -123,7 +166,7 @@ function commitsTold(before, after) {
   if (command)
     lines.push(["What decides it, on the machine, in pairs of new processes: ", html("code", null, command)]);
   return [
-    html("p", { class: "lead" }, chip, ` ${pair}: ${why}`),
+    html("p", { class: "lead" }, verdictChip(word), ` ${pair}: ${why}`),
     html(
       "ul",
       null,
@@ -133,10 +176,11 @@ function commitsTold(before, after) {
 }
 
 function differentVersions(before, after) {
-  const libraries = Object.keys({ ...before.versions, ...after.versions });
-  const differ = libraries.filter((library) => before.versions[library] !== after.versions[library]);
+  const libraries = [...new Set([before, after].flatMap((row) => Object.keys(row.versions)))];
+  const version = (row, library) => (Object.hasOwn(row.versions, library) ? row.versions[library] : "none");
+  const differ = libraries.filter((library) => version(before, library) !== version(after, library));
   return differ
-    .map((one) => `${one} ${before.versions[one] ?? "none"} and ${after.versions[one] ?? "none"}`)
+    .map((one) => `${one} ${version(before, one)} and ${version(after, one)}`)
     .join(", ");
 }
 

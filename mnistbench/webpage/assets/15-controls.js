@@ -22,36 +22,49 @@ function checks(id, values, key, label, chosen = (found) => (found.size === valu
 }
 
 function makeControls() {
+  makeSelects();
+  makeChecks();
+  const listen = (element, of) => element.addEventListener("change", (event) => change(of(event.target)));
+  listen(byId("workload"), ({ value }) => ({ workload: WORKLOADS.find((one) => one.label === value), ...NO_PICK }));
+  listen(byId("baseline"), ({ value }) => ({ baseline: BASELINES.find((one) => baselineKey(one) === value) }));
+  listen(byId("sort"), ({ value }) => ({ sort: value.replace(/^-/, ""), descending: value.startsWith("-") }));
+  listen(byId("rounds"), ({ checked }) => ({ rounds: checked }));
+  for (const radio of document.querySelectorAll("input[name=commits-shown]"))
+    listen(radio, ({ value }) => ({ commits: value === "chosen" ? lastCommit() : value }));
+  for (const radio of document.querySelectorAll("input[name=measure]")) listen(radio, ({ value }) => ({ measure: value }));
+  listen(byId("pick"), ({ value }) => ({ ...NO_PICK, pick: value }));
+  listen(byId("before"), ({ value }) => ({ before: value }));
+  listen(byId("after"), ({ value }) => ({ after: value }));
+  listen(byId("axis"), ({ value }) => ({ axis: value }));
+  listen(byId("scaling-machine"), ({ value }) => ({ scalingMachine: value }));
+  makeButtons();
+}
+
+function makeSelects() {
+  const { label } = VIEW.workload;
   fillSelect(
     byId("workload"),
     WORKLOADS.map((one) => [one.label, one.label]),
-    VIEW.workload?.label,
+    label,
   );
   fillSelect(
     byId("baseline"),
-    BASELINES.map((one) => [
-      baselineName(one),
-      one.dtype === null ? `${one.backend}, in each row's dtype` : baselineName(one),
-    ]),
-    baselineName(VIEW.baseline),
+    BASELINES.map((one) => [baselineKey(one), baselineText(one)]),
+    baselineKey(VIEW.baseline),
   );
-  fillSelect(
-    byId("sort"),
-    Object.entries(SORTS).flatMap(([name, { label }]) => [
-      [name, label],
-      [`-${name}`, `${label}, reversed`],
-    ]),
-    "time",
-  );
-  checks("dtypes", DTYPES, "dtypes", (dtype) => [dtypeIcon(dtype), dtype]);
-  checks(
-    "machine-choice",
-    DATA.machines.map((one) => one.id),
-    "machines",
-    (id) => DATA.machines.find((one) => one.id === id).label,
-  );
-  checks("backends", DATA.backends, "backends", (name) => [html("span", { class: `dot ${colourOf(name)}` }), name]);
+  const orders = Object.entries(SORTS).flatMap(([name, one]) => [
+    [name, one.label],
+    [`-${name}`, one.reversed],
+  ]);
+  fillSelect(byId("sort"), orders, "time");
+}
+
+function makeChecks() {
+  const machines = new Map(DATA.machines.map((one) => [one.id, one.label]));
   const commits = COMMITS.map((one) => one.id).reverse();
+  checks("dtypes", DTYPES, "dtypes", (dtype) => [dtypeIcon(dtype), dtype]);
+  checks("machine-choice", [...machines.keys()], "machines", (id) => machines.get(id));
+  checks("backends", DATA.backends, "backends", (name) => [html("span", { class: `dot ${colourOf(name)}` }), name]);
   checks(
     "commit-list",
     commits,
@@ -59,40 +72,12 @@ function makeControls() {
     (id) => commitLabel(COMMIT.get(id)),
     (found) => found,
   );
-  byId("workload").addEventListener("change", (event) =>
-    change({
-      workload: WORKLOADS.find((one) => one.label === event.target.value),
-      pick: null,
-      before: null,
-      after: null,
-    }),
-  );
-  byId("baseline").addEventListener("change", (event) =>
-    change({ baseline: BASELINES.find((one) => baselineName(one) === event.target.value) }),
-  );
-  byId("sort").addEventListener("change", ({ target: { value } }) =>
-    change({ sort: value.replace(/^-/, ""), descending: value.startsWith("-") }),
-  );
-  byId("rounds").addEventListener("change", (event) => change({ rounds: event.target.checked }));
-  for (const radio of document.querySelectorAll("input[name=commits-shown]"))
-    radio.addEventListener("change", () => change({ commits: radio.value === "chosen" ? lastCommit() : radio.value }));
-  for (const radio of document.querySelectorAll("input[name=measure]"))
-    radio.addEventListener("change", () => change({ measure: radio.value }));
-  byId("pick").addEventListener("change", (event) => change({ pick: event.target.value, before: null, after: null }));
-  for (const id of ["before", "after"])
-    byId(id).addEventListener("change", (event) => change({ [id]: event.target.value }));
-  for (const [id, key] of [
-    ["axis", "axis"],
-    ["scaling-machine", "scalingMachine"],
-  ])
-    byId(id).addEventListener("change", (event) => change({ [key]: event.target.value }));
-  makeButtons();
 }
 
 /** Returns the choice of the last commit that has rows of the workload. */
 function lastCommit() {
-  const measured = new Set(BY_WORKLOAD.get(VIEW.workload).map((row) => row.run.code));
-  return new Set([COMMITS.findLast((one) => measured.has(one.id)).id]);
+  const measured = new Set((BY_WORKLOAD.get(VIEW.workload) ?? []).map((row) => row.run.code));
+  return new Set(COMMITS.filter((one) => measured.has(one.id)).map((one) => one.id).slice(-1));
 }
 
 const commitLabel = (one) => `${shortCommit(one)} ${one.at ? day(new Date(one.at).toISOString()) : ""}`;
@@ -105,7 +90,10 @@ const dtypeIcon = (dtype) =>
 
 function makeButtons() {
   byId("link").addEventListener("click", () =>
-    copy(location.href.replace(/#.*$/, "") + asFragment(VIEW), "Copied a link to this view"),
+    copy(location.href.replace(/#.*$/, "") + asFragment(VIEW), byId("copying"), `Copied.${linkNote()}`),
+  );
+  byId("swap").addEventListener("click", () =>
+    change({ before: byId("after").value, after: byId("before").value, pick: byId("pick").value }),
   );
   byId("reset").addEventListener("click", () => change(firstView()));
   byId("print").addEventListener("click", () => window.print());
@@ -116,6 +104,9 @@ function makeButtons() {
   });
   byId("csv").addEventListener("click", () =>
     download(fileName(`rows-${VIEW.workload.label}`, "csv"), [asCsv(sorted(chosenRows(VIEW), VIEW))], "text/csv"),
+  );
+  byId("sizes-csv").addEventListener("click", () =>
+    download(fileName("rows-scaling", "csv"), [asCsv(sizedRows(VIEW))], "text/csv"),
   );
   byId("json").addEventListener("click", () =>
     download(
@@ -134,6 +125,13 @@ function makeButtons() {
   byId("close").addEventListener("click", () => byId("provenance").close());
 }
 
+/** Tells what a link to this view needs to be of use elsewhere. */
+function linkNote() {
+  const file = location.protocol === "file:" ? " It is of a file on this computer: send the file too." : "";
+  const moving = VIEW.commits === "latest" ? " Choose commits if it should not follow later rows." : "";
+  return file + moving;
+}
+
 const darkNow = () =>
   (document.documentElement.dataset.theme ??
     (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
@@ -150,7 +148,7 @@ function showTheme() {
 /** Shows the view on the controls. */
 function showControls() {
   byId("workload").value = VIEW.workload.label;
-  byId("baseline").value = baselineName(VIEW.baseline);
+  byId("baseline").value = baselineKey(VIEW.baseline);
   byId("sort").value = (VIEW.descending ? "-" : "") + VIEW.sort;
   byId("rounds").checked = VIEW.rounds;
   const chosen = typeof VIEW.commits !== "string";
@@ -163,6 +161,7 @@ function showControls() {
     for (const box of byId(id).querySelectorAll("input")) box.checked = values === null || values.has(box.value);
   }
   byId("commit-list").hidden = !chosen;
+  byId("view-text").textContent = viewText(VIEW);
   for (const radio of document.querySelectorAll("input[name=commits-shown]"))
     radio.checked = radio.value === (chosen ? "chosen" : VIEW.commits);
   for (const radio of document.querySelectorAll("input[name=measure]")) radio.checked = radio.value === VIEW.measure;

@@ -9,9 +9,9 @@ function draw() {
   const view = VIEW;
   const rows = chosenRows(view);
   const valid = rows.filter((row) => row.valid);
-  const problems = rows.filter((row) => !row.valid);
   const parts = {
     answers: () => drawAnswers(valid, view),
+    overview: () => drawOverview(view),
     times: () => drawTimes(valid, view),
     speedups: () => drawSpeedups(valid, view),
     limits: () => drawLimits(valid, view),
@@ -20,7 +20,7 @@ function draw() {
     commits: () => drawCommits(view),
     scaling: () => drawScaling(view),
     rows: () => drawTable(valid, view),
-    problems: () => drawProblems([...problems, ...SIZED.filter((row) => !row.valid)]),
+    problems: () => drawProblems(view),
   };
   const seen = new Set(Object.keys(parts).filter(isSeen));
   document.body.dataset.drawn = "partly";
@@ -30,16 +30,15 @@ function draw() {
   waiting.push(...foreseen(view));
   showControls();
   for (const id of seen) parts[id]();
-  say(
-    `${counted(valid.length, "result")} shown${problems.length ? `, ${counted(problems.length, "row")} without a result` : ""}`,
-  );
+  const without = rows.length - valid.length;
+  say(`${counted(valid.length, "result")} shown${without ? `, ${counted(without, "row")} without a result` : ""}`);
   if (focused) document.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   setTimeout(drawNext);
 }
 
 /** Returns work that a choice to come would wait for, in short pieces: the speedups of the workload's rows. */
 function foreseen(view) {
-  const rows = BY_WORKLOAD.get(view.workload);
+  const rows = BY_WORKLOAD.get(view.workload) ?? [];
   const pieces = [];
   for (let at = 0; at < rows.length; at += 200)
     pieces.push(() => rows.slice(at, at + 200).forEach((row) => speedup(row, view.baseline)));
@@ -77,6 +76,7 @@ function drawRest() {
 function drawAnswers(valid, view) {
   byId("h-answers").textContent = `Which backend is fastest for ${view.workload.label}`;
   byId("task").textContent = view.workload.task;
+  byId("fair").hidden = !byMachine(valid).some(([, [fastest]]) => fastest.skips !== null);
   byId("answers").replaceChildren(
     ...(valid.length
       ? answers(valid, view)
@@ -88,7 +88,6 @@ function start() {
   makeControls();
   VIEW = fromFragment(location.hash);
   byId("app").hidden = false;
-  byId("plain").hidden = true;
   showTheme();
   draw();
   addEventListener("hashchange", () => {
@@ -102,8 +101,16 @@ function start() {
     width = document.documentElement.clientWidth;
     draw();
   });
-  addEventListener("beforeprint", drawRest);
+  addEventListener("beforeprint", () => {
+    shownRows = Infinity; // paper cannot be asked for more
+    draw();
+    drawRest();
+  });
+  addEventListener("afterprint", () => {
+    shownRows = PAGE;
+    draw();
+  });
   if (matchMedia("(max-width: 60rem)").matches) byId("choices").open = false;
 }
 
-if (WORKLOADS.length) start();
+start();
