@@ -215,6 +215,15 @@ def test_runs_of_two_folders_are_two_runs(tmp_path: Path) -> None:
     assert not found.known, "they did not run in the same rounds"
 
 
+def test_rows_of_somebody_else_say_so(tmp_path: Path) -> None:
+    merged = document(row("numpy", "float32", 1.0)) | {"merged": "2025-04-01T12:00:00+00:00"}
+    pages.store(tmp_path / "machine", 1, merged)
+    webpage.write(tmp_path, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert pages.data_of(text)["runs"][0]["merged"] == merged["merged"]
+    assert f", by somebody else; merged {merged['merged']}" in text
+
+
 @pytest.mark.parametrize("field", ["machine_info", "commit_info", "datetime"])
 @pytest.mark.parametrize("value", [[1], {"a": [2]}, 7, None, {"id": [1]}, {"name": "a", "microarchitecture": [1]}])
 def test_a_document_that_is_damaged_is_named_in_one_line(field: str, value: Any, tmp_path: Path) -> None:

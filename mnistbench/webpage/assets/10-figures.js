@@ -113,7 +113,7 @@ function drawSpeedups(rows, view) {
 const shareMark = (row) => (nearest(row).value > 1 ? "arrow" : shapeOf(row.dtype));
 
 const limitLines = (row) => [
-  `${row.name}: ${share(nearest(row).value)} of ${nearest(row).of}`,
+  `${row.name}: ${share(nearest(row).value)} ${nearest(row).short}`,
   ...limitsOf(row),
   ...(row.skips === null ? [] : [`† skips ${row.skips}`]),
   row.machine.label,
