@@ -39,9 +39,10 @@ def write(figure: Figure, path: Path, source: str = "") -> None:
 def stored_source(path: Path) -> str | None:
     """Return the ``source`` that :func:`write` stored in this .svg file, or None."""
     try:
-        for _, element in ElementTree.iterparse(path):
-            if element.tag == _DESCRIPTION:
-                return element.text
+        with path.open("rb") as file:  # which iterparse would leave open
+            for _, element in ElementTree.iterparse(file):
+                if element.tag == _DESCRIPTION:
+                    return element.text
     except (OSError, ElementTree.ParseError):
         pass
     return None

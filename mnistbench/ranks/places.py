@@ -29,10 +29,15 @@ class Place:
     threads: int
 
     @classmethod
-    def here(cls, number: int | None = None) -> Place:
-        """Return where this rank runs, with ``number`` threads, if given, of all libraries that are loaded later."""
+    def here(cls, apart: bool, number: int | None = None) -> Place:
+        """Return where this rank runs.
+
+        Args:
+            apart: Whether it is a process of its own, whose libraries, loaded later, are to have as many threads.
+            number: Number of its threads, if that is known.
+        """
         wanted = threads.wanted()
-        count = 1 if number is None else threads.limit(number)
+        count = 1 if number is None else threads.limit(number) if apart else threads.resolve(number)
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         return cls(platform.node(), frozenset(cpus), threads.usable_cpus(), wanted, count)
 

@@ -245,7 +245,9 @@ class Team:
 
     def _do(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """Do what every rank was told to."""
-        return Place.here(*arguments) if name == "place" else getattr(self._own, name)(*arguments)
+        if name == "place":
+            return Place.here(self.exchange.apart, *arguments)
+        return getattr(self._own, name)(*arguments)
 
     def serve(self) -> None:
         """Do what the leader tells, until it ends the service. Ctrl-C and SIGTERM are the leader's to answer.

@@ -73,10 +73,9 @@ def ran(ranks: int, program: str, *arguments: object, within: float = 100.0) -> 
 @needs_mpiexec
 @pytest.mark.compiles
 @pytest.mark.process
-@pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("peer", PEERS)
-def test_peers_agree(peer: str, ranks: int) -> None:
-    assert ran(ranks, AGREES, peer, "[]") == [""] * 4
+def test_peers_agree(peer: str) -> None:
+    assert ran(2 if peer == "jax" else 3, AGREES, peer, "[]") == [""] * 4
 
 
 @needs_mpiexec

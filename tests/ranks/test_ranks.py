@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
@@ -79,15 +80,15 @@ def test_a_rank_without_images_takes_part(dtype: DType) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", RANKS[1:])
 @pytest.mark.parametrize("case", SAMPLE)
-@pytest.mark.parametrize("backend_name", BACKENDS)
-def test_every_option_agrees(backend_name: str, case: str, ranks: int, dtype: DType) -> None:
+def test_every_option_agrees(case: str, ranks: int, dtype: DType) -> None:
+    """Those of numba are in tests/backends/numba, without a team."""
     task = CATALOGUE[case]
     expected = options.trajectory(task)
 
     def main(team: Team) -> Agreement:
         team.limit_threads(1)
-        with team.backend(backend_name).start(task.with_dtype(dtype), options.DATA, expected.fresh()) as trainer:
-            return check_trainer(trainer, Agreement(backend_name, dtype), expected)
+        with team.backend("numpy").start(task.with_dtype(dtype), options.DATA, expected.fresh()) as trainer:
+            return check_trainer(trainer, Agreement("numpy", dtype), expected)
 
     outcome = local.run(ranks, main)
     assert outcome.passed, outcome.summary()
@@ -344,3 +345,9 @@ def test_threads_of_ranks_on_one_host(
     running = [replace(place, threads=count) for place, count in zip(places, counts, strict=True)]
     assert are_crowded(running) is crowded
     assert not are_crowded([replace(running[0], host="other"), running[1]]) or running[1].threads > running[1].usable
+
+
+def test_ranks_of_one_process_leave_its_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    local.run(2, lambda team: team.limit_threads(1))
+    assert os.environ["OMP_NUM_THREADS"] == "3"

@@ -401,17 +401,30 @@ from tests.backends.numba.test_ranks import EVERYTHING, share_kernels, start
 from tests.support.builders import identical
 test_ranks.EVERYTHING = replace(EVERYTHING, schedule=Schedule())  # a rate that does not end at 0
 share_kernels(setattr)
+
+def interrupt(pause, caught):
+    while not caught.wait(pause):
+        os.kill(os.getpid(), signal.SIGINT)
+        pause = 2.0  # where Python ignores an exception, another comes
+
 for wing in ("classic", "everything"):
     own, again = start(wing, 1, 3), start(wing, 1, 1)
     own.advance(2), again.advance(2)
     for pause in (0.002, 0.005, 0.011):
-        threading.Timer(pause, os.kill, (os.getpid(), signal.SIGINT)).start()
+        caught = threading.Event()
+        other = threading.Thread(target=interrupt, args=(pause, caught))
         try:
+            other.start()
             own.advance(10**6)
         except KeyboardInterrupt:
-            pass
-        while not identical(own.parameters(), again.parameters()):
+            caught.set()
+        other.join()
+        for _ in range(10**5):
+            if identical(own.parameters(), again.parameters()):
+                break
             again.advance(1)
+        else:
+            raise AssertionError("no whole iterations")
         own.done = again.done
         assert own.advance(1) == again.advance(1)
         assert identical(own.parameters(), again.parameters())
