@@ -3,7 +3,8 @@
 ``python -m benchmarks.hosts`` joins the namespaces by a pair of virtual interfaces, holds their bandwidth down by
 ``tc tbf``, and delays messages by ``netem``, or, where the kernel has none, in the exchange. MPICH's launcher starts a
 rank in each. The efficiency that is measured is printed beside the one computed from what an iteration takes on one
-rank, and what an exchange alone takes. Nothing is left behind, also if the program is killed.
+rank, on the slower half of the images while both compute, and what an exchange alone takes: these hosts share a
+memory, so that two halves take longer than a whole. Nothing is left behind, also if the program is killed.
 """
 
 from __future__ import annotations
@@ -198,10 +199,11 @@ def _member(options: argparse.Namespace) -> int:
 
 
 def _measure(team: Team, options: argparse.Namespace) -> dict[str, Any]:
-    """Time one rank alone, both, and the exchange, in turn; return the seconds of an iteration, and of a sum."""
+    """Time one rank, both, their parts without the exchange, and the exchange, in turn; return the seconds of each."""
     import mnistbench.backends as registry
     from mnistbench.datasets import load_images
     from mnistbench.ranks.measuring import time_sums
+    from mnistbench.ranks.trainer import RanksTrainer
     from mnistbench.reference.parameters import Parameters
     from mnistbench.task.presets import variant
 
@@ -210,22 +212,34 @@ def _measure(team: Team, options: argparse.Namespace) -> dict[str, Any]:
     size = task.itemsize * sum(array.size for array in initial.arrays())
     alone: list[float] = []
     shared: list[float] = []
+    parts: list[float] = []
     sums: list[float] = []
     with (
         registry.get_backend(options.backend).start(task, dataset, initial, 1) as one,
         team.backend(options.backend).start(task, dataset, initial) as both,
     ):
+        assert isinstance(both, RanksTrainer), "it is a team's"
         for _ in range(2):  # the first warms up
             slowest = max(_seconds(one, 2), _seconds(both, 2))
         few = max(1, min(1000, round(_ROUND / slowest)))
         for number in range(options.rounds):
             for trainer, found in ((one, alone), (both, shared))[:: -1 if number % 2 else 1]:
                 found.append(_seconds(trainer, few))
+            parts.append(both.time_parts(few))
+            both.reset(initial)
             sums.append(time_sums(team, size).timing.value)
         ranks = both.describe().ranks
     assert ranks is not None, "a team has trained"
     bulk = time_sums(team, 2**23).bytes_per_second
-    return {"alone": alone, "shared": shared, "sums": sums, "bytes": size, "hosts": ranks.hosts, "bulk": bulk}
+    return {
+        "alone": alone,
+        "shared": shared,
+        "parts": parts,
+        "sums": sums,
+        "bytes": size,
+        "hosts": ranks.hosts,
+        "bulk": bulk,
+    }
 
 
 def _seconds(trainer: Any, iterations: int) -> float:
@@ -236,15 +250,17 @@ def _seconds(trainer: Any, iterations: int) -> float:
 
 
 def _print(options: argparse.Namespace, found: dict[str, Any], delay: float) -> None:
-    one, two, exchange = (statistics.median(found[name]) for name in ("alone", "shared", "sums"))
+    one, two, part, exchange = (statistics.median(found[name]) for name in ("alone", "shared", "parts", "sums"))
     measured = statistics.median(a / b for a, b in zip(found["alone"], found["shared"], strict=True)) / 2
-    computed = statistics.median(a / (a + 2 * e) for a, e in zip(found["alone"], found["sums"], strict=True))
+    rounds = zip(found["alone"], found["parts"], found["sums"], strict=True)
+    computed = statistics.median(a / (2 * (part + e)) for a, part, e in rounds)
     where = "in the exchange" if delay else "by netem"
     print(f"{found['hosts']} hosts, {options.rate} by tbf, {options.delay:g} us a message {where}")
     print(f"{options.backend} {options.dtype}, {options.images:,} images, 1 thread a rank, {options.rounds} rounds")
     for name, value, values in (
         ("one rank", one, "alone"),
         ("two ranks", two, "shared"),
+        ("a part", part, "parts"),
         ("exchange", exchange, "sums"),
     ):
         low, _, high = statistics.quantiles(found[values], n=4)

@@ -164,6 +164,20 @@ class Member:
         spent = Spent(used, (self._exchange.seconds - before) / iterations)
         return Metrics(loss=float(loss), accuracy=float(hits)), spent
 
+    def time_parts(self, number: int, iterations: int) -> list[float]:
+        """Return the seconds of each of some iterations over this rank's images alone, which the ranks begin together.
+
+        The parameters are then no longer those of the other ranks, until a reset.
+        """
+        with self._together():
+            self._exchange.sum(np.zeros(1))
+        begun, found = time.perf_counter(), []
+        for _ in self._running[number].trainer.split(iterations):
+            now = time.perf_counter()
+            found.append(now - begun)
+            begun = now
+        return found
+
     def time_sums(self, size: int, count: int) -> list[float]:
         """Return the seconds of each of ``count`` sums of vectors of ``size`` bytes, which the ranks begin together."""
         vector, beginning, found = np.zeros(size // 4, np.float32), np.zeros(1, np.float32), []

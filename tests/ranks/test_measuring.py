@@ -221,3 +221,21 @@ def test_the_command_measures_the_exchange() -> None:
         assert one["sums"] >= 15
         assert 0 < one["quartiles"][0] <= one["seconds"] <= one["quartiles"][1]
         assert one["bytes_per_second"] == pytest.approx(one["bytes"] / one["seconds"])
+
+
+def test_parts_are_timed_without_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each iteration the slowest rank counts."""
+
+    def time_parts(self: Member, number: int, iterations: int) -> list[float]:
+        return [1.0, 4.0] if self._exchange.rank else [3.0, 2.0]
+
+    def main(team: Team) -> tuple[float, float]:
+        trainer = started(team)
+        assert isinstance(trainer, RanksTrainer)
+        real = trainer.time_parts(2)
+        monkeypatch.setattr(Member, "time_parts", time_parts)
+        return real, trainer.time_parts(2)
+
+    real, planted = local.run(2, main)
+    assert real > 0
+    assert planted == 3.5
