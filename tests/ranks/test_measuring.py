@@ -224,7 +224,7 @@ def test_the_command_measures_the_exchange() -> None:
 
 
 def test_parts_are_timed_without_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each iteration the slowest rank counts."""
+    """The slowest rank of each iteration counts."""
 
     def time_parts(self: Member, number: int, iterations: int) -> list[float]:
         return [1.0, 4.0] if self._exchange.rank else [3.0, 2.0]
