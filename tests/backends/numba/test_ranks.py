@@ -401,6 +401,7 @@ from tests.backends.numba.test_ranks import EVERYTHING, share_kernels, start
 from tests.support.builders import identical
 test_ranks.EVERYTHING = replace(EVERYTHING, schedule=Schedule())  # a rate that does not end at 0
 share_kernels(setattr)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where this was started
 
 def interrupt(pause, caught):
     while not caught.wait(pause):
