@@ -195,6 +195,12 @@ class Trainer(ABC):
     def describe(self) -> Description:
         """Describe what is running."""
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether :meth:`moments` and :meth:`restore` keep the state of the workload's training."""
+        own = type(self)
+        return self.workload.is_classic or (own.moments is not Trainer.moments and own.restore is not Trainer.restore)
+
     def moments(self) -> list[Parameters]:
         """Copy the optimizer's moments, as many as it has, to the host, in the workload's dtype.
 

@@ -33,7 +33,7 @@ def on_ranks(ranks: int, main: Callable[[Team], Result], threads: int | None = N
     Args:
         ranks: Number of processes, such as ``4`` for a program that ``mpiexec -n 4 python -m mpi4py`` starts.
         main: Function of the team; it passes the team to :func:`mnistbench.train`.
-        threads: Number of threads of each rank; by default the usable CPUs of its host, divided among its ranks.
+        threads: Number of threads of each rank; by default as for :meth:`Team.limit_threads`.
 
     Returns:
         What ``main`` returns; None on the other processes.

@@ -104,12 +104,8 @@ class Member:
 
     def warm_up(self, backend: str, workload: Workload, ways: dict[str, str] | None, threads: int | None) -> None:
         """Do the one-time work of a backend; ``ways`` as for :meth:`start`."""
-        found = registry.get_backend(backend)
         with self._settled(ways):
-            if found.peers:
-                found.warm_up(workload, threads)
-            else:
-                found.warm_up_split(workload, threads)
+            registry.get_backend(backend).warm_up_split(workload, threads)
 
     def start(
         self,
@@ -245,6 +241,10 @@ class Member:
         """Return a trainer's parameters, on rank 0, and their digest."""
         found = self._running[number].trainer.parameters()
         return None if self._exchange.rank else found, _digest([found])
+
+    def keeps_state(self, number: int) -> bool:
+        """Return whether a trainer keeps the state of its training."""
+        return self._running[number].trainer.keeps_state
 
     def moments(self, number: int) -> tuple[list[Parameters] | None, bytes]:
         """Return the moments of a trainer's optimizer, on rank 0, and their digest."""

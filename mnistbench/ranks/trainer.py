@@ -144,6 +144,10 @@ class RanksTrainer(Trainer):
     def gradients(self) -> Parameters:
         return self._call("gradients")[0]  # type: ignore[no-any-return]
 
+    @property
+    def keeps_state(self) -> bool:
+        return all(self._call("keeps_state"))
+
     def moments(self) -> list[Parameters]:
         return self._same(self._call("moments"), "moments")  # type: ignore[no-any-return]
 

@@ -85,8 +85,7 @@ class Checkpoints:
         """
         if self._path is None:
             return None
-        own, default = type(trainer), Trainer
-        if not trainer.workload.is_classic and (own.moments is default.moments or own.restore is default.restore):
+        if not trainer.keeps_state:
             raise UnsupportedWorkload(
                 f"backend {self._backend} cannot keep the state of a training with {trainer.workload.mlp_option}: it "
                 "lacks moments and restore; train without a checkpoint, or with another backend"

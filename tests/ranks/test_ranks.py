@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mnistbench.ranks import Team, local
 from mnistbench.ranks.places import Place, are_crowded, default_threads
 from mnistbench.reference.mlp import State
 from mnistbench.reference.parameters import Parameters
+from mnistbench.task.recipe import Recipe
 from mnistbench.task.workload import DType, Workload
 from mnistbench.training.loop import train
 from tests.support import builders, options
@@ -351,3 +353,18 @@ def test_ranks_of_one_process_leave_its_threads_alone(monkeypatch: pytest.Monkey
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     local.run(2, lambda team: team.limit_threads(1))
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("lacking", ["moments", "restore"])
+def test_a_state_that_a_rank_cannot_keep_is_refused_at_once(
+    lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NumpyMlpTrainer, lacking, getattr(Trainer, lacking))
+
+    def main(team: Team) -> None:
+        dataset = team.load_data(train_size=50, dev_size=10)
+        train(dataset, backend="numpy", recipe=Recipe(l2=0.1), iterations=2, checkpoint=tmp_path / "kept", team=team)
+
+    with pytest.raises(UnsupportedWorkload, match=r"backend numpy cannot keep the state .* lacks moments and restore"):
+        local.run(2, main)
+    assert not [*tmp_path.iterdir()]

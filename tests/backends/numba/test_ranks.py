@@ -363,6 +363,13 @@ def test_the_same_bits_though_more_threads_than_cores_help_each_other(wing: str)
         assert identical(own.parameters(), expected.parameters())
 
 
+def ran(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own, with arguments."""
+    command = [sys.executable, "-c", program, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
 KEPT = """
 import sys
 from tests.backends.numba.test_ranks import share_kernels, start
@@ -379,15 +386,7 @@ if len(sys.argv) > 1:
 @pytest.mark.process
 @pytest.mark.parametrize("arguments", [[], ["raise"]], ids=["ends", "raises"])
 def test_an_iterator_that_is_kept_lets_the_interpreter_end(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KEPT, *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ran(KEPT, *arguments)
     assert done.stdout == "waiting\n", done.stderr
     assert done.returncode == len(arguments)
 
@@ -437,15 +436,7 @@ print("whole")
 @pytest.mark.process
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
 def test_an_interrupt_leaves_whole_iterations() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ran(INTERRUPTED)
     assert done.stdout == "whole\n", done.stderr
 
 
@@ -474,13 +465,5 @@ print(any(before), compiled() == before, kernels.run.signatures, mlp_kernels.run
 @pytest.mark.process
 @pytest.mark.parametrize("wing", WINGS)
 def test_nothing_is_compiled_after_warming_up_for_ranks(wing: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WARMED_UP, wing],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = ran(WARMED_UP, wing)
     assert done.stdout == "True True [] []\n", done.stderr
