@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mnistbench.backends as registry
 from mnistbench import files, machine, words
+from mnistbench.agreement import kept
 from mnistbench.backends import Backend
 from mnistbench.datasets import load_images
 from mnistbench.exceptions import MnistbenchError
@@ -44,6 +45,7 @@ def main(path: Path) -> None:
             print(f"{name} takes no part: {one.reason or 'it sees no GPU'}")
     for plan in plans:
         print(plan)
+    print(_reference())
     print(f"{device}: the kernels of cupy compile, and {', '.join(['cupy', *seeing])} take part")
 
 
@@ -60,6 +62,15 @@ def _plan(backend: Backend, task: Workload) -> str:
     if "not persistent" in found:
         raise MnistbenchError(f"the classic's kernel does not run here: {found}")
     return f"{task.dtype}: {found}"
+
+
+def _reference() -> str:
+    """Say whether the classic's reference is kept here, which the comparisons would have to compute otherwise."""
+    task = preset("classic", "float64")
+    if kept.missing(task, load_images(task.images, task.seed)):
+        how = "'mnistbench verify --reference-only' does that beforehand"
+        return f"reference of the classic: not in {files.cache_folder()}, so a comparison has to compute it; {how}"
+    return f"reference of the classic: read from {files.cache_folder()}"
 
 
 if __name__ == "__main__":

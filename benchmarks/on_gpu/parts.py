@@ -11,6 +11,12 @@ Command = list[str]
 
 _MODULE = "benchmarks.on_gpu"
 
+_RACE = 420
+"""Limit of a race in seconds: one that is interrupted stores no row."""
+
+_CHECKS = 180
+"""Seconds of it that a last round, its checks and the rounds of energy may take."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -77,7 +83,8 @@ def _race(dtype: str) -> Callable[[Setting], list[Command]]:
     def commands(setting: Setting) -> list[Command]:
         contenders = ["cupy", "cupy-plain", *setting.frameworks]
         options = ["--baseline", "cupy-plain", "--dtype", dtype, "--no-cold", "--results", str(setting.folder)]
-        return [setting.module("mnistbench", "compare", *contenders, *options)]
+        within = ["--budget", str(_RACE - _CHECKS)]
+        return [setting.module("mnistbench", "compare", *contenders, *options, *within)]
 
     return commands
 
@@ -119,8 +126,8 @@ PARTS = (
     ),
     Part("classic", 60, 180, lambda setting: [setting.benchmarks(backends=("cupy",))]),
     Part("kernel", 15, 90, lambda setting: [setting.module("mnistbench.backends.cupy.classic.profile")]),
-    Part("race-float32", 120, 420, _race("float32")),
-    Part("race-float64", 100, 420, _race("float64")),
+    Part("race-float32", 120, _RACE, _race("float32")),
+    Part("race-float64", 100, _RACE, _race("float64")),
     Part("idling", 30, 60, lambda setting: [setting.module(f"{_MODULE}.idling", str(setting.own / "idling.json"))]),
     Part("cold", 310, 600, lambda setting: [setting.benchmarks(backends=("cupy-plain", *setting.frameworks))]),
     Part("memcheck", 60, 180, _sanitized("memcheck")),

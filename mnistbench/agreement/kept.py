@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,13 @@ another order, by some 1e-15 in an update."""
 _SOURCES = ("reference", "task", "agreement/checkpoints.py", "agreement/trajectory.py", "agreement/twins.py")
 """Parts of the package that compute a trajectory."""
 
+MOST_BYTES = 2**30
+"""Most bytes of all files that are kept: "wide" in both dtypes takes some 0.2 GB. The ones unused for longest go."""
+
 _SCALARS = ("loss", "accuracy", "logit_size", "largest_logit")
+
+_NAMES = "reference-*.npz"
+"""Names of the files."""
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, MnistbenchError)
 """Exceptions that a file of another program can raise."""
@@ -77,12 +84,22 @@ def compute(workload: Workload, dataset: Dataset) -> list[Path]:
     dtypes: Sequence[DType] = () if workload.is_classic else DTYPES
     for dtype in dtypes:
         found.twins(dtype)
-    kinds = ["trajectory", *(f"twins-{dtype}" for dtype in dtypes)]
-    paths = [_path(kind, found.key) for kind in kinds]
-    if missing := next((path for path in paths if not path.is_file()), None):
-        files.require_writable(missing)
-        raise MnistbenchError(f"{missing}: could not be kept")
+    paths = [_path(kind, found.key) for kind in _kinds(workload)]
+    if absent := next((path for path in paths if not path.is_file()), None):
+        files.require_writable(absent)
+        raise MnistbenchError(f"{absent}: could not be kept")
     return paths
+
+
+def missing(workload: Workload, dataset: Dataset) -> list[Path]:
+    """Return which files that :func:`compute` writes are not there, or are damaged."""
+    key = _key(workload.with_dtype("float64"), dataset)
+    return [_path(kind, key) for kind in _kinds(workload) if _read(kind, key) is None]
+
+
+def _kinds(workload: Workload) -> list[str]:
+    """Return the kinds of files of a workload."""
+    return ["trajectory", *(() if workload.is_classic else (f"twins-{dtype}" for dtype in DTYPES))]
 
 
 class _Kept(Trajectory):
@@ -94,8 +111,8 @@ class _Kept(Trajectory):
 
     def __init__(self, workload: Workload, dataset: Dataset) -> None:
         workload = workload.with_dtype("float64")
-        initial = Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
-        self.key = _key(workload, dataset, initial)
+        initial = _initial(workload)
+        self.key = _key(workload, dataset)
         states = _states(_read("trajectory", self.key) or {}, workload)
         super().__init__(workload, dataset, initial, states)
         if states is not None and not _stands(self):
@@ -114,7 +131,11 @@ class _Kept(Trajectory):
         return self._twins[dtype]
 
 
-def _key(workload: Workload, dataset: Dataset, initial: Parameters) -> dict[str, Any]:
+def _initial(workload: Workload) -> Parameters:
+    return Parameters.initial(workload.network, workload.seed, workload.recipe.initializer)
+
+
+def _key(workload: Workload, dataset: Dataset) -> dict[str, Any]:
     """Return everything that a trajectory depends on, but rounding, as JSON values."""
     epochs = 0
     if workload.recipe.batch_size is not None:
@@ -124,7 +145,7 @@ def _key(workload: Workload, dataset: Dataset, initial: Parameters) -> dict[str,
         "format": FORMAT,
         "workload": replace(workload, name="custom").describe(),
         "data": dataset.sha256,
-        "initial": _digest(np.ascontiguousarray(array).tobytes() for array in initial.arrays()),
+        "initial": _digest(np.ascontiguousarray(array).tobytes() for array in _initial(workload).arrays()),
         "orders": _digest(np.ascontiguousarray(order, "<i8").tobytes() for order in orders),
         "code": _code(),
     }
@@ -150,7 +171,7 @@ def _digest(parts: Any) -> str:
 
 def _path(kind: str, key: Mapping[str, Any]) -> Path:
     digest = _digest([json.dumps(key, sort_keys=True).encode()])
-    return files.cache_folder() / f"reference-{digest[:16]}-{kind}.npz"
+    return files.cache_folder() / _NAMES.replace("*", f"{digest[:16]}-{kind}")
 
 
 def _read(kind: str, key: Mapping[str, Any]) -> Arrays | None:
@@ -161,6 +182,7 @@ def _read(kind: str, key: Mapping[str, Any]) -> Arrays | None:
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
+        os.utime(_path(kind, key))
         return arrays if json.loads(str(arrays.pop("key"))) == {**key, "kind": kind} else None
     except _DAMAGED:
         return None
@@ -175,6 +197,19 @@ def _write(kind: str, key: Mapping[str, Any], arrays: Arrays) -> None:
         files.write_atomically(
             _path(kind, key), lambda file: (file.write(_digest([body]).encode() + b"\n"), file.write(body))
         )
+        _prune(_path(kind, key))
+
+
+def _prune(written: Path) -> None:
+    """Remove the files unused for longest, never the one just written, until :data:`MOST_BYTES` hold the rest."""
+    files.remove_litter(written.parent, _NAMES)
+    with contextlib.suppress(OSError):  # another process may prune too
+        found = {path: path.stat() for path in written.parent.glob(_NAMES)}
+        total = sum(one.st_size for one in found.values())
+        for path in sorted(found.keys() - {written}, key=lambda path: found[path].st_mtime_ns):
+            if total > MOST_BYTES:
+                path.unlink()
+                total -= found[path].st_size
 
 
 def _arrays_of(states: Sequence[State]) -> Arrays:
@@ -191,12 +226,14 @@ def _arrays_of(states: Sequence[State]) -> Arrays:
 def _states(arrays: Arrays, workload: Workload) -> dict[int, State] | None:
     """Return the states that arrays store, by iteration; None if they are not all of a workload's."""
     found = {}
-    with contextlib.suppress(*_DAMAGED):
+    try:
         for name in {name.partition("-")[0] for name in arrays}:
             own = {key.partition("-")[2]: array for key, array in arrays.items() if key.startswith(f"{name}-")}
             scalars = dict(zip(_SCALARS, map(float, own.pop("scalars")), strict=True))
             margins = own.pop("margins")
             found[int(name)] = State(int(name), _in_order(own), margins=margins, **scalars)
+    except _DAMAGED:
+        return None
     return found if set(found) == stops_of(workload) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,9 +84,12 @@ def compare(
     ] = None,
     fail: Annotated[str, typer.Option(help="With --against: slowdown that is too much.")] = "5%",
     budget: Annotated[
-        float,
-        typer.Option(help="With --against: seconds of measuring per backend and dtype, if it cannot tell before."),
-    ] = 300.0,
+        float | None,
+        typer.Option(
+            help="Seconds after which the next round is the last (default: none); with --against, seconds of measuring "
+            "per backend and dtype, if it cannot tell before (default: 300)."
+        ),
+    ] = None,
     ranks: Ranks = None,
     share_cores: Annotated[
         bool, typer.Option("--share-cores", help="With --ranks: time ranks that have more threads than CPUs, too.")
@@ -115,7 +119,7 @@ def compare(
                 dtypes,
                 task,
                 fail=slowdown,
-                budget=budget,
+                budget=300.0 if budget is None else budget,
                 threads=number,
                 as_json=as_json,
             )
@@ -134,6 +138,7 @@ def compare(
                 rounds=rounds,
                 processes=processes,
                 longest=longest,
+                budget=math.inf if budget is None else budget,
                 baseline=baseline,
                 threads=number,
                 isolate=isolate,
@@ -165,7 +170,7 @@ def _tell(found: Comparison, results: Path | None, as_json: bool) -> None:
 def _refuse_ineffective(context: typer.Context, against: str | None, team: Team | None) -> None:
     """Raise an OptionError if an option was given that has no effect with, or without, another one."""
     of_race = ("rounds", "processes", "longest", "baseline", "isolate", "results", "no_cold", "ranks")
-    refused = [(name, "without --against") for name in ("fail", "budget") if against is None]
+    refused = [(name, "without --against") for name in ("fail",) if against is None]
     refused += [(name, "with --against") for name in of_race if against is not None]
     refused += [(name, "with --ranks") for name in ("processes", "isolate", "no_cold") if team]
     refused += [("share_cores", "without --ranks")] if team is None else []

@@ -9,9 +9,11 @@ with several processes each starts every contender anew, and is one observation.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import mnistbench.backends as registry
 from mnistbench import words
@@ -97,6 +99,7 @@ class Comparison:
         rounds: Number of rounds to run in each process.
         processes: Number of processes of each contender, one after the other.
         longest: Seconds from which a round ends at an earlier checkpoint of the training.
+        ends: Moment of :func:`time.monotonic` from which the next round of all contenders is the last one.
         baseline: Label of a contender, or name of a backend, which is the baseline in each dtype.
         isolated: Whether every contender has a process of its own.
         cold_starts: Whether the costs of new processes are measured before the race.
@@ -117,9 +120,21 @@ class Comparison:
     cold_starts: bool = False
     energies: bool = False
     team: Team | None = None
+    ends: float = math.inf
     orders: list[list[int]] = field(default_factory=list)
     trajectory: Trajectory | None = None
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is used up."""
+        return time.monotonic() >= self.ends
+
+    @property
+    def ran(self) -> list[int]:
+        """Number of rounds of all contenders in each process so far."""
+        runs = zip_longest(*(contender.runs for contender in self.contenders), fillvalue=[])
+        return [number for process in runs if (number := max(map(len, process)))]
 
     def baseline_of(self, contender: Contender) -> Contender:
         """Return the contender's baseline, in its own dtype if it takes part in that."""
@@ -166,6 +181,7 @@ def compare(
     rounds: int = 7,
     processes: int = 1,
     longest: float = math.inf,
+    budget: float = math.inf,
     baseline: str | None = None,
     threads: int | None = None,
     isolate: bool = False,
@@ -186,6 +202,8 @@ def compare(
             with one, about that process only, and they take 6 rounds or more.
         longest: Seconds of a round; one that would be longer ends at an earlier checkpoint, and is scaled to all
             iterations. What a backend does only once after a reset then counts more than once.
+        budget: Seconds from now, checks included, after which the next round of all contenders is the last one, and no
+            further process begins. A warning then says how many rounds ran.
         baseline: A backend that takes part, or a label such as "numpy float64"; numpy by default, or the first.
         threads: Number of host threads of every contender; None as for :func:`mnistbench.threads.resolve`.
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
@@ -197,12 +215,16 @@ def compare(
 
     Raises:
         UnknownBackend, BackendUnavailable, UnsupportedWorkload: If a backend cannot run the workload.
-        OptionError: If there are fewer than 1 round or process, no backend, a round of no time, or a baseline that
-            does not take part; or if a team is to run in other processes, or its ranks' threads share CPUs.
+        OptionError: If there are fewer than 1 round or process, no backend, a round or a budget of no time, or a
+            baseline that does not take part; or if a team is to run in other processes, or its ranks' threads share
+            CPUs.
     """
     from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
     comparison = _prepared(backends, dtypes, workload, rounds, processes, longest, baseline)
+    if not budget > 0:
+        raise OptionError(f"--budget {budget:g}: give a number of seconds above 0")
+    comparison.ends = time.monotonic() + budget
     if dataset.share is not None:
         raise OptionError(f"{dataset.source}: holds the share of one rank; the reference needs all images")
     comparison.cold_starts, comparison.team = cold_starts, team
@@ -220,6 +242,8 @@ def compare(
     race: Race | None = None
     watched: list[str] = []
     for _ in range(processes):
+        if comparison.orders and comparison.is_over:
+            break
         with ExitStack() as stack:
             wanted = isolate or processes > 1 or (team is None and remote.clashing_libraries() is not None)
             racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
@@ -227,7 +251,12 @@ def compare(
                 comparison.trajectory = kept.trajectory(workload, dataset)
                 race = Race(comparison, threads, callback)
             watched += race.run(racing)
-    comparison.warnings = [*_warnings(comparison.contenders), *dict.fromkeys(watched), *noise.of_cores()]
+    comparison.warnings = [
+        *_ended_early(comparison),
+        *_warnings(comparison.contenders),
+        *dict.fromkeys(watched),
+        *noise.of_cores(),
+    ]
     return comparison
 
 
@@ -329,6 +358,13 @@ def _start(
             stack.enter_context(unless_clash.pop_all())
             return started
     return _start(comparison, stack, dataset, initial, threads, True, progress)
+
+
+def _ended_early(comparison: Comparison) -> Iterator[str]:
+    """Yield a warning if the budget was used up before all rounds had run."""
+    wanted, ran = comparison.processes * comparison.rounds, sum(comparison.ran)
+    if comparison.is_over and ran < wanted:
+        yield f"the budget was used up after {ran} of {words.counted(wanted, 'round')}"
 
 
 def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:

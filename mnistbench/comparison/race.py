@@ -99,6 +99,9 @@ class Race:
         # Each has weights of its own, so that no other trainer of its backend has seen them.
         seeds = [self._starts.seeds(self._comparison.rounds) for _ in entries]
         for number in range(self._comparison.rounds):
+            if last := self._comparison.is_over:
+                for own in seeds:
+                    self._starts.end_with_reference(own, number)
             order = next(orders)
             self._comparison.orders.append([places[place] for place in order])
             for place in order:
@@ -115,6 +118,8 @@ class Race:
                     if measurement.last is not None:
                         contender.accuracy = measurement.last.accuracy
                     self._show(contender, "ready")
+            if last:
+                break
 
     def _show(self, contender: Contender, state: str) -> None:
         contender.state = "out" if contender.problem else state

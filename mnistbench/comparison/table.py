@@ -109,10 +109,14 @@ def _ratio(contender: Contender, comparison: Comparison, running: bool) -> tuple
 
 def notes(comparison: Comparison) -> list[str]:
     """Explain the numbers."""
-    first, several = comparison.baseline, comparison.processes > 1
-    level = 0.95 if several else median([1.0] * comparison.rounds).level
-    rounds = f"{comparison.rounds} interleaved rounds"
-    each = f" in each of {comparison.processes} processes" if several else ", of this process"
+    first, ran = comparison.baseline, comparison.ran
+    several = len(ran) > 1
+    level = 0.95 if several else median([1.0] * max(ran, default=1)).level
+    if several and len({*ran}) > 1:
+        rounds, each = f"{', '.join(map(str, ran))} interleaved rounds", f" in {len(ran)} processes"
+    else:
+        rounds = words.counted(max(ran, default=0), "interleaved round")
+        each = f" in each of {len(ran)} processes" if several else ", of this process"
     cut = [f"{c.label} {c.timed:,}" for c in comparison.contenders if 0 < c.timed < comparison.workload.iterations]
     scaled = f" (scaled from the first iterations: {', '.join(cut)})" * bool(cut)
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ FRESH = 16
 
 REST = 0.5
 """Seconds of rest before the idle power is measured."""
+
+FALLS = 0.02
+"""Fraction by which the idle power may still be less than a while before: a GPU lowers its clocks in steps."""
+
+MOST_SPANS = 5
+"""Most times that the idle power is measured; then the last one counts."""
 
 _POLL = 1e-3
 """Seconds between two looks at the counter of an idle device."""
@@ -92,7 +99,7 @@ def measure(
 
     try:
         sleep(REST)
-        idle = _counted(counter, lambda: sleep(_POLL), UPDATES, SECONDS, clock)
+        idle = _idle(counter, clock, sleep)
         if idle is None:
             return None
         # Between two trainings no update is seen, so their number follows from how often an idle counter updates.
@@ -111,6 +118,17 @@ def measure(
         updates=round(busy.seconds / interval),
         counter=counter.name,
     )
+
+
+def _idle(counter: Counter, clock: Callable[[], float], sleep: Callable[[float], object]) -> _Span | None:
+    """Count while nothing is done, until the power falls no more; None if the counter stands still."""
+    before = math.inf
+    for _ in range(MOST_SPANS):
+        found = _counted(counter, lambda: sleep(_POLL), UPDATES, SECONDS, clock)
+        if found is None or found.joules / found.seconds > (1 - FALLS) * before:
+            break
+        before = found.joules / found.seconds
+    return found
 
 
 def _ends_again(trainer: Trainer, start: Parameters, iterations: int) -> bool:

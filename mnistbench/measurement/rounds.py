@@ -81,6 +81,12 @@ class Starts:
         drawn[secrets.randbelow(rounds)] = self.reference
         return drawn
 
+    def end_with_reference(self, seeds: list[int], last: int) -> None:
+        """Exchange seeds so that the reference's is among those up to number ``last``, which are all that run."""
+        known = seeds.index(self.reference)
+        if known > last:
+            seeds[known], seeds[last] = seeds[last], seeds[known]
+
     def parameters(self, seed: int) -> Parameters:
         """Return the initial parameters of a seed, float64."""
         task = self._trajectory.workload

@@ -241,11 +241,12 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the small table that opens the project's README, a line for each backend of one run, and its notes."""
     valid = {(row.backend, row.dtype): row for row in rows if row.validated}
     dtypes = [dtype for dtype in DTYPES if any(dtype == own for _, own in valid)]
-    baselines = [row for case, row in valid.items() if case == ("numpy", "float32")]
+    compared = dtypes[0]  # float32, unless all ran in float64
+    baselines = [row for case, row in valid.items() if case == ("numpy", compared)]
     single = {
         row.backend: replace(row, speedup=storage.speedup(row, baselines))
         for row in valid.values()
-        if row.dtype == "float32"
+        if row.dtype == compared
     }
     yield from _markdown(
         [
@@ -264,7 +265,7 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     machine = words.markdown(str(rows[0].origin.machine))
     yield (
         f"Training time: median of {_rounds(rows)} of {rows[0].workload.iterations} iterations in one run, "
-        f"on {machine}. Speedup: over numpy in float32, {_how_compared([*single.values()])}. "
+        f"on {machine}. Speedup: over numpy in {compared}, {_how_compared([*single.values()])}. "
         "Noise, the other costs and speedups over numpy float64: [all results](results/README.md).  "
     )
     yield words.markdown(provenance(rows))

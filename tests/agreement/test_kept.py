@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import secrets
@@ -73,6 +74,23 @@ def test_what_is_read_is_what_was_computed(task: Workload, data: Any, trained: l
             assert own.spreads == twins.spreads == read.spreads
             assert all(identical(a, b) for a, b in zip(own.last, read.last, strict=True))
         assert len([*folder.iterdir()]) == 3
+
+
+def test_the_files_unused_for_longest_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [replace(CLASSIC, iterations=number) for number in (20, 21, 22, 23)]
+    paths = [kept.compute(task, DATA)[0] for task in tasks[:3]]
+    for age, path in enumerate(reversed(paths)):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert kept.missing(tasks[0], DATA) == []  # which reads it
+    litter = folder / f".{paths[0].name}.00000000.tmp"
+    litter.touch()
+    os.utime(litter, (1e9, 1e9))
+    monkeypatch.setattr(kept, "MOST_BYTES", 3.5 * paths[0].stat().st_size)
+    last = kept.compute(tasks[3], DATA)[0]
+    assert {*folder.iterdir()} == {paths[0], paths[2], last}, "the second was unused for longest"
+    assert kept.missing(tasks[1], DATA) == [paths[1]]
+    monkeypatch.setattr(kept, "MOST_BYTES", 1)
+    assert kept.compute(tasks[1], DATA) == [*folder.iterdir()], "what was just written stays"
 
 
 OTHERS: dict[str, Callable[[], tuple[Workload, Any]]] = {

@@ -79,6 +79,7 @@ def test_all_parts_run_in_order_and_store_into_the_folder_named(tmp_path: Path) 
     races = [call for call in calls if "mnistbench compare" in call]
     assert [call.split("--dtype ")[1].split()[0] for call in races] == ["float32", "float64"]
     assert all("cupy cupy-plain torch" in call and "--no-cold" in call for call in races), "what the canary has found"
+    assert all("--budget 240" in call for call in races), "they end before their limit"
     assert "--workload wide --backend cupy --backend torch" in calls[NAMES.index("wide") + 1]
     lines = done.stdout.splitlines()[-len(NAMES) :]
     assert [line.split()[0] for line in lines] == ["ok"] * len(NAMES)

@@ -54,6 +54,33 @@ def compare(*names: str, rounds: int = 3, **options: Any) -> Comparison:
     return comparison.compare(names, ["float64"], TASK, DATA, rounds=rounds, **options)
 
 
+# The budget
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_when_the_budget_is_used_up_the_next_round_is_the_last(processes: int) -> None:
+    found = compare("numpy", "numpy", rounds=50, processes=processes, budget=1e-9)
+    assert found.ran == [1]
+    for contender in found.contenders:
+        assert contender.problem is None
+        assert contender.proof is not None
+        assert {"fresh weights", "repetition"} <= {*contender.proof.checks}
+    assert found.warnings[0] == f"the budget was used up after 1 of {50 * processes} rounds"
+    assert "median of 1 interleaved round, of this process" in notes(found)[0]
+
+
+def test_a_budget_that_lasts_changes_nothing() -> None:
+    found = compare("numpy", budget=1e9)
+    assert found.ran == [3]
+    assert not any("budget" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, math.nan])
+def test_a_budget_is_a_positive_number(budget: float) -> None:
+    with pytest.raises(OptionError, match=r"--budget .*: give a number of seconds above 0"):
+        compare("numpy", budget=budget)
+
+
 # Backends that cheat, of which tests/measurement has more
 
 

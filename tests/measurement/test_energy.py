@@ -84,6 +84,20 @@ def test_joules_are_of_a_training_over_many_updates(training: float, interval: f
     assert world.resets == len(world.trained) - 1, "each is from fresh weights"
 
 
+@pytest.mark.parametrize(("steps", "expected"), [((3.0, 5.0), 50.0), ((3.0, 5.0, 7.0, 9.0, 11.0, 13.0), 80.0)])
+def test_the_idle_power_is_that_after_the_clocks_have_fallen(steps: tuple[float, ...], expected: float) -> None:
+    world = World(0.5, 0.1)
+    spend = world.pass_
+
+    def warm(seconds: float) -> None:
+        spend(seconds, 50.0 + 15.0 * sum(world.now < step for step in steps))
+
+    world.sleep = warm  # type: ignore[method-assign]
+    found = measured(world)
+    assert found is not None
+    assert found.idle_watts == pytest.approx(expected, rel=0.2 if len(steps) > 2 else 0.01)
+
+
 def test_a_trainer_that_does_not_train_has_no_energy() -> None:
     world = World(0.5, 0.1)
     work = world.advance

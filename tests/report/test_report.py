@@ -267,6 +267,18 @@ def test_the_opening_table_is_of_one_interleaved_run(project: Path) -> None:
     assert "20.0 s" not in opening(project)
     storage.store(folder, "classic_3", document(row("numba", "float32", 0.1, interleaved=True), day=6))
     assert "| numba | 400 ms |" in opening(project), "the last run is of fewer rows"
+    double = [row(name, "float64", 9.0, interleaved=True) for name in ("numpy", "numba", "torch")]
+    storage.store(folder, "classic_4", document(*double, day=7))
+    assert "| numba | 400 ms |" in opening(project), "the last run is in float64 only"
+
+
+def test_an_opening_table_of_float64_only_has_its_speedups(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    rows = [row(name, "float64", seconds, interleaved=True) for name, seconds in (("numpy", 20.0), ("numba", 2.0))]
+    storage.store(tmp_path / "results" / MACHINE, "classic_0", document(*rows))
+    text = opening(tmp_path)
+    assert "| numba | 2.00 s | 10.0× |" in text
+    assert "Speedup: over numpy in float64" in text
 
 
 def test_without_an_interleaved_run_the_opening_says_how_to_get_one(tmp_path: Path) -> None:
