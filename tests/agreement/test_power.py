@@ -34,6 +34,12 @@ def test_columns_of_other_workloads_are_kept(tmp_path: Path) -> None:
     found = power.read(page)
     assert found["numpy"] == {"wide, float32": "0.5 (W1)", "deep, float64": "-"}
     assert [*found] == ["learning rate 1% off", "numpy"]
+    elsewhere = f"wide{power.OTHER_IMAGES}, float64"
+    power.store({**found, "numpy": {**found["numpy"], elsewhere: "0.1 (b1)"}}, page)
+    again = power.read(page)
+    assert again["numpy"] == {**found["numpy"], elsewhere: "0.1 (b1)"}
+    assert again["learning rate 1% off"][elsewhere] == "-"
+    assert page.read_text(encoding="utf-8").count("| error, in tolerances | ") == 2
     assert page.read_text(encoding="utf-8").endswith("\nAfter.\n")
 
 

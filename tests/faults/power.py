@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -265,22 +265,37 @@ def cell(found: Agreement, seeds: int = 1) -> str:
 Table = dict[str, dict[str, str]]
 """Cells by row and column."""
 
+ELSEWHERE = (
+    "\nOn other images, MNIST's with their pixels in another order, the same for all, and every third image inverted; "
+    "the learning rate is divided by how much brighter that makes them:\n\n"
+)
+"""What the page says between the tables of MNIST and of other images."""
+
 
 def read(page: Path = PAGE) -> Table:
-    """Read the table of a page."""
+    """Read the tables of a page as one."""
     text = page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    lines = [[part.strip() for part in line.strip("| ").split(" | ")] for line in text.splitlines() if line]
-    if not lines:
-        return {}
-    heading, _, *rows = lines
-    return {row: dict(zip(heading[1:], cells, strict=True)) for row, *cells in rows}
+    found: Table = {}
+    for part, suffix in zip(text.split(ELSEWHERE), ("", OTHER_IMAGES), strict=False):
+        lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in part.splitlines() if line]
+        heading, _, *rows = lines or [[], []]
+        columns = [column.replace(", ", f"{suffix}, ") for column in heading[1:]]
+        for row, *cells in rows:
+            found.setdefault(row, {}).update(zip(columns, cells, strict=True))
+    return found
 
 
 def written(table: Table) -> str:
-    """Return the table in Markdown, with a row for each fault and backend."""
+    """Return a table of MNIST and one of other images in Markdown, each with a row for each fault and backend."""
     columns = list(dict.fromkeys(column for cells in table.values() for column in cells))
+    usual, other = ([c for c in columns if (OTHER_IMAGES in c) is elsewhere] for elsewhere in (False, True))
+    return _lines(table, usual) + (ELSEWHERE + _lines(table, other) if other else "")
+
+
+def _lines(table: Table, columns: Sequence[str]) -> str:
     rows = [name for name in (*FAULTS, OTHERS, REORDERED, *HONEST) if name in table]
-    lines = [["error, in tolerances", *columns], ["---"] * (1 + len(columns))]
+    headings = [column.replace(OTHER_IMAGES, "") for column in columns]
+    lines = [["error, in tolerances", *headings], ["---"] * (1 + len(columns))]
     lines += [[name, *(table[name].get(column, "-") or "-" for column in columns)] for name in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
