@@ -75,7 +75,9 @@ def test_it_describes_the_gpu_and_what_it_reads(
     with started(cupy_backend, workload) as trainer:
         trainer.advance(2)
         description = trainer.describe()
-    assert description.kernel == "cuBLAS products, kernels for what is random or elementwise"
+    operations = "cuBLAS products, kernels for what is random or elementwise"
+    assert description.kernel == f"operations launched one by one: {operations}"
+    assert description.failed is None
     assert description.bytes_read == workload.image_bytes * (2 * workload.itemsize + passes_of_bytes)
     assert (description.device, description.skips, description.threads) == ("stand-in", None, 1)
     assert description.gpu is not None
