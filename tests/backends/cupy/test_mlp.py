@@ -167,6 +167,19 @@ def test_a_large_network_agrees_on_the_gpu(dtype: DType, small_dataset: Dataset)
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("way", ["operations launched one by one", "CUDA graph of an iteration"])
+def test_every_way_agrees_on_the_gpu(monkeypatch: pytest.MonkeyPatch, dtype: DType, way: str) -> None:
+    backend, workload = registry.get_backend("cupy"), EVERYTHING.with_dtype(dtype)
+    ways = importlib.import_module("mnistbench.backends.cupy.mlp.ways")
+    monkeypatch.setattr(ways, "fastest_way", lambda *_: (way, None))
+    with started(backend, workload) as trainer:
+        description = trainer.describe()
+    assert description.failed is None
+    assert description.kernel.startswith(f"{way}: ")
+    options.assert_agrees(backend, workload)
+
+
+@pytest.mark.gpu
 def test_the_gpu_repeats_itself_bit_for_bit(dtype: DType) -> None:
     runs = []
     for _ in range(2):

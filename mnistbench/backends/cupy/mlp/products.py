@@ -42,7 +42,7 @@ class Products:
         real = ctypes.c_float if single else ctypes.c_double
         self._one, self._zero = (ctypes.pointer(real(value)) for value in (1, 0))
         self._type = _TYPES[dtype]
-        # Of the sizes that cuBLAS recommends and takes by default.
+        # Its size is what cuBLAS recommends.
         self._workspace = cp.empty((32 if capability >= 90 else 4) << 20, "uint8")
         self._handle = cublas.create()
         weakref.finalize(self, cublas.destroy, self._handle).atexit = False
@@ -54,10 +54,10 @@ class Products:
         self._follow(cp.cuda.get_current_stream().ptr)
         (rows, columns), depth = out.shape, len(b)
         # In cuBLAS' column-major order these are outᵀ = bᵀ aᵀ.
-        (b_order, b_step), (a_order, a_step) = _layout(b), _layout(a)
-        right, left = (b.data.ptr, self._type, b_step), (a.data.ptr, self._type, a_step)
+        (b_operation, b_stride), (a_operation, a_stride) = _layout(b), _layout(a)
+        right, left = (b.data.ptr, self._type, b_stride), (a.data.ptr, self._type, a_stride)
         result = out.data.ptr, self._type, columns
-        sizes = b_order, a_order, columns, rows, depth
+        sizes = b_operation, a_operation, columns, rows, depth
         self._check(self._gemm(self._handle, *sizes, self._one, *right, *left, self._zero, *result, *self._how))
 
     def _follow(self, stream: int) -> None:
@@ -78,7 +78,7 @@ class Products:
 
 
 def _layout(matrix: Any) -> tuple[int, int]:
-    """Return cuBLAS' operation on a matrix, and the step in memory between its rows or columns."""
+    """Return cuBLAS' operation on a matrix, and the stride in memory of its rows, or of its columns."""
     if matrix.flags.c_contiguous:
         return cp.cuda.cublas.CUBLAS_OP_N, matrix.shape[1]
     return cp.cuda.cublas.CUBLAS_OP_T, matrix.shape[0]
