@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -125,13 +126,16 @@ def store_limits(threads: int) -> None:
     files.write_text(path, json.dumps({"key": limits._key(threads), "limits": found.as_dict()}))
 
 
+MLP = tuple(f"mlp.{name}" for name in ("kernels", "steps", "batches", "products", "trainer", "captured", "ways"))
+
+
 @pytest.fixture
 def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A stand-in under CuPy's name, for modules that are then imported anew."""
     found = StandIn()
     for name, module in (("cupy", found), ("cupy.cuda", found.cuda)):
         monkeypatch.setitem(sys.modules, name, module)
-    names = ("device", "plain", "classic.trainer", "mlp.kernels", "mlp.batches", "mlp.trainer", "backend")
+    names = ("device", "plain", "classic.trainer", *MLP, "backend")
     modules = [f"mnistbench.backends.cupy.{name}" for name in names]
     for name in modules:
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -142,7 +146,9 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 @pytest.fixture
 def cupy_backend(cupy: StandIn, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """CuPy's backend on the stand-in, in blocks of few threads, which the CPU runs one after the other."""
+    """CuPy's backend on the stand-in, in blocks of few threads, which the CPU runs in turn, without trials."""
     monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.kernels"), "THREADS", 8)
+    ways: Any = importlib.import_module("mnistbench.backends.cupy.mlp.ways")
+    monkeypatch.setattr(ways, "fastest_way", lambda *_: (ways.MlpTrainer.way, None))
     found: Backend = importlib.import_module("mnistbench.backends.cupy.backend").CupyBackend()
     return found

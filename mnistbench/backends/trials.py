@@ -119,6 +119,11 @@ class Once(Generic[Given, Way]):
         self._kept.clear()
 
 
+def failure(way: object, error: Exception) -> str:
+    """Say in words that a way failed, and why."""
+    return f"{way} failed: {words.exception(error)[:_REASON]}"
+
+
 def trial_of(workload: Workload, image_shape: tuple[int, int] | None = None) -> tuple[Workload, Dataset, Parameters]:
     """Return what ways to compute a workload are tried on: white images, small weights, and a rate that keeps them.
 
@@ -198,6 +203,6 @@ def _fails(trials: Trials[Way], way: Way, failed: list[str]) -> bool:
     try:
         trials.run(way)
     except Exception as error:  # a compiler may fail with any exception
-        failed.append(f"{way} failed: {words.exception(error)[:_REASON]}")
+        failed.append(failure(way, error))
         return True
     return False

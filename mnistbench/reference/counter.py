@@ -47,9 +47,17 @@ def threefry(key: tuple[int, int], counter: tuple[Any, Any]) -> tuple[Words, Wor
     return x, y
 
 
+def keys(seed: int, purposes: Any, epochs: Any) -> tuple[Words, Words]:
+    """Compute the two words of the keys of purposes in epochs, integers or arrays of them that broadcast.
+
+    The lowest 64 bits of ``seed`` are used.
+    """
+    return threefry((seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF), (purposes, epochs & 0xFFFFFFFF))
+
+
 def key(seed: int, purpose: int, epoch: int) -> tuple[int, int]:
-    """Compute the key of one purpose in one epoch. The lowest 64 bits of ``seed`` are used."""
-    first, second = threefry((seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF), (purpose, epoch & 0xFFFFFFFF))
+    """Compute the key of one purpose in one epoch, as :func:`keys` does."""
+    first, second = keys(seed, purpose, epoch)
     return int(first), int(second)
 
 

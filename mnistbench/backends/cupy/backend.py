@@ -5,7 +5,7 @@ from __future__ import annotations
 from mnistbench.backends.base import Trainer
 from mnistbench.backends.cupy.classic.trainer import load
 from mnistbench.backends.cupy.device import CudaBackend
-from mnistbench.backends.cupy.mlp.trainer import MlpTrainer
+from mnistbench.backends.cupy.mlp.ways import start
 from mnistbench.backends.cupy.plain import KERNEL, PlainTrainer
 from mnistbench.datasets import Dataset
 from mnistbench.reference.parameters import Parameters
@@ -13,7 +13,7 @@ from mnistbench.task.workload import Workload
 
 
 class CupyBackend(CudaBackend):
-    """One persistent launch on the current CUDA device for the classic, a few launches per layer for any mlp."""
+    """One persistent launch on the current CUDA device for the classic; for any mlp, one or some dozen an iteration."""
 
     name = "cupy"
     ranks = True
@@ -23,7 +23,7 @@ class CupyBackend(CudaBackend):
 
     def _load(self, workload: Workload, dataset: Dataset, parameters: Parameters) -> Trainer:
         if not workload.is_classic:
-            return MlpTrainer(self.name, workload, dataset, parameters)
+            return start(workload, dataset, parameters)
         found = load(self.name, workload, dataset, parameters)
         if isinstance(found, str):
             return PlainTrainer(self.name, workload, dataset, parameters, f"{KERNEL}; not persistent: {found}")

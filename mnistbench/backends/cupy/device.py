@@ -141,6 +141,7 @@ def described(
     bytes_read: int,
     skips: str | None = None,
     arithmetic: Arithmetic | None = None,
+    failed: str | None = None,
 ) -> Description:
     """Describe the GPU, its software and its measurements.
 
@@ -152,6 +153,7 @@ def described(
         repeat: queue the work of some iterations on the current stream without side effects. It keeps the device busy
             during the query: the clocks of an idle device recover at once.
         arithmetic: units that compute the products; None if unknown.
+        failed: ways to compute that failed, in words, or None.
     """
     device = cp.cuda.Device()
 
@@ -174,4 +176,4 @@ def described(
         **stopwatch.describe(),
         **smi,
     }
-    return Description(device_name(), 1, versions, kernel, skips, bytes_read, gpu, arithmetic=arithmetic)
+    return Description(device_name(), 1, versions, kernel, skips, bytes_read, gpu, failed, arithmetic)

@@ -75,7 +75,9 @@ def test_it_describes_the_gpu_and_what_it_reads(
     with started(cupy_backend, workload) as trainer:
         trainer.advance(2)
         description = trainer.describe()
-    assert description.kernel == "cuBLAS products, kernels for what is random or elementwise"
+    operations = "cuBLAS products, kernels for what is random or elementwise"
+    assert description.kernel == f"operations launched one by one: {operations}"
+    assert description.failed is None
     assert description.bytes_read == workload.image_bytes * (2 * workload.itemsize + passes_of_bytes)
     assert (description.device, description.skips, description.threads) == ("stand-in", None, 1)
     assert description.gpu is not None
@@ -162,6 +164,19 @@ def test_a_large_network_agrees_on_the_gpu(dtype: DType, small_dataset: Dataset)
     options.assert_agrees(
         registry.get_backend("cupy"), Workload(network, 300, 9, 0.001, dtype, recipe=recipe), small_dataset
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", ["operations launched one by one", "CUDA graph of an iteration"])
+def test_every_way_agrees_on_the_gpu(monkeypatch: pytest.MonkeyPatch, dtype: DType, way: str) -> None:
+    backend, workload = registry.get_backend("cupy"), EVERYTHING.with_dtype(dtype)
+    ways = importlib.import_module("mnistbench.backends.cupy.mlp.ways")
+    monkeypatch.setattr(ways, "fastest_way", lambda *_: (way, None))
+    with started(backend, workload) as trainer:
+        description = trainer.describe()
+    assert description.failed is None
+    assert description.kernel.startswith(f"{way}: ")
+    options.assert_agrees(backend, workload)
 
 
 @pytest.mark.gpu

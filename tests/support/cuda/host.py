@@ -12,7 +12,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,6 +22,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mnistbench.backends.cupy.classic import layout
+from tests.support.cuda import streams
+from tests.support.cuda.cublas import Cublas
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None or sys.platform != "linux", reason="to run the kernel on the CPU needs g++ on Linux"
@@ -98,12 +100,32 @@ def _sanitizer_works(flags: tuple[str, ...]) -> bool:
 class Array(np.ndarray[Any, Any]):
     """An array "on the device": it has CuPy's own methods, and its values reach the host on request only."""
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        """Run an operation of NumPy on the current stream."""
+        plain = [one.view(np.ndarray) if isinstance(one, Array) else one for one in inputs]
+        run = partial(getattr(ufunc, method), *plain, **options)
+        if out is None or method == "reduce":  # CuPy may take memory for parts of a sum
+            streams.allocate()
+        if out is None:
+            found = np.asarray(run())  # in a capture, for its shape and type
+            out = (found.view(Array),)
+            if not streams.current().is_capturing():
+                return out[0]
+        streams.submit(partial(run, out=tuple(one.view(np.ndarray) for one in out)))
+        return out[0]
+
     def set(self, values: NDArray[Any]) -> None:
+        streams.refuse("H2D transfers")
         assert values.dtype == self.dtype
+        assert values.shape == self.shape
         self[...] = values
 
     def get(self) -> NDArray[Any]:
+        streams.refuse("D2H transfers")
         return np.array(self)
+
+    def fill(self, value: Any) -> None:
+        streams.submit(partial(self.view(np.ndarray).fill, value))
 
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)
@@ -118,9 +140,9 @@ class Array(np.ndarray[Any, Any]):
     def data(self) -> Any:
         def memset_async(value: int, size: int) -> None:
             assert size == self.nbytes
-            self.view(np.uint8)[...] = value
+            streams.submit(partial(self.view(np.ndarray).view(np.uint8).fill, value))
 
-        return SimpleNamespace(memset_async=memset_async)
+        return SimpleNamespace(memset_async=memset_async, ptr=self.ctypes.data)
 
 
 class _Event:
@@ -134,6 +156,7 @@ _TYPES = {
     "unsigned long long": np.uint64,
     "uint4": np.uint8,
     "Share": np.uint8,
+    "Step": np.uint32,
     "unsigned": np.uint32,
     "int": np.int32,
     "double": np.float64,
@@ -168,7 +191,12 @@ class Function:
         run.restype = ctypes.c_bool
         values = [self._value(*both) for both in zip(self._kinds, arguments, strict=True)]
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        assert run(self._name.encode(), grid[0], ctypes.c_size_t(shared_mem), pointers)
+        given = self._name.encode(), grid[0], ctypes.c_size_t(shared_mem), pointers
+
+        def launch(kept: Any = values) -> None:  # to which the pointers point
+            assert run(*given)
+
+        streams.submit(launch)
 
     def _value(self, kind: tuple[str, bool], argument: Any) -> NDArray[Any]:
         name, is_pointer = kind
@@ -228,6 +256,10 @@ class _Launched:
         self.ptr(*arguments)
 
 
+def _cublas() -> str:
+    return str(build("", (), *_SHARED, runner="run_cublas.cpp"))
+
+
 class StandIn(ModuleType):
     """The part of CuPy that the backends use."""
 
@@ -263,7 +295,11 @@ class StandIn(ModuleType):
             memory=SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
             Event=_Event,
             get_elapsed_time=lambda start, stop: 2.0,
-            get_current_stream=lambda: _Event(),
+            get_current_stream=streams.current,
+            Stream=streams.Stream,
+            MemoryPool=streams.MemoryPool,
+            using_allocator=streams.using_allocator,
+            cublas=Cublas(_cublas, self._stream),
             Device=lambda: SimpleNamespace(
                 id=0,
                 attributes=self.attributes,
@@ -290,7 +326,13 @@ class StandIn(ModuleType):
         clocks = np.stack([np.arange(10) ** 2, np.arange(10) ** 2 * 100])
         return SimpleNamespace(get_function=lambda name: kernel, get_global={"phase_clocks": clocks}.__getitem__)
 
+    def _stream(self, ptr: int) -> streams.Stream:
+        current = streams.current()
+        assert ptr == current.ptr, "operations of another stream run at another time"
+        return current
+
     def _new(self, array: NDArray[Any]) -> Array:
+        streams.allocate()
         if self.limit is not None and array.nbytes > self.limit:
             raise self.cuda.memory.OutOfMemoryError
         own = array.view(Array)
@@ -298,11 +340,13 @@ class StandIn(ModuleType):
         return own
 
     def asarray(self, values: Any) -> Array:
+        streams.refuse("H2D transfers")
         array = np.array(values)
         assert array.dtype.kind in "biuf", "CuPy has no structured arrays"
         return self._new(array)
 
     def array(self, values: Any, dtype: str) -> Array:
+        streams.refuse("H2D transfers")
         return self._new(np.array(values, dtype))
 
     def ndarray(self, shape: Any, dtype: Any, memory: Any) -> Array:
@@ -322,6 +366,8 @@ class StandIn(ModuleType):
         return self.empty(array.shape, array.dtype.name)
 
     def matmul(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+        if streams.current().is_capturing():
+            raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
         assert a.dtype == b.dtype == out.dtype
         assert out.flags.c_contiguous, "CuPy would copy"
         assert not np.may_share_memory(out, a), "CuPy would copy"
@@ -332,6 +378,7 @@ class StandIn(ModuleType):
         return self._new(np.arange(stop))
 
     def asnumpy(self, array: Any) -> NDArray[Any]:
+        streams.refuse("D2H transfers")
         assert isinstance(array, Array)
         self.copies += 1
         return np.array(array)

@@ -12,6 +12,7 @@ extern "C" bool run(const char* name, int blocks, size_t shared_bytes, void** va
     offer("gather", gather), offer("augment", augment);
     offer("activate", activate), offer("output_errors", output_errors);
     offer("gradients", gradients), offer("update", update);
+    offer("take_step", take_step);
     return found;
 }
 
@@ -23,8 +24,12 @@ int main(int, char** arguments) {
     std::vector<unsigned char> images(3 * PIXELS, 200);
     std::vector<unsigned> order = {2, 0, 1};
     std::vector<int> turns(1024, 11585), rows(HEIGHT * HEIGHT, 9), columns(WIDTH * WIDTH, 9);
+    struct {
+        Step step;
+        Words keys[2];
+    } own = {{}, {{1, 2}, {3, 4}}};
     emulation::launch_in_turn(3, THREADS, 16 * PIXELS - std::atoi(arguments[1]), [&] {
-        augment(X.data(), images.data(), order.data(), 0, HEIGHT, WIDTH, 1, 2, 3, 4, 3, 30000, turns.data(), turns.data(),
+        augment(X.data(), images.data(), order.data(), &own.step, 0, HEIGHT, WIDTH, 3, 30000, turns.data(), turns.data(),
                 rows.data(), columns.data());
     });
     std::printf("%g\n", (double)X[0]);

@@ -7,8 +7,10 @@
 //   ACTIVATION  RELU, LEAKY_RELU, TANH or SIGMOID; LEAK is LEAKY_RELU's slope below 0
 //   OPTIMIZER   GD, MOMENTUM, NESTEROV, RMSPROP, ADAM or ADAMW
 //
-// Images are rows: X (images, pixels), Z and A (images, units). `order` has each row's index in the training set. No
-// header is included, so the run-time compiler needs no include path.
+// Images are rows: X (images, pixels), Z and A (images, units). `order` has the index in the training set of each image
+// of an epoch, in the order in which its batches take them. What changes from one iteration to the next is read from a
+// `Step`, so that a captured launch fits all iterations. No header is included, so the run-time compiler needs no include
+// path.
 
 typedef REAL real;
 
@@ -50,12 +52,32 @@ __device__ __forceinline__ Words threefry(Words key, unsigned x, unsigned y) {
     return {x, y};
 }
 
+// Iterations
+
+// An iteration's constants: those of the optimizer, explained there, and the place in the order of its batch's first image.
+// The keys of its random words follow, one for each purpose.
+struct Step {
+    real penalty, rate, keep, take, keep_square, take_square, correction, epsilon, shrink;
+    unsigned first;
+};
+
+enum { PLACE, ELASTIC, DROPOUT };  // purposes; dropout of hidden layer l, counted from 0, has DROPOUT + l
+
+__device__ __forceinline__ Words key(const Step* step, int purpose) { return ((const Words*)(step + 1))[purpose]; }
+
+// Copies the next of `steps` to `step`, both in words. Each thread counts the steps for itself, so none waits for another.
+extern "C" __global__ void __launch_bounds__(THREADS)
+take_step(unsigned* step, const unsigned* steps, unsigned* counts, int words) {
+    const long long i = element();
+    if (i < words) step[i] = steps[(long long)counts[i]++ * words + i];
+}
+
 // Inputs
 
-// X of the images without augmentation: one block per image.
+// X of the images without augmentation: one block per image. `rows` is the order in which their bytes are held.
 extern "C" __global__ void __launch_bounds__(THREADS)
-gather(real* X, const unsigned char* images, const unsigned* order, int pixels) {
-    const unsigned char* image = images + (long long)order[blockIdx.x] * pixels;
+gather(real* X, const unsigned char* images, const unsigned* rows, const Step* step, int pixels) {
+    const unsigned char* image = images + (long long)rows[step->first + blockIdx.x] * pixels;
     for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS)
         X[(long long)blockIdx.x * pixels + pixel] = (real)image[pixel] / 255;
 }
@@ -121,18 +143,19 @@ __device__ __forceinline__ int displacement(const int* row, int column, int widt
     return (sum >> 8) * bend >> 14;
 }
 
-// X of augmented images: one block per image. Unless `bend` is 0, it needs four ints of shared memory per pixel.
+// X of augmented images, of which `held` is the first one that is held: one block per image. Unless `bend` is 0, it needs
+// four ints of shared memory per pixel.
 extern "C" __global__ void __launch_bounds__(THREADS)
-augment(real* X, const unsigned char* images, const unsigned* order, unsigned first, int height, int width,
-        unsigned place0, unsigned place1, unsigned elastic0, unsigned elastic1, int shift, int bend,
-        const int* cosines, const int* sines, const int* smooth_rows, const int* smooth_columns) {
+augment(real* X, const unsigned char* images, const unsigned* order, const Step* step, unsigned held, int height,
+        int width, int shift, int bend, const int* cosines, const int* sines, const int* smooth_rows,
+        const int* smooth_columns) {
     const int pixels = height * width;
-    const unsigned place = order[blockIdx.x];
-    const unsigned char* image = images + (long long)(place - first) * pixels;
+    const unsigned place = order[step->first + blockIdx.x];
+    const unsigned char* image = images + (long long)(place - held) * pixels;
     int* field = (int*)shared_memory();
     int* smoothed = field + 2 * pixels;
-    if (bend) smooth_field(field, smoothed, place, {elastic0, elastic1}, height, width, smooth_rows);
-    const Words words = threefry({place0, place1}, place, 0);
+    if (bend) smooth_field(field, smoothed, place, key(step, ELASTIC), height, width, smooth_rows);
+    const Words words = threefry(key(step, PLACE), place, 0);
     for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS) {
         const int row = pixel / width, column = pixel % width;
         Position at = turned(row, column, height, width, words, shift, cosines, sines);
@@ -166,14 +189,14 @@ __device__ __forceinline__ real slope(real z, real a) {
 // mask M is 0 where a unit's word is less than `below`, else `scale`. A thread computes two units, which share a
 // counter. Without dropout, `below` is 0, no words are drawn, and `scale` is 1.
 extern "C" __global__ void __launch_bounds__(THREADS)
-activate(real* Z, real* A, const real* bias, const unsigned* order, int rows, int units, unsigned key0,
-         unsigned key1, unsigned long long below, real scale) {
+activate(real* Z, real* A, const real* bias, const unsigned* order, const Step* step, int layer, int rows, int units,
+         unsigned long long below, real scale) {
     const int pairs = (units + 1) / 2;
     const long long i = element();
     if (i >= (long long)rows * pairs) return;
     const int row = i / pairs, pair = i % pairs;
     Words words = {0, 0};
-    if (below) words = threefry({key0, key1}, order[row], pair);
+    if (below) words = threefry(key(step, DROPOUT + layer), order[step->first + row], pair);
     for (int k = 0; k < 2; ++k) {
         const int unit = 2 * pair + k;
         if (unit >= units) return;
@@ -188,8 +211,8 @@ activate(real* Z, real* A, const real* bias, const unsigned* order, int rows, in
 // The last layer after its product: Z becomes softmax(Z + b) - Y; metrics [loss or hit][image] has each image's loss and
 // whether its label is the most probable class.
 extern "C" __global__ void __launch_bounds__(THREADS)
-output_errors(real* Z, const real* bias, const int* labels, const unsigned* order, double* metrics, int rows,
-              int classes) {
+output_errors(real* Z, const real* bias, const int* labels, const unsigned* order, const Step* step, double* metrics,
+              int rows, int classes) {
     const long long row = element();
     if (row >= rows) return;
     real* z = Z + row * classes;
@@ -198,7 +221,7 @@ output_errors(real* Z, const real* bias, const int* labels, const unsigned* orde
         z[c] += bias[c];
         if (z[c] > z[best]) best = c;  // of equal values, the first
     }
-    const int label = labels[order[row]];
+    const int label = labels[order[step->first + row]];
     const real largest = z[best], of_label = z[label];
     real sum = 0;
     for (int c = 0; c < classes; ++c) sum += z[c] = exp(z[c] - largest);
@@ -226,27 +249,27 @@ gradients(real* sums, const real* values, int length, int weights, int rows, rea
 // `keep` and `keep_square` are the decay rates of the moments, `take` and `take_square` the weights of new values. For
 // adam and adamw, `rate` and `correction` include the bias corrections; adamw multiplies its weights by `shrink`.
 extern "C" __global__ void __launch_bounds__(THREADS)
-update(real* values, const real* sums, real* moments, int length, int weights, int rows, real penalty, real rate,
-       real keep, real take, real keep_square, real take_square, real correction, real epsilon, real shrink) {
+update(real* values, const real* sums, real* moments, const Step* step, int length, int weights, int rows) {
     const long long i = element();
     if (i >= length) return;
-    const real g = gradient(sums, values, i, weights, rows, penalty);
+    const Step own = *step;
+    const real g = gradient(sums, values, i, weights, rows, own.penalty);
     real p = values[i];
-    if (OPTIMIZER == GD) p -= rate * g;
+    if (OPTIMIZER == GD) p -= own.rate * g;
     if (OPTIMIZER == MOMENTUM || OPTIMIZER == NESTEROV) {
-        const real v = moments[i] = keep * moments[i] + g;
-        p -= rate * (OPTIMIZER == MOMENTUM ? v : g + keep * v);
+        const real v = moments[i] = own.keep * moments[i] + g;
+        p -= own.rate * (OPTIMIZER == MOMENTUM ? v : g + own.keep * v);
     }
     if (OPTIMIZER == RMSPROP) {
-        const real s = moments[i] = keep_square * moments[i] + take_square * (g * g);
-        p -= rate * g / (sqrt(s) + epsilon);
+        const real s = moments[i] = own.keep_square * moments[i] + own.take_square * (g * g);
+        p -= own.rate * g / (sqrt(s) + own.epsilon);
     }
     if (OPTIMIZER == ADAM || OPTIMIZER == ADAMW) {
         real &mean = moments[i], &square = moments[length + i];
-        if (OPTIMIZER == ADAMW && i < weights) p *= shrink;
-        mean = keep * mean + take * g;
-        square = keep_square * square + take_square * (g * g);
-        p -= rate * mean / (sqrt(square) * correction + epsilon);
+        if (OPTIMIZER == ADAMW && i < weights) p *= own.shrink;
+        mean = own.keep * mean + own.take * g;
+        square = own.keep_square * square + own.take_square * (g * g);
+        p -= own.rate * mean / (sqrt(square) * own.correction + own.epsilon);
     }
     values[i] = p;
 }

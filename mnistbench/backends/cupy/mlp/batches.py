@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cupy as cp
 import numpy as np
 
 from mnistbench.backends.cupy.mlp.kernels import Kernels
+from mnistbench.backends.cupy.mlp.steps import Steps
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable
-from mnistbench.reference import counter, mlp
+from mnistbench.reference import mlp
 from mnistbench.reference.augmentation import tables
 from mnistbench.task.share import Share
 from mnistbench.task.workload import Workload
-
-Key = tuple[np.uint32, np.uint32]
-
-
-class Batch(NamedTuple):
-    """An iteration's inputs, and the images' indices: in the training set, and among those that are held."""
-
-    X: Any  # (m, pixels)
-    order: Any  # (m,) uint32
-    rows: Any  # (m,) uint32
 
 
 class Batches:
@@ -33,6 +24,9 @@ class Batches:
 
     Attributes:
         most: most images of a batch.
+        order: (held,) uint32, the indices in the training set of an epoch's images, in their order.
+        rows: (held,) uint32, their indices among the images that are held.
+        steps: constants of iterations.
 
     Raises:
         BackendUnavailable: the elastic distortion of an image needs more than ``shared_bytes`` of shared memory.
@@ -42,21 +36,20 @@ class Batches:
         self.workload, self._kernels = workload, kernels
         self._pixels = workload.network.inputs
         self._epoch = -1
-        self._keys: dict[int, Key] = {}
         self._images = cp.asarray(np.ascontiguousarray(dataset.train.images))
         held = len(dataset.train)
         self._share = dataset.share or Share(0, 1, workload.images)
-        self._rows = cp.asarray(np.arange(held, dtype=np.uint32))
-        self._order = (
-            self._rows if dataset.share is None else cp.asarray(self._first + np.arange(held, dtype=np.uint32))
-        )
+        self.rows = cp.asarray(np.arange(held, dtype=np.uint32))
+        self.order = self.rows if dataset.share is None else cp.asarray(self._first + np.arange(held, dtype=np.uint32))
         self._ends = [0, held]  # of the batches in the order
+        self.steps = Steps(workload, kernels)
         self.most = min(workload.batch_size, held)
         self._X = cp.empty((self.most, self._pixels), workload.dtype)
         if workload.recipe.augmentation:
             self._prepare_augmentation(name, dataset.image_shape, shared_bytes)
         elif not self.are_gathered:
-            self._gather(Batch(self._X, self._order, self._rows))
+            self.begin(0)
+            self._gather(self._X, self.steps.row(0))
             del self._images
 
     @property
@@ -84,54 +77,42 @@ class Batches:
         """Place of the first image that is held."""
         return np.uint32(self._share.first)
 
-    def _span(self, iteration: int) -> slice:
-        """Return which part of the epoch's order an iteration takes."""
+    def begin(self, iteration: int) -> int:
+        """Bring the order and the constants of an iteration to the device; return the number m of its images."""
         epoch, number = divmod(iteration, self.workload.iterations_per_epoch)
-        if epoch != self._epoch:
-            self._begin(epoch)
-        return slice(*self._ends[number : number + 2])
+        shuffled = self.workload.recipe.batch_size is not None
+        if shuffled and epoch != self._epoch:
+            self._shuffle(epoch)
+        if iteration not in self.steps:
+            firsts = self._ends[number:-1] if shuffled else [0] * self.steps.rows
+            self.steps.hold(iteration, firsts[: self.steps.rows])
+        first, last = self._ends[number : number + 2]
+        return last - first
 
-    def count(self, iteration: int) -> int:
-        """Return the number of an iteration's images."""
-        span = self._span(iteration)
-        return int(span.stop - span.start)
-
-    def load(self, iteration: int) -> Batch:
-        """Return the batch of an iteration; it overwrites the one before."""
-        workload, span = self.workload, self._span(iteration)
-        order = self._order[span]
-        batch = Batch(self._X[: len(order)], order, self._rows[span])
-        if workload.recipe.augmentation:
-            self._augment(batch)
+    def load(self, m: int, step: Any) -> Any:
+        """Return the inputs X (m, pixels) of the m images of a step, in memory that the next call overwrites."""
+        X = self._X[:m]
+        if self.workload.recipe.augmentation:
+            self._augment(X, step)
         elif self.are_gathered:
-            self._gather(batch)
-        return batch
+            self._gather(X, step)
+        return X
 
-    def key(self, purpose: int) -> Key:
-        """Return the key of a purpose in the epoch of the batch loaded last."""
-        if purpose not in self._keys:
-            first, second = counter.key(self.workload.seed, purpose, self._epoch)
-            self._keys[purpose] = np.uint32(first), np.uint32(second)
-        return self._keys[purpose]
-
-    def _begin(self, epoch: int) -> None:
-        self._epoch, self._keys = epoch, {}
+    def _shuffle(self, epoch: int) -> None:
+        self._epoch = epoch
         workload, share = self.workload, self._share
-        if workload.recipe.batch_size is None:
-            return
         order = mlp.epoch_order(workload.seed, epoch, workload.images)
         own = np.flatnonzero((order >= share.first) & (order < share.last))
         starts = workload.batch_size * np.arange(workload.iterations_per_epoch + 1)
         self._ends = np.searchsorted(own, starts).tolist()
-        self._order.set(order[own].astype(np.uint32))
-        if self._rows is not self._order:
-            self._rows.set(order[own].astype(np.uint32) - self._first)
+        self.order.set(order[own].astype(np.uint32))
+        if self.rows is not self.order:
+            self.rows.set(order[own].astype(np.uint32) - self._first)
 
-    def _gather(self, batch: Batch) -> None:
-        self._kernels.by_block("gather", len(batch.order), batch.X, self._images, batch.rows, self._pixels)
+    def _gather(self, X: Any, step: Any) -> None:
+        self._kernels.by_block("gather", len(X), X, self._images, self.rows, step, self._pixels)
 
-    def _augment(self, batch: Batch) -> None:
-        sizes = (*self._image_shape, *self.key(counter.PLACE), *self.key(counter.ELASTIC))
+    def _augment(self, X: Any, step: Any) -> None:
         limits = self._table.shift, self._table.bend
-        arguments = (batch.X, self._images, batch.order, self._first, *sizes, *limits, *self._table_arrays)
-        self._kernels.by_block("augment", len(batch.order), *arguments, shared_bytes=self._needed_bytes)
+        arguments = (X, self._images, self.order, step, self._first, *self._image_shape, *limits, *self._table_arrays)
+        self._kernels.by_block("augment", len(X), *arguments, shared_bytes=self._needed_bytes)

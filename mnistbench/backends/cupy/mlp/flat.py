@@ -1,7 +1,8 @@
-"""The source and macros of ``kernel/mlp.cu``, and parameters in one flat array. Needs no CuPy."""
+"""The source and macros of ``kernel/mlp.cu``, its constants, and parameters in one flat array. Needs no CuPy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from itertools import accumulate, pairwise
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistbench.reference import counter
 from mnistbench.reference.mlp import LEAK
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import Network, Workload
@@ -32,7 +34,7 @@ def macros(workload: Workload, threads: int) -> dict[str, str]:
 
 
 def step_constants(workload: Workload, iteration: int) -> tuple[float, ...]:
-    """Return the floating-point arguments of the kernel ``update``, from ``penalty`` to ``shrink``."""
+    """Return the constants of an iteration's update, which are a ``Step``'s from ``penalty`` to ``shrink``."""
     optimizer, rate = workload.recipe.optimizer, workload.rate(iteration)
     shrink = 1 - rate * optimizer.weight_decay
     penalty = workload.recipe.l2 / workload.images
@@ -42,6 +44,24 @@ def step_constants(workload: Workload, iteration: int) -> tuple[float, ...]:
     else:
         second, keep, keep_square = 1.0, optimizer.momentum, optimizer.rho
     return penalty, rate, keep, 1 - keep, keep_square, 1 - keep_square, second, optimizer.epsilon, shrink
+
+
+def packed_steps(workload: Workload, iteration: int, firsts: Sequence[int]) -> NDArray[np.uint32]:
+    """Return the ``Step`` and the keys of k iterations from ``iteration`` on, (k, words).
+
+    Args:
+        firsts: places in the epoch's order of the first images of their batches.
+    """
+    iterations = range(iteration, iteration + len(firsts))
+    hidden = len(workload.network.hidden)
+    purposes = np.array([counter.PLACE, counter.ELASTIC, *range(counter.DROPOUT, counter.DROPOUT + hidden)])
+    epochs = np.array(iterations)[:, None] // workload.iterations_per_epoch
+    step = np.dtype([("constants", workload.dtype, 9), ("first", "uint32")], align=True)  # as in C
+    table = np.zeros(len(firsts), [("step", step), ("keys", "uint32", (len(purposes), 2))])
+    table["step"]["constants"] = [step_constants(workload, one) for one in iterations]
+    table["step"]["first"] = firsts
+    table["keys"] = np.stack(counter.keys(workload.seed, purposes, epochs), axis=-1)
+    return table.view(np.uint32).reshape(len(firsts), -1)
 
 
 class Flat:

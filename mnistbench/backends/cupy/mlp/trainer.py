@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import cupy as cp
 import numpy as np
@@ -27,13 +27,22 @@ from mnistbench.task.workload import Workload
 
 
 class MlpTrainer(Trainer):
-    """Hold batches, labels, each layer's Z and A (m, units), and flat arrays of parameters, gradients and moments."""
+    """Hold batches, labels, each layer's Z and A (m, units), and flat arrays of parameters, gradients and moments.
 
-    def __init__(self, name: str, workload: Workload, dataset: Dataset, parameters: Parameters) -> None:
+    Attributes:
+        way: how iterations are launched, in words.
+    """
+
+    way: ClassVar[str] = "operations launched one by one"
+
+    def __init__(
+        self, name: str, workload: Workload, dataset: Dataset, parameters: Parameters, failed: str | None = None
+    ) -> None:
         if dataset.share is None:
             workload = replace(workload, images=len(dataset.train))  # fewer in a warm-up
         super().__init__(workload)
         self._stopwatch, self._refusal = Stopwatch(), partial(refusal, name, workload)
+        self._failed = failed
         self._kernels = Kernels(workload)
         self._batches = Batches(name, workload, dataset, self._kernels, properties().shared_bytes)
         self._labels = cp.asarray(dataset.train.labels.astype(np.int32))
@@ -49,56 +58,69 @@ class MlpTrainer(Trainer):
         self.reset(parameters)
         cp.cuda.get_current_stream().synchronize()  # the data is on the device when start returns
 
-    def _forward(self, As: list[Any], Zs: list[Any], order: Any) -> None:
-        """Compute A_1, ..., A_L-1 and Z_L without its bias from A_0 = X.
+    def _product(self, a: Any, b: Any, out: Any) -> None:
+        """Compute out = a @ b."""
+        cp.matmul(a, b, out=out)
+
+    def _forward(self, As: list[Any], Zs: list[Any], step: Any) -> None:
+        """Compute A_1, ..., A_L-1 and Z_L without its bias from A_0 = X, the inputs of a step.
 
         Each hidden layer's Z is replaced by the factor of the backward pass, f'(Z) times the mask.
         """
         rates = self.workload.recipe.dropout_rates(len(Zs) - 1)
         for layer, (W, Z) in enumerate(zip(self._Ws, Zs, strict=True)):
-            cp.matmul(As[layer], W.T, out=Z)
+            self._product(As[layer], W.T, out=Z)
             if layer == len(Zs) - 1:
                 return
             rows, units = Z.shape
-            key, rate = (np.uint32(0), np.uint32(0)), 0.0
-            if rates[layer] > 0:
-                key, rate = self._batches.key(counter.DROPOUT + layer), rates[layer]
-            dropout = (*key, np.uint64(counter.drop_below(rate)), 1 / (1 - rate))
-            arguments = (Z, As[layer + 1], self._bs[layer], order, rows, units, *dropout)
+            dropout = (np.uint64(counter.drop_below(rates[layer])), 1 / (1 - rates[layer]))
+            arguments = (Z, As[layer + 1], self._bs[layer], self._batches.order, step, layer, rows, units, *dropout)
             self._kernels.by_element("activate", rows * ((units + 1) // 2), *arguments)
 
-    def _backward(self, iteration: int) -> int:
-        """Compute an iteration's metrics and the sums of its m images' gradients; return m."""
-        X, order, rows = self._batches.load(iteration)
-        m, classes = len(order), self.workload.network.outputs
+    def _backward(self, m: int, step: Any) -> None:
+        """Compute the metrics of a step's m images and the sums of their gradients."""
+        X, classes = self._batches.load(m, step), self.workload.network.outputs
         Zs, As = [Z[:m] for Z in self._Zs], [X, *(A[:m] for A in self._As)]
-        self._forward(As, Zs, order)
-        arguments = (Zs[-1], self._bs[-1], self._labels, rows, self._metrics, m, classes)
+        self._forward(As, Zs, step)
+        arguments = (Zs[-1], self._bs[-1], self._labels, self._batches.rows, step, self._metrics, m, classes)
         self._kernels.by_element("output_errors", m, *arguments)
         dZ = Zs[-1]
         for layer in reversed(range(len(Zs))):
-            cp.matmul(dZ.T, As[layer], out=self._dWs[layer])
+            self._product(dZ.T, As[layer], out=self._dWs[layer])
             dZ.sum(axis=0, out=self._dbs[layer])
             if layer > 0:
                 dA = As[layer]  # reuse the memory: these activations are no longer needed
-                cp.matmul(dZ, self._Ws[layer], out=dA)
+                self._product(dZ, self._Ws[layer], out=dA)
                 dA *= Zs[layer - 1]
                 dZ = dA
+
+    def _update(self, m: int, step: Any) -> None:
+        """Update the parameters by the sums of the gradients of a step's m images."""
+        length, weights = self._flat.length, self._flat.weights
+        arguments = (self._values, self._sums, self._moments, step, length, weights, m)
+        self._kernels.by_element("update", length, *arguments)
+
+    def _iterate(self, m: int, step: Any) -> None:
+        self._backward(m, step)
+        self._update(m, step)
+
+    def _run(self, iterations: int) -> int:
+        """Launch iterations; return the number of the last one's images."""
+        for _ in range(iterations):
+            m, step = self._begin()
+            self._iterate(m, step)
+            self._iteration += 1
         return m
 
-    def _update(self, iteration: int, m: int) -> None:
-        length, weights = self._flat.length, self._flat.weights
-        constants = flat.step_constants(self.workload, iteration)
-        arguments = (self._values, self._sums, self._moments, length, weights, m, *constants)
-        self._kernels.by_element("update", length, *arguments)
+    def _begin(self) -> tuple[int, Any]:
+        """Return the number of the next iteration's images, and its step."""
+        m = self._batches.begin(self._iteration)
+        return m, self._batches.steps.row(self._iteration)
 
     def advance(self, iterations: int) -> Metrics:
         with self._refusal():
             with self._stopwatch.measure(iterations):
-                for _ in range(iterations):
-                    m = self._backward(self._iteration)
-                    self._update(self._iteration, m)
-                    self._iteration += 1
+                m = self._run(iterations)
             loss, hits = self._scores(m) / m
         return Metrics(loss=float(loss), accuracy=float(hits))
 
@@ -113,14 +135,16 @@ class MlpTrainer(Trainer):
             yield sums
             with self._refusal():
                 self._sums.set(sums.gradients)
-                self._update(self._iteration, self.workload.images_of(self._iteration))
+                _, step = self._begin()
+                self._update(self.workload.images_of(self._iteration), step)
                 self._iteration += 1
 
     def _own_sums(self) -> Sums:
         """Compute the sums of the next iteration over a rank's images, of which there may be none, on the host."""
-        if not self._batches.count(self._iteration):
+        m, step = self._begin()
+        if not m:
             return Sums(np.zeros(self._flat.length, self.workload.dtype), np.zeros(2))
-        m = self._backward(self._iteration)
+        self._backward(m, step)
         return Sums(cp.asnumpy(self._sums), self._scores(m))
 
     def mean_gradients(self, sums: Sums) -> Parameters:
@@ -147,7 +171,9 @@ class MlpTrainer(Trainer):
 
     def gradients(self) -> Parameters:
         with self._refusal():
-            return self._mean(self._backward(self._iteration))
+            m, step = self._begin()
+            self._backward(m, step)
+            return self._mean(m)
 
     def _mean(self, m: int) -> Parameters:
         """Return the gradients of the next iteration from their sums over its m images."""
@@ -157,8 +183,9 @@ class MlpTrainer(Trainer):
         return self._flat.unpack(cp.asnumpy(self._sums))
 
     def _repeat(self, iterations: int) -> None:
-        for _ in range(iterations if self._batches.count(self._iteration) else 0):
-            self._backward(self._iteration)
+        m, step = self._begin()
+        for _ in range(iterations if m else 0):
+            self._backward(m, step)
 
     def describe(self) -> Description:
         workload = self.workload
@@ -166,10 +193,11 @@ class MlpTrainer(Trainer):
         return described(
             self._stopwatch,
             self._repeat,
-            kernel="cuBLAS products, kernels for what is random or elementwise",
+            kernel=f"{self.way}: cuBLAS products, kernels for what is random or elementwise",
             # W1 X and dZ1 Xᵀ read X; a gathered X is computed from bytes first.
             bytes_read=2 * X_bytes + (workload.image_bytes if self._batches.are_gathered else 0),
             arithmetic=Arithmetic.of(workload.dtype),
+            failed=self._failed,
         )
 
     def close(self) -> None:

@@ -1,0 +1,300 @@
+"""Iterations captured as CUDA graphs, on a stand-in that records operations with their arguments and replays them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnistbench.backends import Backend, Trainer
+from mnistbench.backends.cupy.mlp import flat
+from mnistbench.reference.mlp import State
+from mnistbench.task.recipe import Optimizer, Schedule
+from mnistbench.task.share import Share
+from mnistbench.task.workload import DType, Workload
+from tests.support import builders, options
+from tests.support.builders import identical
+from tests.support.cuda import streams
+from tests.support.cuda.host import StandIn, needs_compiler
+
+pytestmark = needs_compiler
+
+# In which every value of every option occurs.
+CASES = {name: task for name, task in options.catalogue().items() if name.startswith("combination")}
+EVERYTHING = options.task(**options.EVERYTHING)
+
+
+def started(backend: Backend, workload: Workload) -> Any:
+    return backend.start(workload, options.DATA, builders.initial(workload))
+
+
+def mlp(name: str) -> Any:
+    """Return a module of the stand-in's backend."""
+    return importlib.import_module(f"mnistbench.backends.cupy.mlp.{name}")
+
+
+@pytest.fixture
+def captured_backend(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    monkeypatch.setattr(mlp("ways"), "fastest_way", lambda *_: (mlp("captured").CapturedTrainer.way, None))
+    return cupy_backend
+
+
+def launched(workload: Workload) -> Any:
+    """Start a trainer that launches operations one by one."""
+    return mlp("trainer").MlpTrainer("cupy", workload, options.DATA, builders.initial(workload))
+
+
+def state(trainer: Trainer) -> list[Any]:
+    return [array for found in (trainer.parameters(), *trainer.moments()) for array in found.arrays()]
+
+
+def same_bits(one: Trainer, other: Trainer) -> bool:
+    return all(a.tobytes() == b.tobytes() for a, b in zip(state(one), state(other), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_graph_computes_the_bits_of_its_operations(captured_backend: Backend, dtype: DType, case: str) -> None:
+    workload = CASES[case].with_dtype(dtype)
+    with started(captured_backend, workload) as trainer, launched(workload) as other:
+        assert trainer.describe().kernel.startswith("CUDA graph of an iteration: ")
+        for iterations in (1, 1, 4, 3):  # in batches of 16, three an epoch
+            found = trainer.advance(iterations)
+        assert found == other.advance(9)
+        assert same_bits(trainer, other)
+
+
+def test_a_graph_agrees_with_the_reference(captured_backend: Backend, dtype: DType) -> None:
+    options.assert_agrees(captured_backend, EVERYTHING.with_dtype(dtype))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_a_table_of_few_iterations_is_followed_by_the_next(
+    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(mlp("steps").Steps, "rows", rows)
+    whole = options.task(optimizer=Optimizer("adam"), dropout=(0.3,), schedule=Schedule("cosine"))
+    for workload in (EVERYTHING, whole):
+        with launched(workload) as other, started(captured_backend, workload) as trainer:
+            assert trainer.advance(9) == other.advance(9)
+            assert same_bits(trainer, other)
+
+
+def test_what_comes_between_iterations_changes_nothing(captured_backend: Backend) -> None:
+    with started(captured_backend, EVERYTHING) as trainer, launched(EVERYTHING) as other:
+        for iterations in (1, 2, 1, 5):  # also up to the end of an epoch
+            trainer.advance(iterations)
+            assert identical(trainer.gradients(), trainer.gradients())
+            trainer.describe()
+        found = other.advance(9)
+        assert same_bits(trainer, other)
+        trainer.reset(builders.initial(EVERYTHING))
+        trainer.advance(4)
+        kept = State(4, trainer.parameters(), trainer.moments())
+        trainer.advance(2)
+        trainer.restore(kept)
+        assert trainer.advance(5) == found
+        assert same_bits(trainer, other)
+
+
+def test_the_host_launches_graphs_alone(captured_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[Any] = []
+    launch = streams.Graph.launch
+
+    def counted(graph: Any) -> None:
+        graphs.append(graph)
+        launch(graph)
+
+    with started(captured_backend, EVERYTHING) as trainer:
+        monkeypatch.setattr(trainer._kernels, "by_block", None)
+        monkeypatch.setattr(streams.Graph, "launch", counted)
+        trainer.advance(9)
+    assert len(graphs) == 9
+    assert [graph is graphs[0] for graph in graphs] == [True, True, False] * 3
+
+
+def test_a_rank_launches_operations_one_by_one(captured_backend: Backend) -> None:
+    part = options.DATA.part(Share(0, 2, len(options.DATA.train)))
+    with captured_backend.start(EVERYTHING, part, builders.initial(EVERYTHING)) as trainer:
+        assert trainer.describe().kernel.startswith("operations launched one by one: ")
+
+
+def test_a_closed_trainer_holds_no_arrays(captured_backend: Backend, cupy: StandIn) -> None:
+    with started(captured_backend, EVERYTHING):
+        pass
+    assert cupy.held_when_freed == [0]
+
+
+def test_a_trial_chooses_between_the_ways(cupy_backend: Backend, cupy: StandIn) -> None:
+    ways = importlib.reload(mlp("ways"))  # with its own trial
+    workload = options.task(batch_size=16)
+    with started(cupy_backend, workload) as trainer:
+        assert trainer.way in ways._KINDS
+        assert trainer.describe().failed is None
+    ways._fastest_way.cache_clear()
+    cupy.cuda.cublas.status = 13
+    for _ in range(2):
+        with started(cupy_backend, workload) as trainer:
+            assert trainer.way == "operations launched one by one"
+            assert trainer.describe().failed == "CUDA graph of an iteration failed: RuntimeError: CUBLAS_STATUS 13"
+
+
+# Faults
+
+REASONS = {
+    "no capture": "RuntimeError: cudaErrorStreamCaptureUnsupported",
+    "no function": "AttributeError: ",
+    "a failing function": "RuntimeError: CUBLAS_STATUS 13",
+    "a wrong layout": "RuntimeError: cuBLAS, called past CuPy, computes wrong products",
+    "a product of CuPy": "NotImplementedError: calling cuBLAS API during stream capture is currently unsupported",
+    "other bits": "RuntimeError: a launch of the graph computes other bits than its operations",
+    "a wait": "RuntimeError: cudaErrorStreamCaptureUnsupported",
+    "a copy": "RuntimeError: the current stream is capturing, so D2H transfers are disallowed",
+    "a frozen batch": "RuntimeError: a launch of the graph computes other bits than its operations",
+}
+
+
+def plant(reason: str, patch: pytest.MonkeyPatch, cupy: StandIn) -> None:
+    """Make the capture fail for a reason."""
+    kind = mlp("captured").CapturedTrainer
+    iterate = kind._iterate
+
+    def while_capturing(action: Any) -> None:
+        patch.setattr(kind, "_iterate", lambda own, m, step: (action(own), iterate(own, m, step)))
+
+    def begin(stream: Any) -> None:
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    if reason == "no capture":
+        patch.setattr(streams.Stream, "begin_capture", begin)
+    if reason == "no function":
+        patch.setattr(type(cupy.cuda.cublas), "__file__", np.linalg._umath_linalg.__file__)
+    if reason == "a failing function":
+        cupy.cuda.cublas.status = 13
+    if reason == "a wrong layout":
+        patch.setattr(mlp("products"), "_layout", lambda matrix: (0, matrix.shape[1]))
+    if reason == "a product of CuPy":
+        patch.setattr(kind, "_product", mlp("trainer").MlpTrainer._product)
+    if reason == "other bits":
+        patch.setattr(streams.Graph, "launch", lambda graph: None)
+    if reason == "a wait":
+        while_capturing(lambda own: cupy.cuda.get_current_stream().synchronize())
+    if reason == "a copy":
+        while_capturing(lambda own: cupy.asnumpy(own._metrics))
+    if reason == "a frozen batch":
+        freeze("a batch", patch)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_where_it_cannot_be_captured_operations_are_launched(
+    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, cupy: StandIn, reason: str
+) -> None:
+    plant(reason, monkeypatch, cupy)
+    workload = options.task(batch_size=16, dropout=(0.5,))
+    with started(captured_backend, workload) as trainer, launched(workload) as other:
+        assert trainer.advance(5) == other.advance(5)
+        assert same_bits(trainer, other)
+        description = trainer.describe()
+    assert description.kernel.startswith("operations launched one by one: ")
+    assert description.failed.startswith(f"CUDA graph of an iteration failed: {REASONS[reason]}")
+    assert not streams.current().ptr
+
+
+PLACES = {"a rate": slice(18), "a batch": slice(18, 19), "a key": slice(20, None)}
+"""Words of a ``Step`` in float64."""
+
+
+def freeze(argument: str, patch: pytest.MonkeyPatch) -> None:
+    """Let a graph have the first iteration's value, as if a kernel got it by value and not from its step."""
+    steps = mlp("steps").Steps
+    take = steps.take
+
+    def frozen(own: Any) -> Any:
+        found = take(own)
+        place, value = np.asarray(found)[PLACES[argument]], np.asarray(own._table)[0, PLACES[argument]].copy()
+        if streams.current().is_capturing():
+            streams.submit(lambda: np.copyto(place, value))
+        return found
+
+    patch.setattr(steps, "take", frozen)
+
+
+@pytest.mark.parametrize("argument", [None, *PLACES])
+def test_an_argument_that_a_graph_freezes_makes_other_numbers(
+    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, argument: str | None
+) -> None:
+    """So the comparisons of bits above would notice one that a kernel is given by value."""
+    kind = mlp("captured").CapturedTrainer
+    monkeypatch.setattr(kind, "_bits_after", lambda *_: b"")
+    if argument:
+        freeze(argument, monkeypatch)
+    workload = options.task(batch_size=16, dropout=(0.5,), optimizer=Optimizer("adam"))
+    with started(captured_backend, workload) as trainer, launched(workload) as other:
+        assert isinstance(trainer, kind)
+        trainer.advance(8)
+        other.advance(8)
+        assert same_bits(trainer, other) == (argument is None)
+
+
+FAULTS = {
+    "the first step": ("steps[(long long)counts[i]++ * words + i]", "steps[i]"),
+    "the same step again": ("counts[i]++", "counts[i]"),
+    "the step after": ("(long long)counts[i]++", "(long long)++counts[i]"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_kernel_that_takes_another_step_is_noticed(
+    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    right, wrong = FAULTS[fault]
+    source = flat.source()
+    assert source.count(right) == 1
+    monkeypatch.setattr(flat, "source", lambda: source.replace(right, wrong))
+    workload = options.task(batch_size=16)
+    with started(captured_backend, workload) as trainer, launched(workload) as other:
+        same = trainer.advance(5) == other.advance(5)
+    assert not same or "computes other bits" in (trainer._failed or "")
+
+
+# The stand-in
+
+
+def test_a_replay_has_the_arguments_of_the_capture(cupy: StandIn) -> None:
+    array, factor = cupy.asarray(np.array([1.0])), cupy.asarray(np.array([2.0]))
+    scalar = 3.0
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        array *= factor
+        array *= scalar
+        graph = stream.end_capture()
+    assert array.get() == [1]
+    factor.set(np.array([5.0]))
+    graph.launch()
+    graph.launch()
+    assert array.get() == [225]
+
+
+def test_a_capture_refuses_what_cupy_refuses(cupy: StandIn) -> None:
+    array = cupy.asarray(np.eye(2))
+    with pytest.raises(RuntimeError, match="default"):
+        cupy.cuda.get_current_stream().begin_capture()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        for refused in (array.get, lambda: array.set(np.eye(2)), lambda: cupy.asarray(np.eye(2))):
+            with pytest.raises(RuntimeError, match="is capturing"):
+                refused()
+        with pytest.raises(NotImplementedError, match="cuBLAS"):
+            cupy.matmul(array, array, out=array.copy())
+        with pytest.raises(AssertionError, match="memory that others get"):
+            array + array
+        with cupy.cuda.using_allocator(cupy.cuda.MemoryPool().malloc):
+            total: Any = array + array
+        stream.end_capture().launch()
+        assert total.get().tolist() == (2 * np.eye(2)).tolist()
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="not permitted"):
+            stream.synchronize()
+        with pytest.raises(RuntimeError, match="Invalidated"):
+            stream.end_capture()
