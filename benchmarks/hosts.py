@@ -190,7 +190,7 @@ def _member(options: argparse.Namespace) -> int:
     Delayed.delay = options.member
     team = Team(Delayed(2))
     if not team.leads:
-        team.serve()
+        team.follow()
         return 0
     with team:
         team.limit_threads(1)

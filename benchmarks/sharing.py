@@ -133,7 +133,7 @@ def main(told: str) -> None:
     job = Job(**case)
     team = join(job.ranks)
     if not team.leads:
-        team.serve()
+        team.follow()
         return
     with team:
         try:

@@ -20,7 +20,7 @@ import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.against import fraction_of, gate
 from mnistbench.cli.common import Json, Ranks, Seed, Threads, WorkloadName, dtype_named, out
-from mnistbench.cli.ranks import led
+from mnistbench.cli.ranks import lead_others
 from mnistbench.exceptions import OptionError
 from mnistbench.words import seconds
 
@@ -97,7 +97,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Time backends in interleaved rounds; print speedups with intervals, and which backends differ significantly."""
-    with led(ranks, threads_) as team:
+    with lead_others(ranks, threads_) as team:
         dtypes = [dtype_named(name) for name in dtype or ["float32"]]
         slowdown = fraction_of(fail)
         _refuse_ineffective(context, against, team)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def led(ranks: int | None, number: int | None) -> Iterator[Team | None]:
-    """Set the thread limits, and let rank 0 go on with its team; the other ranks serve it, and exit.
+def lead_others(ranks: int | None, number: int | None) -> Iterator[Team | None]:
+    """Set the thread limits, and let rank 0 go on with its team; the other ranks follow it, and exit.
 
     Args:
         ranks: Number of ranks; None for a command that runs in one process, without a team.
@@ -42,7 +42,7 @@ def led(ranks: int | None, number: int | None) -> Iterator[Team | None]:
         require_started(ranks, processes)
     team = join(ranks)
     if not team.leads:
-        team.serve()
+        team.follow()
         raise typer.Exit
     with team:
         team.limit_threads(number)

@@ -28,7 +28,7 @@ def join(ranks: int) -> Team:
 
 
 def on_ranks(ranks: int, main: Callable[[Team], Result], threads: int | None = None) -> Result | None:
-    """Call ``main`` with the team of all processes that MPI has started, on the first of them; the others serve it.
+    """Call ``main`` with the team of all processes that MPI has started, on the first of them; the others follow it.
 
     Args:
         ranks: Number of processes, such as ``4`` for a program that ``mpiexec -n 4 python -m mpi4py`` starts.
@@ -43,7 +43,7 @@ def on_ranks(ranks: int, main: Callable[[Team], Result], threads: int | None = N
     """
     team = join(ranks)
     if not team.leads:
-        team.serve()
+        team.follow()
         return None
     with team:
         team.limit_threads(threads)

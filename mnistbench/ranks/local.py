@@ -95,19 +95,19 @@ def run(ranks: int, main: Callable[[Team], Result]) -> Result:
     """
     hub = _Hub(ranks)
     teams = [Team(Local(rank, ranks, hub)) for rank in range(ranks)]
-    servants = [threading.Thread(target=_serve, args=(team,), daemon=True) for team in teams[1:]]
-    for servant in servants:
-        servant.start()
+    followers = [threading.Thread(target=_follow, args=(team,), daemon=True) for team in teams[1:]]
+    for follower in followers:
+        follower.start()
     try:
         with teams[0] as team:
             return main(team)
     finally:
-        for servant in servants:
-            servant.join()
+        for follower in followers:
+            follower.join()
 
 
-def _serve(team: Team) -> None:
+def _follow(team: Team) -> None:
     try:
-        team.serve()
+        team.follow()
     except RankFailed:
         return  # the leader raises it

@@ -1,4 +1,4 @@
-"""The leader, which runs the program, and the servants, which do what it tells them to."""
+"""The leader, which runs the program, and its followers, which do what it tells them to."""
 
 from __future__ import annotations
 
@@ -249,8 +249,8 @@ class Team:
             return Place.here(self.exchange.apart, *arguments)
         return getattr(self._own, name)(*arguments)
 
-    def serve(self) -> None:
-        """Do what the leader tells, until it ends the service. Ctrl-C and SIGTERM are the leader's to answer.
+    def follow(self) -> None:
+        """Do what the leader tells, until it has no more to tell. Ctrl-C and SIGTERM are the leader's to answer.
 
         Raises:
             RankFailed: If another rank failed amid an exchange, and this one is no process of its own.

@@ -197,7 +197,7 @@ def test_a_fault_of_one_rank_is_found(faulty: str, ranks: int) -> None:
         assert outcome.failure == "rank 1: its parameters are no longer those of rank 0"
 
 
-def test_an_error_of_a_servant_is_raised_by_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_follower_is_raised_by_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
     data, task = classic()
 
     def load(self: Any, workload: Workload, dataset: Any, *others: Any) -> Trainer:
