@@ -230,6 +230,7 @@ bool launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
 // threads of a block too.
 template <typename Kernel>
 void launch_in_turn(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
+    fault = nullptr;
     for (unsigned b = 0; b < unsigned(blocks); ++b) {
         Block own(threads, shared_bytes);
         std::vector<Thread> all;

@@ -38,12 +38,12 @@ int main(int, char** arguments) {
     }
     std::vector<unsigned char> labels(image_count);
 #ifdef EPOCHS
-    std::vector<Published> parameters(length, of_epoch(1)), partials(size_t(blocks) * length, of_epoch(LASTING));
+    std::vector<Published> parameters(length, of_epoch(UNFINISHED)), partials(size_t(blocks) * length, of_epoch(LASTING));
     for (int i = 0; i < length; ++i) publish(&parameters[i], Quad{{0.1f, 0.2f, 0.3f, 0.4f}}, 1);
     for (int b = 0; b < blocks; ++b) {
         Published* own = &partials[size_t(b) * length];
         for (int i = 0; i < weight_quads + output_quads; ++i)
-            if (i >= weight_quads || places[b * quads + i / UNITS % quads] >= 0) own[i] = of_epoch(0);
+            if (i >= weight_quads || places[b * quads + i / UNITS % quads] >= 0) own[i] = of_epoch(UNFINISHED);
     }
     for (const auto* array : {&parameters, &partials})
         emulation::exchanged.push_back({array->data()->at, std::vector<uint64_t>(4 * array->size())});

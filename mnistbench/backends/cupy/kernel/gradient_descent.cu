@@ -27,7 +27,7 @@
 //   places      [block][quad that it stores]: number among all quads, or negative for padding, whose pixels are zero.
 //   parameters  W1 and b1 as [pass][quad of 4 pixels][unit], then W2 and b2 as [unit, at the end bias][4 classes].
 //               Padding, a Quad at the end if their number is odd included, is zero and stays zero.
-//   partials    each block's gradient sums, in the order of the parameters; zero for quads that it leaves out and for padding.
+//   partials    each block's gradient sums, in the order of the parameters; zero for quads that it leaves out, and padding.
 //   metrics     each block's sum of losses and number of correct predictions.
 
 struct Share {
@@ -227,9 +227,9 @@ __device__ __forceinline__ void note() {
 #endif
 }
 
-// Runs `iterations` iterations. With `gradients`, writes the last one's there and updates no parameters. The launch
-// must be cooperative: blocks that do not all run at once wait for ever. Without EPOCHS, `arrivals` is 0 at the launch; with
-// them, the parameters have the epoch `first_epoch`, which is greater than that of any sum but those that last.
+// Runs `iterations` iterations. With `gradients`, writes the last one's there and updates no parameters. The launch must be
+// cooperative: blocks that do not all run at once wait for ever. Without EPOCHS, `arrivals` is 0 at the launch. With EPOCHS,
+// the parameters are of `first_epoch`, which is above that of all sums but those that last.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gradient_descent(const uint4* images, const unsigned char* labels, const Share* shares, const int* places,
                  Published* parameters, Quad* gradients, Published* all_partials, double* metrics, unsigned* arrivals,
