@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from mnistbench.backends.cupy.classic import layout
 from tests.support.cuda.devices import CLASSIC, HOPPER, TURING, VERSIONS, macros
-from tests.support.cuda.nvrtc import compile_for_gpu, loops
+from tests.support.cuda.nvrtc import compile_for_gpu, disassembled, loops
 
 GENERATIONS = {
     "sm_75": TURING,
@@ -72,7 +73,11 @@ def test_the_matrix_products_are_as_few_instructions_as_planned(architecture: st
     plan = layout.plan(CLASSIC, 710, GENERATIONS[architecture], True)
     assert isinstance(plan, layout.Plan)
     compiled = compile_for_gpu(architecture, layout.source(True), macros(plan))
-    products = [loop for loop in loops(compiled.cubin, tmp_path) if loop["IMMA"]]
+    check_products([loop for loop in loops(compiled.cubin, tmp_path) if loop["IMMA"]])
+
+
+def check_products(products: list[Counter[str]]) -> None:
+    """Assert that the loops that use matrix units are those of LOADS."""
     assert len(products) == len(LOADS)
     kinds = ("LDS", "LDS.64", "LDS.128", "LDG", "LDG.64", "LDG.128", "LDL", "STL", "PRMT")
     for (name, multiplies), (wanted, most) in LOADS.items():
@@ -93,3 +98,33 @@ def test_a_profiled_build_has_its_clocks(version: str) -> None:
     ptx = compile_for_gpu("sm_90", layout.source(matrix_units), (*macros(plan), "-DPROFILE=1")).ptx
     assert ".b8 phase_clocks[81920]" in ptx
     assert ptx.count("%clock64") == 10
+
+
+# With epochs
+
+
+@pytest.mark.parametrize("architecture", GENERATIONS)
+def test_with_epochs_the_products_stay_as_they_are_and_values_are_loaded_whole(
+    architecture: str, tmp_path: Path
+) -> None:
+    plan = layout.plan(CLASSIC, 710, GENERATIONS[architecture], epochs=True)
+    assert isinstance(plan, layout.Plan)
+    log, ptx, cubin = compile_for_gpu(architecture, layout.source(plan.matrix_units), macros(plan))
+    assert " warning" not in log
+    products = [loop for loop in loops(cubin, tmp_path) if loop["IMMA"] + loop["FFMA"] >= 20]
+    assert len(products) == len(LOADS)
+    if plan.matrix_units:
+        check_products(products)
+    assert not any(loop["LDL"] + loop["STL"] for loop in products)
+    # No grid barrier or other atomic operation, and no load through a cache that would miss new values.
+    assert not re.search(r"\b(red|atom|fence|membar)\.|\.acquire|\.release|ld\.global\.nc", ptx)
+    instructions, _ = disassembled(cubin, tmp_path)
+    relaxed = [one.split()[0] for one in instructions if ".STRONG." in one]
+    # The compiler loads values without their epochs where a thread reads what it has itself written.
+    assert set(relaxed) - {"LDG.E.STRONG.GPU"} <= {
+        "LDG.E.128.STRONG.GPU",
+        "STG.E.128.STRONG.GPU",
+        "STG.E.64.STRONG.GPU",
+    }
+    # All gradient sums of a lane are on their way at once.
+    assert relaxed.count("LDG.E.128.STRONG.GPU") >= 2 * 9

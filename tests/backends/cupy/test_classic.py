@@ -227,14 +227,42 @@ def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DTyp
 @pytest.mark.usefixtures("cupy")
 def test_every_variant_is_timed_and_every_phase_has_its_cycles(dtype: DType) -> None:
     profile: Any = importlib.import_module("mnistbench.backends.cupy.classic.profile")
+    float32_only = ("multiply-adds", "epochs in place of barriers")
     workload = preset("smoke", dtype)
     report = profile.report(replace(workload, images=100, iterations=2))
     assert [line.split(":")[0] for line in report[::2]] == [
-        f"{dtype}  {name}" for name in profile.VARIANTS if dtype == "float32" or name != "multiply-adds"
+        f"{dtype}  {name}" for name in profile.VARIANTS if dtype == "float32" or name not in float32_only
     ]
     assert all("2.000 ms  (one persistent launch, " in line for line in report[::2])
     phases = "  ".join(f"{phase} {2 * number + 1}" for number, phase in enumerate(profile.PHASES))
     assert report[1::2] == [phases] * (len(report) // 2)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+def test_epochs_go_on_over_calls_resets_and_the_end_of_32_bits() -> None:
+    trainers: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
+    workload, dataset = task("float32")
+    initial = Parameters.initial(workload.network, 0)
+    found = []
+    for epochs in (False, True):
+        variant = trainers.Variant(epochs=epochs)
+        with trainers.load("cupy", workload, dataset, initial, variant) as trainer:
+            states = [trainer.advance(2), trainer.parameters(), trainer.gradients()]
+            if epochs:  # three epochs before the last
+                trainer._epoch = 0xFFFFFFFC
+                trainer._parameters.view(np.uint32)[:, 1] = trainer._epoch
+            for iterations in (2, 3):
+                trainer._repeat(2)
+                states += [trainer.advance(iterations), trainer.parameters()]
+            trainer.reset(initial)
+            states += [trainer.advance(2), trainer.parameters(), trainer.plan.epochs]
+            found.append(states)
+    *with_barriers, no = found[0]
+    *with_epochs, yes = found[1]
+    assert (no, yes) == (False, True)
+    for one, other in zip(with_barriers, with_epochs, strict=True):
+        assert identical(one, other) if isinstance(one, Parameters) else one == other
 
 
 # On a GPU
@@ -243,7 +271,10 @@ def test_every_variant_is_timed_and_every_phase_has_its_cycles(dtype: DType) -> 
 @pytest.mark.gpu
 @pytest.mark.parametrize("similar", [False, True])
 @pytest.mark.parametrize("matrix_units", [False, True])
-def test_every_variant_agrees_on_the_gpu(matrix_units: bool, similar: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("epochs", [False, True])
+def test_every_variant_agrees_on_the_gpu(
+    epochs: bool, matrix_units: bool, similar: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
     trainer: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
     device = trainer.properties()
@@ -254,7 +285,7 @@ def test_every_variant_agrees_on_the_gpu(matrix_units: bool, similar: bool, monk
     loaded = []
 
     def load(*arguments: Any) -> Any:
-        found = trainer.load(*arguments, trainer.Variant(matrix_units, similar))
+        found = trainer.load(*arguments, trainer.Variant(matrix_units, similar, epochs=epochs))
         loaded.append(found.plan.resident_share)
         return found
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnistbench import reference
-from mnistbench.backends.cupy.classic import layout
+from mnistbench.backends.cupy.classic import epochs, layout
 from mnistbench.backends.cupy.classic.dealing import deal
 from mnistbench.datasets import load_data
 from mnistbench.reference.parameters import Parameters
@@ -50,9 +50,11 @@ class Shape:
     chunk: int | None = None
     kinds: int = 1
 
-    def plan(self, dtype: DType, matrix_units: bool, shares: NDArray[np.int64] | None = None) -> layout.Plan:
+    def plan(
+        self, dtype: DType, matrix_units: bool, shares: NDArray[np.int64] | None = None, with_epochs: bool = False
+    ) -> layout.Plan:
         workload = Workload(Network((self.pixels, self.hidden, self.classes)), self.images, dtype=dtype)
-        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units, shares)
+        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units, shares, with_epochs)
         assert isinstance(plan, layout.Plan)
         chunk = plan.chunk if self.chunk is None else 8 * self.chunk
         cells = plan.resident_cells if self.resident is None else 8 * self.resident * plan.quads
@@ -72,11 +74,12 @@ class Shape:
 class Kernel:
     """The kernel with one task's arrays on the host."""
 
-    def __init__(self, shape: Shape, dtype: DType, matrix_units: bool) -> None:
+    def __init__(self, shape: Shape, dtype: DType, matrix_units: bool, with_epochs: bool = False) -> None:
         images, labels, self.initial = shape.data()
         self._kept = np.arange(shape.pixels)
         dealt = deal(images, (1, shape.pixels), self._kept, layout.blocks_of(shape.images, _SMALL))
-        self.plan = shape.plan(dtype, matrix_units, dealt.shares)
+        self.plan = shape.plan(dtype, matrix_units, dealt.shares, with_epochs)
+        self.source = layout.source(matrix_units)
         self._shares, self._places = layout.pack_shares(self.plan, dealt.quads)
         parts = []
         for share, own in zip(self._shares, dealt.quads, strict=True):
@@ -85,38 +88,44 @@ class Kernel:
         # What the kernel reads behind the images must not count.
         self._images = np.concatenate([*parts, np.full((self.plan.slack, 16), 255, np.uint8)])
         self._labels = labels[dealt.order].astype(np.uint8)
-        self.values = layout.pack_parameters(self.plan, self.initial, self._kept)
+        values = layout.pack_parameters(self.plan, self.initial, self._kept)
+        self._epoch, self._exchanged = epochs.FIRST, epochs.with_epoch(self.plan, values, epochs.FIRST)
+        self.values = self._exchanged[:, 0]
+        self.partials = self._partials(dealt.quads)
 
     def run(
         self, iterations: int, gradients: NDArray[Any] | None = None, runner: str = "run.cpp"
     ) -> tuple[float, float]:
         """Train; return the loss and accuracy of the last iteration."""
         plan = self.plan
-        kernel = host.Persistent(layout.source(plan.matrix_units), macros(plan))
+        kernel = host.Persistent(self.source, macros(plan))
         kernel.runner, kernel.max_dynamic_shared_size_bytes = runner, plan.shared_bytes
         metrics, arrivals = np.full((plan.blocks, 2), np.nan), np.zeros(1, np.uint32)
         target = np.uintp(0) if gradients is None else gradients
         images, all_quads, quads, count, resident, chunk = map(
             np.int32, (plan.images, plan.all_quads, plan.quads, iterations, plan.resident_cells, plan.chunk)
         )
-        inputs = (self._images, self._labels, self._shares.view(np.uint8), self._places, self.values)
-        arrays = (*inputs, target, self._partials(), metrics, arrivals)
-        numbers = (images, all_quads, quads, count, np.dtype(plan.dtype).type(RATE), resident, chunk)
+        inputs = (self._images, self._labels, self._shares.view(np.uint8), self._places, self._exchanged)
+        arrays = (*inputs, target, self.partials, metrics, arrivals)
+        rate, epoch = np.dtype(plan.dtype).type(RATE), np.uint32(self._epoch)
+        numbers = (images, all_quads, quads, count, rate, resident, chunk, epoch)
         kernel((plan.blocks,), (plan.threads,), [*arrays, *numbers], plan.shared_bytes)
+        self._epoch += iterations
         loss, hits = metrics.sum(axis=0) / plan.images
         return float(loss), float(hits)
 
     def library(self, runner: str) -> ctypes.CDLL:
         """Return the library that :meth:`run` has run the kernel by."""
-        return host.library(layout.source(self.plan.matrix_units), macros(self.plan), runner)
+        return host.library(self.source, macros(self.plan), runner)
 
-    def _partials(self) -> NDArray[Any]:
-        """Return the gradient sums before the launch: zero for quads that a block leaves out, the others unknown."""
+    def _partials(self, quads: list[NDArray[np.intp]]) -> NDArray[Any]:
+        """Return the gradient sums before the first launch: zero for what a block never sends, the others unknown."""
         plan = self.plan
-        partials = np.full((plan.blocks, plan.length), np.nan, plan.dtype)
-        first = partials[:, : plan.weight_values].reshape(plan.blocks, plan.passes, plan.all_quads, -1)
-        for block, own in zip(first, self._places, strict=True):
-            block[:, np.setdiff1d(np.arange(plan.all_quads), own)] = 0
+        sent = epochs.unsent(plan, quads) != epochs.LASTING
+        partials = np.zeros((plan.blocks, plan.length, plan.words), plan.dtype)
+        partials[sent, 0] = np.nan
+        if plan.epochs:
+            partials.view(np.uint32)[..., 1] = epochs.unsent(plan, quads)
         return partials
 
     def parameters(self) -> Parameters:
@@ -190,7 +199,7 @@ def test_one_weight_a_hundred_times_the_others_costs_them_no_precision(version: 
     kernel = Kernel(shape, *VERSIONS[version])
     images, labels, initial = shape.data()
     initial.weights[0][0, 0] = 100
-    kernel.values = layout.pack_parameters(kernel.plan, initial, np.arange(shape.pixels))
+    kernel.values[:] = layout.pack_parameters(kernel.plan, initial, np.arange(shape.pixels))
     X, arrays = reference.scale_images(images), _arrays(initial)
     Z1, A1, Z2, A2 = reference.forward_prop(*arrays, X)
     expected = reference.backward_prop(Z1, A1, Z2, A2, arrays[0], arrays[2], X, labels)
@@ -227,13 +236,25 @@ RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
 CASES = [(False, 0), *((True, barrier) for barrier in range(11))]
 
 
-def sanitized(plan: layout.Plan, sanitizer: str, *, left_out: int = 0, too_few: int = 0, **environment: str) -> str:
+def sanitized(
+    plan: layout.Plan,
+    sanitizer: str,
+    *,
+    source: str = "",
+    left_out: int = 0,
+    too_few: int = 0,
+    ordered: bool = False,
+    **environment: str,
+) -> str:
     """Run the kernel under a sanitizer, without one of its barriers or with shared memory ``too_few`` bytes too small.
 
+    With ``ordered``, epochs that threads wait for order what they do; another ``source`` may have planted faults.
     Return its messages; the program must fail if and only if something was taken away.
     """
     numbers = (plan.blocks, plan.shared_bytes - too_few, plan.images, plan.quads, plan.resident_cells, plan.chunk)
-    command = [host.build_sanitized(layout.source(plan.matrix_units), macros(plan), sanitizer), *numbers, left_out]
+    source = source or layout.source(plan.matrix_units)
+    program = host.build_sanitized(source, macros(plan), sanitizer)
+    command = [program, *numbers, left_out, int(ordered)]
     run = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, timeout=120, env=os.environ | environment
     )

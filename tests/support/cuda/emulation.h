@@ -1,6 +1,11 @@
 // The CUDA names that the kernel uses, for a host compiler (C++20). CUDA threads are coroutines of one host thread, which
 // take turns where they wait, so that a barrier costs no time slice; under a sanitizer, which looks for races, each is a
 // std::thread. Barriers are counters, shared memory is a vector a block. Included before the kernel's source.
+//
+// A race detector has nothing to say about relaxed accesses. So this checks what blocks exchange with epochs (exchange.cuh):
+// that a value has the epoch for which a thread has waited when it is used, however slow blocks are and however late they
+// see values (`seed`); that no thread waits for ever; and, for ThreadSanitizer, that the epochs which threads wait for keep
+// those who read a value and who overwrites it apart (`ordered`).
 #pragma once
 #include <atomic>
 #include <cmath>
@@ -9,7 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
+#include <random>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -33,6 +40,20 @@ namespace emulation {
 
 void yield();
 
+// What a test sets.
+inline int left_out = 0;      // the barrier, or the wait, to leave out
+inline unsigned seed = 0;     // unless 0: blocks take random turns, and may see a value late; with coroutines only
+inline bool ordered = false;  // an epoch that a thread waits for orders it after the one that has published the value
+
+// What it finds.
+inline std::atomic<const char*> fault = nullptr;  // the first
+inline std::atomic<uint64_t> events = 0;  // arrivals at barriers and published values: without any, all wait for ever
+
+inline void report(const char* found) {
+    const char* none = nullptr;
+    fault.compare_exchange_strong(none, found);
+}
+
 // Two counters, used in turn: a thread that still waits at one barrier never reads what others store at the next, and
 // so is not ordered after it. One counter would hide races from ThreadSanitizer; so would std::barrier, whose waiting
 // threads libstdc++ keeps in one pool for all barriers.
@@ -44,6 +65,7 @@ public:
         auto& arrivals = arrivals_[passed % 2];
         const uint64_t goal = (passed++ / 2 + 1) * threads_;
         arrivals.fetch_add(1, std::memory_order_acq_rel);
+        events.fetch_add(1, std::memory_order_relaxed);
         while (arrivals.load(std::memory_order_acquire) < goal) yield();
     }
 
@@ -86,7 +108,6 @@ struct Thread {
 };
 
 inline thread_local Thread* self = nullptr;
-inline int left_out = 0;  // the barrier that a test leaves out
 inline void (*look_at_loads)(const std::vector<Thread>&) = nullptr;  // called after a launch, if a test sets it
 
 inline Warp& warp() { return *self->block->warps[self->index.x / 32]; }
@@ -104,6 +125,30 @@ auto exchange(const Value& value, Choose choose) {
         std::memcpy(&other, all[lane], sizeof other);
         return other;
     });
+}
+
+// A value that was overwritten, which all but its successor's writer may see for a while.
+struct Before {
+    unsigned long long value;
+    const Thread* writer;
+};
+
+inline std::map<const void*, Before> before;
+inline std::minstd_rand chance;
+
+// An array of values with epochs, and a word for each that is read and written when the value is. ThreadSanitizer looks
+// at the words, since accesses to the values are atomic.
+struct Exchanged {
+    const unsigned long long* first;
+    std::vector<uint64_t> words;
+};
+
+inline std::vector<Exchanged> exchanged;  // a test that sets `ordered` lists all arrays
+
+inline volatile uint64_t& word_of(const unsigned long long* place) {
+    for (auto& array : exchanged)
+        if (place >= array.first && place < array.first + array.words.size()) return array.words[place - array.first];
+    std::abort();
 }
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -150,34 +195,42 @@ inline void run(std::vector<Thread>& threads, const std::function<void()>& kerne
         one.context.uc_link = &scheduler;
         makecontext(&one.context, enter, 0);
     }
-    for (size_t left = all.size(); left > 0;)
+    uint64_t last = events, idle_rounds = 0;
+    for (size_t left = all.size(); left > 0 && idle_rounds < 1000; ++idle_rounds) {
+        const unsigned sleeping = seed ? chance() >> 8 : 0;  // a bit for each block
         for (size_t i = 0; i < all.size(); ++i) {
-            if (all[i].done) continue;
+            if (all[i].done || sleeping >> threads[i].block_index.x % 16 & 1) continue;
             current = &all[i], self = &threads[i];
             swapcontext(&scheduler, &current->context);
             left -= current->done;
         }
+        if (events != last) last = events, idle_rounds = 0;
+        if (idle_rounds == 999) report("all threads wait for ever");
+    }
 }
 
 #endif
 
-// Runs `kernel` in every thread of every block, all at once, as a cooperative launch does.
+// Runs `kernel` in every thread of every block, all at once, as a cooperative launch does. Returns whether it went right.
 template <typename Kernel>
-void launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
+bool launch(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
     std::vector<std::unique_ptr<Block>> memory;
     std::vector<Thread> all;
     for (unsigned b = 0; b < unsigned(blocks); ++b) {
         memory.push_back(std::make_unique<Block>(threads, shared_bytes));
         for (unsigned t = 0; t < unsigned(threads); ++t) all.push_back({{t}, {b}, {unsigned(blocks)}, memory[b].get()});
     }
+    fault = nullptr, before.clear(), chance.seed(seed);
     run(all, kernel);
     if (look_at_loads) look_at_loads(all);
+    return !fault;
 }
 
 // Runs the blocks of `kernel` one after the other, for kernels whose blocks are independent; without shared memory, the
 // threads of a block too.
 template <typename Kernel>
 void launch_in_turn(int blocks, int threads, size_t shared_bytes, Kernel kernel) {
+    fault = nullptr;
     for (unsigned b = 0; b < unsigned(blocks); ++b) {
         Block own(threads, shared_bytes);
         std::vector<Thread> all;
@@ -250,12 +303,54 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selectors) {
 // CPU versions of the functions that the kernel writes in PTX.
 
 inline uint4* shared_memory() { return emulation::self->block->memory.data(); }
-inline void add_release(unsigned* count) { std::atomic_ref(*count).fetch_add(1, std::memory_order_release); }
+
+inline void add_release(unsigned* count) {
+    std::atomic_ref(*count).fetch_add(1, std::memory_order_release);
+    emulation::events.fetch_add(1, std::memory_order_relaxed);
+}
 
 inline unsigned load_acquire(unsigned* count) {
     const unsigned value = std::atomic_ref(*count).load(std::memory_order_acquire);
     emulation::yield();  // only called while waiting
     return value;
+}
+
+inline unsigned long long load_relaxed(const unsigned long long* place) {
+    const auto found = std::atomic_ref(const_cast<unsigned long long&>(*place)).load(std::memory_order_relaxed);
+    if (!emulation::seed || emulation::chance() % 4) return found;
+    const auto older = emulation::before.find(place);
+    return older == emulation::before.end() || older->second.writer == emulation::self ? found : older->second.value;
+}
+
+inline void load_relaxed(const unsigned long long* place, unsigned long long (&found)[4], bool wanted) {
+    if (wanted)
+        for (int k = 0; k < 4; ++k) found[k] = load_relaxed(place + k);
+}
+
+inline void store_relaxed(unsigned long long* place, unsigned long long value) {
+    if (emulation::seed) emulation::before[place] = {*place, emulation::self};
+    if (emulation::ordered) emulation::word_of(place) = 1;
+    std::atomic_ref stored(*place);
+    const unsigned epoch = value >> 32, last = stored.load(std::memory_order_relaxed) >> 32;
+    if (epoch > 0 && epoch <= last) emulation::report("a value of an epoch is published twice");
+    emulation::ordered ? stored.store(value, std::memory_order_release) : stored.store(value, std::memory_order_relaxed);
+    emulation::events.fetch_add(1, std::memory_order_relaxed);
+}
+
+inline void store_relaxed(unsigned long long* place, const unsigned long long (&values)[4]) {
+    for (int k = 0; k < 4; ++k) store_relaxed(place + k, values[k]);
+}
+
+inline void wait_on(const unsigned long long*, unsigned) { emulation::yield(); }
+
+inline void use(const unsigned long long* place, const unsigned long long (&found)[4], unsigned epoch) {
+    for (int k = 0; k < 4; ++k) {
+        const unsigned own = found[k] >> 32;
+        if (own != epoch && own != ~0u) emulation::report("a value of another epoch is used");
+        if (!emulation::ordered) continue;
+        std::atomic_ref(const_cast<unsigned long long&>(place[k])).load(std::memory_order_acquire);
+        [[maybe_unused]] const uint64_t word = emulation::word_of(place + k);  // volatile
+    }
 }
 
 inline void multiply_add(float& sum, float a, float b) { sum = std::fma(a, b, sum); }

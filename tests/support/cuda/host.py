@@ -22,6 +22,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mnistbench.backends.cupy.classic import layout
+from mnistbench.backends.cupy.classic.epochs import LASTING
 from tests.support.cuda import streams
 from tests.support.cuda.cublas import Cublas
 
@@ -150,7 +151,7 @@ class _Event:
     def synchronize(self) -> None: ...
 
 
-# The types of the kernels' arguments; "real" and "Quad" are of the macro REAL.
+# The types of the kernels' arguments; "real", "Quad" and "Published" are of the macro REAL.
 _TYPES = {
     "unsigned char": np.uint8,
     "unsigned long long": np.uint64,
@@ -180,7 +181,7 @@ class Function:
         self._name, self._code, self._macros = name, code, macros
         (declared,) = re.findall(rf"__launch_bounds__\(THREADS(?:, 1)?\)\n{name}\(([^)]*)\)", code)
         kinds = [re.fullmatch(r"\s*(?:const )?([\w ]+?)(\*?) \w+", one) for one in declared.split(",")]
-        self._kinds = [(re.sub("real|Quad", macros[0], kind[1]), bool(kind[2])) for kind in kinds if kind]
+        self._kinds = [(re.sub("real|Quad|Published", macros[0], kind[1]), bool(kind[2])) for kind in kinds if kind]
         assert len(self._kinds) == len(kinds)
 
     def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
@@ -229,7 +230,7 @@ class Persistent(Function):
     def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int) -> None:
         most = self.blocks_at_once(block[0], shared_mem) * self._multiprocessors
         assert grid[0] <= most, "CuPy launches fewer"
-        images, labels, shares, places, parameters, _, partials, metrics, arrivals, image_count, _, quads, *_ = (
+        images, labels, shares, places, parameters, _, partials, metrics, arrivals, image_count, _, quads, *_, epoch = (
             arguments
         )
         assert np.array_equal(arrivals, [0])
@@ -239,7 +240,11 @@ class Persistent(Function):
         assert own["images"].sum() == image_count
         assert labels.shape == (image_count,)
         assert places.shape == (grid[0], quads)
-        assert partials.shape == (grid[0], parameters.size)
+        assert partials.shape == (grid[0], *parameters.shape)
+        if "-DEPOCHS=1" in self._macros:
+            current, sent = (array.view("uint32")[..., 1] for array in (parameters, partials))
+            assert np.all(np.array(current == epoch))
+            assert np.all(np.array((sent < epoch) | (sent == LASTING)))
         assert metrics.shape == (grid[0], 2)
         super().__call__(grid, block, arguments, shared_mem)
         arrivals[0] = 1  # a trainer that does not clear it before the next launch fails there

@@ -72,11 +72,8 @@ def compile_for_gpu(architecture: str, source: str, options: tuple[str, ...]) ->
     return Compiled(log.rstrip(b"\0").decode(), ptx.rstrip(b"\0").decode(), cubin)
 
 
-def loops(cubin: bytes, folder: Path) -> list[Counter[str]]:
-    """Disassemble a kernel; return the innermost loops, each as the number of times it has an instruction.
-
-    Instructions are named with their sizes, such as LDS.128, but without other modifiers.
-    """
+def disassembled(cubin: bytes, folder: Path) -> tuple[list[str], dict[str, int]]:
+    """Return the instructions of a kernel without their predicates, and the number of the first behind each label."""
     file = folder / "kernel.cubin"
     file.write_bytes(cubin)
     command = [str(_from_wheels("*/bin/nvdisasm")), "-c", str(file)]
@@ -88,6 +85,15 @@ def loops(cubin: bytes, folder: Path) -> list[Counter[str]]:
             labels[label[1]] = len(instructions)
         elif code := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?(.*?);", line):
             instructions.append(code[1])
+    return instructions, labels
+
+
+def loops(cubin: bytes, folder: Path) -> list[Counter[str]]:
+    """Disassemble a kernel; return the innermost loops, each as the number of times it has an instruction.
+
+    Instructions are named with their sizes, such as LDS.128, but without other modifiers.
+    """
+    instructions, labels = disassembled(cubin, folder)
     found = []
     for end, instruction in enumerate(instructions):
         target = re.match(r"BRA.*`\((\.L_x_\d+)\)", instruction)

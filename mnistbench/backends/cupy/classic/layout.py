@@ -80,6 +80,7 @@ class Plan:
         resident_cells: cells of images that are kept in shared memory.
         chunk: groups of images per forward and backward pass of a block.
         shared_bytes: shared memory per block.
+        epochs: whether blocks wait for data with epochs in place of grid barriers.
     """
 
     dtype: DType
@@ -95,6 +96,7 @@ class Plan:
     resident_cells: int
     chunk: int
     shared_bytes: int
+    epochs: bool
 
     @property
     def blocks(self) -> int:
@@ -153,6 +155,11 @@ class Plan:
         return _up(self.weight_values + self.output_values, 8)
 
     @property
+    def words(self) -> int:
+        """Words in which the kernel stores a parameter or a gradient sum: the value and, with epochs, its epoch."""
+        return 2 if self.epochs else 1
+
+    @property
     def output_values(self) -> int:
         """Values of W2 and b2, padding included."""
         return (self.passes * self.units + 1) * self.class_quads * 4
@@ -162,12 +169,15 @@ class Plan:
         """Macros that the source is compiled with."""
         real = {"float32": "float", "float64": "double"}[self.dtype]
         sizes = {"UNITS": self.units, "PASSES": self.passes, "CLASSES": self.classes, "THREADS": self.threads}
+        if self.epochs:
+            sizes["EPOCHS"] = 1
         return {"REAL": real, **{name: str(value) for name, value in sizes.items()}}
 
     def __str__(self) -> str:
         how = "integer matrix units" if self.matrix_units else "multiply-adds"
+        waiting = "epochs in place of grid barriers, " if self.epochs else ""
         return (
-            f"one persistent launch, {how}, {self.blocks} blocks of {self.threads} threads, "
+            f"one persistent launch, {how}, {waiting}{self.blocks} blocks of {self.threads} threads, "
             f"{self.resident_share:.0%} of the images kept in shared memory"
         )
 
@@ -199,6 +209,7 @@ def plan(
     device: Device,
     matrix_units: bool | None = None,
     shares: NDArray[np.int64] | None = None,
+    epochs: bool = False,
 ) -> Plan | str:
     """Choose sizes for a workload on a device; return the reason, in words, if there are none.
 
@@ -206,9 +217,12 @@ def plan(
         pixels: pixels per image that are not zero in every image.
         matrix_units: whether to use matrix units; None where device and dtype allow.
         shares: numbers of images and of stored quads of each block, (blocks, 2); None for even ones of all quads.
+        epochs: whether blocks wait for data with epochs in place of grid barriers; in float32 only.
     """
     dtype, hidden, classes = workload.dtype, workload.network.hidden[0], workload.network.outputs
     threads = device.registers // _REGISTERS[dtype] // _WARP * _WARP
+    if epochs and dtype != "float32":
+        return f"a number in {dtype} and its epoch are more than the 8 bytes that a GPU loads as a whole"
     if not device.cooperative:
         return "the device has no cooperative launch"
     if device.compute_capability < 70:
@@ -240,6 +254,7 @@ def plan(
                 resident_cells=0,
                 chunk=0,
                 shared_bytes=0,
+                epochs=epochs,
             )
             if (fitted := _fit(sizes, device)) is not None:
                 return fitted
@@ -300,9 +315,10 @@ def working_bytes(sizes: Plan, chunk: int) -> int:
 
 
 def source(matrix_units: bool) -> str:
-    """Return the kernel's three source files as one, with their names for the compiler's messages."""
+    """Return the kernel's four source files as one, with their names for the compiler's messages."""
     folder = resources.files("mnistbench.backends.cupy") / "kernel"
-    names = ("common.cuh", "matrix_units.cuh" if matrix_units else "multiply_add.cuh", "gradient_descent.cu")
+    products = "matrix_units.cuh" if matrix_units else "multiply_add.cuh"
+    names = ("common.cuh", "exchange.cuh", products, "gradient_descent.cu")
     return "".join(f'#line 1 "{name}"\n{(folder / name).read_text(encoding="utf-8")}' for name in names)
 
 

@@ -3,9 +3,12 @@
 ``python -m mnistbench.backends.cupy.classic.profile`` trains the classic in both dtypes. For every variant it prints
 the median time of its 500 iterations on the device and, from a build that notes the clock, the cycles of each phase of
 the slowest block's last iteration. That build waits for a block's last warp after each phase.
+With epochs, blocks wait in "update" and, for new parameters, in the next "load weights".
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cupy as cp
 import numpy as np
@@ -33,6 +36,7 @@ VARIANTS = {
     "as planned": Variant(),
     "images in their order": Variant(similar=False),
     "multiply-adds": Variant(matrix_units=False),
+    "epochs in place of barriers": Variant(epochs=True),
 }
 """Variants by name."""
 
@@ -53,7 +57,7 @@ def cycles(trainer: PersistentTrainer, iterations: int) -> list[int]:
     clocks = module(trainer.plan, profiled=True).get_global("phase_clocks")
     noted = cp.asnumpy(cp.ndarray((trainer.plan.blocks, len(PHASES) + 1), np.int64, clocks))
     phases = np.diff(noted, axis=1)
-    slowest = np.argmin(phases[:, PHASES.index("wait for all sums")])
+    slowest = np.argmin(phases[:, PHASES.index("update" if trainer.plan.epochs else "wait for all sums")])
     return [int(cycles) for cycles in phases[slowest]]
 
 
@@ -62,11 +66,10 @@ def report(workload: Workload) -> list[str]:
     dataset, initial = load_images(workload.images), Parameters.initial(workload.network, 0)
     lines = []
     for name, variant in VARIANTS.items():
-        if variant.matrix_units is False and workload.dtype == "float64":
-            continue  # as planned
+        if workload.dtype == "float64" and (variant.matrix_units is False or variant.epochs):
+            continue  # as planned, or impossible
         for profiled in (False, True):
-            chosen = Variant(variant.matrix_units, variant.similar, profiled)
-            trainer = load("cupy", workload, dataset, initial, chosen)
+            trainer = load("cupy", workload, dataset, initial, replace(variant, profiled=profiled))
             if isinstance(trainer, str):
                 lines.append(f"{workload.dtype}  {name}: {trainer}")
                 break

@@ -13,7 +13,7 @@ from cupy.cuda import driver
 from numpy.typing import NDArray
 
 from mnistbench.backends.base import Arithmetic, Description, Metrics, Sums, Trainer
-from mnistbench.backends.cupy.classic import layout
+from mnistbench.backends.cupy.classic import epochs, layout
 from mnistbench.backends.cupy.classic.dealing import Dealt, deal
 from mnistbench.backends.cupy.device import Stopwatch, described, properties, refusal
 from mnistbench.backends.cupy.sums import mean_of, sums_of
@@ -49,8 +49,12 @@ class PersistentTrainer(Trainer):
         shares, places = layout.pack_shares(plan, dealt.quads)
         self._labels = cp.asarray(dataset.train.labels[dealt.order].astype(np.uint8))
         self._shares, self._places = cp.asarray(shares.view(np.uint8)), cp.asarray(places)
-        self._values = cp.empty(plan.length, plan.dtype)
-        self._partials = cp.zeros((plan.blocks, plan.length), plan.dtype)  # a block leaves quads out
+        self._parameters = cp.empty((plan.length, plan.words), plan.dtype)
+        self._values, self._epoch = self._parameters[:, 0], epochs.FIRST
+        self._partials = cp.zeros((plan.blocks, plan.length, plan.words), plan.dtype)  # a block leaves quads out
+        if plan.epochs:
+            self._unsent = epochs.unsent(plan, dealt.quads)
+            self._count_epochs_anew()
         self._metrics = cp.empty((plan.blocks, 2), "float64")
         self._arrivals = cp.empty(1, "uint32")
         self._images = cp.zeros((plan.cells + plan.slack, layout.BLOCK * layout.BLOCK), "uint8")
@@ -67,13 +71,15 @@ class PersistentTrainer(Trainer):
     def _launch(self, iterations: int, gradients: Any = None) -> None:
         """Queue ``iterations`` iterations; with ``gradients``, write the gradients there and keep the parameters."""
         plan = self._plan
+        if plan.epochs and self._epoch + iterations >= epochs.LASTING:
+            self._count_epochs_anew()
         self._arrivals.data.memset_async(0, self._arrivals.nbytes)
         arguments = (
             self._images,
             self._labels,
             self._shares,
             self._places,
-            self._values,
+            self._parameters,
             np.uintp(0) if gradients is None else gradients,
             self._partials,
             self._metrics,
@@ -85,10 +91,19 @@ class PersistentTrainer(Trainer):
             np.dtype(plan.dtype).type(self.workload.learning_rate),
             np.int32(plan.resident_cells),
             np.int32(plan.chunk),
+            np.uint32(self._epoch),
         )
         # The function itself: CuPy before 14.2 links a library to modules that are compiled for cooperative launches.
         launch = self._kernel.kernel
         launch((plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, enable_cooperative_groups=True)
+        if plan.epochs:
+            self._epoch += iterations
+
+    def _count_epochs_anew(self) -> None:
+        """Begin with the first epoch, as if no sum had been sent: epochs are 32 bits."""
+        self._epoch = epochs.FIRST
+        self._parameters.view("uint32")[:, 1] = self._epoch
+        self._partials.view("uint32")[..., 1] = cp.asarray(self._unsent)
 
     def advance(self, iterations: int) -> Metrics:
         with self._refusal(), self._stopwatch.measure(iterations):
@@ -98,7 +113,8 @@ class PersistentTrainer(Trainer):
 
     def reset(self, parameters: Parameters) -> None:
         self._initial = parameters.astype(self.workload.dtype)
-        self._values.set(layout.pack_parameters(self._plan, self._initial, self._kept))
+        values = layout.pack_parameters(self._plan, self._initial, self._kept)
+        self._parameters.set(epochs.with_epoch(self._plan, values, self._epoch))
 
     def parameters(self) -> Parameters:
         return layout.unpack_parameters(self._plan, cp.asnumpy(self._values), self._kept, self._initial)
@@ -157,7 +173,7 @@ class PersistentTrainer(Trainer):
 
     def close(self) -> None:
         del self._images, self._labels, self._shares, self._places
-        del self._values, self._partials, self._metrics, self._arrivals
+        del self._parameters, self._values, self._partials, self._metrics, self._arrivals
         cp.get_default_memory_pool().free_all_blocks()
 
 
@@ -169,11 +185,13 @@ class Variant:
         matrix_units: Whether matrix units compute the products; None where device and dtype allow.
         similar: Whether blocks get similar images, of which they leave more quads of pixels out.
         profiled: Whether the kernel notes the clock at the ends of an iteration's phases.
+        epochs: Whether blocks wait for data with epochs in place of grid barriers; in float32 only.
     """
 
     matrix_units: bool | None = None
     similar: bool = True
     profiled: bool = False
+    epochs: bool = False
 
 
 def load(
@@ -192,7 +210,7 @@ def load(
         matrix_units = layout.uses_matrix_units(workload.dtype, device)
     blocks = layout.blocks_of(own.images, device)
     dealt = deal(dataset.train.images, dataset.image_shape, kept, blocks, variant.similar)
-    plan = layout.plan(own, kept.size, device, matrix_units, dealt.shares)
+    plan = layout.plan(own, kept.size, device, matrix_units, dealt.shares, variant.epochs)
     if isinstance(plan, str):
         return plan
     kernel = compiled(plan, device, variant.profiled)

@@ -1,5 +1,5 @@
-// Definitions shared by all parts of the kernel. Three files are compiled as one: this, then one of the two that
-// multiply matrices (multiply_add.cuh, matrix_units.cuh), then gradient_descent.cu. The host defines these macros:
+// Definitions shared by all parts of the kernel. Four files are compiled as one: this, exchange.cuh, then one of the two
+// that multiply matrices (multiply_add.cuh, matrix_units.cuh), then gradient_descent.cu. The host defines these macros:
 //
 //   REAL      type of parameters, activations and gradients: float or double
 //   UNITS     hidden units per pass over the images, an even number
@@ -7,7 +7,10 @@
 //   CLASSES   number of outputs
 //   THREADS   threads per block, a multiple of 32
 //
-// and PROFILE, to see where an iteration's time goes: classic/profile.py.
+// and may define
+//
+//   PROFILE   to see where an iteration's time goes: classic/profile.py
+//   EPOCHS    with floats, to exchange data without grid barriers: exchange.cuh
 //
 // No header is included, so the run-time compiler needs no include path.
 
@@ -42,12 +45,6 @@ struct Block {
     int chunk;                         // capacity of `hidden` and `errors`, in groups
 };
 
-// A unit's weights of a quad that the block stores, from [quad][unit]; zero for padding.
-__device__ __forceinline__ Quad weights_of(const Block& block, const Quad* weights, int quad, int unit) {
-    const int place = block.places[quad];
-    return place < 0 ? Quad{} : weights[place * UNITS + unit];
-}
-
 __device__ __forceinline__ void add_to(Quad& sum, const Quad& value) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) sum.at[k] += value.at[k];
@@ -57,7 +54,7 @@ __device__ __forceinline__ int thread() { return threadIdx.x; }
 __device__ __forceinline__ int warp() { return threadIdx.x / 32; }
 __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 
-// Test hook: leave out the barrier of this number, which a race detector must then notice.
+// Test hook: leave out the barrier, or the wait, of this number, which the tests must then notice.
 #ifndef LEFT_OUT
 #define LEFT_OUT 0
 #endif

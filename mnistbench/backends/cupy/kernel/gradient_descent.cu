@@ -14,6 +14,8 @@
 //   update       each block reduces its share of the gradients over all blocks, and updates those parameters
 //   ------------ grid barrier: all parameters are updated ------------
 //
+// With EPOCHS both barriers are gone, and reading parameters and gradient sums waits for each of them: exchange.cuh.
+//
 // All sums have a fixed order, so launches on the same number of blocks repeat bit for bit.
 //
 // Arrays, in Quads or cells of 16 bytes (layout.py makes them):
@@ -25,7 +27,7 @@
 //   places      [block][quad that it stores]: number among all quads, or negative for padding, whose pixels are zero.
 //   parameters  W1 and b1 as [pass][quad of 4 pixels][unit], then W2 and b2 as [unit, at the end bias][4 classes].
 //               Padding, a Quad at the end if their number is odd included, is zero and stays zero.
-//   partials    each block's gradient sums, in the order of the parameters; zero for quads that it leaves out.
+//   partials    each block's gradient sums, in the order of the parameters; zero for quads that it leaves out, and padding.
 //   metrics     each block's sum of losses and number of correct predictions.
 
 struct Share {
@@ -133,12 +135,12 @@ __device__ __forceinline__ void share_output_sums(const Block& block, const Quad
 }
 
 // Reduces a block's dW2 and db2 over its slices, by the last threads, which have least to do in backward.
-__device__ __forceinline__ void store_output_sums(const Block& block, Quad* total) {
+__device__ __forceinline__ void store_output_sums(const Block& block, Published* total, unsigned epoch) {
     constexpr int COUNT = (HIDDEN + 1) * CLASS_QUADS;
     for (int i = THREADS - 1 - thread(); i < COUNT; i += THREADS) {
         Quad sum = {};
         for (int slice = 0; slice < SLICES; ++slice) add_to(sum, block.weights[slice * COUNT + i]);
-        total[i] = sum;
+        publish(total + i, sum, epoch);
     }
 }
 
@@ -175,22 +177,21 @@ constexpr int AT_A_TIME = 9;
 
 // Reduces this block's share of the gradients over all blocks, and updates those parameters. A warp reduces two
 // neighbouring Quads, in float the 32 bytes that a load fetches: each of its lanes adds the sums of every 16th block, and
-// then lanes add each other's. `length` is even.
-__device__ __forceinline__ void update(const Quad* partials, int length, Quad* parameters, Quad* gradients,
-                                       real inverse_count, real learning_rate) {
+// then lanes add each other's. With `gradients`, stores them and leaves the parameters unchanged. `length` is even.
+__device__ __forceinline__ void update(const Published* partials, int length, Published* parameters, Quad* gradients,
+                                       real inverse_count, real learning_rate, unsigned epoch) {
     const int blocks = gridDim.x, share = (length / 2 + blocks - 1) / blocks * 2;
     const int begin = blockIdx.x * share, end = min(begin + share, length);
     for (int base = begin + 2 * warp(); base < end; base += 2 * WARPS) {
         const int place = base + lane() % 2;
-        Quad parameter = parameters[place];  // no other block writes it
+        Quad parameter = own_of(parameters + place);  // for the two lanes that write it
         Quad sum = {};
         for (int first = lane() / 2; first < blocks; first += REDUCING * AT_A_TIME) {
             Quad values[AT_A_TIME];
-#pragma unroll
-            for (int i = 0; i < AT_A_TIME; ++i) {
+            fetch<13>(values, epoch, [&](int i) {
                 const int other = first + i * REDUCING;
-                values[i] = other < blocks ? partials[(long long)other * length + place] : Quad{};
-            }
+                return Source{partials + (long long)other * length + place, other < blocks};
+            });
 #pragma unroll
             for (int i = 0; i < AT_A_TIME; ++i) add_to(sum, values[i]);
         }
@@ -203,13 +204,12 @@ __device__ __forceinline__ void update(const Quad* partials, int length, Quad* p
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             sum.at[k] *= inverse_count;
-            parameter.at[k] -= learning_rate * sum.at[k];
+            if (!HAS_EPOCHS || !gradients) parameter.at[k] -= learning_rate * sum.at[k];
         }
-        if (gradients)
-            gradients[place] = sum;
-        else
-            parameters[place] = parameter;
+        if (gradients) gradients[place] = sum;
+        if (HAS_EPOCHS || !gradients) publish(parameters + place, parameter, epoch + 1);
     }
+    if constexpr (HAS_EPOCHS) __syncwarp();  // before any lane waits for what another one publishes here
 }
 
 // With PROFILE, each block notes the clock at the ends of an iteration's phases, when its last warp has come there; of
@@ -227,13 +227,14 @@ __device__ __forceinline__ void note() {
 #endif
 }
 
-// Runs `iterations` iterations. With `gradients`, writes the last one's there and updates no parameters. `arrivals` is 0
-// at the launch, which must be cooperative: unless all blocks run at once, the grid barrier deadlocks.
+// Runs `iterations` iterations. With `gradients`, writes the last one's there and updates no parameters. The launch must be
+// cooperative: blocks that do not all run at once wait for ever. Without EPOCHS, `arrivals` is 0 at the launch. With EPOCHS,
+// the parameters are of `first_epoch`, which is above that of all sums but those that last.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gradient_descent(const uint4* images, const unsigned char* labels, const Share* shares, const int* places,
-                 Quad* parameters, Quad* gradients, Quad* all_partials, double* metrics, unsigned* arrivals,
+                 Published* parameters, Quad* gradients, Published* all_partials, double* metrics, unsigned* arrivals,
                  int image_count, int all_quads, int most_quads, int iterations, real learning_rate,
-                 int resident_cells, int chunk) {
+                 int resident_cells, int chunk, unsigned first_epoch) {
     const int weight_quads = PASSES * all_quads * UNITS, output_quads = (HIDDEN + 1) * CLASS_QUADS;
     const int length = (weight_quads + output_quads + 1) / 2 * 2;
     const Share own = shares[blockIdx.x];
@@ -245,7 +246,7 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
     block.resident_groups = min(block.groups, resident_cells / own.quads / TILE_GROUPS * TILE_GROUPS);
     block.streamed = images + own.first_cell;
     labels += own.first_image;
-    Quad* partials = all_partials + (long long)blockIdx.x * length;
+    Published* partials = all_partials + (long long)blockIdx.x * length;
 
     uint4* memory = shared_memory();
     block.resident = memory;
@@ -262,8 +263,13 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
     unsigned expected = 0;
     for (int iteration = 0; iteration < iterations; ++iteration) {
         const bool last = iteration == iterations - 1;
+        const unsigned epoch = first_epoch + iteration;
         note<0>();
-        for (int i = thread(); i < output_quads; i += THREADS) block.output_weights[i] = parameters[weight_quads + i];
+        for (int i = thread(); i < output_quads; i += THREADS) {
+            Quad weight[1];
+            fetch<11>(weight, epoch, [&](int) { return Source{parameters + weight_quads + i, true}; });
+            block.output_weights[i] = weight[0];
+        }
         Quad output_sums[CLASS_QUADS] = {};
         double loss = 0;
         int hits = 0;
@@ -273,7 +279,7 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
             for (int pass = 0; pass < PASSES; ++pass) {
                 if (PASSES > 1 || begin == 0) {  // else the last chunk's weights are still there
                     unsigned* free = (unsigned*)block.errors;
-                    scale = load_weights(block, parameters + pass * all_quads * UNITS, free);
+                    scale = load_weights(block, parameters + pass * all_quads * UNITS, free, epoch);
                 }
                 barrier<1>();
                 note<1>();
@@ -289,19 +295,20 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
             if (all) share_output_sums(block, output_sums);
             barrier<4>();
             note<4>();
-            if (all) store_output_sums(block, partials + weight_quads);
+            const unsigned sums_epoch = all ? epoch : UNFINISHED;
+            if (all) store_output_sums(block, partials + weight_quads, epoch);
             for (int pass = 0; pass < PASSES; ++pass)
-                backward(block, pass, begin, end, partials + pass * all_quads * UNITS);
+                backward(block, pass, begin, end, partials + pass * all_quads * UNITS, sums_epoch);
             // Barrier 1 separates this from the next chunk's forward, which overwrites what backward reads.
         }
         note<5>();
         if (last) store_metrics(block, loss, hits, metrics);
         note<6>();
-        grid_barrier<8>(arrivals, expected);
+        if constexpr (!HAS_EPOCHS) grid_barrier<8>(arrivals, expected);
         note<7>();
-        update(all_partials, length, parameters, gradients, inverse_count, learning_rate);
+        update(all_partials, length, parameters, gradients, inverse_count, learning_rate, epoch);
         note<8>();
-        grid_barrier<9>(arrivals, expected);
+        if constexpr (!HAS_EPOCHS) grid_barrier<9>(arrivals, expected);
         note<9>();
     }
 }

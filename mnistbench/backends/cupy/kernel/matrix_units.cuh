@@ -102,44 +102,38 @@ __device__ __forceinline__ int padded_octets(int quads) {
     return (quads / 2 + OCTET_STEP - 1) / OCTET_STEP * OCTET_STEP;
 }
 
-// An octet's weights of a unit.
-struct Octet {
-    Quad first, last;
-};
-
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
 // `largest` has space for one number per warp. Between finding the scale and writing digits a thread keeps the weights of
 // KEPT octets, and loads others again.
-__device__ __forceinline__ float load_weights(const Block& block, const Quad* source, unsigned* largest) {
+__device__ __forceinline__ float load_weights(const Block& block, const Published* source, unsigned* largest,
+                                              unsigned epoch) {
     constexpr int KEPT = 3;
     const int octets = block.quads / 2, count = padded_octets(block.quads) * UNITS;
-    auto load = [&](int i) {
-        const int octet = i / UNITS, unit = i % UNITS;
-        if (octet >= octets) return Octet{};
-        return Octet{weights_of(block, source, 2 * octet, unit), weights_of(block, source, 2 * octet + 1, unit)};
+    // Both Quads of a unit in an octet: of number `begin`, and of others THREADS apart.
+    auto load = [&](auto& found, int begin) {
+        fetch<12>(found, epoch, [&](int k) {
+            const int i = begin + k / 2 * THREADS, octet = i / UNITS;
+            return weights_of(source, octet < octets ? block.places[2 * octet + k % 2] : -1, i % UNITS);
+        });
     };
     unsigned bits = 0;  // bits of a magnitude: ordered like the numbers, with infinity and NaN above all
-    auto look = [&](const Octet& found) {
+    auto look = [&](const Quad& found) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            bits = max(bits, __float_as_uint(found.first.at[k]) & 0x7fffffffu);
-            bits = max(bits, __float_as_uint(found.last.at[k]) & 0x7fffffffu);
-        }
+        for (int k = 0; k < 4; ++k) bits = max(bits, __float_as_uint(found.at[k]) & 0x7fffffffu);
     };
-    Octet kept[KEPT];
+    Quad kept[2 * KEPT], other[2];
+    load(kept, thread());
 #pragma unroll
-    for (int k = 0; k < KEPT; ++k) kept[k] = load(thread() + k * THREADS);
-#pragma unroll
-    for (int k = 0; k < KEPT; ++k) look(kept[k]);
-    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) look(load(i));
+    for (int k = 0; k < 2 * KEPT; ++k) look(kept[k]);
+    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) load(other, i), look(other[0]), look(other[1]);
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, distance));
     if (lane() == 0) largest[warp()] = bits;
     barrier<7>();
-    for (int other = 0; other < WARPS; ++other) bits = max(bits, largest[other]);
+    for (int w = 0; w < WARPS; ++w) bits = max(bits, largest[w]);
     const float scale = scale_above(__uint_as_float(bits));
-    auto store = [&](int i, const Octet& found) {
-        const uint4 first = as_digits(found.first, scale), last = as_digits(found.last, scale);
+    auto store = [&](int i, const Quad& of_first, const Quad& of_last) {
+        const uint4 first = as_digits(of_first, scale), last = as_digits(of_last, scale);
         const Words digits[4] = {{{first.x, last.x}}, {{first.y, last.y}}, {{first.z, last.z}}, {{first.w, last.w}}};
 #pragma unroll
         for (int k = 0; k < 4; ++k)
@@ -147,8 +141,8 @@ __device__ __forceinline__ float load_weights(const Block& block, const Quad* so
     };
 #pragma unroll
     for (int k = 0; k < KEPT; ++k)
-        if (thread() + k * THREADS < count) store(thread() + k * THREADS, kept[k]);
-    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) store(i, load(i));
+        if (thread() + k * THREADS < count) store(thread() + k * THREADS, kept[2 * k], kept[2 * k + 1]);
+    for (int i = thread() + KEPT * THREADS; i < count; i += THREADS) load(other, i), store(i, other[0], other[1]);
     return scale;
 }
 
@@ -289,9 +283,10 @@ __device__ __forceinline__ void add_pixels(const uint4* cells, int octets, const
     }
 }
 
-// dW1 and db1 of one pass's units over the groups [begin, end), added to `totals` of earlier chunks. A warp computes tiles
-// of 8 octets of pixels: a lane ends with the two quads of one of them.
-__device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Quad* totals) {
+// dW1 and db1 of one pass's units over the groups [begin, end), added to `totals` of earlier chunks, with an epoch. A warp
+// computes tiles of 8 octets of pixels: a lane ends with the two quads of one of them.
+__device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Published* totals,
+                                         unsigned epoch) {
     const int r = row(), q = octet_of_four(), octets = block.quads / 2;
     const int middle = max(begin, min(end, block.resident_groups));
     const Words* factors = (const Words*)block.hidden + pass * (block.chunk / 2 * LINE);
@@ -305,11 +300,11 @@ __device__ __forceinline__ void backward(const Block& block, int pass, int begin
             const int number = octet < octets ? block.places[2 * octet + quad] : -1;
             if (number < 0) return;
             const float scale = block.error_scales[pass * UNITS + unit] * (1 / DIGITS / 255);
-            Quad& place = totals[number * UNITS + unit];
+            Published* place = totals + number * UNITS + unit;
 #pragma unroll
             for (int k = 0; k < 4; ++k) sum.at[k] *= scale;
-            if (begin > 0) add_to(sum, place);
-            place = sum;
+            if (begin > 0) add_to(sum, own_of(place));
+            publish(place, sum, epoch);
         };
 #pragma unroll
         for (int quad = 0; quad < 2; ++quad)

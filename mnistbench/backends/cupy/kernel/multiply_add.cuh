@@ -76,10 +76,22 @@ struct HiddenGroup {
 };
 
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
-__device__ __forceinline__ real load_weights(const Block& block, const Quad* source, unsigned*) {
-    for (int i = thread(); i < block.quads * UNITS; i += THREADS)
-        block.weights[i / UNITS * WEIGHT_STRIDE + i % UNITS] =
-            as_factor(weights_of(block, source, i / UNITS, i % UNITS), 1);
+__device__ __forceinline__ real load_weights(const Block& block, const Published* source, unsigned*, unsigned epoch) {
+    constexpr int AT_ONCE = HAS_EPOCHS ? 4 : 1;  // waiting for one after the other would take longer
+    const int count = block.quads * UNITS;
+    if constexpr (HAS_EPOCHS) barrier<7>();  // the last iteration's sums, which were in the same place, are read
+    for (int first = thread(); first < count; first += AT_ONCE * THREADS) {
+        Quad weights[AT_ONCE];
+        fetch<12>(weights, epoch, [&](int k) {
+            const int i = first + k * THREADS;
+            return weights_of(source, i < count ? block.places[i / UNITS] : -1, i % UNITS);
+        });
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int i = first + k * THREADS;
+            if (i < count) block.weights[i / UNITS * WEIGHT_STRIDE + i % UNITS] = as_factor(weights[k], 1);
+        }
+    }
     return 1;
 }
 
@@ -196,8 +208,9 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
     }
 }
 
-// dW1 and db1 of one pass's units over the groups [begin, end), added to `totals` of earlier chunks.
-__device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Quad* totals) {
+// dW1 and db1 of one pass's units over the groups [begin, end), added to `totals` of earlier chunks, with an epoch.
+__device__ __forceinline__ void backward(const Block& block, int pass, int begin, int end, Published* totals,
+                                         unsigned epoch) {
     using Pixels = Tile<true>;
     const Quad* factors = block.hidden + (pass * block.chunk - begin) * UNITS;
     const int middle = max(begin, min(end, block.resident_groups));
@@ -208,8 +221,8 @@ __device__ __forceinline__ void backward(const Block& block, int pass, int begin
         tile.finish([&](int quad, int unit, int pixel, real sum) {
             const int number = quad < block.quads ? block.places[quad] : -1;
             if (number < 0) return;
-            real& place = totals[number * UNITS + unit].at[pixel];
-            place = begin > 0 ? place + sum : sum;
+            Published* place = totals + number * UNITS + unit;
+            publish(place, pixel, begin > 0 ? own_of(place, pixel) + sum : sum, epoch);
         });
     }
 }
