@@ -15,6 +15,7 @@ import pytest
 
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend, Trainer
+from mnistbench.backends.base import Arithmetic
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference.parameters import Parameters
@@ -230,11 +231,30 @@ def test_every_variant_is_timed_and_every_phase_has_its_cycles(dtype: DType) -> 
     workload = preset("smoke", dtype)
     report = profile.report(replace(workload, images=100, iterations=2))
     assert [line.split(":")[0] for line in report[::2]] == [
-        f"{dtype}  {name}" for name in profile.VARIANTS if dtype == "float32" or name != "multiply-adds"
+        f"{dtype}  {name}" for name, variant in profile.VARIANTS.items() if dtype == "float32" or variant.digits is None
     ]
     assert all("2.000 ms  (one persistent launch, " in line for line in report[::2])
     phases = "  ".join(f"{phase} {2 * number + 1}" for number, phase in enumerate(profile.PHASES))
     assert report[1::2] == [phases] * (len(report) // 2)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize(
+    ("digits", "arithmetic", "kernel"),
+    [
+        (None, Arithmetic(8, 4), "integer matrix units, "),
+        (3, Arithmetic(8, 3), "integer matrix units with three digits, "),
+        (0, Arithmetic(), "multiply-adds, "),
+    ],
+)
+def test_a_variant_is_described(digits: int | None, arithmetic: Arithmetic, kernel: str) -> None:
+    trainer: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
+    workload, dataset = task("float32")
+    initial = Parameters.initial(workload.network, 0)
+    with trainer.load("cupy", workload, dataset, initial, trainer.Variant(digits)) as loaded:
+        description = loaded.describe()
+    assert description.arithmetic == arithmetic
+    assert kernel in description.kernel
 
 
 # On a GPU
@@ -242,19 +262,19 @@ def test_every_variant_is_timed_and_every_phase_has_its_cycles(dtype: DType) -> 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("similar", [False, True])
-@pytest.mark.parametrize("matrix_units", [False, True])
-def test_every_variant_agrees_on_the_gpu(matrix_units: bool, similar: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("digits", [0, 3, 4])
+def test_every_variant_agrees_on_the_gpu(digits: int, similar: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
     trainer: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
     device = trainer.properties()
-    if matrix_units and device.compute_capability < 80:
+    if digits and device.compute_capability < 80:
         pytest.skip("this GPU's matrix units have no such instruction")
     # So little shared memory that images are streamed, too.
     monkeypatch.setattr(trainer, "properties", lambda: replace(device, shared_bytes=min(device.shared_bytes, 150_000)))
     loaded = []
 
     def load(*arguments: Any) -> Any:
-        found = trainer.load(*arguments, trainer.Variant(matrix_units, similar))
+        found = trainer.load(*arguments, trainer.Variant(digits, similar))
         loaded.append(found.plan.resident_share)
         return found
 

@@ -23,6 +23,7 @@ from mnistbench.backends.cupy.classic.dealing import deal
 from mnistbench.datasets import load_data
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DTYPES, DType, Network, Workload
+from tests.support.cuda import digits as model
 from tests.support.cuda import host
 from tests.support.cuda.devices import CLASSIC, HOPPER, TURING, VERSIONS, macros
 from tests.support.cuda.host import needs_compiler
@@ -50,9 +51,9 @@ class Shape:
     chunk: int | None = None
     kinds: int = 1
 
-    def plan(self, dtype: DType, matrix_units: bool, shares: NDArray[np.int64] | None = None) -> layout.Plan:
+    def plan(self, dtype: DType, digits: int, shares: NDArray[np.int64] | None = None) -> layout.Plan:
         workload = Workload(Network((self.pixels, self.hidden, self.classes)), self.images, dtype=dtype)
-        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units, shares)
+        plan = layout.plan(workload, self.pixels, _SMALL, digits, shares)
         assert isinstance(plan, layout.Plan)
         chunk = plan.chunk if self.chunk is None else 8 * self.chunk
         cells = plan.resident_cells if self.resident is None else 8 * self.resident * plan.quads
@@ -72,19 +73,19 @@ class Shape:
 class Kernel:
     """The kernel with one task's arrays on the host."""
 
-    def __init__(self, shape: Shape, dtype: DType, matrix_units: bool) -> None:
+    def __init__(self, shape: Shape, dtype: DType, digits: int) -> None:
         images, labels, self.initial = shape.data()
         self._kept = np.arange(shape.pixels)
         dealt = deal(images, (1, shape.pixels), self._kept, layout.blocks_of(shape.images, _SMALL))
-        self.plan = shape.plan(dtype, matrix_units, dealt.shares)
+        self.plan = shape.plan(dtype, digits, dealt.shares)
         self._shares, self._places = layout.pack_shares(self.plan, dealt.quads)
         parts = []
         for share, own in zip(self._shares, dealt.quads, strict=True):
             rows = dealt.order[share["first_image"] :][: share["images"]]
-            parts.append(layout.pack_images(np, images[rows], self._kept, own, share["quads"], matrix_units))
+            parts.append(layout.pack_images(np, images[rows], self._kept, own, share["quads"], self.plan.matrix_units))
         # What the kernel reads behind the images must not count.
         self._images = np.concatenate([*parts, np.full((self.plan.slack, 16), 255, np.uint8)])
-        self._labels = labels[dealt.order].astype(np.uint8)
+        self.images, self.labels = images[dealt.order], labels[dealt.order].astype(np.uint8)
         self.values = layout.pack_parameters(self.plan, self.initial, self._kept)
 
     def run(
@@ -99,7 +100,7 @@ class Kernel:
         images, all_quads, quads, count, resident, chunk = map(
             np.int32, (plan.images, plan.all_quads, plan.quads, iterations, plan.resident_cells, plan.chunk)
         )
-        inputs = (self._images, self._labels, self._shares.view(np.uint8), self._places, self.values)
+        inputs = (self._images, self.labels, self._shares.view(np.uint8), self._places, self.values)
         arrays = (*inputs, target, self._partials(), metrics, arrivals)
         numbers = (images, all_quads, quads, count, np.dtype(plan.dtype).type(RATE), resident, chunk)
         kernel((plan.blocks,), (plan.threads,), [*arrays, *numbers], plan.shared_bytes)
@@ -143,10 +144,10 @@ SHAPES = {
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_trajectory_equals_the_references(name: str, version: str) -> None:
-    shape, (dtype, matrix_units) = SHAPES[name], VERSIONS[version]
+    shape, (dtype, digits) = SHAPES[name], VERSIONS[version]
     if dtype == "float64" and shape.classes > 16:
         pytest.skip("falls back to array operations")
-    kernel = Kernel(shape, dtype, matrix_units)
+    kernel = Kernel(shape, dtype, digits)
     images, labels, initial = shape.data()
     X, arrays = reference.scale_images(images), _arrays(initial)
     eps = float(np.finfo(dtype).eps)
@@ -199,6 +200,37 @@ def test_one_weight_a_hundred_times_the_others_costs_them_no_precision(version: 
 
 
 @needs_compiler
+@pytest.mark.parametrize("digits", [3, 4])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_products_are_those_of_the_rounded_factors_exactly(digits: int, sign: int) -> None:
+    """Class 0 has all of the probability, so dZ2 is 1 there, -1 at the label, and 0 else or if they are the same.
+
+    Then dW2 shows Z1 where it is positive: for one image of each label, all bits of it.
+    """
+    kernel = Kernel(Shape(32, 50, 10, 10), "float32", digits)
+    W1, b1, W2, b2 = _arrays(kernel.initial.astype("float32"))
+    below = np.nextafter(np.float32(1), np.float32(0))  # rounds to the scale itself
+    W1[0, 0], W1[1, 1], W2[0, 2], W2[5, 2] = below, -below, below, -below
+    b1[3], b2[1:] = -128 / 2**22, -1_000
+    own = Parameters([sign * W1, W2], [sign * b1, b2])
+    kernel.values = layout.pack_parameters(kernel.plan, own, np.arange(50))
+    pixels = np.column_stack([kernel.images, np.full(32, 255)]).astype(np.int64)
+    factors = model.as_integers(sign * np.column_stack([W1, b1]), 1.0, digits)
+    Z1 = model.product(factors, pixels.T, digits) * model.result_scale(1.0, digits)
+    scales = np.array([[model.scale_above(2 * np.abs(W2[:, unit]).max())] for unit in range(10)])
+    for first in range(0, 32, 9):
+        images = np.arange(first, min(first + 9, 32))
+        kernel.labels[:] = 0
+        kernel.labels[images] = labels = 1 + np.arange(images.size)
+        found = kernel.gradients()
+        np.testing.assert_array_equal(-32 * found.weights[1][labels], np.maximum(Z1[:, images], 0).T)
+        dZ1 = np.where(Z1 > 0, W2[:1].T - W2[kernel.labels].T, np.float32(0))
+        product = model.product(model.as_integers(dZ1, scales, digits), pixels, digits)
+        expected = product * model.result_scale(scales, digits) / np.float32(32)
+        np.testing.assert_array_equal(np.column_stack([found.weights[0], found.biases[0]]), expected)
+
+
+@needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_first_of_equal_classes_is_predicted(version: str) -> None:
     shape = SHAPES["resident"]
@@ -224,7 +256,7 @@ def test_a_parameter_that_is_not_finite_shows_in_the_loss(version: str, bad: flo
 # Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
 RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
 # The version with matrix units has all barriers; the other lacks number 7.
-CASES = [(False, 0), *((True, barrier) for barrier in range(11))]
+CASES = [(0, 0), (3, 0), (3, 3), *((4, barrier) for barrier in range(11))]
 
 
 def sanitized(plan: layout.Plan, sanitizer: str, *, left_out: int = 0, too_few: int = 0, **environment: str) -> str:
@@ -243,9 +275,9 @@ def sanitized(plan: layout.Plan, sanitizer: str, *, left_out: int = 0, too_few: 
 
 @pytest.mark.sanitizer
 @needs_compiler
-@pytest.mark.parametrize(("matrix_units", "left_out"), CASES)
-def test_only_a_missing_barrier_makes_a_race(matrix_units: bool, left_out: int) -> None:
-    plan = RACING.plan("float32", matrix_units)
+@pytest.mark.parametrize(("digits", "left_out"), CASES)
+def test_only_a_missing_barrier_makes_a_race(digits: int, left_out: int) -> None:
+    plan = RACING.plan("float32", digits)
     assert plan.passes == 2
     messages = sanitized(plan, "thread", left_out=left_out, TSAN_OPTIONS=f"halt_on_error={int(left_out > 0)}")
     assert ("data race" in messages) == bool(left_out)
@@ -259,7 +291,7 @@ def test_every_access_is_inside_an_array_and_aligned(
     version: str, shape: Shape, request: pytest.FixtureRequest
 ) -> None:
     if (
-        (version == "float32") != (shape is RACING)
+        (version in ("float32", "three digits")) != (shape is RACING)
         and version != "matrix units"
         and not request.config.getoption("--all-options")
     ):
@@ -307,11 +339,11 @@ def test_many_images_go_through_the_cache_in_chunks() -> None:
 
 @pytest.mark.parametrize(("version", "device"), [("float64", HOPPER), ("float32", TURING), ("matrix units", HOPPER)])
 def test_matrix_units_need_float32_and_a_new_enough_gpu(version: str, device: layout.Device) -> None:
-    computed_in, matrix_units = VERSIONS[version]
+    computed_in, digits = VERSIONS[version]
     plan = layout.plan(CLASSIC.with_dtype(computed_in), 717, device)
     assert isinstance(plan, layout.Plan)
-    assert plan.matrix_units == matrix_units
-    assert ("integer matrix units" in str(plan)) == matrix_units
+    assert plan.digits == digits
+    assert ("integer matrix units" in str(plan)) == plan.matrix_units
 
 
 COMPUTED = "that a block's threads compute"
@@ -372,7 +404,7 @@ def test_every_plan_fits_its_device(
 
 def test_parameters_survive_packing() -> None:
     shape = Shape(5, 13, 22, 3)
-    plan = shape.plan("float64", False)
+    plan = shape.plan("float64", 0)
     initial, kept = shape.data()[2], np.array([0, 2, 3, 11])
     packed = layout.pack_parameters(plan, initial, kept)
     assert packed.shape == (plan.length,)
@@ -406,9 +438,12 @@ def test_images_for_matrix_units_are_packed_by_pairs_and_octets() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("pixels", "hidden"), [(710, 10), (783, 10), (33, 6), (716, 2)])
-def test_the_products_loads_meet_no_bank_twice(pixels: int, hidden: int) -> None:
-    kernel = Kernel(Shape(70, pixels, hidden, 10), "float32", True)
+@pytest.mark.parametrize(
+    ("digits", "pixels", "hidden"),
+    [(4, 710, 10), (4, 783, 10), (4, 33, 6), (4, 716, 2), (3, 710, 10), (3, 783, 10), (3, 33, 10), (3, 716, 10)],
+)
+def test_the_products_loads_meet_no_bank_twice(digits: int, pixels: int, hidden: int) -> None:
+    kernel = Kernel(Shape(70, pixels, hidden, 10), "float32", digits)
     kernel.run(1, runner="run_banks.cpp")
     library = kernel.library("run_banks.cpp")
     for size in (8, 16):
