@@ -35,7 +35,7 @@ def rounding_to(digits: int) -> type[Steps]:
         def forward(self, batch: mlp.Batch) -> Forward:
             (W1, W2), (b1, b2) = self._state.parameters.weights, self._state.parameters.biases
             factors = np.column_stack([W1[:, self._kept], b1])
-            scale = model.scale_above(float(np.abs(factors).max()))
+            scale = model.scale_above(float(np.abs(factors).max()), digits)
             sums = model.as_integers(factors, scale, digits) @ self._pixels.T
             Z1 = sums.astype(np.float32) * model.result_scale(scale, digits)
             A1 = reference.ReLU(Z1)
@@ -47,7 +47,7 @@ def rounding_to(digits: int) -> type[Steps]:
             W2 = self._state.parameters.weights[1]
             dZ2 = A2 - reference.one_hot(batch.Y, len(A2)).astype(np.float32)
             dZ1 = W2.T @ dZ2 * reference.ReLU_deriv(Z1)
-            scales = np.array([[model.scale_above(2 * float(largest))] for largest in np.abs(W2).max(axis=0)])
+            scales = np.array([[model.scale_above(2 * float(largest), digits)] for largest in np.abs(W2).max(axis=0)])
             sums = model.as_integers(dZ1, scales, digits) @ self._pixels
             first = sums.astype(np.float32) * model.result_scale(scales, digits) / m
             dW1 = np.zeros((len(Z1), len(X)), np.float32)

@@ -209,15 +209,17 @@ def test_products_are_those_of_the_rounded_factors_exactly(digits: int, sign: in
     """
     kernel = Kernel(Shape(32, 50, 10, 10), "float32", digits)
     W1, b1, W2, b2 = _arrays(kernel.initial.astype("float32"))
-    below = np.nextafter(np.float32(1), np.float32(0))  # rounds to the scale itself
+    below = np.float32(128 / 129 if digits == 3 else 1)
+    while model.scale_above(below, digits) > 1:  # the largest in the scale 1
+        below = np.nextafter(below, np.float32(0))
     W1[0, 0], W1[1, 1], W2[0, 2], W2[5, 2] = below, -below, below, -below
-    b1[3], b2[1:] = -128 / 2**22, -1_000
+    b1[3], b2[1:] = -128 / model.RESOLUTION[digits], -1_000
     own = Parameters([sign * W1, W2], [sign * b1, b2])
     kernel.values = layout.pack_parameters(kernel.plan, own, np.arange(50))
     pixels = np.column_stack([kernel.images, np.full(32, 255)]).astype(np.int64)
     factors = model.as_integers(sign * np.column_stack([W1, b1]), 1.0, digits)
     Z1 = model.product(factors, pixels.T, digits) * model.result_scale(1.0, digits)
-    scales = np.array([[model.scale_above(2 * np.abs(W2[:, unit]).max())] for unit in range(10)])
+    scales = np.array([[model.scale_above(2 * np.abs(W2[:, unit]).max(), digits)] for unit in range(10)])
     for first in range(0, 32, 9):
         images = np.arange(first, min(first + 9, 32))
         kernel.labels[:] = 0

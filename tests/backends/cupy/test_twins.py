@@ -44,8 +44,8 @@ def operands(version: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         words = rng.integers(0, 2**32, (32, 6), dtype=np.uint32)
         words[:8, 4:] = 0x80808080  # -128 four times
         words[:4, :4] = 0xFFFFFFFF  # 255
-        numbers = rng.uniform(-1, 1, (32, 4)).astype(np.float32)
-        numbers[0] = np.nextafter(np.array([1, -1, 0, 0], np.float32), np.float32(0))  # the largest, and none
+        numbers = rng.uniform(-0.99, 0.99, (32, 4)).astype(np.float32)
+        numbers[0, :2] = [1 - 2**-24, 2**-24 - 1] if digits == 4 else [0x7F7F7F / 2**23, -0x808080 / 2**23]
         step = 1 / RESOLUTION[digits]
         numbers[1:5] = np.outer([128, 128 * 257, 127, 127 * 257], [step, -step, 1.5 * step, -1.5 * step])
         return words, numbers, np.zeros((32, 8), np.uint32)

@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 
 from mnistbench.reference.parameters import Array
 
-RESOLUTION = {3: 2.0**22, 4: 2.0**30}
+RESOLUTION = {3: 2.0**23, 4: 2.0**30}
 """Multiples of a factor's rounding in its scale, by digits."""
 
 Floats = NDArray[np.float32]
 
 
-def scale_above(largest: float) -> float:
-    """Return a power of two greater than ``largest``, at least 2^-60."""
-    return float(2.0 ** np.frexp(max(largest, 2.0**-61))[1])
+def scale_above(largest: float, digits: int) -> float:
+    """Return a power of two greater than ``largest``, at least 2^-60, in which it has so many digits."""
+    needed = np.float32(largest) * np.float32(129 / 128 if digits == 3 else 1)
+    return float(2.0 ** np.frexp(max(needed, 2.0**-61))[1])
 
 
 def as_integers(values: Array, scale: float | NDArray[np.float64], digits: int) -> NDArray[np.int64]:

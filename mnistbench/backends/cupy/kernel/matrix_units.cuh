@@ -4,8 +4,8 @@
 // to at least a float's precision unless it is far smaller than the largest. The integer is written as four signed
 // bytes, digits to the base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums, one
 // per digit, are put together in float. No sum of products depends on its order or overflows: 32 bits hold 65,793
-// products of 255 and -128. With three DIGITS in place of four the multiple is one of 2^-22: less
-// precision, and fewer columns to multiply.
+// products of 255 and -128. With three DIGITS in place of four the multiple is one of 2^-23: less precision, and fewer
+// columns to multiply.
 //
 // Terms of a sum come in octets: 8 pixels forward, 8 images backward. Arrays:
 //
@@ -22,17 +22,20 @@ static_assert(DIGITS == 4 || (DIGITS == 3 && UNITS % 8 == 2), "eight units share
 constexpr int AHEAD = 4;                  // instructions by which forward loads streamed images in advance
 constexpr int OCTET_STEP = 4 * AHEAD;     // octets of weights are padded with zeros to a multiple
 constexpr int SLACK = 2 * OCTET_STEP;     // cells behind the images, which are loaded and do not count
-// Columns of an octet. With three digits, some are not multiplied: Z1 needs four words, and place_of an odd number of tiles.
+// Columns of an octet. With three digits the last are not multiplied: Z1 needs four words, and place_of() an odd number
+// of tiles.
 constexpr int LINE = 4 * UNITS;
 constexpr int TILES = (DIGITS * UNITS + 7) / 8;                // tiles of 8 columns that are multiplied, a line's first
-constexpr float RESOLUTION = DIGITS == 4 ? 0x1p30f : 0x1p22f;  // factors are rounded to multiples of scale / RESOLUTION
+constexpr float RESOLUTION = DIGITS == 4 ? 0x1p30f : 0x1p23f;  // factors are rounded to multiples of scale / RESOLUTION
 
 struct alignas(8) Words {
     unsigned at[2];
 };
 
-// A power of two greater than |largest|, at least 2^-60; infinite if `largest` is not finite.
+// A power of two greater than |largest|, at least 2^-60; infinite if `largest` is not finite. Three digits reach to 127.5
+// of 128 parts of it: what is larger needs the next one.
 __device__ __forceinline__ float scale_above(float largest) {
+    if (DIGITS == 3) largest *= 129.0f / 128;
     const unsigned exponent = __float_as_uint(largest) & 0x7f800000u;
     return __uint_as_float(max(exponent, 0x21000000u)) * 2;
 }
