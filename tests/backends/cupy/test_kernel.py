@@ -200,26 +200,27 @@ def test_one_weight_a_hundred_times_the_others_costs_them_no_precision(version: 
 
 
 @needs_compiler
-@pytest.mark.parametrize("digits", [3, 4])
+@pytest.mark.parametrize(("digits", "largest"), [(3, 128 / 129), (3, 1.0), (4, 1.0)])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_products_are_those_of_the_rounded_factors_exactly(digits: int, sign: int) -> None:
+def test_products_are_those_of_the_rounded_factors_exactly(digits: int, largest: float, sign: int) -> None:
     """Class 0 has all of the probability, so dZ2 is 1 there, -1 at the label, and 0 else or if they are the same.
 
-    Then dW2 shows Z1 where it is positive: for one image of each label, all bits of it.
+    Then dW2 shows Z1 where it is positive: for one image of each label, all bits of it. The largest factors are those
+    just below a number.
     """
     kernel = Kernel(Shape(32, 50, 10, 10), "float32", digits)
     W1, b1, W2, b2 = _arrays(kernel.initial.astype("float32"))
-    below = np.float32(128 / 129 if digits == 3 else 1)
-    while model.scale_above(below, digits) > 1:  # the largest in the scale 1
-        below = np.nextafter(below, np.float32(0))
+    below = np.nextafter(np.float32(largest), np.float32(0))
     W1[0, 0], W1[1, 1], W2[0, 2], W2[5, 2] = below, -below, below, -below
     b1[3], b2[1:] = -128 / model.RESOLUTION[digits], -1_000
     own = Parameters([sign * W1, W2], [sign * b1, b2])
     kernel.values = layout.pack_parameters(kernel.plan, own, np.arange(50))
     pixels = np.column_stack([kernel.images, np.full(32, 255)]).astype(np.int64)
-    factors = model.as_integers(sign * np.column_stack([W1, b1]), 1.0, digits)
-    Z1 = model.product(factors, pixels.T, digits) * model.result_scale(1.0, digits)
-    scales = np.array([[model.scale_above(2 * np.abs(W2[:, unit]).max(), digits)] for unit in range(10)])
+    scale = model.scale_above(float(below), digits)
+    assert (scale > 1) == (digits == 3 and largest == 1)
+    factors = model.as_integers(sign * np.column_stack([W1, b1]), scale, digits)
+    Z1 = model.product(factors, pixels.T, digits) * model.result_scale(scale, digits)
+    scales = np.array([[model.scale_above(2 * float(most), digits)] for most in np.abs(W2).max(axis=0)])
     for first in range(0, 32, 9):
         images = np.arange(first, min(first + 9, 32))
         kernel.labels[:] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,9 +16,9 @@ Floats = NDArray[np.float32]
 
 
 def scale_above(largest: float, digits: int) -> float:
-    """Return a power of two greater than ``largest``, at least 2^-60, in which it has so many digits."""
-    needed = np.float32(largest) * np.float32(129 / 128 if digits == 3 else 1)
-    return float(2.0 ** np.frexp(max(needed, 2.0**-61))[1])
+    """Return a power of two greater than ``largest``, at least 2^-60, which ``digits`` digits can write as a factor."""
+    reaching = float(np.float32(largest) * np.float32(129 / 128)) if digits == 3 else largest
+    return 2.0 ** math.frexp(max(reaching, 2.0**-61))[1]
 
 
 def as_integers(values: Array, scale: float | NDArray[np.float64], digits: int) -> NDArray[np.int64]:
