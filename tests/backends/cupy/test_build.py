@@ -95,7 +95,7 @@ def test_the_matrix_products_are_as_few_instructions_as_planned(architecture: st
         assert found[0].total() <= most, (name, found[0])
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", ["float32", "float64", "matrix units"])
 def test_a_profiled_build_has_its_clocks(version: str) -> None:
     dtype, digits = VERSIONS[version]
     plan = layout.plan(CLASSIC.with_dtype(dtype), 710, HOPPER, digits)

@@ -349,6 +349,12 @@ def test_matrix_units_need_float32_and_a_new_enough_gpu(version: str, device: la
     assert ("integer matrix units" in str(plan)) == plan.matrix_units
 
 
+@pytest.mark.parametrize(("computed_in", "device"), [("float64", HOPPER), ("float32", TURING)])
+def test_digits_without_such_matrix_units_are_refused(computed_in: DType, device: layout.Device) -> None:
+    found = layout.plan(CLASSIC.with_dtype(computed_in), 717, device, 3)
+    assert found == f"the device has no matrix units that compute {computed_in} in integers"
+
+
 COMPUTED = "that a block's threads compute"
 
 
@@ -385,11 +391,14 @@ def test_a_block_has_a_thread_for_each_hidden_unit(computed_in: DType, hidden: i
     classes=st.integers(1, 16),
     computed_in=st.sampled_from(DTYPES),
     device=st.sampled_from([HOPPER, TURING]),
+    three=st.booleans(),
 )
 def test_every_plan_fits_its_device(
-    images: int, pixels: int, hidden: int, classes: int, computed_in: DType, device: layout.Device
+    images: int, pixels: int, hidden: int, classes: int, computed_in: DType, device: layout.Device, three: bool
 ) -> None:
-    plan = layout.plan(Workload(Network((pixels + 1, hidden, classes)), images, dtype=computed_in), pixels, device)
+    digits = 3 if three and layout.uses_matrix_units(computed_in, device) else None
+    workload = Workload(Network((pixels + 1, hidden, classes)), images, dtype=computed_in)
+    plan = layout.plan(workload, pixels, device, digits)
     if isinstance(plan, str):
         assert "do not fit" in plan
         return
@@ -398,6 +407,7 @@ def test_every_plan_fits_its_device(
     assert plan.chunk % 8 == 0
     assert plan.chunk >= 8
     assert plan.units * plan.passes >= hidden
+    assert plan.digits != 3 or plan.units % 8 == 2
     assert plan.blocks <= device.multiprocessors
     assert sum(images for images, _ in plan.shares) == plan.images
     assert min(images for images, _ in plan.shares) > 0
