@@ -7,6 +7,7 @@ that are exact, and prints the largest error of every quantity in tolerances.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -57,15 +58,14 @@ def rounding_to(digits: int) -> type[Steps]:
     return Rounding
 
 
-def errors(workload: str, seed: int) -> dict[int, Agreement]:
-    """Return the agreement with four and with three digits on a preset in float32."""
+def errors(workload: str, seed: int) -> Iterator[Agreement]:
+    """Yield the agreement with four and with three digits on a preset in float32."""
     own, dataset, trajectory = prepared(workload, "float32", seed)
-    found = {}
     for digits in sorted(model.RESOLUTION, reverse=True):
-        found[digits] = Agreement(f"{digits} digits", own.dtype)
+        found = Agreement(f"{digits} digits", own.dtype)
         trainer = rounding_to(digits)(own, dataset, trajectory.fresh(), None)
-        found[digits].checks.extend(comparisons(trainer, found[digits], trajectory))
-    return found
+        found.checks.extend(comparisons(trainer, found, trajectory))
+        yield found
 
 
 def largest(found: Agreement) -> dict[str, float]:
@@ -83,9 +83,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds (default: 1)")
     options = parser.parse_args()
     for seed in range(options.seeds):
-        for digits, found in errors(options.workload, seed).items():
+        for found in errors(options.workload, seed):
             worst = ", ".join(f"{quantity} {error:.3g}" for quantity, error in largest(found).items())
-            print(f"seed {seed}, {digits} digits: {found.worst}; {worst}", flush=True)
+            print(f"seed {seed}, {found.backend}: {found.worst}; {worst}", flush=True)
 
 
 if __name__ == "__main__":
