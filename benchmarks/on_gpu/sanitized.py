@@ -64,10 +64,9 @@ def streaming(device: layout.Device, workload: Workload, dataset: Dataset) -> la
     kept = np.flatnonzero(dataset.train.images.any(axis=0))
     blocks = layout.blocks_of(workload.images, device)
     shares = deal(dataset.train.images, dataset.image_shape, kept, blocks).shares
-    matrix_units = layout.uses_matrix_units(workload.dtype, device)
     for kibibytes in range(8, device.shared_bytes // 1024 + 1, 2):
         smaller = replace(device, shared_bytes=kibibytes * 1024)
-        plan = layout.plan(workload, kept.size, smaller, matrix_units, shares)
+        plan = layout.plan(workload, kept.size, smaller, shares=shares)
         if isinstance(plan, layout.Plan) and KEPT[0] < plan.resident_share < KEPT[1]:
             return smaller
     raise MnistbenchError(f"no plan keeps some of {workload.images:,} images in shared memory, and streams others")

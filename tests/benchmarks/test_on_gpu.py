@@ -290,10 +290,10 @@ def test_the_sanitizers_see_images_in_shared_memory_and_others(
     smaller = sanitized.streaming(HOPPER, task, dataset)
     kept = np.flatnonzero(dataset.train.images.any(axis=0))
     dealt = deal(dataset.train.images, (28, 28), kept, layout.blocks_of(task.images, smaller))
-    plan = layout.plan(task, kept.size, smaller, dtype == "float32", dealt.shares)
+    plan = layout.plan(task, kept.size, smaller, shares=dealt.shares)
     assert isinstance(plan, layout.Plan)
     assert 0 < plan.resident_share < 1
-    monkeypatch.setattr(layout, "plan", lambda *_: "too small")
+    monkeypatch.setattr(layout, "plan", lambda *_, **__: "too small")
     with pytest.raises(MnistbenchError, match="no plan keeps some"):
         sanitized.streaming(HOPPER, task, dataset)
 

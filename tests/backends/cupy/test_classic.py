@@ -15,6 +15,7 @@ import pytest
 
 from mnistbench.agreement import Trajectory, check
 from mnistbench.backends import Backend, Trainer
+from mnistbench.backends.base import Arithmetic
 from mnistbench.datasets import Dataset, Split, load_data
 from mnistbench.exceptions import BackendUnavailable
 from mnistbench.reference.parameters import Parameters
@@ -227,11 +228,12 @@ def test_the_work_that_keeps_the_gpu_busy_changes_nothing(name: str, dtype: DTyp
 @pytest.mark.usefixtures("cupy")
 def test_every_variant_is_timed_and_every_phase_has_its_cycles(dtype: DType) -> None:
     profile: Any = importlib.import_module("mnistbench.backends.cupy.classic.profile")
-    float32_only = ("multiply-adds", "epochs in place of barriers")
     workload = preset("smoke", dtype)
     report = profile.report(replace(workload, images=100, iterations=2))
     assert [line.split(":")[0] for line in report[::2]] == [
-        f"{dtype}  {name}" for name in profile.VARIANTS if dtype == "float32" or name not in float32_only
+        f"{dtype}  {name}"
+        for name, variant in profile.VARIANTS.items()
+        if dtype == "float32" or not (variant.digits is not None or variant.epochs)
     ]
     assert all("2.000 ms  (one persistent launch, " in line for line in report[::2])
     phases = "  ".join(f"{phase} {2 * number + 1}" for number, phase in enumerate(profile.PHASES))
@@ -265,27 +267,46 @@ def test_epochs_go_on_over_calls_resets_and_the_end_of_32_bits() -> None:
         assert identical(one, other) if isinstance(one, Parameters) else one == other
 
 
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize(
+    ("digits", "arithmetic", "kernel"),
+    [
+        (None, Arithmetic(8, 4), "integer matrix units, "),
+        (3, Arithmetic(8, 3), "integer matrix units with three digits, "),
+        (0, Arithmetic(), "multiply-adds, "),
+    ],
+)
+def test_a_variant_is_described(digits: int | None, arithmetic: Arithmetic, kernel: str) -> None:
+    trainer: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
+    workload, dataset = task("float32")
+    initial = Parameters.initial(workload.network, 0)
+    with trainer.load("cupy", workload, dataset, initial, trainer.Variant(digits)) as loaded:
+        description = loaded.describe()
+    assert description.arithmetic == arithmetic
+    assert kernel in description.kernel
+
+
 # On a GPU
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("similar", [False, True])
-@pytest.mark.parametrize("matrix_units", [False, True])
+@pytest.mark.parametrize("digits", [0, 3, 4])
 @pytest.mark.parametrize("epochs", [False, True])
 def test_every_variant_agrees_on_the_gpu(
-    epochs: bool, matrix_units: bool, similar: bool, monkeypatch: pytest.MonkeyPatch
+    epochs: bool, digits: int, similar: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     persistent: Any = importlib.import_module("mnistbench.backends.cupy.backend")
     trainer: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
     device = trainer.properties()
-    if matrix_units and device.compute_capability < 80:
+    if digits and device.compute_capability < 80:
         pytest.skip("this GPU's matrix units have no such instruction")
     # So little shared memory that images are streamed, too.
     monkeypatch.setattr(trainer, "properties", lambda: replace(device, shared_bytes=min(device.shared_bytes, 150_000)))
     loaded = []
 
     def load(*arguments: Any) -> Any:
-        found = trainer.load(*arguments, trainer.Variant(matrix_units, similar, epochs=epochs))
+        found = trainer.load(*arguments, trainer.Variant(digits, similar, epochs=epochs))
         loaded.append(found.plan.resident_share)
         return found
 

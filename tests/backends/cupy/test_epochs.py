@@ -105,7 +105,7 @@ def faulty_source(matrix_units: bool) -> str:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_in_the_epochs_is_found(name: str) -> None:
     number, message = FAULTS[name]
-    kernel = Kernel(SHAPES["kinds"], "float32", True, True)
+    kernel = Kernel(SHAPES["kinds"], "float32", 4, True)
     kernel.source = faulty_source(True)
     gradients = np.empty(kernel.plan.length, np.float32) if "gradients" in name else None
     with planted(kernel, number, seed=1) as library:
@@ -117,7 +117,7 @@ def test_a_fault_in_the_epochs_is_found(name: str) -> None:
 @needs_compiler
 @pytest.mark.parametrize("what", ["quads that a block leaves out", "padding"])
 def test_sums_that_nobody_sends_need_the_epoch_that_lasts(what: str) -> None:
-    kernel = Kernel(SHAPES["kinds"], "float32", True, True)
+    kernel = Kernel(SHAPES["kinds"], "float32", 4, True)
     padding = kernel.plan.weight_values + kernel.plan.output_values
     own = kernel.partials.view(np.uint32)[..., 1]
     own = own[:, padding:] if what == "padding" else own[:, :padding]
@@ -130,37 +130,37 @@ def test_sums_that_nobody_sends_need_the_epoch_that_lasts(what: str) -> None:
 
 
 # There are no grid barriers, and number 7 is in both versions.
-CASES = [(True, 0), *((True, barrier) for barrier in (1, 2, 3, 4, 5, 6, 7, 10)), (False, 0), (False, 7)]
+CASES = [(4, 0), *((4, barrier) for barrier in (1, 2, 3, 4, 5, 6, 7, 10)), (0, 0), (0, 7)]
 # Sums are sent at the start of an iteration, before its parameters have come; parameters are read after sums are sent.
 OVERWRITING = (27, 28)
 
 
 @pytest.mark.sanitizer
 @needs_compiler
-@pytest.mark.parametrize(("matrix_units", "left_out"), CASES)
+@pytest.mark.parametrize(("digits", "left_out"), CASES)
 def test_only_a_missing_barrier_makes_a_race_among_a_blocks_threads(
-    matrix_units: bool, left_out: int, request: pytest.FixtureRequest
+    digits: int, left_out: int, request: pytest.FixtureRequest
 ) -> None:
-    if not (matrix_units and left_out in (0, 7)) and not request.config.getoption("--all-options"):
+    if not (digits and left_out in (0, 7)) and not request.config.getoption("--all-options"):
         pytest.skip("--all-options runs it")
-    plan = RACING.plan("float32", matrix_units, with_epochs=True)
+    plan = RACING.plan("float32", digits, with_epochs=True)
     halt = f"halt_on_error={int(left_out > 0)}"
-    source = faulty_source(matrix_units)
+    source = faulty_source(digits > 0)
     messages = sanitized(plan, "thread", source=source, left_out=left_out, TSAN_OPTIONS=halt)
     assert ("data race" in messages) == bool(left_out)
 
 
 @pytest.mark.sanitizer
 @needs_compiler
-@pytest.mark.parametrize(("matrix_units", "fault"), [(True, 0), *((True, one) for one in OVERWRITING), (False, 0)])
+@pytest.mark.parametrize(("digits", "fault"), [(4, 0), *((4, one) for one in OVERWRITING), (0, 0)])
 def test_nothing_is_overwritten_before_all_have_read_it(
-    matrix_units: bool, fault: int, request: pytest.FixtureRequest
+    digits: int, fault: int, request: pytest.FixtureRequest
 ) -> None:
-    if not matrix_units and not request.config.getoption("--all-options"):
+    if not digits and not request.config.getoption("--all-options"):
         pytest.skip("--all-options runs it")
-    plan = RACING.plan("float32", matrix_units, with_epochs=True)
+    plan = RACING.plan("float32", digits, with_epochs=True)
     halt = f"halt_on_error={int(fault > 0)}"
-    source = faulty_source(matrix_units)
+    source = faulty_source(digits > 0)
     messages = sanitized(plan, "thread", source=source, left_out=fault, ordered=True, TSAN_OPTIONS=halt)
     assert ("data race" in messages) == bool(fault)
 
@@ -168,7 +168,7 @@ def test_nothing_is_overwritten_before_all_have_read_it(
 @pytest.mark.sanitizer
 @needs_compiler
 def test_every_access_is_inside_an_array_and_aligned() -> None:
-    plan = RACING.plan("float32", True, with_epochs=True)
+    plan = RACING.plan("float32", 4, with_epochs=True)
     wide = "redzone=2048:max_redzone=2048"
     sanitized(plan, "address,undefined", ASAN_OPTIONS=wide)
 

@@ -23,6 +23,7 @@ from mnistbench.backends.cupy.classic.dealing import deal
 from mnistbench.datasets import load_data
 from mnistbench.reference.parameters import Parameters
 from mnistbench.task.workload import DTYPES, DType, Network, Workload
+from tests.support.cuda import digits as model
 from tests.support.cuda import host
 from tests.support.cuda.devices import CLASSIC, HOPPER, TURING, VERSIONS, macros
 from tests.support.cuda.host import needs_compiler
@@ -51,10 +52,10 @@ class Shape:
     kinds: int = 1
 
     def plan(
-        self, dtype: DType, matrix_units: bool, shares: NDArray[np.int64] | None = None, with_epochs: bool = False
+        self, dtype: DType, digits: int, shares: NDArray[np.int64] | None = None, with_epochs: bool = False
     ) -> layout.Plan:
         workload = Workload(Network((self.pixels, self.hidden, self.classes)), self.images, dtype=dtype)
-        plan = layout.plan(workload, self.pixels, _SMALL, matrix_units, shares, with_epochs)
+        plan = layout.plan(workload, self.pixels, _SMALL, digits, shares, with_epochs)
         assert isinstance(plan, layout.Plan)
         chunk = plan.chunk if self.chunk is None else 8 * self.chunk
         cells = plan.resident_cells if self.resident is None else 8 * self.resident * plan.quads
@@ -74,20 +75,20 @@ class Shape:
 class Kernel:
     """The kernel with one task's arrays on the host."""
 
-    def __init__(self, shape: Shape, dtype: DType, matrix_units: bool, with_epochs: bool = False) -> None:
+    def __init__(self, shape: Shape, dtype: DType, digits: int, with_epochs: bool = False) -> None:
         images, labels, self.initial = shape.data()
         self._kept = np.arange(shape.pixels)
         dealt = deal(images, (1, shape.pixels), self._kept, layout.blocks_of(shape.images, _SMALL))
-        self.plan = shape.plan(dtype, matrix_units, dealt.shares, with_epochs)
-        self.source = layout.source(matrix_units)
+        self.plan = shape.plan(dtype, digits, dealt.shares, with_epochs)
+        self.source = layout.source(self.plan.matrix_units)
         self._shares, self._places = layout.pack_shares(self.plan, dealt.quads)
         parts = []
         for share, own in zip(self._shares, dealt.quads, strict=True):
             rows = dealt.order[share["first_image"] :][: share["images"]]
-            parts.append(layout.pack_images(np, images[rows], self._kept, own, share["quads"], matrix_units))
+            parts.append(layout.pack_images(np, images[rows], self._kept, own, share["quads"], self.plan.matrix_units))
         # What the kernel reads behind the images must not count.
         self._images = np.concatenate([*parts, np.full((self.plan.slack, 16), 255, np.uint8)])
-        self._labels = labels[dealt.order].astype(np.uint8)
+        self.images, self.labels = images[dealt.order], labels[dealt.order].astype(np.uint8)
         values = layout.pack_parameters(self.plan, self.initial, self._kept)
         self._epoch, self._exchanged = epochs.FIRST, epochs.with_epoch(self.plan, values, epochs.FIRST)
         self.values = self._exchanged[:, 0]
@@ -105,7 +106,7 @@ class Kernel:
         images, all_quads, quads, count, resident, chunk = map(
             np.int32, (plan.images, plan.all_quads, plan.quads, iterations, plan.resident_cells, plan.chunk)
         )
-        inputs = (self._images, self._labels, self._shares.view(np.uint8), self._places, self._exchanged)
+        inputs = (self._images, self.labels, self._shares.view(np.uint8), self._places, self._exchanged)
         arrays = (*inputs, target, self.partials, metrics, arrivals)
         rate, epoch = np.dtype(plan.dtype).type(RATE), np.uint32(self._epoch)
         numbers = (images, all_quads, quads, count, rate, resident, chunk, epoch)
@@ -151,11 +152,13 @@ SHAPES = {
 @needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_trajectory_equals_the_references(name: str, version: str) -> None:
-    shape, (dtype, matrix_units) = SHAPES[name], VERSIONS[version]
+def test_the_trajectory_equals_the_references(name: str, version: str, request: pytest.FixtureRequest) -> None:
+    shape, (dtype, digits) = SHAPES[name], VERSIONS[version]
+    if digits == 3 and name in ("few", "odd") and not request.config.getoption("--all-options"):
+        pytest.skip("--all-options runs it")
     if dtype == "float64" and shape.classes > 16:
         pytest.skip("falls back to array operations")
-    kernel = Kernel(shape, dtype, matrix_units)
+    kernel = Kernel(shape, dtype, digits)
     images, labels, initial = shape.data()
     X, arrays = reference.scale_images(images), _arrays(initial)
     eps = float(np.finfo(dtype).eps)
@@ -208,6 +211,40 @@ def test_one_weight_a_hundred_times_the_others_costs_them_no_precision(version: 
 
 
 @needs_compiler
+@pytest.mark.parametrize(("digits", "largest"), [(3, 128 / 129), (3, 1.0), (4, 1.0)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_products_are_those_of_the_rounded_factors_exactly(digits: int, largest: float, sign: int) -> None:
+    """Class 0 has all of the probability, so dZ2 is 1 there, -1 at the label, and 0 else or if they are the same.
+
+    Then dW2 shows Z1 where it is positive: for one image of each label, all bits of it. The largest factors are those
+    just below a number.
+    """
+    kernel = Kernel(Shape(32, 50, 10, 10), "float32", digits)
+    W1, b1, W2, b2 = _arrays(kernel.initial.astype("float32"))
+    below = np.nextafter(np.float32(largest), np.float32(0))
+    W1[0, 0], W1[1, 1], W2[0, 2], W2[5, 2] = below, -below, below, -below
+    b1[3], b2[1:] = -128 / model.RESOLUTION[digits], -1_000
+    own = Parameters([sign * W1, W2], [sign * b1, b2])
+    kernel.values[:] = layout.pack_parameters(kernel.plan, own, np.arange(50))
+    pixels = np.column_stack([kernel.images, np.full(32, 255)]).astype(np.int64)
+    scale = model.scale_above(float(below), digits)
+    assert (scale > 1) == (digits == 3 and largest == 1)
+    factors = model.as_integers(sign * np.column_stack([W1, b1]), scale, digits)
+    Z1 = model.product(factors, pixels.T, digits) * model.result_scale(scale, digits)
+    scales = np.array([[model.scale_above(2 * float(most), digits)] for most in np.abs(W2).max(axis=0)])
+    for first in range(0, 32, 9):
+        images = np.arange(first, min(first + 9, 32))
+        kernel.labels[:] = 0
+        kernel.labels[images] = labels = 1 + np.arange(images.size)
+        found = kernel.gradients()
+        np.testing.assert_array_equal(-32 * found.weights[1][labels], np.maximum(Z1[:, images], 0).T)
+        dZ1 = np.where(Z1 > 0, W2[:1].T - W2[kernel.labels].T, np.float32(0))
+        product = model.product(model.as_integers(dZ1, scales, digits), pixels, digits)
+        expected = product * model.result_scale(scales, digits) / np.float32(32)
+        np.testing.assert_array_equal(np.column_stack([found.weights[0], found.biases[0]]), expected)
+
+
+@needs_compiler
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_first_of_equal_classes_is_predicted(version: str) -> None:
     shape = SHAPES["resident"]
@@ -233,7 +270,7 @@ def test_a_parameter_that_is_not_finite_shows_in_the_loss(version: str, bad: flo
 # Several chunks, two passes, resident and streamed images, fewer columns to update than threads: all barriers count.
 RACING = Shape(200, 15, 12, 3, resident=1, chunk=2)
 # The version with matrix units has all barriers; the other lacks number 7.
-CASES = [(False, 0), *((True, barrier) for barrier in range(11))]
+CASES = [(0, 0), (3, 0), (3, 3), *((4, barrier) for barrier in range(11))]
 
 
 def sanitized(
@@ -264,9 +301,9 @@ def sanitized(
 
 @pytest.mark.sanitizer
 @needs_compiler
-@pytest.mark.parametrize(("matrix_units", "left_out"), CASES)
-def test_only_a_missing_barrier_makes_a_race(matrix_units: bool, left_out: int) -> None:
-    plan = RACING.plan("float32", matrix_units)
+@pytest.mark.parametrize(("digits", "left_out"), CASES)
+def test_only_a_missing_barrier_makes_a_race(digits: int, left_out: int) -> None:
+    plan = RACING.plan("float32", digits)
     assert plan.passes == 2
     messages = sanitized(plan, "thread", left_out=left_out, TSAN_OPTIONS=f"halt_on_error={int(left_out > 0)}")
     assert ("data race" in messages) == bool(left_out)
@@ -279,11 +316,13 @@ def test_only_a_missing_barrier_makes_a_race(matrix_units: bool, left_out: int) 
 def test_every_access_is_inside_an_array_and_aligned(
     version: str, shape: Shape, request: pytest.FixtureRequest
 ) -> None:
-    if (
-        (version == "float32") != (shape is RACING)
-        and version != "matrix units"
-        and not request.config.getoption("--all-options")
-    ):
+    usual = {
+        "float32": [RACING],
+        "float64": [SHAPES["few"]],
+        "matrix units": [RACING, SHAPES["few"]],
+        "three digits": [],
+    }
+    if shape not in usual[version] and not request.config.getoption("--all-options"):
         pytest.skip("--all-options runs it")
     plan = shape.plan(*VERSIONS[version])
     for too_few in (0, plan.shared_bytes // 4 // 16 * 16):
@@ -328,11 +367,17 @@ def test_many_images_go_through_the_cache_in_chunks() -> None:
 
 @pytest.mark.parametrize(("version", "device"), [("float64", HOPPER), ("float32", TURING), ("matrix units", HOPPER)])
 def test_matrix_units_need_float32_and_a_new_enough_gpu(version: str, device: layout.Device) -> None:
-    computed_in, matrix_units = VERSIONS[version]
+    computed_in, digits = VERSIONS[version]
     plan = layout.plan(CLASSIC.with_dtype(computed_in), 717, device)
     assert isinstance(plan, layout.Plan)
-    assert plan.matrix_units == matrix_units
-    assert ("integer matrix units" in str(plan)) == matrix_units
+    assert plan.digits == digits
+    assert ("integer matrix units" in str(plan)) == plan.matrix_units
+
+
+@pytest.mark.parametrize(("computed_in", "device"), [("float64", HOPPER), ("float32", TURING)])
+def test_digits_without_such_matrix_units_are_refused(computed_in: DType, device: layout.Device) -> None:
+    found = layout.plan(CLASSIC.with_dtype(computed_in), 717, device, 3)
+    assert found == f"the device has no matrix units that compute {computed_in} in integers"
 
 
 COMPUTED = "that a block's threads compute"
@@ -371,11 +416,14 @@ def test_a_block_has_a_thread_for_each_hidden_unit(computed_in: DType, hidden: i
     classes=st.integers(1, 16),
     computed_in=st.sampled_from(DTYPES),
     device=st.sampled_from([HOPPER, TURING]),
+    three=st.booleans(),
 )
 def test_every_plan_fits_its_device(
-    images: int, pixels: int, hidden: int, classes: int, computed_in: DType, device: layout.Device
+    images: int, pixels: int, hidden: int, classes: int, computed_in: DType, device: layout.Device, three: bool
 ) -> None:
-    plan = layout.plan(Workload(Network((pixels + 1, hidden, classes)), images, dtype=computed_in), pixels, device)
+    digits = 3 if three and layout.uses_matrix_units(computed_in, device) else None
+    workload = Workload(Network((pixels + 1, hidden, classes)), images, dtype=computed_in)
+    plan = layout.plan(workload, pixels, device, digits)
     if isinstance(plan, str):
         assert "do not fit" in plan
         return
@@ -384,6 +432,7 @@ def test_every_plan_fits_its_device(
     assert plan.chunk % 8 == 0
     assert plan.chunk >= 8
     assert plan.units * plan.passes >= hidden
+    assert plan.digits != 3 or plan.units % 8 == 2
     assert plan.blocks <= device.multiprocessors
     assert sum(images for images, _ in plan.shares) == plan.images
     assert min(images for images, _ in plan.shares) > 0
@@ -393,7 +442,7 @@ def test_every_plan_fits_its_device(
 
 def test_parameters_survive_packing() -> None:
     shape = Shape(5, 13, 22, 3)
-    plan = shape.plan("float64", False)
+    plan = shape.plan("float64", 0)
     initial, kept = shape.data()[2], np.array([0, 2, 3, 11])
     packed = layout.pack_parameters(plan, initial, kept)
     assert packed.shape == (plan.length,)
@@ -427,9 +476,12 @@ def test_images_for_matrix_units_are_packed_by_pairs_and_octets() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("pixels", "hidden"), [(710, 10), (783, 10), (33, 6), (716, 2)])
-def test_the_products_loads_meet_no_bank_twice(pixels: int, hidden: int) -> None:
-    kernel = Kernel(Shape(70, pixels, hidden, 10), "float32", True)
+@pytest.mark.parametrize(
+    ("digits", "pixels", "hidden"),
+    [(4, 710, 10), (4, 783, 10), (4, 33, 6), (4, 716, 2), (3, 710, 10), (3, 33, 10)],
+)
+def test_the_products_loads_meet_no_bank_twice(digits: int, pixels: int, hidden: int) -> None:
+    kernel = Kernel(Shape(70, pixels, hidden, 10), "float32", digits)
     kernel.run(1, runner="run_banks.cpp")
     library = kernel.library("run_banks.cpp")
     for size in (8, 16):

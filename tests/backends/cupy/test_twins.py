@@ -17,6 +17,7 @@ from mnistbench.backends.cupy.classic import layout
 from mnistbench.task.workload import DType
 from tests.support.cuda import host
 from tests.support.cuda.devices import VERSIONS
+from tests.support.cuda.digits import RESOLUTION
 from tests.support.cuda.host import needs_compiler
 from tests.support.cuda.nvrtc import compile_for_gpu
 from tests.support.paths import ROOT
@@ -26,24 +27,28 @@ _SIZES = ("-DUNITS=10", "-DPASSES=1", "-DCLASSES=10", "-DTHREADS=64")
 
 
 def macros(version: str) -> tuple[str, ...]:
-    dtype, matrix_units = VERSIONS[version]
+    dtype, digits = VERSIONS[version]
     real = {"float32": "float", "float64": "double"}[dtype]
-    return (f"-DREAL={real}", *_SIZES, *(["-DMATRIX_UNITS"] if matrix_units else []))
+    return (f"-DREAL={real}", *_SIZES, *([f"-DDIGITS={digits}"] if digits else []))
 
 
 def source(version: str) -> str:
-    return layout.source(VERSIONS[version][1]) + _TWINS
+    return layout.source(VERSIONS[version][1] > 0) + _TWINS
 
 
 def operands(version: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return words, numbers and an array for the results of 32 lanes."""
     rng = np.random.default_rng(3)
-    dtype, matrix_units = VERSIONS[version]
-    if matrix_units:
+    dtype, digits = VERSIONS[version]
+    if digits:
         words = rng.integers(0, 2**32, (32, 6), dtype=np.uint32)
         words[:8, 4:] = 0x80808080  # -128 four times
         words[:4, :4] = 0xFFFFFFFF  # 255
-        return words, rng.uniform(-1, 1, (32, 4)).astype(np.float32), np.zeros((32, 8), np.uint32)
+        numbers = rng.uniform(-0.99, 0.99, (32, 4)).astype(np.float32)
+        numbers[0, :2] = [1 - 2**-24, 2**-24 - 1] if digits == 4 else [0x7F7F7F / 2**23, -0x808080 / 2**23]
+        step = 1 / RESOLUTION[digits]
+        numbers[1:5] = np.outer([128, 128 * 257, 127, 127 * 257], [step, -step, 1.5 * step, -1.5 * step])
+        return words, numbers, np.zeros((32, 8), np.uint32)
     words = rng.integers(0, 2**32, 32, dtype=np.uint32)
     words[0] = 0x7F0180FF
     # Factors as large as the kernel's, and some so small that the sums are subnormal numbers.
@@ -82,11 +87,14 @@ def test_the_plain_product_of_bytes_is_that_of_the_instruction() -> None:
 
 
 @needs_compiler
-def test_digits_are_the_number_to_the_base_256() -> None:
-    _, numbers, _ = operands("matrix units")
-    digits = emulated("matrix units")[:, 4:].copy().view(np.int8).reshape(32, 4, 4).astype(np.int64)
+@pytest.mark.parametrize("version", ["matrix units", "three digits"])
+def test_digits_are_the_number_to_the_base_256(version: str) -> None:
+    _, numbers, _ = operands(version)
+    digits = emulated(version)[:, 4:].copy().view(np.int8).reshape(32, 4, 4).astype(np.int64)
+    count = VERSIONS[version][1]
     whole = (digits * 256 ** np.arange(4)[None, :, None]).sum(axis=1)
-    np.testing.assert_array_equal(whole, np.rint(numbers.astype(np.float64) * 2**30))
+    np.testing.assert_array_equal(whole, np.rint(numbers.astype(np.float64) * RESOLUTION[count]))
+    assert not digits[:, count:].any()
 
 
 @needs_compiler
@@ -102,7 +110,8 @@ def test_the_plain_multiply_add_rounds_once_and_keeps_subnormal_numbers(dtype: D
 
 
 @pytest.mark.parametrize(
-    ("architecture", "version"), [("sm_75", "float32"), ("sm_75", "float64"), ("sm_80", "matrix units")]
+    ("architecture", "version"),
+    [("sm_75", "float32"), ("sm_75", "float64"), ("sm_80", "matrix units"), ("sm_80", "three digits")],
 )
 def test_the_twins_build_for_gpus(architecture: str, version: str) -> None:
     assert "twins" in compile_for_gpu(architecture, source(version), macros(version)).log

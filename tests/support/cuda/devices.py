@@ -16,11 +16,13 @@ TURING = layout.Device(
     multiprocessors=40, shared_bytes=64 * 1024, l2_bytes=4 << 20, registers=65_536, compute_capability=75
 )
 
-VERSIONS: dict[str, tuple[DType, bool]] = {
-    "float32": ("float32", False),
-    "float64": ("float64", False),
-    "matrix units": ("float32", True),
+VERSIONS: dict[str, tuple[DType, int]] = {
+    "float32": ("float32", 0),
+    "float64": ("float64", 0),
+    "matrix units": ("float32", 4),
+    "three digits": ("float32", 3),
 }
+"""Dtypes, and digits of a factor on matrix units, or 0."""
 
 
 def macros(plan: layout.Plan) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class Compiled(NamedTuple):
     cubin: bytes
 
 
+@cache
 def compile_for_gpu(architecture: str, source: str, options: tuple[str, ...]) -> Compiled:
     """Compile for a GPU with CuPy's options."""
     library = nvrtc()

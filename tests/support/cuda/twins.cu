@@ -2,7 +2,7 @@
 // the kernel's source.
 
 extern "C" __global__ void twins(const unsigned* words, const real* numbers, void* results) {
-#ifdef MATRIX_UNITS
+#ifdef DIGITS
     // Per lane: words of pixels and digits; results are four sums, and the digits of four numbers below 1.
     const unsigned* own = words + 6 * lane();
     unsigned* result = (unsigned*)results + 8 * lane();

@@ -21,8 +21,9 @@ from mnistbench.task.workload import DType, Workload
 BLOCK = 4
 """Number of images in a group, and of pixels in a quad; images are stored in cells of 16 bytes."""
 
-# Hidden units per pass. Converting the pixels costs each pass about as much as two units.
-_UNITS = (10, 6, 2)
+# Hidden units per pass, by digits: three of six units would fill as many tiles as four. Converting the pixels costs
+# each pass about as much as two units.
+_UNITS = {0: (10, 6, 2), 3: (10, 2), 4: (10, 6, 2)}
 _PASS = 2
 
 # Registers per thread, and the largest number of classes that they hold.
@@ -76,7 +77,8 @@ class Plan:
         all_quads: quads of pixels, the bias's pixel included.
         units: hidden units per pass over the images.
         threads: threads per block.
-        matrix_units: whether matrix units compute the products, in exact integer arithmetic.
+        digits: bytes of a factor of the products, which matrix units compute in exact integer arithmetic; 0 if
+            multiply-adds do.
         resident_cells: cells of images that are kept in shared memory.
         chunk: groups of images per forward and backward pass of a block.
         shared_bytes: shared memory per block.
@@ -92,11 +94,16 @@ class Plan:
     units: int
     passes: int
     threads: int
-    matrix_units: bool
+    digits: int
     resident_cells: int
     chunk: int
     shared_bytes: int
     epochs: bool
+
+    @property
+    def matrix_units(self) -> bool:
+        """Whether matrix units compute the products."""
+        return self.digits > 0
 
     @property
     def blocks(self) -> int:
@@ -169,12 +176,14 @@ class Plan:
         """Macros that the source is compiled with."""
         real = {"float32": "float", "float64": "double"}[self.dtype]
         sizes = {"UNITS": self.units, "PASSES": self.passes, "CLASSES": self.classes, "THREADS": self.threads}
+        if self.digits:
+            sizes["DIGITS"] = self.digits
         if self.epochs:
             sizes["EPOCHS"] = 1
         return {"REAL": real, **{name: str(value) for name, value in sizes.items()}}
 
     def __str__(self) -> str:
-        how = "integer matrix units" if self.matrix_units else "multiply-adds"
+        how = {0: "multiply-adds", 3: "integer matrix units with three digits", 4: "integer matrix units"}[self.digits]
         waiting = "epochs in place of grid barriers, " if self.epochs else ""
         return (
             f"one persistent launch, {how}, {waiting}{self.blocks} blocks of {self.threads} threads, "
@@ -207,7 +216,7 @@ def plan(
     workload: Workload,
     pixels: int,
     device: Device,
-    matrix_units: bool | None = None,
+    digits: int | None = None,
     shares: NDArray[np.int64] | None = None,
     epochs: bool = False,
 ) -> Plan | str:
@@ -215,29 +224,22 @@ def plan(
 
     Args:
         pixels: pixels per image that are not zero in every image.
-        matrix_units: whether to use matrix units; None where device and dtype allow.
+        digits: bytes of a factor on matrix units: 4, or 3 for less work and precision; 0 for multiply-adds; None for 4
+            where device and dtype allow, and else 0.
         shares: numbers of images and of stored quads of each block, (blocks, 2); None for even ones of all quads.
         epochs: whether blocks wait for data with epochs in place of grid barriers; in float32 only.
     """
     dtype, hidden, classes = workload.dtype, workload.network.hidden[0], workload.network.outputs
     threads = device.registers // _REGISTERS[dtype] // _WARP * _WARP
-    if epochs and dtype != "float32":
-        return f"a number in {dtype} and its epoch are more than the 8 bytes that a GPU loads as a whole"
-    if not device.cooperative:
-        return "the device has no cooperative launch"
-    if device.compute_capability < 70:
-        major, minor = divmod(device.compute_capability, 10)
-        return f"compute capability {major}.{minor} is below 7.0"
-    if classes > _CLASSES[dtype]:
-        return f"{classes} classes are more than the {_CLASSES[dtype]} that a thread's registers hold in {dtype}"
-    if hidden > threads - 2:
-        return f"{hidden} hidden units are more than the {threads - 2} that a block's threads compute in {dtype}"
-    own = uses_matrix_units(dtype, device) if matrix_units is None else matrix_units
+    if digits is None:
+        digits = 4 if uses_matrix_units(dtype, device) else 0
+    if (reason := _refusal(workload, device, threads, digits, epochs)) is not None:
+        return reason
     all_quads = -(-(pixels + 1) // BLOCK)
     if shares is None:
         shares = even_shares(workload.images, all_quads, blocks_of(workload.images, device))
-    quads = shares[:, 1] + (2 - shares[:, 1]) % 4 if own else shares[:, 1]
-    for units in sorted(_UNITS, key=lambda units: (-(-hidden // units) * (units + _PASS), -units)):
+    quads = shares[:, 1] + (2 - shares[:, 1]) % 4 if digits else shares[:, 1]
+    for units in sorted(_UNITS[digits], key=lambda units: (-(-hidden // units) * (units + _PASS), -units)):
         passes = -(-hidden // units)
         if passes * units < threads:
             sizes = Plan(
@@ -250,7 +252,7 @@ def plan(
                 units=units,
                 passes=passes,
                 threads=threads,
-                matrix_units=own,
+                digits=digits,
                 resident_cells=0,
                 chunk=0,
                 shared_bytes=0,
@@ -259,6 +261,25 @@ def plan(
             if (fitted := _fit(sizes, device)) is not None:
                 return fitted
     return f"the weights of {pixels} pixels do not fit into {device.shared_bytes // 1024} KiB of shared memory"
+
+
+def _refusal(workload: Workload, device: Device, threads: int, digits: int, epochs: bool) -> str | None:
+    """Return the reason why no sizes are looked for, or None."""
+    dtype, hidden, classes = workload.dtype, workload.network.hidden[0], workload.network.outputs
+    if epochs and dtype != "float32":
+        return f"a number in {dtype} and its epoch are more than the 8 bytes that a GPU loads as a whole"
+    if not device.cooperative:
+        return "the device has no cooperative launch"
+    if device.compute_capability < 70:
+        major, minor = divmod(device.compute_capability, 10)
+        return f"compute capability {major}.{minor} is below 7.0"
+    if digits and not uses_matrix_units(dtype, device):
+        return f"the device has no matrix units that compute {dtype} in integers"
+    if classes > _CLASSES[dtype]:
+        return f"{classes} classes are more than the {_CLASSES[dtype]} that a thread's registers hold in {dtype}"
+    if hidden > threads - 2:
+        return f"{hidden} hidden units are more than the {threads - 2} that a block's threads compute in {dtype}"
+    return None
 
 
 def uses_matrix_units(dtype: DType, device: Device) -> bool:
@@ -306,6 +327,7 @@ def working_bytes(sizes: Plan, chunk: int) -> int:
     scales = -(-hidden // 4) * quad
     places = _up(4 * sizes.quads, quad)
     if sizes.matrix_units:
+        # A line of weights has as many columns with three digits as with four.
         weights = _up(sizes.quads, _WEIGHT_QUADS) * sizes.units * quad
     else:
         weights = sizes.quads * (sizes.units | 1) * quad

@@ -35,7 +35,8 @@ PHASES = (
 VARIANTS = {
     "as planned": Variant(),
     "images in their order": Variant(similar=False),
-    "multiply-adds": Variant(matrix_units=False),
+    "three digits": Variant(digits=3),
+    "multiply-adds": Variant(digits=0),
     "epochs in place of barriers": Variant(epochs=True),
 }
 """Variants by name."""
@@ -66,8 +67,8 @@ def report(workload: Workload) -> list[str]:
     dataset, initial = load_images(workload.images), Parameters.initial(workload.network, 0)
     lines = []
     for name, variant in VARIANTS.items():
-        if workload.dtype == "float64" and (variant.matrix_units is False or variant.epochs):
-            continue  # as planned, or impossible
+        if workload.dtype == "float64" and (variant.digits is not None or variant.epochs):
+            continue  # multiply-adds, as planned, or impossible
         for profiled in (False, True):
             trainer = load("cupy", workload, dataset, initial, replace(variant, profiled=profiled))
             if isinstance(trainer, str):

@@ -164,8 +164,8 @@ class PersistentTrainer(Trainer):
         if (left := 1 - self._plan.stored_share) > 0:
             blocks = f"{left:.0%} of the others' quads, which are zero in all images of a block"
             skips = f"{skips}; {blocks}" if skips else blocks
-        # Each of four digits is a product of bytes.
-        arithmetic = Arithmetic(8, 4) if self._plan.matrix_units else Arithmetic()
+        # Each digit is a product of bytes.
+        arithmetic = Arithmetic(8, self._plan.digits) if self._plan.matrix_units else Arithmetic()
         found = described(self._stopwatch, self._repeat, str(self._plan), self._plan.bytes_read, skips, arithmetic)
         registers, local_bytes = int(self._kernel.num_regs), int(self._kernel.local_size_bytes)
         own = {"registers": registers, "local_bytes": local_bytes, "shared_bytes": self._plan.shared_bytes}
@@ -182,13 +182,13 @@ class Variant:
     """How the kernel computes, where that is not what the plan chooses.
 
     Attributes:
-        matrix_units: Whether matrix units compute the products; None where device and dtype allow.
+        digits: Bytes of a factor on matrix units, 0 for multiply-adds; None for what the plan chooses.
         similar: Whether blocks get similar images, of which they leave more quads of pixels out.
         profiled: Whether the kernel notes the clock at the ends of an iteration's phases.
         epochs: Whether blocks wait for data with epochs in place of grid barriers; in float32 only.
     """
 
-    matrix_units: bool | None = None
+    digits: int | None = None
     similar: bool = True
     profiled: bool = False
     epochs: bool = False
@@ -205,12 +205,9 @@ def load(
     else:
         kept = np.arange(dataset.pixels)
     device, own = properties(), replace(workload, images=len(dataset.train))
-    matrix_units = variant.matrix_units
-    if matrix_units is None:
-        matrix_units = layout.uses_matrix_units(workload.dtype, device)
     blocks = layout.blocks_of(own.images, device)
     dealt = deal(dataset.train.images, dataset.image_shape, kept, blocks, variant.similar)
-    plan = layout.plan(own, kept.size, device, matrix_units, dealt.shares, variant.epochs)
+    plan = layout.plan(own, kept.size, device, variant.digits, dealt.shares, variant.epochs)
     if isinstance(plan, str):
         return plan
     kernel = compiled(plan, device, variant.profiled)

@@ -6,6 +6,7 @@
 //   PASSES    number of passes; units of UNITS * PASSES beyond the network's are padding and stay zero
 //   CLASSES   number of outputs
 //   THREADS   threads per block, a multiple of 32
+//   DIGITS    bytes of a factor, 4 or 3; for matrix_units.cuh alone
 //
 // and may define
 //

@@ -4,7 +4,8 @@
 // to at least a float's precision unless it is far smaller than the largest. The integer is written as four signed
 // bytes, digits to the base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums, one
 // per digit, are put together in float. No sum of products depends on its order or overflows: 32 bits hold 65,793
-// products of 255 and -128.
+// products of 255 and -128. With three DIGITS in place of four the multiple is one of 2^-23: less precision, and fewer
+// columns to multiply.
 //
 // Terms of a sum come in octets: 8 pixels forward, 8 images backward. Arrays:
 //
@@ -13,34 +14,39 @@
 //            next, so that four lanes which load neighbouring pairs have eight successive images each. A pair has an
 //            odd number of octets: see spread().
 //   factors  lines of columns, [octet of terms][column]: the words of its first and of its last four terms. A column is a
-//            digit of a unit: columns().
+//            digit of a unit: column_of().
 
-static_assert(sizeof(real) == 4 && UNITS % 4 == 2, "four terms a float; an odd number of tiles of columns");
+static_assert(sizeof(real) == 4 && UNITS % 4 == 2, "four terms a float; an odd number of tiles in a line");
+static_assert(DIGITS == 4 || (DIGITS == 3 && UNITS % 8 == 2), "eight units share a tile of third digits");
 
 constexpr int AHEAD = 4;                  // instructions by which forward loads streamed images in advance
 constexpr int OCTET_STEP = 4 * AHEAD;     // octets of weights are padded with zeros to a multiple
 constexpr int SLACK = 2 * OCTET_STEP;     // cells behind the images, which are loaded and do not count
-constexpr int TILES = UNITS / 2;          // tiles of 8 columns
-constexpr int LINE = 8 * TILES;           // columns of an octet
-constexpr float DIGITS = 0x1p30f;
+// Columns of an octet. With three digits the last are not multiplied: Z1 needs four words, and place_of() an odd number
+// of tiles.
+constexpr int LINE = 4 * UNITS;
+constexpr int TILES = (DIGITS * UNITS + 7) / 8;                // tiles of 8 columns that are multiplied, a line's first
+constexpr float RESOLUTION = DIGITS == 4 ? 0x1p30f : 0x1p23f;  // factors are rounded to multiples of scale / RESOLUTION
 
 struct alignas(8) Words {
     unsigned at[2];
 };
 
-// A power of two greater than |largest|, at least 2^-60; infinite if `largest` is not finite.
+// A power of two greater than |largest|, at least 2^-60; infinite if `largest` is not finite. Three digits reach to 127.5
+// of 128 parts of it: what is larger needs the next one.
 __device__ __forceinline__ float scale_above(float largest) {
+    if (DIGITS == 3) largest *= 129.0f / 128;
     const unsigned exponent = __float_as_uint(largest) & 0x7f800000u;
     return __uint_as_float(max(exponent, 0x21000000u)) * 2;
 }
 
-// Four values below `scale` as four words of digits: word t has digit t of each.
+// Four values below `scale` as four words of digits: word t has digit t of each. Of three digits, the fourth is 0.
 __device__ __forceinline__ uint4 as_digits(const Quad& values, float scale) {
     unsigned word[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         // Adding 128 to each byte with carries, and subtracting it without, leaves digits from -128 to 127.
-        const unsigned number = __float2int_rn(values.at[i] * (DIGITS / scale));
+        const unsigned number = __float2int_rn(values.at[i] * (RESOLUTION / scale));
         word[i] = (number + 0x00808080u) ^ 0x00808080u;
     }
     return transposed(make_uint4(word[0], word[1], word[2], word[3]));
@@ -48,10 +54,17 @@ __device__ __forceinline__ uint4 as_digits(const Quad& values, float scale) {
 
 // Column of a unit's digit. A lane has the sums of two neighbouring columns, which are two digits of a unit; the other
 // two are at the same place of the next tile. Of the last two units they are in the other half of the same tile.
+//
+// The last of three digits is at the same place of a tile that eight units share: in the first column there of one unit,
+// in the second of the unit four further on. A fourth digit, 0, is multiplied for the last two units alone; the others'
+// column is behind those that are multiplied, since Z1 needs one, in banks that the third digits leave free.
 __device__ __forceinline__ int column_of(int unit, int digit) {
-    const int upper = digit / 2;
-    const int place = unit < UNITS - 2 ? 16 * (unit / 4) + 8 * upper + 2 * (unit % 4) : LINE - 8 + 4 * upper + 2 * (unit % 2);
-    return place + digit % 2;
+    const int upper = digit / 2, second = digit % 2;
+    if (unit >= UNITS - 2) return 8 * TILES - 8 + 4 * upper + 2 * (unit % 2) + second;
+    if (DIGITS == 4) return 16 * (unit / 4) + 8 * upper + 2 * (unit % 4) + second;
+    const int place = 2 * (unit % 4), fours = unit / 4 % 2, eights = unit / 8;
+    if (!upper) return 24 * eights + 8 * fours + place + second;
+    return second ? 8 * (TILES + eights) + (place ^ 2) + fours : 24 * eights + 16 + place + fours;
 }
 
 // Place of an octet's column in an array of factors. Lanes read four octets of two half tiles at a time; a line is an odd
@@ -182,6 +195,14 @@ __device__ __forceinline__ float half_of(const int (&sums)[4], int upper_row) {
 
 __device__ __forceinline__ float whole_of(float low, float high) { return low + 65536.0f * high; }
 
+// A row's number of the unit 4 `four` + q, of all of whose digits this lane has the sums.
+__device__ __forceinline__ float number_of(const int (&sums)[TILES][4], int four, int upper_row) {
+    const int low = column_of(4 * four, 0), high = column_of(4 * four, 2);
+    const auto& upper = sums[high / 8];
+    return whole_of(half_of(sums[low / 8], upper_row),
+                    DIGITS == 4 ? half_of(upper, upper_row) : (float)upper[2 * upper_row + high % 2]);
+}
+
 // A number of the last two units, of whose sums this lane has two digits in `mine` and `yours`: the lower ones if q < 2.
 // It keeps `mine`, gives `yours` to the lane q ^ 2, and gets the other two digits of `mine`.
 __device__ __forceinline__ float exchanged(float mine, float yours) {
@@ -220,7 +241,7 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
     const int r = row(), q = octet_of_four(), octets = block.quads / 2;
     const int cell = spread(r) * octets + q;
     const Words* factors = (const Words*)block.weights;
-    scale *= 1 / DIGITS / 255;
+    scale *= 1 / RESOLUTION / 255;
     for (int first = begin + warp() * TILE_GROUPS; first < end; first += WARPS * TILE_GROUPS) {
         int sums[2][TILES][4] = {};
         if (first < block.resident_groups)
@@ -235,13 +256,8 @@ __device__ __forceinline__ void forward(const Block& block, int pass, int begin,
 #pragma unroll
         for (int which = 0; which < 2; ++which)
 #pragma unroll
-            for (int tile = 0; tile + 2 < TILES; tile += 2) {
-                float found[2];
-#pragma unroll
-                for (int s = 0; s < 2; ++s)
-                    found[s] = whole_of(half_of(sums[s][tile], which), half_of(sums[s][tile + 1], which));
-                store(2 * tile + q, which, found[0], found[1]);
-            }
+            for (int four = 0; four < UNITS / 4; ++four)
+                store(4 * four + q, which, number_of(sums[0], four, which), number_of(sums[1], four, which));
         float found[2];
 #pragma unroll
         for (int s = 0; s < 2; ++s) {
@@ -299,7 +315,7 @@ __device__ __forceinline__ void backward(const Block& block, int pass, int begin
         auto store = [&](int unit, int quad, Quad sum) {
             const int number = octet < octets ? block.places[2 * octet + quad] : -1;
             if (number < 0) return;
-            const float scale = block.error_scales[pass * UNITS + unit] * (1 / DIGITS / 255);
+            const float scale = block.error_scales[pass * UNITS + unit] * (1 / RESOLUTION / 255);
             Published* place = totals + number * UNITS + unit;
 #pragma unroll
             for (int k = 0; k < 4; ++k) sum.at[k] *= scale;
@@ -309,14 +325,11 @@ __device__ __forceinline__ void backward(const Block& block, int pass, int begin
 #pragma unroll
         for (int quad = 0; quad < 2; ++quad)
 #pragma unroll
-            for (int tile = 0; tile + 2 < TILES; tile += 2) {
+            for (int four = 0; four < UNITS / 4; ++four) {
                 Quad found;
 #pragma unroll
-                for (int k = 0; k < 4; ++k) {
-                    const auto& own = sums[2 * quad + k / 2];
-                    found.at[k] = whole_of(half_of(own[tile], k % 2), half_of(own[tile + 1], k % 2));
-                }
-                store(2 * tile + q, quad, found);
+                for (int k = 0; k < 4; ++k) found.at[k] = number_of(sums[2 * quad + k / 2], four, k % 2);
+                store(4 * four + q, quad, found);
             }
         Quad found;
 #pragma unroll
