@@ -11,6 +11,7 @@ import pytest
 
 from mnistbench.backends import Backend, Trainer, trials
 from mnistbench.backends.cupy.mlp import flat
+from mnistbench.datasets import Dataset
 from mnistbench.reference.mlp import State
 from mnistbench.task.recipe import Optimizer, Schedule
 from mnistbench.task.share import Share
@@ -27,8 +28,8 @@ CASES = {name: task for name, task in options.catalogue().items() if name.starts
 EVERYTHING = options.task(**options.EVERYTHING)
 
 
-def started(backend: Backend, workload: Workload) -> Any:
-    return backend.start(workload, options.DATA, builders.initial(workload))
+def started(backend: Backend, workload: Workload, data: Dataset = options.DATA) -> Any:
+    return backend.start(workload, data, builders.initial(workload))
 
 
 def mlp(name: str) -> Any:
@@ -43,9 +44,9 @@ def captured_backend(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> 
         yield cupy_backend
 
 
-def launched(workload: Workload) -> Any:
+def launched(workload: Workload, data: Dataset = options.DATA) -> Any:
     """Start a trainer that launches operations one by one."""
-    return mlp("trainer").MlpTrainer("cupy", workload, options.DATA, builders.initial(workload))
+    return mlp("trainer").MlpTrainer("cupy", workload, data, builders.initial(workload))
 
 
 def state(trainer: Trainer) -> list[Any]:
@@ -283,15 +284,26 @@ def plant(reason: str, patch: pytest.MonkeyPatch, cupy: StandIn) -> None:
         freeze(WORDS[reason.removeprefix("a frozen ")], patch)
 
 
+USUAL = options.task(batch_size=16, dropout=(0.5,), optimizer=Optimizer("adam"))
+# For faults that only a part of the check notices.
+TASKS = {
+    # What is left of the operations' iterations is right for those of the graph, too:
+    "an operation left out": options.task(hidden=(7, 6), learning_rate=1e-20),  # gradients
+    "a batch not gathered": options.task(batch_size=100),  # inputs, since all images are white
+    "a step not taken": options.task(batch_size=30),
+    # There is no graph of smaller batches, whose two iterations are always in two epochs.
+    "a frozen key": options.task(batch_size=1, dropout=(0.5,)),
+}
+
+
 @pytest.mark.parametrize("reason", REASONS)
 def test_where_it_cannot_be_captured_operations_are_launched(
     captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, cupy: StandIn, reason: str
 ) -> None:
     plant(reason, monkeypatch, cupy)
-    workload = options.task(batch_size=16, dropout=(0.5,), optimizer=Optimizer("adam"))
-    if reason == "a step not taken":
-        workload = options.task(batch_size=30)  # the two steps that the check of a graph compares are the same
-    with started(captured_backend, workload) as trainer, launched(workload) as other:
+    workload = TASKS.get(reason, USUAL)
+    data = Dataset.blank(workload.network, workload.images) if reason == "a batch not gathered" else options.DATA
+    with started(captured_backend, workload, data) as trainer, launched(workload, data) as other:
         assert trainer.advance(5) == other.advance(5)
         assert same_bits(trainer, other)
         description = trainer.describe()
