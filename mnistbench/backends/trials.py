@@ -25,6 +25,12 @@ _tuning = 0.0
 _REASON = 200
 """Number of characters of an error's message that are kept."""
 
+_WARM_UP, _ROUND, _ROUNDS = 2, 3, 5
+"""Iterations of the warm-up and of each round, and number of rounds."""
+
+ITERATIONS = _WARM_UP + _ROUNDS * _ROUND
+"""Number of iterations that a trial runs on a way."""
+
 
 def tuning_seconds() -> float:
     """Return the seconds that trials have taken in this process, without what the fastest ways took to start."""
@@ -114,6 +120,11 @@ class Once(Generic[Given, Way]):
             _session.found[self, key] = found
         return found.way, found.failed
 
+    def record(self, way: Way, failed: str, /, *given: Given.args, **named: Given.kwargs) -> None:
+        """Record, for the session in progress, the way that runs in place of the found one, and why that one failed."""
+        key = self, (given, tuple(named.items()))
+        _session.found[key] = Choice(way, failed, _session.found[key].what)
+
     def cache_clear(self) -> None:
         """Forget what was found."""
         self._kept.clear()
@@ -159,9 +170,9 @@ class Trials(Generic[Way]):
         began = time.perf_counter()
         try:
             with self._start(way) as trainer:
-                trainer.advance(2)
+                trainer.advance(_WARM_UP)
                 starting = time.perf_counter() - began
-                seconds = min(timed(lambda: trainer.advance(3))[1] for _ in range(5))
+                seconds = min(timed(lambda: trainer.advance(_ROUND))[1] for _ in range(_ROUNDS))
         finally:
             _tuning += time.perf_counter() - began
         if seconds < self._seconds:

@@ -165,6 +165,18 @@ def test_a_settled_way_that_fails_is_named(found: trials.Once[[str], Pair]) -> N
     assert session.choices == {"this": str(way)}
 
 
+@pytest.mark.parametrize("settled", [{}, {"this": str(Pair("slow"))}])
+def test_a_session_records_the_way_that_runs_in_place_of_the_found_one(
+    found: trials.Once[[str], Pair], settled: dict[str, str]
+) -> None:
+    with trials.session(settled) as session:
+        way, _ = found("this")
+        assert session.choices == {"this": str(way)}
+        found.record(Pair("medium"), "it failed", "this")
+        assert session.choices == {"this": str(Pair("medium"))}
+    assert trials.Choice(Pair("medium"), "it failed", "this") in session.found.values()
+
+
 def test_what_is_settled_does_not_outlast_the_session(found: trials.Once[[str], Pair]) -> None:
     usual, settled = Pair("medium", True), Pair("slow")
     assert found("before") == (usual, None)

@@ -13,7 +13,10 @@ from mnistbench.task.workload import Workload
 
 
 class CupyBackend(CudaBackend):
-    """One persistent launch on the current CUDA device for the classic; for any mlp, one or some dozen an iteration."""
+    """One persistent launch on the current CUDA device for the classic.
+
+    For any mlp, one launch of a graph or about a dozen launches an iteration.
+    """
 
     name = "cupy"
     ranks = True

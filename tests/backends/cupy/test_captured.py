@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mnistbench.backends import Backend, Trainer
+from mnistbench.backends import Backend, Trainer, trials
 from mnistbench.backends.cupy.mlp import flat
+from mnistbench.datasets import Dataset
 from mnistbench.reference.mlp import State
 from mnistbench.task.recipe import Optimizer, Schedule
 from mnistbench.task.share import Share
@@ -17,7 +19,7 @@ from mnistbench.task.workload import DType, Workload
 from tests.support import builders, options
 from tests.support.builders import identical
 from tests.support.cuda import streams
-from tests.support.cuda.host import StandIn, needs_compiler
+from tests.support.cuda.host import GRAPH, SINGLY, Array, StandIn, needs_compiler, settle
 
 pytestmark = needs_compiler
 
@@ -26,8 +28,8 @@ CASES = {name: task for name, task in options.catalogue().items() if name.starts
 EVERYTHING = options.task(**options.EVERYTHING)
 
 
-def started(backend: Backend, workload: Workload) -> Any:
-    return backend.start(workload, options.DATA, builders.initial(workload))
+def started(backend: Backend, workload: Workload, data: Dataset = options.DATA) -> Any:
+    return backend.start(workload, data, builders.initial(workload))
 
 
 def mlp(name: str) -> Any:
@@ -36,14 +38,15 @@ def mlp(name: str) -> Any:
 
 
 @pytest.fixture
-def captured_backend(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    monkeypatch.setattr(mlp("ways"), "fastest_way", lambda *_: (mlp("captured").CapturedTrainer.way, None))
-    return cupy_backend
+def captured_backend(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    settle(GRAPH, monkeypatch)
+    with trials.session({}):
+        yield cupy_backend
 
 
-def launched(workload: Workload) -> Any:
+def launched(workload: Workload, data: Dataset = options.DATA) -> Any:
     """Start a trainer that launches operations one by one."""
-    return mlp("trainer").MlpTrainer("cupy", workload, options.DATA, builders.initial(workload))
+    return mlp("trainer").MlpTrainer("cupy", workload, data, builders.initial(workload))
 
 
 def state(trainer: Trainer) -> list[Any]:
@@ -58,7 +61,7 @@ def same_bits(one: Trainer, other: Trainer) -> bool:
 def test_a_graph_computes_the_bits_of_its_operations(captured_backend: Backend, dtype: DType, case: str) -> None:
     workload = CASES[case].with_dtype(dtype)
     with started(captured_backend, workload) as trainer, launched(workload) as other:
-        assert trainer.describe().kernel.startswith("CUDA graph of an iteration: ")
+        assert trainer.describe().kernel.startswith(f"{GRAPH}: ")
         for iterations in (1, 1, 4, 3):  # in batches of 16, three an epoch
             found = trainer.advance(iterations)
         assert found == other.advance(9)
@@ -69,11 +72,11 @@ def test_a_graph_agrees_with_the_reference(captured_backend: Backend, dtype: DTy
     options.assert_agrees(captured_backend, EVERYTHING.with_dtype(dtype))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("capacity", [1, 2, 4])
 def test_a_table_of_few_iterations_is_followed_by_the_next(
-    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, rows: int
+    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, capacity: int
 ) -> None:
-    monkeypatch.setattr(mlp("steps").Steps, "rows", rows)
+    monkeypatch.setattr(mlp("steps").Steps, "capacity", capacity)
     whole = options.task(optimizer=Optimizer("adam"), dropout=(0.3,), schedule=Schedule("cosine"))
     for workload in (EVERYTHING, whole):
         with launched(workload) as other, started(captured_backend, workload) as trainer:
@@ -117,7 +120,7 @@ def test_the_host_launches_graphs_alone(captured_backend: Backend, monkeypatch: 
 def test_a_rank_launches_operations_one_by_one(captured_backend: Backend) -> None:
     part = options.DATA.part(Share(0, 2, len(options.DATA.train)))
     with captured_backend.start(EVERYTHING, part, builders.initial(EVERYTHING)) as trainer:
-        assert trainer.describe().kernel.startswith("operations launched one by one: ")
+        assert trainer.describe().kernel.startswith(f"{SINGLY}: ")
 
 
 def test_a_closed_trainer_holds_no_arrays(captured_backend: Backend, cupy: StandIn) -> None:
@@ -126,42 +129,127 @@ def test_a_closed_trainer_holds_no_arrays(captured_backend: Backend, cupy: Stand
     assert cupy.held_when_freed == [0]
 
 
-def test_a_trial_chooses_between_the_ways(cupy_backend: Backend, cupy: StandIn) -> None:
-    ways = importlib.reload(mlp("ways"))  # with its own trial
-    workload = options.task(batch_size=16)
-    with started(cupy_backend, workload) as trainer:
-        assert trainer.way in ways._KINDS
+class Trial:
+    """A trial whose times depend on the way alone, in seconds.
+
+    Attributes:
+        shuffles: orders that were drawn in each timed round, by the way.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+        self.shuffles: dict[str, list[int]] = {GRAPH: [], SINGLY: []}
+        kind, batches = mlp("trainer").MlpTrainer, mlp("batches").Batches
+        advance, shuffled = kind.advance, batches._shuffled
+        drawn, way = [0], [""]
+
+        def counted(own: Any, epoch: int) -> Any:
+            drawn[0] += 1
+            return shuffled(own, epoch)
+
+        def noted(own: Any, iterations: int) -> Any:
+            way[0] = own.way
+            return advance(own, iterations)
+
+        def timed(run: Any) -> tuple[Any, float]:
+            before, found = drawn[0], run()
+            self.shuffles[way[0]].append(drawn[0] - before)
+            return found, seconds["graph" if way[0] == GRAPH else "singly"]
+
+        monkeypatch.setattr(batches, "_shuffled", counted)
+        monkeypatch.setattr(kind, "advance", noted)
+        monkeypatch.setattr(trials, "timed", timed)
+        importlib.reload(mlp("ways"))  # with its own trial
+
+
+@pytest.mark.parametrize(("graph", "wanted"), [(1.0, GRAPH), (3.0, SINGLY)])
+def test_a_trial_chooses_the_faster_way(
+    cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch, graph: float, wanted: str
+) -> None:
+    Trial(monkeypatch, graph=graph, singly=2.0)
+    with trials.session({}), started(cupy_backend, options.task(batch_size=16)) as trainer:
+        assert trainer.way == wanted
         assert trainer.describe().failed is None
-    ways._fastest_way.cache_clear()
+        assert [*trials.chosen().values()] == [wanted]
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(2, 0), (16, 2)])  # 18 and 3 iterations an epoch
+def test_a_trial_draws_orders_no_oftener_than_a_training(
+    cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch, batch_size: int, most: int
+) -> None:
+    trial = Trial(monkeypatch, graph=1.0, singly=2.0)
+    with trials.session({}), started(cupy_backend, options.task(batch_size=batch_size)):
+        pass
+    for found in trial.shuffles.values():  # in rounds of three iterations
+        assert len(found) == 5
+        assert max(found) <= most
+
+
+def test_a_way_that_fails_in_a_trial_is_named(cupy_backend: Backend, cupy: StandIn) -> None:
+    importlib.reload(mlp("ways"))
     cupy.cuda.cublas.status = 13
     for _ in range(2):
-        with started(cupy_backend, workload) as trainer:
-            assert trainer.way == "operations launched one by one"
-            assert trainer.describe().failed == "CUDA graph of an iteration failed: RuntimeError: CUBLAS_STATUS 13"
+        with trials.session({}), started(cupy_backend, options.task(batch_size=16)) as trainer:
+            assert trainer.way == SINGLY
+            assert trainer.describe().failed == f"{GRAPH} failed: RuntimeError: CUBLAS_STATUS 13"
+
+
+def test_the_steps_are_packed_before_copies_wait_for_the_device(
+    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    pack, copy = flat.packed_steps, Array.set
+
+    def packed(*given: Any) -> Any:
+        events.append("pack")
+        return pack(*given)
+
+    def copied(*given: Any) -> None:
+        events.append("copy")
+        copy(*given)
+
+    monkeypatch.setattr(flat, "packed_steps", packed)
+    monkeypatch.setattr(Array, "set", copied)
+    with started(captured_backend, options.task(batch_size=16)) as trainer:
+        trainer.advance(3)
+        events.clear()
+        trainer.advance(1)
+    assert events == ["pack", "copy", "copy"]
 
 
 # Faults
 
+OTHER_BITS = "RuntimeError: a launch of the graph computes other bits than its operations"
 REASONS = {
     "no capture": "RuntimeError: cudaErrorStreamCaptureUnsupported",
     "no function": "AttributeError: ",
     "a failing function": "RuntimeError: CUBLAS_STATUS 13",
     "a wrong layout": "RuntimeError: cuBLAS, called past CuPy, computes wrong products",
     "a product of CuPy": "NotImplementedError: calling cuBLAS API during stream capture is currently unsupported",
-    "other bits": "RuntimeError: a launch of the graph computes other bits than its operations",
+    "no workspace": "RuntimeError: CUBLAS_STATUS 14",
+    "memory": "RuntimeError: an operation takes 256 bytes of memory, so it cannot be captured",
     "a wait": "RuntimeError: cudaErrorStreamCaptureUnsupported",
     "a copy": "RuntimeError: the current stream is capturing, so D2H transfers are disallowed",
-    "a frozen batch": "RuntimeError: a launch of the graph computes other bits than its operations",
+    "no launch": OTHER_BITS,
+    "an operation left out": OTHER_BITS,
+    "a batch not gathered": OTHER_BITS,
+    "a step not taken": OTHER_BITS,
+    "a frozen rate": OTHER_BITS,
+    "a frozen batch": OTHER_BITS,
+    "a frozen key": OTHER_BITS,
 }
 
 
 def plant(reason: str, patch: pytest.MonkeyPatch, cupy: StandIn) -> None:
     """Make the capture fail for a reason."""
-    kind = mlp("captured").CapturedTrainer
+    kind, batches, steps = mlp("captured").CapturedTrainer, mlp("batches").Batches, mlp("steps").Steps
     iterate = kind._iterate
 
     def while_capturing(action: Any) -> None:
         patch.setattr(kind, "_iterate", lambda own, m, step: (action(own), iterate(own, m, step)))
+
+    def not_while_capturing(owner: Any, name: str, instead: Any) -> None:
+        own = getattr(owner, name)
+        patch.setattr(owner, name, lambda *given: (instead if streams.current().is_capturing() else own)(*given))
 
     def begin(stream: Any) -> None:
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
@@ -176,14 +264,36 @@ def plant(reason: str, patch: pytest.MonkeyPatch, cupy: StandIn) -> None:
         patch.setattr(mlp("products"), "_layout", lambda matrix: (0, matrix.shape[1]))
     if reason == "a product of CuPy":
         patch.setattr(kind, "_product", mlp("trainer").MlpTrainer._product)
-    if reason == "other bits":
+    if reason == "no workspace":
+        patch.setattr(mlp("products").Products, "_follow", lambda own, stream: own._set_stream(own._handle, stream))
+    if reason == "memory":
+        while_capturing(lambda own: own._metrics + own._metrics)
+    if reason == "no launch":
         patch.setattr(streams.Graph, "launch", lambda graph: None)
+    if reason == "an operation left out":
+        not_while_capturing(kind, "_backward", lambda *_: None)
+    if reason == "a batch not gathered":
+        not_while_capturing(batches, "load", lambda own, m, step: own._X[:m])
+    if reason == "a step not taken":
+        not_while_capturing(steps, "take", lambda own: own.current)
     if reason == "a wait":
         while_capturing(lambda own: cupy.cuda.get_current_stream().synchronize())
     if reason == "a copy":
         while_capturing(lambda own: cupy.asnumpy(own._metrics))
-    if reason == "a frozen batch":
-        freeze("a batch", patch)
+    if reason.startswith("a frozen "):
+        freeze(WORDS[reason.removeprefix("a frozen ")], patch)
+
+
+USUAL = options.task(batch_size=16, dropout=(0.5,), optimizer=Optimizer("adam"))
+# For faults that only a part of the check notices.
+TASKS = {
+    # What is left of the operations' iterations is right for those of the graph, too:
+    "an operation left out": options.task(hidden=(7, 6), learning_rate=1e-20),  # gradients
+    "a batch not gathered": options.task(batch_size=100),  # inputs, since all images are white
+    "a step not taken": options.task(batch_size=30),
+    # There is no graph of smaller batches, whose two iterations are always in two epochs.
+    "a frozen key": options.task(batch_size=1, dropout=(0.5,)),
+}
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -191,50 +301,35 @@ def test_where_it_cannot_be_captured_operations_are_launched(
     captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, cupy: StandIn, reason: str
 ) -> None:
     plant(reason, monkeypatch, cupy)
-    workload = options.task(batch_size=16, dropout=(0.5,))
-    with started(captured_backend, workload) as trainer, launched(workload) as other:
+    workload = TASKS.get(reason, USUAL)
+    data = Dataset.blank(workload.network, workload.images) if reason == "a batch not gathered" else options.DATA
+    with started(captured_backend, workload, data) as trainer, launched(workload, data) as other:
         assert trainer.advance(5) == other.advance(5)
         assert same_bits(trainer, other)
         description = trainer.describe()
-    assert description.kernel.startswith("operations launched one by one: ")
-    assert description.failed.startswith(f"CUDA graph of an iteration failed: {REASONS[reason]}")
+    assert description.kernel.startswith(f"{SINGLY}: ")
+    assert description.failed.startswith(f"{GRAPH} failed: {REASONS[reason]}")
+    assert trials.chosen() == {"what is tried": SINGLY}
     assert not streams.current().ptr
 
 
-PLACES = {"a rate": slice(18), "a batch": slice(18, 19), "a key": slice(20, None)}
-"""Words of a ``Step`` in float64."""
+WORDS = {"rate": slice(18), "batch": slice(18, 19), "key": slice(20, None)}
+"""Positions in a ``Step`` in float64, in words."""
 
 
-def freeze(argument: str, patch: pytest.MonkeyPatch) -> None:
+def freeze(words: slice, patch: pytest.MonkeyPatch) -> None:
     """Let a graph have the first iteration's value, as if a kernel got it by value and not from its step."""
     steps = mlp("steps").Steps
     take = steps.take
 
     def frozen(own: Any) -> Any:
         found = take(own)
-        place, value = np.asarray(found)[PLACES[argument]], np.asarray(own._table)[0, PLACES[argument]].copy()
         if streams.current().is_capturing():
-            streams.submit(lambda: np.copyto(place, value))
+            value = np.asarray(own._table)[0, words].copy()
+            streams.submit(lambda: np.copyto(np.asarray(found)[words], value))
         return found
 
     patch.setattr(steps, "take", frozen)
-
-
-@pytest.mark.parametrize("argument", [None, *PLACES])
-def test_an_argument_that_a_graph_freezes_makes_other_numbers(
-    captured_backend: Backend, monkeypatch: pytest.MonkeyPatch, argument: str | None
-) -> None:
-    """So the comparisons of bits above would notice one that a kernel is given by value."""
-    kind = mlp("captured").CapturedTrainer
-    monkeypatch.setattr(kind, "_bits_after", lambda *_: b"")
-    if argument:
-        freeze(argument, monkeypatch)
-    workload = options.task(batch_size=16, dropout=(0.5,), optimizer=Optimizer("adam"))
-    with started(captured_backend, workload) as trainer, launched(workload) as other:
-        assert isinstance(trainer, kind)
-        trainer.advance(8)
-        other.advance(8)
-        assert same_bits(trainer, other) == (argument is None)
 
 
 FAULTS = {
@@ -289,7 +384,7 @@ def test_a_capture_refuses_what_cupy_refuses(cupy: StandIn) -> None:
             cupy.matmul(array, array, out=array.copy())
         with pytest.raises(AssertionError, match="memory that others get"):
             array + array
-        with cupy.cuda.using_allocator(cupy.cuda.MemoryPool().malloc):
+        with cupy.cuda.using_allocator(lambda size: None):
             total: Any = array + array
         stream.end_capture().launch()
         assert total.get().tolist() == (2 * np.eye(2)).tolist()

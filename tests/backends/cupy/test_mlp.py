@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mnistbench.backends as registry
-from mnistbench.backends import Backend, Trainer
+from mnistbench.backends import Backend, Trainer, trials
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, UnsupportedWorkload
 from mnistbench.reference.parameters import Parameters
-from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe
+from mnistbench.task.recipe import ACTIVATIONS, Augmentation, Optimizer, Recipe, Schedule
 from mnistbench.task.workload import DType, Network, Workload
 from tests.support import builders, options
 from tests.support.builders import identical
-from tests.support.cuda.host import StandIn, needs_compiler
+from tests.support.cuda.host import GRAPH, SINGLY, StandIn, needs_compiler, settle
 
 CASES = options.catalogue()
 EVERYTHING = options.task(**options.EVERYTHING)
@@ -167,16 +168,43 @@ def test_a_large_network_agrees_on_the_gpu(dtype: DType, small_dataset: Dataset)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("way", ["operations launched one by one", "CUDA graph of an iteration"])
+@pytest.mark.parametrize("way", [SINGLY, GRAPH])
 def test_every_way_agrees_on_the_gpu(monkeypatch: pytest.MonkeyPatch, dtype: DType, way: str) -> None:
     backend, workload = registry.get_backend("cupy"), EVERYTHING.with_dtype(dtype)
-    ways = importlib.import_module("mnistbench.backends.cupy.mlp.ways")
-    monkeypatch.setattr(ways, "fastest_way", lambda *_: (way, None))
-    with started(backend, workload) as trainer:
-        description = trainer.describe()
-    assert description.failed is None
-    assert description.kernel.startswith(f"{way}: ")
-    options.assert_agrees(backend, workload)
+    settle(way, monkeypatch)
+    with trials.session({}):
+        with started(backend, workload) as trainer:
+            description = trainer.describe()
+        assert description.failed is None
+        assert description.kernel.startswith(f"{way}: ")
+        options.assert_agrees(backend, workload)
+
+
+def compare_launches(backend: Backend, dtype: DType, iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare the bits of graphs with those of the same operations launched singly, in one call of ``advance``."""
+    settle(GRAPH, monkeypatch)
+    steps: Any = importlib.import_module("mnistbench.backends.cupy.mlp.steps")
+    monkeypatch.setattr(steps.Steps, "capacity", 2)  # of the three iterations of an epoch
+    # Rates that fall later, so that the last iterations still change the parameters.
+    changed = options.EVERYTHING | {"schedule": Schedule("step", every=30, factor=0.5)}
+    workload = options.task(dtype, **changed)
+    with trials.session({}), started(backend, workload) as trainer, started(backend, workload) as other:
+        assert trainer.describe().failed is None
+        singly: Any = importlib.import_module("mnistbench.backends.cupy.mlp.trainer")
+        monkeypatch.setattr(other, "_run", partial(singly.MlpTrainer._run, other))
+        assert trainer.advance(iterations) == other.advance(iterations)
+        assert identical(trainer.parameters(), other.parameters())
+        assert all(map(identical, trainer.moments(), other.moments()))
+
+
+@needs_compiler
+def test_graphs_repeat_their_operations(cupy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare_launches(cupy_backend, "float64", 20, monkeypatch)
+
+
+@pytest.mark.gpu
+def test_graphs_repeat_their_operations_on_the_gpu(monkeypatch: pytest.MonkeyPatch, dtype: DType) -> None:
+    compare_launches(registry.get_backend("cupy"), dtype, 400, monkeypatch)
 
 
 @pytest.mark.gpu

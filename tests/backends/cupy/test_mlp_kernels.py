@@ -34,7 +34,7 @@ def compare_batches(backend: Backend, workload: Workload, dataset: Dataset) -> N
         step = trainer._batches.steps.row(iteration)
         X = trainer._batches.load(m, step)
         first = iteration % workload.iterations_per_epoch * workload.batch_size
-        assert trainer._batches.order.get()[first : first + m].tolist() == wanted.places(iteration).tolist()
+        assert trainer._batches.places.get()[first : first + m].tolist() == wanted.places(iteration).tolist()
         assert np.array_equal(X.get().T, expected.X)
         masks = expected.masks or [np.ones((units, m)) for units in workload.network.hidden]
         assert all(map(np.array_equal, _masks(trainer, X, step), masks))
@@ -98,8 +98,8 @@ FAULTS = {
     "a rotation": ("{13, 15, 26, 6}", "{13, 15, 26, 7}"),
     "parity": ("0x1BD11BDAu", "0x1BD11BDBu"),
     "rounds": ("group < 5", "group < 4"),
-    "the gathered image": ("(long long)rows[step->first + blockIdx.x] * pixels", "(long long)blockIdx.x * pixels"),
-    "the distorted image": ("place = order[step->first + blockIdx.x]", "place = blockIdx.x"),
+    "the gathered image": ("(long long)held[step->first + blockIdx.x] * pixels", "(long long)blockIdx.x * pixels"),
+    "the distorted image": ("place = places[step->first + blockIdx.x]", "place = blockIdx.x"),
     "the angle": ("cosines[words.second >> 22]", "cosines[words.second >> 23]"),
     "rounding of a turn": ("- sine * x + 64) >> 7", "- sine * x) >> 7"),
     "the centre": ("128 * (width - 1)", "128 * width"),
@@ -115,16 +115,16 @@ FAULTS = {
     "the mask on the way back": ("slope(z, a) * mask", "slope(z, a)"),
     "the bias": ("Z[at] + bias[unit]", "Z[at]"),
     "a slope": ("1 - a * a", "1 - a"),
-    "the image of a label": ("labels[order[step->first + row]]", "labels[step->first + row]"),
-    "the batch of a label": ("labels[order[step->first + row]]", "labels[order[row]]"),
-    "the batch of a mask": ("order[step->first + row], pair", "order[row], pair"),
-    "the key of a layer": ("key(step, DROPOUT + layer)", "key(step, DROPOUT)"),
+    "the image of a label": ("labels[held[step->first + image]]", "labels[step->first + image]"),
+    "the batch of a label": ("labels[held[step->first + image]]", "labels[held[image]]"),
+    "the batch of a mask": ("places[step->first + image], pair", "places[image], pair"),
+    "the key of a layer": ("key(step, DROPOUT_KEY + layer)", "key(step, DROPOUT_KEY)"),
     "the label": ("c == label ? 1 : 0", "c == best ? 1 : 0"),
     "the loss": ("(double)of_label - (double)largest", "(double)of_label"),
     "a penalty of biases": ("i < weights ? mean", "true ? mean"),
     "a decay of biases": ("OPTIMIZER == ADAMW && i < weights", "OPTIMIZER == ADAMW"),
     "the correction": ("sqrt(square) * own.correction", "sqrt(square)"),
-    "the batch's mean": ("sums[i] / rows", "sums[i] / 16"),
+    "the batch's mean": ("sums[i] / images", "sums[i] / 16"),
     "the second moment's place": ("moments[length + i]", "moments[i]"),
 }
 

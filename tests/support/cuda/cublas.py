@@ -44,6 +44,7 @@ class Cublas(ModuleType):
         self._build, self._stream_of = build, stream_of
         self._handles = count(1 << 40, 64)
         self._streams: dict[int, int] = {}  # of a handle
+        self._with_workspace: set[int] = set()  # handles
         # ctypes keeps no reference to a function.
         self._functions = (
             _GEMM(_guarded(self._gemm)),
@@ -64,6 +65,7 @@ class Cublas(ModuleType):
 
     def destroy(self, handle: int) -> None:
         del self._streams[handle]
+        self._with_workspace.discard(handle)
 
     @staticmethod
     def check_status(status: int) -> None:
@@ -72,10 +74,12 @@ class Cublas(ModuleType):
 
     def _set_stream(self, handle: int, stream: int | None) -> int:
         self._streams[handle] = stream or 0
+        self._with_workspace.discard(handle)
         return 0
 
     def _set_workspace(self, handle: int, workspace: int | None, size: int) -> int:
         ctypes.memset((workspace or 0) + size - 1, 0xEE, 1)  # on a GPU it is written to, up to its end
+        self._with_workspace.add(handle)
         return 0
 
     def _gemm(self, handle: int, *arguments: Any) -> int:
@@ -89,7 +93,9 @@ class Cublas(ModuleType):
         right = _matrix(real, b, depth, columns, b_step, b_transposed)
         left = _matrix(real, a, rows, depth, a_step, a_transposed)
         result = _matrix(real, out, rows, columns, out_step, False)
-        self._stream_of(self._streams[handle]).submit(partial(np.matmul, left, right, out=result))
+        stream = self._stream_of(self._streams[handle])
+        assert handle in self._with_workspace or not stream.is_capturing(), "the graph would hold allocations"
+        stream.submit(partial(np.matmul, left, right, out=result))
         return 0
 
 

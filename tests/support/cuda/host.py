@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mnistbench.backends import trials
 from mnistbench.backends.cupy.classic import layout
 from mnistbench.backends.cupy.classic.epochs import LASTING
 from tests.support.cuda import streams
@@ -31,6 +33,16 @@ needs_compiler = pytest.mark.skipif(
 )
 
 _CUDA = Path(__file__).parent
+
+GRAPH, SINGLY = "CUDA graph of an iteration", "operations launched one by one"
+"""Ways to launch the iterations of a multilayer perceptron."""
+
+
+def settle(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the trial of the ways find ``way``, without trying."""
+    found = trials.Once(lambda *_: trials.Choice(way, None, "what is tried"))
+    monkeypatch.setattr(importlib.import_module("mnistbench.backends.cupy.mlp.ways"), "fastest_way", found)
+
 
 # Enough registers for blocks of 64 threads (32 in float64).
 REGISTERS = 11_000
@@ -105,10 +117,9 @@ class Array(np.ndarray[Any, Any]):
         """Run an operation of NumPy on the current stream."""
         plain = [one.view(np.ndarray) if isinstance(one, Array) else one for one in inputs]
         run = partial(getattr(ufunc, method), *plain, **options)
-        if out is None or method == "reduce":  # CuPy may take memory for parts of a sum
-            streams.allocate()
         if out is None:
             found = np.asarray(run())  # in a capture, for its shape and type
+            streams.allocate(found.nbytes)
             out = (found.view(Array),)
             if not streams.current().is_capturing():
                 return out[0]
@@ -302,7 +313,6 @@ class StandIn(ModuleType):
             get_elapsed_time=lambda start, stop: 2.0,
             get_current_stream=streams.current,
             Stream=streams.Stream,
-            MemoryPool=streams.MemoryPool,
             using_allocator=streams.using_allocator,
             cublas=Cublas(_cublas, self._stream),
             Device=lambda: SimpleNamespace(
@@ -337,7 +347,7 @@ class StandIn(ModuleType):
         return current
 
     def _new(self, array: NDArray[Any]) -> Array:
-        streams.allocate()
+        streams.allocate(array.nbytes)
         if self.limit is not None and array.nbytes > self.limit:
             raise self.cuda.memory.OutOfMemoryError
         own = array.view(Array)

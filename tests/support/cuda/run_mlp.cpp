@@ -22,14 +22,14 @@ int main(int, char** arguments) {
     constexpr int HEIGHT = 5, WIDTH = 7, PIXELS = HEIGHT * WIDTH;
     std::vector<real> X(3 * PIXELS);
     std::vector<unsigned char> images(3 * PIXELS, 200);
-    std::vector<unsigned> order = {2, 0, 1};
+    std::vector<unsigned> places = {2, 0, 1};
     std::vector<int> turns(1024, 11585), rows(HEIGHT * HEIGHT, 9), columns(WIDTH * WIDTH, 9);
     struct {
         Step step;
         Words keys[2];
     } own = {{}, {{1, 2}, {3, 4}}};
     emulation::launch_in_turn(3, THREADS, 16 * PIXELS - std::atoi(arguments[1]), [&] {
-        augment(X.data(), images.data(), order.data(), &own.step, 0, HEIGHT, WIDTH, 3, 30000, turns.data(), turns.data(),
+        augment(X.data(), images.data(), places.data(), &own.step, 0, HEIGHT, WIDTH, 3, 30000, turns.data(), turns.data(),
                 rows.data(), columns.data());
     });
     std::printf("%g\n", (double)X[0]);

@@ -70,7 +70,7 @@ class Graph:
 
 
 _current = [Stream(ptr=0)]
-_allocators: list[Any] = []
+_allocators: list[Callable[[int], Any]] = []
 
 
 def current() -> Stream:
@@ -93,23 +93,17 @@ def refuse(what: str) -> None:
         raise RuntimeError(f"the current stream is capturing, so {what} are disallowed")
 
 
-def allocate() -> None:
-    """Check that a capture takes memory only from a pool of its own: from the common one, others get it later."""
-    assert _allocators or not current().is_capturing(), "a graph would write to memory that others get"
-
-
-class MemoryPool:
-    """A pool apart from the common one."""
-
-    def malloc(self, size: int) -> Any:
-        raise NotImplementedError("the stand-in takes memory from NumPy")
-
-    def free_all_blocks(self) -> None: ...
+def allocate(size: int) -> None:
+    """Ask the current allocator for memory, which NumPy then gives; a capture must have one of its own."""
+    if _allocators:
+        _allocators[-1](size)
+    else:
+        assert not current().is_capturing(), "a graph would write to memory that others get"
 
 
 @contextmanager
-def using_allocator(allocator: Any) -> Iterator[None]:
-    """Take memory from a pool in the ``with`` block."""
+def using_allocator(allocator: Callable[[int], Any]) -> Iterator[None]:
+    """Take memory from an allocator in the ``with`` block."""
     _allocators.append(allocator)
     try:
         yield

@@ -7,10 +7,10 @@
 //   ACTIVATION  RELU, LEAKY_RELU, TANH or SIGMOID; LEAK is LEAKY_RELU's slope below 0
 //   OPTIMIZER   GD, MOMENTUM, NESTEROV, RMSPROP, ADAM or ADAMW
 //
-// Images are rows: X (images, pixels), Z and A (images, units). `order` has the index in the training set of each image
-// of an epoch, in the order in which its batches take them. What changes from one iteration to the next is read from a
-// `Step`, so that a captured launch fits all iterations. No header is included, so the run-time compiler needs no include
-// path.
+// Images are rows: X (images, pixels), Z and A (images, units). For each image of an epoch, in the order in which its
+// batches take them, `places` has its index in the training set, and `held` its index among the images that are held. What
+// changes from one iteration to the next is read from a `Step`, so that a captured launch fits all iterations. No header is
+// included, so the run-time compiler needs no include path.
 
 typedef REAL real;
 
@@ -54,30 +54,32 @@ __device__ __forceinline__ Words threefry(Words key, unsigned x, unsigned y) {
 
 // Iterations
 
-// An iteration's constants: those of the optimizer, explained there, and the place in the order of its batch's first image.
-// The keys of its random words follow, one for each purpose.
+// An iteration's constants: those of the optimizer, explained there, and the index in `places` and `held` of its batch's
+// first image. The keys of its random words follow.
 struct Step {
     real penalty, rate, keep, take, keep_square, take_square, correction, epsilon, shrink;
     unsigned first;
 };
 
-enum { PLACE, ELASTIC, DROPOUT };  // purposes; dropout of hidden layer l, counted from 0, has DROPOUT + l
+// Positions among a step's keys, as flat.packed_steps writes them. Dropout of hidden layer l, counted from 0, has
+// DROPOUT_KEY + l.
+enum { PLACE_KEY, ELASTIC_KEY, DROPOUT_KEY };
 
-__device__ __forceinline__ Words key(const Step* step, int purpose) { return ((const Words*)(step + 1))[purpose]; }
+__device__ __forceinline__ Words key(const Step* step, int position) { return ((const Words*)(step + 1))[position]; }
 
-// Copies the next of `steps` to `step`, both in words. Each thread counts the steps for itself, so none waits for another.
+// Copies the next of `steps` to `current`, both in words. Each thread counts the steps for itself, so none waits for another.
 extern "C" __global__ void __launch_bounds__(THREADS)
-take_step(unsigned* step, const unsigned* steps, unsigned* counts, int words) {
+take_step(unsigned* current, const unsigned* steps, unsigned* counts, int words) {
     const long long i = element();
-    if (i < words) step[i] = steps[(long long)counts[i]++ * words + i];
+    if (i < words) current[i] = steps[(long long)counts[i]++ * words + i];
 }
 
 // Inputs
 
-// X of the images without augmentation: one block per image. `rows` is the order in which their bytes are held.
+// X of the images without augmentation: one block per image.
 extern "C" __global__ void __launch_bounds__(THREADS)
-gather(real* X, const unsigned char* images, const unsigned* rows, const Step* step, int pixels) {
-    const unsigned char* image = images + (long long)rows[step->first + blockIdx.x] * pixels;
+gather(real* X, const unsigned char* images, const unsigned* held, const Step* step, int pixels) {
+    const unsigned char* image = images + (long long)held[step->first + blockIdx.x] * pixels;
     for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS)
         X[(long long)blockIdx.x * pixels + pixel] = (real)image[pixel] / 255;
 }
@@ -143,19 +145,19 @@ __device__ __forceinline__ int displacement(const int* row, int column, int widt
     return (sum >> 8) * bend >> 14;
 }
 
-// X of augmented images, of which `held` is the first one that is held: one block per image. Unless `bend` is 0, it needs
-// four ints of shared memory per pixel.
+// X of augmented images, one block per image. `first_held` is the index in the training set of the first image that is
+// held. Unless `bend` is 0, it needs four ints of shared memory per pixel.
 extern "C" __global__ void __launch_bounds__(THREADS)
-augment(real* X, const unsigned char* images, const unsigned* order, const Step* step, unsigned held, int height,
+augment(real* X, const unsigned char* images, const unsigned* places, const Step* step, unsigned first_held, int height,
         int width, int shift, int bend, const int* cosines, const int* sines, const int* smooth_rows,
         const int* smooth_columns) {
     const int pixels = height * width;
-    const unsigned place = order[step->first + blockIdx.x];
-    const unsigned char* image = images + (long long)(place - held) * pixels;
+    const unsigned place = places[step->first + blockIdx.x];
+    const unsigned char* image = images + (long long)(place - first_held) * pixels;
     int* field = (int*)shared_memory();
     int* smoothed = field + 2 * pixels;
-    if (bend) smooth_field(field, smoothed, place, key(step, ELASTIC), height, width, smooth_rows);
-    const Words words = threefry(key(step, PLACE), place, 0);
+    if (bend) smooth_field(field, smoothed, place, key(step, ELASTIC_KEY), height, width, smooth_rows);
+    const Words words = threefry(key(step, PLACE_KEY), place, 0);
     for (int pixel = threadIdx.x; pixel < pixels; pixel += THREADS) {
         const int row = pixel / width, column = pixel % width;
         Position at = turned(row, column, height, width, words, shift, cosines, sines);
@@ -189,18 +191,18 @@ __device__ __forceinline__ real slope(real z, real a) {
 // mask M is 0 where a unit's word is less than `below`, else `scale`. A thread computes two units, which share a
 // counter. Without dropout, `below` is 0, no words are drawn, and `scale` is 1.
 extern "C" __global__ void __launch_bounds__(THREADS)
-activate(real* Z, real* A, const real* bias, const unsigned* order, const Step* step, int layer, int rows, int units,
+activate(real* Z, real* A, const real* bias, const unsigned* places, const Step* step, int layer, int images, int units,
          unsigned long long below, real scale) {
     const int pairs = (units + 1) / 2;
     const long long i = element();
-    if (i >= (long long)rows * pairs) return;
-    const int row = i / pairs, pair = i % pairs;
+    if (i >= (long long)images * pairs) return;
+    const int image = i / pairs, pair = i % pairs;
     Words words = {0, 0};
-    if (below) words = threefry(key(step, DROPOUT + layer), order[step->first + row], pair);
+    if (below) words = threefry(key(step, DROPOUT_KEY + layer), places[step->first + image], pair);
     for (int k = 0; k < 2; ++k) {
         const int unit = 2 * pair + k;
         if (unit >= units) return;
-        const long long at = (long long)row * units + unit;
+        const long long at = (long long)image * units + unit;
         const real mask = (k ? words.second : words.first) >= below ? scale : 0;
         const real z = Z[at] + bias[unit], a = activation(z);
         A[at] = a * mask;
@@ -211,49 +213,49 @@ activate(real* Z, real* A, const real* bias, const unsigned* order, const Step* 
 // The last layer after its product: Z becomes softmax(Z + b) - Y; metrics [loss or hit][image] has each image's loss and
 // whether its label is the most probable class.
 extern "C" __global__ void __launch_bounds__(THREADS)
-output_errors(real* Z, const real* bias, const int* labels, const unsigned* order, const Step* step, double* metrics,
-              int rows, int classes) {
-    const long long row = element();
-    if (row >= rows) return;
-    real* z = Z + row * classes;
+output_errors(real* Z, const real* bias, const int* labels, const unsigned* held, const Step* step, double* metrics,
+              int images, int classes) {
+    const long long image = element();
+    if (image >= images) return;
+    real* z = Z + image * classes;
     int best = 0;
     for (int c = 0; c < classes; ++c) {
         z[c] += bias[c];
         if (z[c] > z[best]) best = c;  // of equal values, the first
     }
-    const int label = labels[order[step->first + row]];
+    const int label = labels[held[step->first + image]];
     const real largest = z[best], of_label = z[label];
     real sum = 0;
     for (int c = 0; c < classes; ++c) sum += z[c] = exp(z[c] - largest);
     for (int c = 0; c < classes; ++c) z[c] = z[c] / sum - (c == label ? 1 : 0);
-    metrics[row] = (double)log(sum) - ((double)of_label - (double)largest);
-    metrics[rows + row] = best == label;
+    metrics[image] = (double)log(sum) - ((double)of_label - (double)largest);
+    metrics[images + image] = best == label;
 }
 
 // Optimizers. Parameters, `sums` and each moment are flat arrays, all weights first.
 
 // The mean gradient over the batch, plus `penalty` (lambda / n) times a weight.
-__device__ __forceinline__ real gradient(const real* sums, const real* values, int i, int weights, int rows,
+__device__ __forceinline__ real gradient(const real* sums, const real* values, int i, int weights, int images,
                                          real penalty) {
-    const real mean = sums[i] / rows;
+    const real mean = sums[i] / images;
     return i < weights ? mean + penalty * values[i] : mean;
 }
 
 // Replaces the sums by the gradients.
 extern "C" __global__ void __launch_bounds__(THREADS)
-gradients(real* sums, const real* values, int length, int weights, int rows, real penalty) {
+gradients(real* sums, const real* values, int length, int weights, int images, real penalty) {
     const long long i = element();
-    if (i < length) sums[i] = gradient(sums, values, i, weights, rows, penalty);
+    if (i < length) sums[i] = gradient(sums, values, i, weights, images, penalty);
 }
 
 // `keep` and `keep_square` are the decay rates of the moments, `take` and `take_square` the weights of new values. For
 // adam and adamw, `rate` and `correction` include the bias corrections; adamw multiplies its weights by `shrink`.
 extern "C" __global__ void __launch_bounds__(THREADS)
-update(real* values, const real* sums, real* moments, const Step* step, int length, int weights, int rows) {
+update(real* values, const real* sums, real* moments, const Step* step, int length, int weights, int images) {
     const long long i = element();
     if (i >= length) return;
     const Step own = *step;
-    const real g = gradient(sums, values, i, weights, rows, own.penalty);
+    const real g = gradient(sums, values, i, weights, images, own.penalty);
     real p = values[i];
     if (OPTIMIZER == GD) p -= own.rate * g;
     if (OPTIMIZER == MOMENTUM || OPTIMIZER == NESTEROV) {

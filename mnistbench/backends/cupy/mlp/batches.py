@@ -6,6 +6,7 @@ from typing import Any
 
 import cupy as cp
 import numpy as np
+from numpy.typing import NDArray
 
 from mnistbench.backends.cupy.mlp.kernels import Kernels
 from mnistbench.backends.cupy.mlp.steps import Steps
@@ -24,8 +25,8 @@ class Batches:
 
     Attributes:
         most: most images of a batch.
-        order: (held,) uint32, the indices in the training set of an epoch's images, in their order.
-        rows: (held,) uint32, their indices among the images that are held.
+        places: (images,) uint32, the indices in the training set of an epoch's images, in the order of its batches.
+        held: (images,) uint32, their indices among the images that are held.
         steps: constants of iterations.
 
     Raises:
@@ -37,13 +38,13 @@ class Batches:
         self._pixels = workload.network.inputs
         self._epoch = -1
         self._images = cp.asarray(np.ascontiguousarray(dataset.train.images))
-        held = len(dataset.train)
+        images = np.arange(len(dataset.train), dtype=np.uint32)
         self._share = dataset.share or Share(0, 1, workload.images)
-        self.rows = cp.asarray(np.arange(held, dtype=np.uint32))
-        self.order = self.rows if dataset.share is None else cp.asarray(self._first + np.arange(held, dtype=np.uint32))
-        self._ends = [0, held]  # of the batches in the order
+        self.held = cp.asarray(images)
+        self.places = self.held if dataset.share is None else cp.asarray(self._first_held + images)
+        self._ends = [0, len(images)]  # of the batches in the order
         self.steps = Steps(workload, kernels)
-        self.most = min(workload.batch_size, held)
+        self.most = min(workload.batch_size, len(images))
         self._X = cp.empty((self.most, self._pixels), workload.dtype)
         if workload.recipe.augmentation:
             self._prepare_augmentation(name, dataset.image_shape, shared_bytes)
@@ -73,19 +74,20 @@ class Batches:
         self._kernels.allow_shared("augment", self._needed_bytes)
 
     @property
-    def _first(self) -> np.uint32:
-        """Place of the first image that is held."""
+    def _first_held(self) -> np.uint32:
+        """Index in the training set of the first image that is held."""
         return np.uint32(self._share.first)
 
     def begin(self, iteration: int) -> int:
         """Bring the order and the constants of an iteration to the device; return the number m of its images."""
         epoch, number = divmod(iteration, self.workload.iterations_per_epoch)
         shuffled = self.workload.recipe.batch_size is not None
-        if shuffled and epoch != self._epoch:
-            self._shuffle(epoch)
+        places = self._shuffled(epoch) if shuffled and epoch != self._epoch else None
         if iteration not in self.steps:
-            firsts = self._ends[number:-1] if shuffled else [0] * self.steps.rows
-            self.steps.hold(iteration, firsts[: self.steps.rows])
+            firsts = self._ends[number:-1] if shuffled else [0] * self.steps.capacity
+            self.steps.hold(iteration, firsts[: self.steps.capacity])
+        if places is not None:  # after what the host computes for the steps: a copy waits for the device
+            self._send(places)
         first, last = self._ends[number : number + 2]
         return last - first
 
@@ -98,21 +100,31 @@ class Batches:
             self._gather(X, step)
         return X
 
-    def _shuffle(self, epoch: int) -> None:
+    def invalidate(self) -> None:
+        """Overwrite what each iteration computes: inputs by NaN, the current step by 0, whose index is a valid one."""
+        if self.are_gathered:
+            self._X.fill(np.nan)
+        self.steps.current.fill(0)
+
+    def _shuffled(self, epoch: int) -> NDArray[np.uint32]:
+        """Return the indices in the training set of an epoch's images, in the order of its batches."""
         self._epoch = epoch
         workload, share = self.workload, self._share
         order = mlp.epoch_order(workload.seed, epoch, workload.images)
         own = np.flatnonzero((order >= share.first) & (order < share.last))
         starts = workload.batch_size * np.arange(workload.iterations_per_epoch + 1)
         self._ends = np.searchsorted(own, starts).tolist()
-        self.order.set(order[own].astype(np.uint32))
-        if self.rows is not self.order:
-            self.rows.set(order[own].astype(np.uint32) - self._first)
+        return order[own].astype(np.uint32)
+
+    def _send(self, places: NDArray[np.uint32]) -> None:
+        self.places.set(places)
+        if self.held is not self.places:
+            self.held.set(places - self._first_held)
 
     def _gather(self, X: Any, step: Any) -> None:
-        self._kernels.by_block("gather", len(X), X, self._images, self.rows, step, self._pixels)
+        self._kernels.by_block("gather", len(X), X, self._images, self.held, step, self._pixels)
 
     def _augment(self, X: Any, step: Any) -> None:
-        limits = self._table.shift, self._table.bend
-        arguments = (X, self._images, self.order, step, self._first, *self._image_shape, *limits, *self._table_arrays)
+        sizes = *self._image_shape, self._table.shift, self._table.bend
+        arguments = (X, self._images, self.places, step, self._first_held, *sizes, *self._table_arrays)
         self._kernels.by_block("augment", len(X), *arguments, shared_bytes=self._needed_bytes)

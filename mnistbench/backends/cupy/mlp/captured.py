@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import cupy as cp
+import numpy as np
 
 from mnistbench.backends.cupy.mlp.products import Products
 from mnistbench.backends.cupy.mlp.trainer import MlpTrainer
@@ -16,13 +17,13 @@ from mnistbench.task.workload import Workload
 
 
 class CapturedTrainer(MlpTrainer):
-    """The same with a launch of one graph in place of an iteration's operations.
+    """Launch an iteration of :class:`MlpTrainer` as one CUDA graph.
 
     One graph has the operations of a whole batch, another those of an epoch's smaller last batch.
 
     Raises:
-        Exception: what CuPy, CUDA or cuBLAS raise that cannot capture.
-        RuntimeError: a graph computes other bits than its operations.
+        Exception: an operation cannot be captured; CuPy, CUDA and cuBLAS raise errors of their own.
+        RuntimeError: an operation takes memory, or a graph computes other bits than its operations.
     """
 
     way = "CUDA graph of an iteration"
@@ -33,34 +34,44 @@ class CapturedTrainer(MlpTrainer):
         super().__init__(name, workload, dataset, parameters, failed)
         self._products = Products(workload.dtype)
         self._graphs: dict[int, Any] = {}  # by the number of images
-        # Later launches overwrite what their operations have allocated, so nothing else may get that memory.
-        self._pool = cp.cuda.MemoryPool()
-        for iteration in (0, self.workload.iterations_per_epoch - 1):
-            m = self._batches.begin(iteration)
-            if m not in self._graphs:
-                self._graphs[m] = self._proved_graph(m, iteration, parameters)
+        for m, iterations in self._samples().items():
+            self._graphs[m] = self._proved_graph(m, iterations, parameters)
         self.reset(parameters)
         cp.cuda.get_current_stream().synchronize()
 
     def _product(self, a: Any, b: Any, out: Any) -> None:
         self._products(a, b, out)
 
-    def _proved_graph(self, m: int, iteration: int, parameters: Parameters) -> Any:
-        """Capture an iteration of m images, and compare a launch of the graph with one of its operations."""
+    def _samples(self) -> dict[int, tuple[int, int]]:
+        """Return, by number of images, two iterations with as many: the first one of epoch 0, the last one of epoch 1.
 
-        def launch_operations() -> None:
-            self._batches.steps.take()  # which loads its kernel
+        They differ in all that changes in a training: the batch, the keys of random words and the rate.
+        """
+        workload, per_epoch = self.workload, self.workload.iterations_per_epoch
+        whole = workload.images // workload.batch_size  # batches in an epoch
+        samples = {workload.batch_size: (0, per_epoch + whole - 1)}
+        if whole < per_epoch:
+            samples[workload.images_of(whole)] = (whole, per_epoch + whole)
+        return samples
+
+    def _proved_graph(self, m: int, iterations: tuple[int, int], parameters: Parameters) -> Any:
+        """Capture an iteration of m images, and compare launches of the graph with launches of its operations."""
+
+        def launch_operations(iteration: int) -> None:
+            # Nothing may be loaded for the first time in a capture, so each kernel is launched before, also this one's.
+            self._batches.steps.take()
             self._iterate(m, self._batches.steps.row(iteration))
 
-        wanted = self._bits_after(launch_operations, iteration, parameters)
+        wanted = [*self._bits_of(launch_operations, iterations, parameters)]
         graph = self._captured(m)
-        if self._bits_after(graph.launch, iteration, parameters) != wanted:
+        found = self._bits_of(lambda _: graph.launch(), iterations, parameters)
+        if any(own != bits for own, bits in zip(found, wanted, strict=True)):
             raise RuntimeError("a launch of the graph computes other bits than its operations")
         return graph
 
     def _captured(self, m: int) -> Any:
         stream = cp.cuda.Stream(non_blocking=True)  # the default stream cannot be captured
-        with stream, cp.cuda.using_allocator(self._pool.malloc):
+        with stream, cp.cuda.using_allocator(_refuse):
             stream.begin_capture()
             try:
                 self._iterate(m, self._batches.steps.take())
@@ -70,12 +81,22 @@ class CapturedTrainer(MlpTrainer):
                 raise
             return stream.end_capture()
 
-    def _bits_after(self, run: Callable[[], object], iteration: int, parameters: Parameters) -> bytes:
-        """Return parameters, moments and metrics as bytes after ``run`` has computed an iteration from the start."""
+    def _bits_of(
+        self, run: Callable[[int], object], iterations: tuple[int, int], parameters: Parameters
+    ) -> Iterator[bytes]:
+        """Yield parameters, moments and metrics as bytes after each of the iterations that ``run`` computes.
+
+        What an iteration computes is overwritten before, so an operation that is left out is noticed.
+        """
         self.reset(parameters)
-        self._batches.steps.follow(iteration)
-        run()
-        return b"".join(cp.asnumpy(array).tobytes() for array in (self._values, self._moments, self._metrics))
+        for iteration in iterations:
+            self._batches.begin(iteration)
+            self._batches.invalidate()
+            for array in (self._sums, self._metrics, *self._Zs, *self._As):
+                array.fill(np.nan)
+            self._batches.steps.follow(iteration)
+            run(iteration)
+            yield b"".join(cp.asnumpy(array).tobytes() for array in (self._values, self._moments, self._metrics))
 
     def _run(self, iterations: int) -> int:
         for _ in range(iterations):
@@ -87,5 +108,9 @@ class CapturedTrainer(MlpTrainer):
 
     def close(self) -> None:
         del self._graphs, self._products
-        self._pool.free_all_blocks()
         super().close()
+
+
+def _refuse(size: int) -> NoReturn:
+    """Refuse memory to a capture: launches of the graph would write to it when others have it."""
+    raise RuntimeError(f"an operation takes {size:,} bytes of memory, so it cannot be captured")

@@ -50,7 +50,7 @@ def packed_steps(workload: Workload, iteration: int, firsts: Sequence[int]) -> N
     """Return the ``Step`` and the keys of k iterations from ``iteration`` on, (k, words).
 
     Args:
-        firsts: places in the epoch's order of the first images of their batches.
+        firsts: indices in the epoch's order of the first images of their batches.
     """
     iterations = range(iteration, iteration + len(firsts))
     hidden = len(workload.network.hidden)

@@ -1,4 +1,4 @@
-"""Matrix products that can be captured: cuBLAS itself, called with the arguments that CuPy gives it."""
+"""Matrix products that can be captured: cuBLAS itself, called with the types and the algorithm that CuPy gives it."""
 
 from __future__ import annotations
 

@@ -13,23 +13,24 @@ from mnistbench.task.workload import Workload
 
 
 class Steps:
-    """A table with the ``Step`` (``kernel/mlp.cu``) of one iteration after the other, and one place for a copy.
+    """Hold the Steps of successive iterations in a table, and the current one in a buffer of its own.
 
-    Kernels that are launched for one iteration read its row of the table. Those that are captured for all iterations
-    read the place, into which :meth:`take` copies the next row.
+    ``kernel/mlp.cu`` defines a Step. Kernels that are launched for one iteration read its row of the table. Those that
+    are captured for all iterations read the current one, to which :meth:`take` copies the next row.
 
     Attributes:
-        rows: most iterations in the table.
+        capacity: most iterations in the table.
+        current: buffer of the current step, in words.
     """
 
-    rows: ClassVar[int] = 256
+    capacity: ClassVar[int] = 256
 
     def __init__(self, workload: Workload, kernels: Kernels) -> None:
         self._workload, self._kernels = workload, kernels
         self._words = flat.packed_steps(workload, 0, [0]).size
-        self._table = cp.empty((self.rows, self._words), "uint32")
+        self._table = cp.empty((self.capacity, self._words), "uint32")
         self._held = range(0)  # iterations in the table
-        self._place, self._counts = (cp.empty(self._words, "uint32") for _ in range(2))
+        self.current, self._counts = (cp.empty(self._words, "uint32") for _ in range(2))
         self._next: int | None = None  # iteration of the row that is copied next
 
     def hold(self, iteration: int, firsts: Sequence[int]) -> None:
@@ -51,6 +52,6 @@ class Steps:
         self._next = iteration + 1
 
     def take(self) -> Any:
-        """Copy the next row to the place, by a kernel that can be captured; return the place."""
-        self._kernels.by_element("take_step", self._words, self._place, self._table, self._counts, self._words)
-        return self._place
+        """Copy the next row to the current step, by a kernel that can be captured; return the current step."""
+        self._kernels.by_element("take_step", self._words, self.current, self._table, self._counts, self._words)
+        return self.current

@@ -72,17 +72,17 @@ class MlpTrainer(Trainer):
             self._product(As[layer], W.T, out=Z)
             if layer == len(Zs) - 1:
                 return
-            rows, units = Z.shape
+            images, units = Z.shape
             dropout = (np.uint64(counter.drop_below(rates[layer])), 1 / (1 - rates[layer]))
-            arguments = (Z, As[layer + 1], self._bs[layer], self._batches.order, step, layer, rows, units, *dropout)
-            self._kernels.by_element("activate", rows * ((units + 1) // 2), *arguments)
+            arguments = (Z, As[layer + 1], self._bs[layer], self._batches.places, step, layer, images, units, *dropout)
+            self._kernels.by_element("activate", images * ((units + 1) // 2), *arguments)
 
     def _backward(self, m: int, step: Any) -> None:
         """Compute the metrics of a step's m images and the sums of their gradients."""
         X, classes = self._batches.load(m, step), self.workload.network.outputs
         Zs, As = [Z[:m] for Z in self._Zs], [X, *(A[:m] for A in self._As)]
         self._forward(As, Zs, step)
-        arguments = (Zs[-1], self._bs[-1], self._labels, self._batches.rows, step, self._metrics, m, classes)
+        arguments = (Zs[-1], self._bs[-1], self._labels, self._batches.held, step, self._metrics, m, classes)
         self._kernels.by_element("output_errors", m, *arguments)
         dZ = Zs[-1]
         for layer in reversed(range(len(Zs))):

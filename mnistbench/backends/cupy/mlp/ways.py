@@ -20,29 +20,35 @@ def start(workload: Workload, dataset: Dataset, parameters: Parameters) -> MlpTr
     """Start the trainer of the faster way. A rank launches operations: its sums go to the host amid an iteration."""
     if dataset.share is not None:
         return MlpTrainer(_NAME, workload, dataset, parameters)
-    way, failed = fastest_way(workload, dataset.image_shape)
+    tried = _tried(workload, dataset.image_shape)
+    way, failed = fastest_way(*tried)
     if way == CapturedTrainer.way:
         try:
             return CapturedTrainer(_NAME, workload, dataset, parameters, failed)
         except Exception as error:  # whatever the reason, it can be trained without
             failed = trials.failure(way, error)
+            fastest_way.record(MlpTrainer.way, failed, *tried)
     return MlpTrainer(_NAME, workload, dataset, parameters, failed)
 
 
-def fastest_way(workload: Workload, image_shape: tuple[int, int]) -> tuple[str, str | None]:
-    """Return the faster way for the workload's batches, and in words why the other one failed, or None."""
-    recipe, size = workload.recipe, workload.batch_size
+def _tried(workload: Workload, image_shape: tuple[int, int]) -> tuple[Workload, tuple[int, int]]:
+    """Return what a workload's ways are tried on: one epoch with enough batches for a trial, if it has as many.
+
+    A trial that began many epochs would time what the host does there more often than a training does.
+    """
+    recipe, images = workload.recipe, workload.batch_size
+    if recipe.batch_size is not None:
+        recipe = replace(recipe, batch_size=workload.batch_size)
+        images *= min(workload.images // images, trials.ITERATIONS)
     if not recipe.augmentation:
         image_shape = likely_shape(workload.network.inputs)
-    batch_size = None if recipe.batch_size is None else size
-    recipe = replace(recipe, initializer="uniform", schedule=Schedule(), batch_size=batch_size)
-    batch = Workload(workload.network, size, 1, dtype=workload.dtype, recipe=recipe)
-    return _fastest_way(batch, image_shape)
+    recipe = replace(recipe, initializer="uniform", schedule=Schedule())
+    return Workload(workload.network, images, 1, dtype=workload.dtype, recipe=recipe), image_shape
 
 
 @trials.Once
-def _fastest_way(workload: Workload, image_shape: tuple[int, int]) -> trials.Choice[str]:
-    """Find the faster way for a workload of one batch, by a trial on white images."""
+def fastest_way(workload: Workload, image_shape: tuple[int, int]) -> trials.Choice[str]:
+    """Find the faster way for a workload, by a trial on white images."""
     workload, dataset, parameters = trials.trial_of(workload, image_shape)
     return trials.fastest(
         [MlpTrainer.way],
