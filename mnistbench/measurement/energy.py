@@ -32,7 +32,7 @@ FALLS = 0.02
 """Fall from one span to the next, as a fraction, up to which the idle power has settled."""
 
 SETTLING = 15.0
-"""Seconds after which the idle power counts as it is: a GPU lowers its clocks in steps, for some seconds."""
+"""Seconds after which the last span counts: a GPU lowers its clocks in steps, for some seconds."""
 
 _POLL = 1e-3
 """Seconds between two looks at the counter of an idle device."""
