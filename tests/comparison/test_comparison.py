@@ -105,6 +105,14 @@ def test_the_references_round_is_one_of_those_that_are_expected_to_run(
     assert places == {*range(expected)}
 
 
+def test_the_expected_rounds_have_the_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race.Race, "_expected_rounds", lambda self, entries: 1)
+    proofs = [contender.proof for contender in compare("numpy", "numpy", rounds=9).contenders]
+    assert proofs[0] is not None
+    assert proofs[1] is not None
+    assert proofs[0].seeds[0] == proofs[1].seeds[0], "they share the reference's alone"
+
+
 def test_the_references_round_is_the_last_one_if_no_other_has_been_it() -> None:
     starts = Starts(compare("numpy").trajectory)  # type: ignore[arg-type]
     for place, last, expected in ((2, 4, 2), (4, 4, 4), (5, 4, 4), (9, 0, 0)):
