@@ -186,7 +186,7 @@ def _train(options: argparse.Namespace, first: str, folder: Path, delay: float) 
 
 
 def _member(options: argparse.Namespace) -> int:
-    """Serve, or lead the measurement and print what was found; runs in each host."""
+    """Follow, or lead the measurement and print what was found; runs in each host."""
     Delayed.delay = options.member
     team = Team(Delayed(2))
     if not team.leads:

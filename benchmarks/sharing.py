@@ -125,7 +125,7 @@ def _reason(errors: str, code: int) -> str:
 
 
 def main(told: str) -> None:
-    """Serve, or on rank 0 measure the case, and write what came of it."""
+    """Follow, or on rank 0 measure the case, and write what came of it."""
     from mnistbench.ranks import join
 
     case = json.loads(told)

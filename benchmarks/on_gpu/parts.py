@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,9 @@ Command = list[str]
 
 _MODULE = "benchmarks.on_gpu"
 
-_RACE = 420
-"""Limit of a race in seconds: one that is interrupted stores no row."""
-
-_CHECKS = 180
-"""Seconds of it that a last round, its checks and the rounds of energy may take."""
+_RACING = 4 / 7
+"""Share of a race's seconds after which its next round is the last: the checks of rounds and the energy come after, and
+a race that is killed stores nothing."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,13 @@ class Setting:
         python: Interpreter.
         folder: Folder of results.
         frameworks: Those of ``jax`` and ``torch`` that see the GPU.
+        seconds: What the part has at most.
     """
 
     python: str
     folder: Path
     frameworks: Sequence[str] = ()
+    seconds: float = math.inf
 
     @property
     def own(self) -> Path:
@@ -83,8 +84,11 @@ def _race(dtype: str) -> Callable[[Setting], list[Command]]:
     def commands(setting: Setting) -> list[Command]:
         contenders = ["cupy", "cupy-plain", *setting.frameworks]
         options = ["--baseline", "cupy-plain", "--dtype", dtype, "--no-cold", "--results", str(setting.folder)]
-        within = ["--budget", str(_RACE - _CHECKS)]
-        return [setting.module("mnistbench", "compare", *contenders, *options, *within)]
+        return [
+            setting.module(
+                "mnistbench", "compare", *contenders, *options, "--budget", f"{_RACING * setting.seconds:.0f}"
+            )
+        ]
 
     return commands
 
@@ -126,8 +130,8 @@ PARTS = (
     ),
     Part("classic", 60, 180, lambda setting: [setting.benchmarks(backends=("cupy",))]),
     Part("kernel", 15, 90, lambda setting: [setting.module("mnistbench.backends.cupy.classic.profile")]),
-    Part("race-float32", 120, _RACE, _race("float32")),
-    Part("race-float64", 100, _RACE, _race("float64")),
+    Part("race-float32", 120, 420, _race("float32")),
+    Part("race-float64", 100, 420, _race("float64")),
     Part("idling", 30, 60, lambda setting: [setting.module(f"{_MODULE}.idling", str(setting.own / "idling.json"))]),
     Part("cold", 310, 600, lambda setting: [setting.benchmarks(backends=("cupy-plain", *setting.frameworks))]),
     Part("memcheck", 60, 180, _sanitized("memcheck")),

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,7 +102,8 @@ class Session:
             left = max(0.0, self._left - GRACE)
             reason = f"takes up to {part.seconds:g} s, and {left:.0f} s are left"
             return _said(Outcome(part.name, SKIPPED, 0.0, reason))
-        commands = part.commands(self._setting)
+        seconds = min(part.limit, self._left - GRACE)
+        commands = part.commands(replace(self._setting, seconds=seconds))
         if isinstance(commands, str):
             return _said(Outcome(part.name, SKIPPED, 0.0, commands))
         print(f"== {part.name}", flush=True)
@@ -110,14 +111,14 @@ class Session:
         log.parent.mkdir(parents=True, exist_ok=True)
         partial = log.with_name(f".{log.name}.tmp")
         start = time.monotonic()
-        end = start + min(part.limit, self._left - GRACE)
+        end = start + seconds
         try:
             with partial.open("wb") as file:
                 reasons = [why for command in commands if (why := self._failure(command, end, file))]
         finally:
             partial.replace(log)
-        seconds = time.monotonic() - start
-        return Outcome(part.name, FAILED if reasons else OK, seconds, "; ".join(reasons) or None)
+        took = time.monotonic() - start
+        return Outcome(part.name, FAILED if reasons else OK, took, "; ".join(reasons) or None)
 
     def _failure(self, command: Command, end: float, log: IO[bytes]) -> str | None:
         """Run a command up to a moment; return why it failed, or None. Nothing that it started survives it."""
@@ -237,7 +238,7 @@ def _with_frameworks(setting: Setting) -> Setting:
         found = json.loads((setting.own / "canary.json").read_text(encoding="utf-8"))["frameworks"]
     except (OSError, ValueError, KeyError, TypeError):
         return setting
-    return Setting(setting.python, setting.folder, tuple(found))
+    return replace(setting, frameworks=tuple(found))
 
 
 def _tables(folder: Path) -> Iterator[str]:

@@ -21,6 +21,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -51,12 +52,12 @@ _SOURCES = ("reference", "task", "agreement/checkpoints.py", "agreement/trajecto
 """Parts of the package that compute a trajectory."""
 
 MOST_BYTES = 2**30
-"""Most bytes of all files that are kept: "wide" in both dtypes takes some 0.2 GB. The ones unused for longest go."""
+"""Most bytes of all files that are kept, unless one workload needs more. Those unused for longest go."""
 
 _SCALARS = ("loss", "accuracy", "logit_size", "largest_logit")
 
-_NAMES = "reference-*.npz"
-"""Names of the files."""
+_NAME = re.compile(r"(reference-[0-9a-f]{16})-(trajectory|twins-float(32|64))\.npz")
+"""Names of the files; the first group is common to those of a workload."""
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, MnistbenchError)
 """Exceptions that a file of another program can raise."""
@@ -171,7 +172,7 @@ def _digest(parts: Any) -> str:
 
 def _path(kind: str, key: Mapping[str, Any]) -> Path:
     digest = _digest([json.dumps(key, sort_keys=True).encode()])
-    return files.cache_folder() / _NAMES.replace("*", f"{digest[:16]}-{kind}")
+    return files.cache_folder() / f"reference-{digest[:16]}-{kind}.npz"
 
 
 def _read(kind: str, key: Mapping[str, Any]) -> Arrays | None:
@@ -182,10 +183,13 @@ def _read(kind: str, key: Mapping[str, Any]) -> Arrays | None:
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        os.utime(_path(kind, key))
-        return arrays if json.loads(str(arrays.pop("key"))) == {**key, "kind": kind} else None
+        if json.loads(str(arrays.pop("key"))) != {**key, "kind": kind}:
+            return None
     except _DAMAGED:
         return None
+    with contextlib.suppress(OSError):  # it may be somebody else's
+        os.utime(_path(kind, key))
+    return arrays
 
 
 def _write(kind: str, key: Mapping[str, Any], arrays: Arrays) -> None:
@@ -201,15 +205,24 @@ def _write(kind: str, key: Mapping[str, Any], arrays: Arrays) -> None:
 
 
 def _prune(written: Path) -> None:
-    """Remove the files unused for longest, never the one just written, until :data:`MOST_BYTES` hold the rest."""
-    files.remove_litter(written.parent, _NAMES)
-    with contextlib.suppress(OSError):  # another process may prune too
-        found = {path: path.stat() for path in written.parent.glob(_NAMES)}
-        total = sum(one.st_size for one in found.values())
-        for path in sorted(found.keys() - {written}, key=lambda path: found[path].st_mtime_ns):
-            if total > MOST_BYTES:
+    """Remove files, those unused for longest first, until all take no more than :data:`MOST_BYTES`.
+
+    Those of the workload of the file that was just written stay.
+    """
+    files.remove_litter(written.parent, "reference-*.npz")
+    found = []
+    own = _NAME.fullmatch(written.name)
+    for path in written.parent.glob("reference-*.npz"):
+        with contextlib.suppress(OSError):  # another process may remove it
+            if name := _NAME.fullmatch(path.name):
+                state = path.stat()
+                found.append((own is not None and name[1] == own[1], state.st_mtime_ns, state.st_size, path))
+    total = sum(size for _, _, size, _ in found)
+    for keep, _, size, path in sorted(found):
+        if total > MOST_BYTES and not keep:
+            with contextlib.suppress(OSError):
                 path.unlink()
-                total -= found[path].st_size
+            total -= size
 
 
 def _arrays_of(states: Sequence[State]) -> Arrays:

@@ -20,7 +20,7 @@ import mnistbench.backends as registry
 from mnistbench import threads
 from mnistbench.cli.against import fraction_of, gate
 from mnistbench.cli.common import Json, Ranks, Seed, Threads, WorkloadName, dtype_named, out
-from mnistbench.cli.ranks import lead_others
+from mnistbench.cli.ranks import team_of
 from mnistbench.exceptions import OptionError
 from mnistbench.words import seconds
 
@@ -86,8 +86,8 @@ def compare(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="Seconds after which the next round is the last (default: none); with --against, seconds of measuring "
-            "per backend and dtype, if it cannot tell before (default: 300)."
+            help="Seconds from the start after which the next round is the last (default: none); with --against, "
+            "seconds of measuring per backend and dtype, if it cannot tell before (default: 300)."
         ),
     ] = None,
     ranks: Ranks = None,
@@ -97,7 +97,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Time backends in interleaved rounds; print speedups with intervals, and which backends differ significantly."""
-    with lead_others(ranks, threads_) as team:
+    with team_of(ranks, threads_) as team:
         dtypes = [dtype_named(name) for name in dtype or ["float32"]]
         slowdown = fraction_of(fail)
         _refuse_ineffective(context, against, team)
@@ -170,7 +170,7 @@ def _tell(found: Comparison, results: Path | None, as_json: bool) -> None:
 def _refuse_ineffective(context: typer.Context, against: str | None, team: Team | None) -> None:
     """Raise an OptionError if an option was given that has no effect with, or without, another one."""
     of_race = ("rounds", "processes", "longest", "baseline", "isolate", "results", "no_cold", "ranks")
-    refused = [(name, "without --against") for name in ("fail",) if against is None]
+    refused = [("fail", "without --against")] if against is None else []
     refused += [(name, "with --against") for name in of_race if against is not None]
     refused += [(name, "with --ranks") for name in ("processes", "isolate", "no_cold") if team]
     refused += [("share_cores", "without --ranks")] if team is None else []

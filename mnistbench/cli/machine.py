@@ -9,7 +9,7 @@ import typer
 
 from mnistbench import words
 from mnistbench.cli.common import Json, Ranks, Threads, out, plain_table
-from mnistbench.cli.ranks import lead_others
+from mnistbench.cli.ranks import team_of
 from mnistbench.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def machine(
     as_json: Json = False,
 ) -> None:
     """Show this machine and its peak rates, which are measured once and then stored; with --ranks, their exchange."""
-    with lead_others(ranks, threads_) as team:
+    with team_of(ranks, threads_) as team:
         if team is not None:
             if again:
                 raise OptionError("--again has no effect with --ranks, whose exchange is measured every time")

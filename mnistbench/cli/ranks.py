@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def lead_others(ranks: int | None, number: int | None) -> Iterator[Team | None]:
+def team_of(ranks: int | None, number: int | None) -> Iterator[Team | None]:
     """Set the thread limits, and let rank 0 go on with its team; the other ranks follow it, and exit.
 
     Args:

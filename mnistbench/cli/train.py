@@ -16,7 +16,7 @@ import mnistbench.backends as registry
 from mnistbench.cli.common import Json, Ranks, out, require_different, require_picture
 from mnistbench.cli.options import TrainingOptions, taking_training_options
 from mnistbench.cli.printing import duration, print_ranks, print_training, state
-from mnistbench.cli.ranks import lead_others
+from mnistbench.cli.ranks import team_of
 from mnistbench.exceptions import OptionError
 from mnistbench.task.presets import Published
 from mnistbench.task.summary import training_summary
@@ -63,7 +63,7 @@ def train(
 ) -> None:
     """Train a network; print its accuracies and the seconds of import, load, compile and train."""
     files = Files(save, plot, checkpoint, checkpoint_every, resume)
-    with lead_others(ranks, options.threads) as team:
+    with team_of(ranks, options.threads) as team:
         (team.backend if team else registry.get_backend)(options.backend)
         options.check()
         files.check(options.data)

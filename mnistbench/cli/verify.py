@@ -12,7 +12,7 @@ from rich.text import Text
 
 import mnistbench.backends as registry
 from mnistbench.cli.common import Json, Ranks, Seed, Threads, WorkloadName, dtype_named, out, plain_table
-from mnistbench.cli.ranks import lead_others
+from mnistbench.cli.ranks import team_of
 from mnistbench.exceptions import OptionError
 from mnistbench.task.workload import DTYPES
 
@@ -38,7 +38,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare backends with the float64 reference; exit with 1 if one disagrees."""
-    with lead_others(ranks, threads_) as team:
+    with team_of(ranks, threads_) as team:
         if reference_only:
             _keep(workload, seed, bool(backend or dtype or as_json or team))
         elif not _verify(backend, dtype, workload, seed, threads_, team, as_json):

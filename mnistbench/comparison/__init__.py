@@ -99,7 +99,9 @@ class Comparison:
         rounds: Number of rounds to run in each process.
         processes: Number of processes of each contender, one after the other.
         longest: Seconds from which a round ends at an earlier checkpoint of the training.
-        ends: Moment of :func:`time.monotonic` from which the next round of all contenders is the last one.
+        budget: Seconds after which no round of all contenders begins but the one that is then due.
+        ends: Moment of :func:`time.monotonic` at which the budget is used up.
+        is_cut: Whether rounds were left out because the budget was used up.
         baseline: Label of a contender, or name of a backend, which is the baseline in each dtype.
         isolated: Whether every contender has a process of its own.
         cold_starts: Whether the costs of new processes are measured before the race.
@@ -120,21 +122,23 @@ class Comparison:
     cold_starts: bool = False
     energies: bool = False
     team: Team | None = None
+    budget: float = math.inf
     ends: float = math.inf
+    is_cut: bool = False
     orders: list[list[int]] = field(default_factory=list)
     trajectory: Trajectory | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def is_over(self) -> bool:
-        """Whether the budget is used up."""
-        return time.monotonic() >= self.ends
+    def ran(self) -> list[int]:
+        """Number of rounds in each process so far."""
+        counts = zip_longest(*([len(run) for run in contender.runs] for contender in self.contenders), fillvalue=0)
+        return [most for most in map(max, counts) if most]
 
     @property
-    def ran(self) -> list[int]:
-        """Number of rounds of all contenders in each process so far."""
-        runs = zip_longest(*(contender.runs for contender in self.contenders), fillvalue=[])
-        return [number for process in runs if (number := max(map(len, process)))]
+    def left(self) -> float:
+        """Seconds of the budget that are left."""
+        return self.ends - time.monotonic()
 
     def baseline_of(self, contender: Contender) -> Contender:
         """Return the contender's baseline, in its own dtype if it takes part in that."""
@@ -202,8 +206,9 @@ def compare(
             with one, about that process only, and they take 6 rounds or more.
         longest: Seconds of a round; one that would be longer ends at an earlier checkpoint, and is scaled to all
             iterations. What a backend does only once after a reset then counts more than once.
-        budget: Seconds from now, checks included, after which the next round of all contenders is the last one, and no
-            further process begins. A warning then says how many rounds ran.
+        budget: Seconds from now, cold starts and the reference included, after which the next round of all contenders
+            is the last one. A further process begins only if one as long as the last fits. A warning then says what
+            ran. Checks of rounds, and the energy, come after it.
         baseline: A backend that takes part, or a label such as "numpy float64"; numpy by default, or the first.
         threads: Number of host threads of every contender; None as for :func:`mnistbench.threads.resolve`.
         isolate: Whether to run each contender in a process of its own, as is also done if libraries clash in one
@@ -221,10 +226,7 @@ def compare(
     """
     from mnistbench.comparison.race import Race  # which loads more than a contender's own process needs
 
-    comparison = _prepared(backends, dtypes, workload, rounds, processes, longest, baseline)
-    if not budget > 0:
-        raise OptionError(f"--budget {budget:g}: give a number of seconds above 0")
-    comparison.ends = time.monotonic() + budget
+    comparison = _prepared(backends, dtypes, workload, rounds, processes, longest, budget, baseline)
     if dataset.share is not None:
         raise OptionError(f"{dataset.source}: holds the share of one rank; the reference needs all images")
     comparison.cold_starts, comparison.team = cold_starts, team
@@ -241,9 +243,12 @@ def compare(
         _start_cold(comparison, threads, callback)
     race: Race | None = None
     watched: list[str] = []
+    took = -math.inf  # the first process always begins
     for _ in range(processes):
-        if comparison.orders and comparison.is_over:
+        if took > comparison.left:
+            comparison.is_cut = True
             break
+        begun = time.monotonic()
         with ExitStack() as stack:
             wanted = isolate or processes > 1 or (team is None and remote.clashing_libraries() is not None)
             racing = _start(comparison, stack, dataset, initial, threads, wanted, callback)
@@ -251,6 +256,7 @@ def compare(
                 comparison.trajectory = kept.trajectory(workload, dataset)
                 race = Race(comparison, threads, callback)
             watched += race.run(racing)
+        took = time.monotonic() - begun
     comparison.warnings = [
         *_ended_early(comparison),
         *_warnings(comparison.contenders),
@@ -278,6 +284,7 @@ def _prepared(
     rounds: int,
     processes: int,
     longest: float,
+    budget: float,
     baseline: str | None,
 ) -> Comparison:
     """Check the options and return the comparison before anything has run."""
@@ -288,6 +295,8 @@ def _prepared(
             raise OptionError(f"{number} {what}: give at most {MOST:,}")
     if not longest > 0:
         raise OptionError(f"rounds of {longest:g} s: more than 0 are needed")
+    if not budget > 0:
+        raise OptionError(f"--budget {budget:g}: give a number of seconds above 0")
     if not backends or not dtypes:
         raise OptionError("nothing to compare: name a backend")
     taking_part: list[Contender] = []
@@ -299,7 +308,9 @@ def _prepared(
     chosen = baseline or (BASELINE if BASELINE in backends else backends[0])
     if chosen not in (names := dict.fromkeys([*backends, *(contender.label for contender in taking_part)])):
         raise OptionError(f"baseline {chosen!r} does not take part; choose from {', '.join(names)}")
-    return Comparison(workload, rounds, processes, longest, chosen, taking_part)
+    comparison = Comparison(workload, rounds, processes, longest, chosen, taking_part)
+    comparison.budget, comparison.ends = budget, time.monotonic() + budget
+    return comparison
 
 
 def _start_cold(comparison: Comparison, threads: int, progress: Progress) -> None:
@@ -362,9 +373,10 @@ def _start(
 
 def _ended_early(comparison: Comparison) -> Iterator[str]:
     """Yield a warning if the budget was used up before all rounds had run."""
-    wanted, ran = comparison.processes * comparison.rounds, sum(comparison.ran)
-    if comparison.is_over and ran < wanted:
-        yield f"the budget was used up after {ran} of {words.counted(wanted, 'round')}"
+    if comparison.is_cut:
+        wanted, ran = comparison.processes * comparison.rounds, sum(comparison.ran)
+        within = f", in {len(comparison.ran)} of {comparison.processes} processes" * (comparison.processes > 1)
+        yield f"the budget was used up after {ran} of {words.counted(wanted, 'round')}{within}"
 
 
 def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:

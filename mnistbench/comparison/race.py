@@ -97,9 +97,11 @@ class Race:
         for entry in entries:
             entry.contender.runs.append([])
         # Each has weights of its own, so that no other trainer of its backend has seen them.
-        seeds = [self._starts.seeds(self._comparison.rounds) for _ in entries]
+        expected = self._expected_rounds(entries)
+        seeds = [self._starts.seeds(self._comparison.rounds, expected) for _ in entries]
         for number in range(self._comparison.rounds):
-            if last := self._comparison.is_over:
+            if last := self._comparison.left <= 0:
+                self._comparison.is_cut |= number + 1 < self._comparison.rounds
                 for own in seeds:
                     self._starts.end_with_reference(own, number)
             order = next(orders)
@@ -120,6 +122,14 @@ class Race:
                     self._show(contender, "ready")
             if last:
                 break
+
+    def _expected_rounds(self, entries: Sequence[_Entry]) -> int:
+        """Estimate how many rounds of all contenders the budget lasts for, by the time of one."""
+        took = sum(SETTLE + entry.measurement.took for entry in entries if entry.contender.problem is None)
+        most = self._comparison.rounds
+        if took * most <= self._comparison.left:
+            return most
+        return min(most, 1 + max(0, int(self._comparison.left / took)))
 
     def _show(self, contender: Contender, state: str) -> None:
         contender.state = "out" if contender.problem else state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def store(comparison: Comparison, folder: Path) -> list[Path]:
         "command": "compare",
         "rounds": comparison.rounds,
         "processes": comparison.processes,
+        "budget": comparison.budget if math.isfinite(comparison.budget) else None,
+        "ran": comparison.ran,
         "isolated": comparison.isolated,
         "orders": comparison.orders,
         "cold_starts": comparison.cold_starts,

@@ -113,7 +113,7 @@ def notes(comparison: Comparison) -> list[str]:
     several = len(ran) > 1
     level = 0.95 if several else median([1.0] * max(ran, default=1)).level
     if several and len({*ran}) > 1:
-        rounds, each = f"{', '.join(map(str, ran))} interleaved rounds", f" in {len(ran)} processes"
+        rounds, each = f"{min(ran)} to {max(ran)} interleaved rounds", f" in each of {len(ran)} processes"
     else:
         rounds = words.counted(max(ran, default=0), "interleaved round")
         each = f" in each of {len(ran)} processes" if several else ", of this process"

@@ -110,6 +110,7 @@ class Measurement:
         problem: Reason why it has no result, or None.
         watched: What was seen of the machine during the rounds.
         energy: Energy of a training; None if it was not measured.
+        took: Seconds of the one call that was compared, from host to host; 0 before.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Measurement:
         self.trainer, self._trajectory, self._clock = trainer, trajectory, clock
         self.watched: list[Mapping[str, float]] = []
         self.energy: Energy | None = None
+        self.took = 0.0
         self._checks: list[str] = []
         self._seeds: list[int] = []
         self._rounds: list[Round] = []
@@ -160,6 +162,7 @@ class Measurement:
         """
         initial = self._trajectory.fresh()
         found = self._clock(self.trainer, initial, iterations)
+        self.took = found.whole
         what = f"one call of {words.counted(iterations, 'iteration')}"
         checks = check_round(found.parameters, found.metrics, self._dtype, self._trajectory, iterations)
         self.agreement.checks.extend(checks)
@@ -175,6 +178,7 @@ class Measurement:
         If not, as where a library chooses another way of computing, the trainer has to be compared itself.
         """
         found = self._clock(self.trainer, self._trajectory.fresh(), iterations)
+        self.took = found.whole
         equal = _equal(found.parameters, self.agreement.states[iterations])
         if equal:
             self._passed("one call")

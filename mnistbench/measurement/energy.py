@@ -29,10 +29,10 @@ REST = 0.5
 """Seconds of rest before the idle power is measured."""
 
 FALLS = 0.02
-"""Fraction by which the idle power may still be less than a while before: a GPU lowers its clocks in steps."""
+"""Fall from one span to the next, as a fraction, up to which the idle power has settled."""
 
-MOST_SPANS = 5
-"""Most times that the idle power is measured; then the last one counts."""
+SETTLING = 15.0
+"""Seconds after which the last span counts: a GPU lowers its clocks in steps, for some seconds."""
 
 _POLL = 1e-3
 """Seconds between two looks at the counter of an idle device."""
@@ -121,13 +121,13 @@ def measure(
 
 
 def _idle(counter: Counter, clock: Callable[[], float], sleep: Callable[[float], object]) -> _Span | None:
-    """Count while nothing is done, until the power falls no more; None if the counter stands still."""
-    before = math.inf
-    for _ in range(MOST_SPANS):
-        found = _counted(counter, lambda: sleep(_POLL), UPDATES, SECONDS, clock)
-        if found is None or found.joules / found.seconds > (1 - FALLS) * before:
+    """Count while nothing is done, in spans until the power has settled; None if the counter stands still."""
+    begun, before = clock(), math.inf
+    while (found := _counted(counter, lambda: sleep(_POLL), UPDATES, SECONDS, clock)) is not None:
+        watts = found.joules / found.seconds
+        if watts >= (1 - FALLS) * before or clock() - begun > SETTLING:
             break
-        before = found.joules / found.seconds
+        before = watts
     return found
 
 

@@ -75,10 +75,14 @@ class Starts:
         stops = {place for stop in trajectory.forwards for place in (stop - 1, stop)}
         self._run = along(task, lambda k: trajectory.batches(k), self.parameters(self.reference), stops)
 
-    def seeds(self, rounds: int) -> list[int]:
-        """Draw the seeds of a measurement's rounds, one of them that of the reference."""
+    def seeds(self, rounds: int, expected: int | None = None) -> list[int]:
+        """Draw the seeds of a measurement's rounds, one of them that of the reference.
+
+        Args:
+            expected: Number of the first rounds, among which it is; None for all.
+        """
         drawn = [secrets.randbits(63) for _ in range(rounds)]
-        drawn[secrets.randbelow(rounds)] = self.reference
+        drawn[secrets.randbelow(expected or rounds)] = self.reference
         return drawn
 
     def end_with_reference(self, seeds: list[int], last: int) -> None:

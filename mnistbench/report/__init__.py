@@ -265,8 +265,8 @@ def _errors(machine: _Results) -> Iterator[str]:
 def _opening(folder: Path, machines: Sequence[_Results]) -> list[str]:
     """Return the table and the chart that open the project's README.
 
-    They are of the last of the largest interleaved runs: of one's own before merged ones, of those with all of today's
-    checks if there are any, and of those in float32 before those in float64 only.
+    They are of the last of the largest interleaved runs: of one's own before merged ones, of those in float32 before
+    those in float64 only, and of those with all of today's checks if there are any.
     """
     machine = max((one for one in machines if one.opening), key=lambda one: _extent(one.opening), default=None)
     if machine is None:
@@ -287,11 +287,11 @@ def _latest_errors(folder: Path, machines: Sequence[_Results]) -> list[str]:
 
 
 def _extent(rows: Sequence[Row]) -> tuple[bool, bool, bool, int, str]:
-    """Return whether a run is one's own, whether all its rows passed today's checks, whether some are in float32, which
-    README's text is about, their number, and its date."""
+    """Return whether a run is one's own, whether it has rows in float32, which README's text is about, whether all rows
+    passed today's checks, their number, and its date."""
     own = all(row.origin.merged is None for row in rows)
-    checked, single = not any(row.checked_less for row in rows), any(row.dtype == "float32" for row in rows)
-    return own, checked, single, len(rows), max(row.origin.date for row in rows)
+    single, checked = any(row.dtype == "float32" for row in rows), not any(row.checked_less for row in rows)
+    return own, single, checked, len(rows), max(row.origin.date for row in rows)
 
 
 def _section(

@@ -243,7 +243,7 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     dtypes = [dtype for dtype in DTYPES if any(dtype == own for _, own in valid)]
     compared = dtypes[0]  # float32, unless all ran in float64
     baselines = [row for case, row in valid.items() if case == ("numpy", compared)]
-    single = {
+    shown = {
         row.backend: replace(row, speedup=storage.speedup(row, baselines))
         for row in valid.values()
         if row.dtype == compared
@@ -255,7 +255,7 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
                 [
                     backend,
                     *(_time(valid.get((backend, dtype))) for dtype in dtypes),
-                    _speedup(single[backend], single[backend].speedup) if backend in single else "",
+                    _speedup(shown[backend], shown[backend].speedup) if backend in shown else "",
                 ]
                 for backend in dict.fromkeys(backend for backend, _ in valid)
             ),
@@ -265,7 +265,7 @@ def opening_as_markdown(rows: Sequence[Row]) -> Iterator[str]:
     machine = words.markdown(str(rows[0].origin.machine))
     yield (
         f"Training time: median of {_rounds(rows)} of {rows[0].workload.iterations} iterations in one run, "
-        f"on {machine}. Speedup: over numpy in {compared}, {_how_compared([*single.values()])}. "
+        f"on {machine}. Speedup: over numpy in {compared}, {_how_compared([*shown.values()])}. "
         "Noise, the other costs and speedups over numpy float64: [all results](results/README.md).  "
     )
     yield words.markdown(provenance(rows))

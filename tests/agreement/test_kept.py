@@ -90,7 +90,22 @@ def test_the_files_unused_for_longest_are_removed(folder: Path, monkeypatch: pyt
     assert {*folder.iterdir()} == {paths[0], paths[2], last}, "the second was unused for longest"
     assert kept.missing(tasks[1], DATA) == [paths[1]]
     monkeypatch.setattr(kept, "MOST_BYTES", 1)
-    assert kept.compute(tasks[1], DATA) == [*folder.iterdir()], "what was just written stays"
+    own = folder / "reference-mine.npz"
+    own.touch()
+    assert {own, *kept.compute(tasks[1], DATA)} == {*folder.iterdir()}, "what was just written stays, and other files"
+    kept.compute(MLP, options.DATA)
+    assert len([*folder.iterdir()]) == 4, "all three of a workload stay"
+
+
+def test_a_file_whose_time_cannot_be_set_is_read(trained: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.trajectory(CLASSIC, DATA)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    kept.trajectory(CLASSIC, DATA)
+    assert len(trained) == 1
 
 
 OTHERS: dict[str, Callable[[], tuple[Workload, Any]]] = {

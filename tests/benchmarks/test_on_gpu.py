@@ -79,7 +79,7 @@ def test_all_parts_run_in_order_and_store_into_the_folder_named(tmp_path: Path) 
     races = [call for call in calls if "mnistbench compare" in call]
     assert [call.split("--dtype ")[1].split()[0] for call in races] == ["float32", "float64"]
     assert all("cupy cupy-plain torch" in call and "--no-cold" in call for call in races), "what the canary has found"
-    assert all("--budget 240" in call for call in races), "they end before their limit"
+    assert all("--budget 240" in call for call in races), "they end before their limit of 420 s"
     assert "--workload wide --backend cupy --backend torch" in calls[NAMES.index("wide") + 1]
     lines = done.stdout.splitlines()[-len(NAMES) :]
     assert [line.split()[0] for line in lines] == ["ok"] * len(NAMES)
@@ -246,6 +246,20 @@ def test_without_the_frameworks_or_the_sanitizer_their_parts_say_so(
     found = {part.name: part.commands(Setting("python", tmp_path)) for part in PARTS}
     assert found["frameworks"] == "neither jax nor torch sees the GPU"
     assert found["memcheck"] == "compute-sanitizer is not installed"
+
+
+def test_a_race_ends_before_the_session_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    race = next(part for part in PARTS if part.name == "race-float32")
+
+    def commands(setting: Setting) -> str:
+        command = race.commands(setting)[0]
+        assert isinstance(command, list)
+        given.append(float(command[command.index("--budget") + 1]))
+        return "it is not run"
+
+    Session(tmp_path, 150.0, ROOT).run([replace(race, commands=commands)])
+    assert 75 <= given[0] <= 80
 
 
 def test_the_canary_compiles_and_tells_who_takes_part(

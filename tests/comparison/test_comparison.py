@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from mnistbench.comparison.table import notes, table
 from mnistbench.datasets import Dataset
 from mnistbench.exceptions import BackendUnavailable, MnistbenchError, OptionError, UnsupportedWorkload
 from mnistbench.machine import limits
-from mnistbench.measurement import Energy, Measurement, Round, timed_round
+from mnistbench.measurement import Energy, Measurement, Round, Starts, timed_round
 from mnistbench.ranks import Team, local
 from mnistbench.reference.parameters import Parameters
 from mnistbench.results import storage
@@ -65,8 +66,61 @@ def test_when_the_budget_is_used_up_the_next_round_is_the_last(processes: int) -
         assert contender.problem is None
         assert contender.proof is not None
         assert {"fresh weights", "repetition"} <= {*contender.proof.checks}
-    assert found.warnings[0] == f"the budget was used up after 1 of {50 * processes} rounds"
+    within = ", in 1 of 3 processes" if processes == 3 else ""
+    assert found.warnings[0] == f"the budget was used up after 1 of {50 * processes} rounds{within}"
     assert "median of 1 interleaved round, of this process" in notes(found)[0]
+
+
+@pytest.mark.process
+def test_a_budget_that_ends_in_a_later_process_leaves_it_fewer_rounds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It ends when the second process has begun its first round."""
+    monkeypatch.setattr(Comparison, "left", property(lambda self: -1.0 if self.ran[1:] and self.ran[1] else 1e9))
+    found = compare("numpy", "numpy", rounds=3, processes=3, budget=60.0)
+    assert found.ran == [3, 2]
+    for contender in found.contenders:
+        assert contender.problem is None
+        assert [len(run) for run in contender.runs] == [3, 2]
+        assert contender.proof is not None
+        assert contender.proof.complete
+    assert found.warnings[0] == "the budget was used up after 5 of 9 rounds, in 2 of 3 processes"
+    assert "2 to 3 interleaved rounds in each of 2 processes" in notes(found)[0]
+    path, *_ = storing.store(found, tmp_path)
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert (stored["options"]["ran"], stored["options"]["budget"]) == ([3, 2], 60.0)
+    assert storage.rows_of(stored, path.name)[0].processes == (3, 2)
+
+
+@pytest.mark.parametrize(("left", "expected"), [(math.inf, 20), (100.0, 20), (1.05, 11), (0.0, 1), (-5.0, 1)])
+def test_the_references_round_is_one_of_those_that_are_expected_to_run(
+    left: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compare("numpy", rounds=20)
+    monkeypatch.setattr(Comparison, "left", property(lambda self: left))
+    run = race.Race(found, 1, lambda comparison: None)
+    entry: Any = SimpleNamespace(measurement=SimpleNamespace(took=0.1), contender=found.contenders[0])
+    assert run._expected_rounds([entry]) == expected
+    places = {run._starts.seeds(20, expected).index(run._starts.reference) for _ in range(400)}
+    assert places == {*range(expected)}
+
+
+def test_the_expected_rounds_have_the_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race.Race, "_expected_rounds", lambda self, entries: 1)
+    proofs = [contender.proof for contender in compare("numpy", "numpy", rounds=9).contenders]
+    assert proofs[0] is not None
+    assert proofs[1] is not None
+    assert proofs[0].seeds[0] == proofs[1].seeds[0], "they share the reference's alone"
+
+
+def test_the_references_round_is_the_last_one_if_no_other_has_been_it() -> None:
+    starts = Starts(compare("numpy").trajectory)  # type: ignore[arg-type]
+    for place, last, expected in ((2, 4, 2), (4, 4, 4), (5, 4, 4), (9, 0, 0)):
+        seeds = [*range(10)]
+        seeds[place] = starts.reference
+        starts.end_with_reference(seeds, last)
+        assert seeds.index(starts.reference) == expected
+        assert sorted(seeds) == sorted({*range(10)} - {place} | {starts.reference})
 
 
 def test_a_budget_that_lasts_changes_nothing() -> None:
@@ -465,7 +519,7 @@ def test_ranks_that_share_cores_are_refused() -> None:
 
 def timed(**samples: list[float]) -> Comparison:
     """A finished comparison in float64 with these seconds, numpy's first."""
-    found = comparison._prepared(list(samples), ["float64"], TASK, 7, 1, math.inf, None)
+    found = comparison._prepared(list(samples), ["float64"], TASK, 7, 1, math.inf, math.inf, None)
     for contender, seconds in zip(found.contenders, samples.values(), strict=True):
         contender.runs, contender.accuracy, contender.state = [seconds], 0.5, "ready"
     return found

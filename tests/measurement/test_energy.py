@@ -84,18 +84,22 @@ def test_joules_are_of_a_training_over_many_updates(training: float, interval: f
     assert world.resets == len(world.trained) - 1, "each is from fresh weights"
 
 
-@pytest.mark.parametrize(("steps", "expected"), [((3.0, 5.0), 50.0), ((3.0, 5.0, 7.0, 9.0, 11.0, 13.0), 80.0)])
-def test_the_idle_power_is_that_after_the_clocks_have_fallen(steps: tuple[float, ...], expected: float) -> None:
+@pytest.mark.parametrize(("last", "spans"), [(0.0, 2), (1.0, 3), (3.0, 4), (60.0, 7)])
+def test_the_idle_power_is_that_after_the_clocks_have_fallen(last: float, spans: int) -> None:
+    """It falls by 10 W every second until the last one, and is asked for in spans of some 2 s, for 15 s at most."""
     world = World(0.5, 0.1)
-    spend = world.pass_
+    spend, begun = world.pass_, []
+    world.advance = lambda iterations: begun.append(world.now) or World.advance(world, iterations)  # type: ignore
 
     def warm(seconds: float) -> None:
-        spend(seconds, 50.0 + 15.0 * sum(world.now < step for step in steps))
+        spend(seconds, 50.0 + 10.0 * max(0.0, last - int(world.now)))
 
     world.sleep = warm  # type: ignore[method-assign]
     found = measured(world)
     assert found is not None
-    assert found.idle_watts == pytest.approx(expected, rel=0.2 if len(steps) > 2 else 0.01)
+    assert begun[0] == pytest.approx(energy.REST + 2.1 * spans, abs=0.1 * spans)
+    if last < energy.SETTLING:
+        assert found.idle_watts == pytest.approx(50.0, rel=0.01)
 
 
 def test_a_trainer_that_does_not_train_has_no_energy() -> None:
