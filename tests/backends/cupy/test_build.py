@@ -150,10 +150,11 @@ def test_with_epochs_the_products_stay_as_they_are_and_values_are_loaded_whole(
     [(3, "LEFT_OUT=0"), (4, "PROFILE=1"), (4, "CHECKED=1")],
     ids=["three digits", "clocks", "checks"],
 )
-def test_epochs_build_with_other_options(digits: int, option: str) -> None:
+def test_epochs_build_with_other_options(digits: int, option: str, tmp_path: Path) -> None:
     plan = layout.plan(CLASSIC, 710, HOPPER, digits, epochs=True)
     assert isinstance(plan, layout.Plan)
-    log, ptx, _ = compile_for_gpu("sm_90", layout.source(True), (*macros(plan), f"-D{option}"))
+    log, ptx, cubin = compile_for_gpu("sm_90", layout.source(True), (*macros(plan), f"-D{option}"))
     assert " warning" not in log
+    check_products([loop for loop in loops(cubin, tmp_path) if loop["IMMA"]], digits)
     assert ptx.count("%clock64") == (10 if "PROFILE" in option else 0)
     assert ("trap;" in ptx) == ("CHECKED" in option)
