@@ -265,7 +265,10 @@ def states(workload: Workload, dataset: Dataset, digits: int, epochs: bool) -> l
 def check_that_epochs_change_no_bit(workload: Workload, dataset: Dataset, digits: int) -> None:
     with_barriers, with_epochs = (states(workload, dataset, digits, epochs) for epochs in (False, True))
     for one, other in zip(with_barriers, with_epochs, strict=True):
-        assert identical(one, other) if isinstance(one, Parameters) else one == other
+        if isinstance(one, Parameters) and isinstance(other, Parameters):
+            assert identical(one, other)
+        else:
+            assert one == other
 
 
 @needs_compiler
