@@ -6,8 +6,8 @@
 // With EPOCHS, each value lies beside its epoch, the number of the iteration that it is of, in 8 bytes that are loaded and
 // stored whole. A thread that needs a value of some epoch loads it until it has that epoch or a later one, which never
 // comes, and then has the right value whatever else memory holds: relaxed accesses are enough. Iteration n computes with
-// parameters of epoch n, and its sums are of epoch n.
-// Nothing is overwritten before all blocks that need it have read it, so that one copy of everything is enough:
+// parameters of epoch n, and its sums are of epoch n. Nothing is overwritten before all blocks that need it have read it,
+// so that one copy of everything is enough:
 //
 //   - A block overwrites its sums of epoch n (with UNFINISHED or with n + 1) only after it has read every parameter of
 //     epoch n + 1 that it uses; block barriers are in between. Each such parameter was computed from all blocks' sums of

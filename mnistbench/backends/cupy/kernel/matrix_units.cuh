@@ -1,11 +1,12 @@
 // Matrix products in exact integer arithmetic on the matrix units (compute capability 8.0 and later), for float.
 //
-// Pixels are bytes. The other factor is rounded once, to a multiple of 2^-30 of a power of two, which is above the largest
-// weight of a pass, or for dZ1 above a bound for its unit: values of 2^-7 of that power and more keep at least a float's
-// precision, smaller ones lose bits. The integer is written as four signed bytes, digits to the base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums, one
-// per digit, are put together in float. No sum of products depends on its order or overflows: 32 bits hold 65,793
-// products of 255 and -128. With three DIGITS in place of four the multiple is one of 2^-23: fewer columns to
-// multiply, but at least one bit less than a float even for the largest.
+// Pixels are bytes. The other factor is rounded once, to a multiple of 2^-30 of a power of two: one above the largest
+// weight that a block uses in a pass, and for dZ1 one above a bound for its unit. Values of 2^-7 of that power and more
+// keep at least a float's precision, smaller ones lose bits. The integer is written as four signed bytes, digits to the
+// base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums, one per digit, are put
+// together in float. No sum of products depends on its order or overflows: 32 bits hold 65,793 products of 255 and -128.
+// With three DIGITS in place of four the multiple is one of 2^-23: fewer columns to multiply, but even the largest values
+// have at least one bit less than a float.
 //
 // Terms of a sum come in octets: 8 pixels forward, 8 images backward. Arrays:
 //
