@@ -15,7 +15,7 @@ from mnistbench.task.workload import Workload
 class CupyBackend(CudaBackend):
     """One persistent launch on the current CUDA device for the classic.
 
-    For any mlp, one launch of a graph or about a dozen launches an iteration.
+    For any mlp, an iteration is one launch of a graph, or some six launches a layer.
     """
 
     name = "cupy"

@@ -79,7 +79,11 @@ LOADS = {
 
 @pytest.mark.parametrize("digits", LOADS)
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-def test_the_matrix_products_are_as_few_instructions_as_planned(architecture: str, digits: int, tmp_path: Path) -> None:
+def test_the_matrix_products_are_as_few_instructions_as_planned(
+    architecture: str, digits: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if digits == 3 and architecture != "sm_90" and not request.config.getoption("--all-options"):
+        pytest.skip("--all-options runs it")
     plan = layout.plan(CLASSIC, 710, GENERATIONS[architecture], digits)
     assert isinstance(plan, layout.Plan)
     compiled = compile_for_gpu(architecture, layout.source(True), macros(plan))
@@ -136,5 +140,21 @@ def test_with_epochs_the_products_stay_as_they_are_and_values_are_loaded_whole(
         "STG.E.128.STRONG.GPU",
         "STG.E.64.STRONG.GPU",
     }
+    assert "STG.E.128.STRONG.GPU" in relaxed
     # All gradient sums of a lane are on their way at once.
     assert relaxed.count("LDG.E.128.STRONG.GPU") >= 2 * 9
+
+
+@pytest.mark.parametrize(
+    ("digits", "option"),
+    [(3, "LEFT_OUT=0"), (4, "PROFILE=1"), (4, "CHECKED=1")],
+    ids=["three digits", "clocks", "checks"],
+)
+def test_epochs_build_with_other_options(digits: int, option: str, tmp_path: Path) -> None:
+    plan = layout.plan(CLASSIC, 710, HOPPER, digits, epochs=True)
+    assert isinstance(plan, layout.Plan)
+    log, ptx, cubin = compile_for_gpu("sm_90", layout.source(True), (*macros(plan), f"-D{option}"))
+    assert " warning" not in log
+    check_products([loop for loop in loops(cubin, tmp_path) if loop["IMMA"]], digits)
+    assert ptx.count("%clock64") == (10 if "PROFILE" in option else 0)
+    assert ("trap;" in ptx) == ("CHECKED" in option)

@@ -240,31 +240,74 @@ def test_every_variant_is_timed_and_every_phase_has_its_cycles(dtype: DType) -> 
     assert report[1::2] == [phases] * (len(report) // 2)
 
 
+def states(workload: Workload, dataset: Dataset, digits: int, epochs: bool) -> list[object]:
+    """Return what a trainer computes in several launches, with epochs or with barriers.
+
+    With epochs it comes past the end of 32 bits.
+    """
+    trainers: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
+    initial = Parameters.initial(workload.network, 0)
+    variant = trainers.Variant(digits, epochs=epochs)
+    with trainers.load("cupy", workload, dataset, initial, variant) as trainer:
+        assert trainer.plan.epochs == epochs
+        found = [trainer.advance(2), trainer.parameters(), trainer.gradients()]
+        if epochs:  # three epochs before the last
+            trainer._epoch = 0xFFFFFFFC
+            trainer._parameters.view(np.uint32)[:, 1] = trainer._epoch
+        for iterations in (2, 3):
+            trainer._repeat(2)
+            found += [trainer.advance(iterations), trainer.parameters(), trainer.gradients()]
+        assert not epochs or trainer._epoch < 100
+        trainer.reset(initial)
+        return [*found, trainer.advance(2), trainer.parameters()]
+
+
+def check_that_epochs_change_no_bit(workload: Workload, dataset: Dataset, digits: int) -> None:
+    with_barriers, with_epochs = (states(workload, dataset, digits, epochs) for epochs in (False, True))
+    for one, other in zip(with_barriers, with_epochs, strict=True):
+        if isinstance(one, Parameters) and isinstance(other, Parameters):
+            assert identical(one, other)
+        else:
+            assert one == other
+
+
 @needs_compiler
 @pytest.mark.usefixtures("cupy")
 def test_epochs_go_on_over_calls_resets_and_the_end_of_32_bits() -> None:
+    check_that_epochs_change_no_bit(*task("float32"), digits=4)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("when", ["before the launch", "after the launch", "while counting anew"])
+def test_after_an_interrupt_epochs_are_counted_anew(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trainers: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
     workload, dataset = task("float32")
     initial = Parameters.initial(workload.network, 0)
     found = []
     for epochs in (False, True):
-        variant = trainers.Variant(epochs=epochs)
-        with trainers.load("cupy", workload, dataset, initial, variant) as trainer:
-            states = [trainer.advance(2), trainer.parameters(), trainer.gradients()]
-            if epochs:  # three epochs before the last
-                trainer._epoch = 0xFFFFFFFC
-                trainer._parameters.view(np.uint32)[:, 1] = trainer._epoch
-            for iterations in (2, 3):
-                trainer._repeat(2)
-                states += [trainer.advance(iterations), trainer.parameters()]
-            trainer.reset(initial)
-            states += [trainer.advance(2), trainer.parameters(), trainer.plan.epochs]
-            found.append(states)
-    *with_barriers, no = found[0]
-    *with_epochs, yes = found[1]
-    assert (no, yes) == (False, True)
-    for one, other in zip(with_barriers, with_epochs, strict=True):
-        assert identical(one, other) if isinstance(one, Parameters) else one == other
+        with trainers.load("cupy", workload, dataset, initial, trainers.Variant(epochs=epochs)) as trainer:
+            trainer.advance(2)
+            own = trainer._kernel
+
+            def interrupted(*arguments: Any, own: Any = own, **names: Any) -> None:
+                if when == "after the launch":
+                    own.kernel(*arguments, **names)
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                if when == "while counting anew" and epochs:
+                    trainer._epoch = 0xFFFFFFFE
+                    trainer._parameters.view(np.uint32)[:, 1] = trainer._epoch
+                    patch.setattr(trainers.cp, "asarray", interrupted)
+                else:
+                    patch.setattr(trainer, "_kernel", SimpleNamespace(kernel=interrupted))
+                with pytest.raises(KeyboardInterrupt):
+                    trainer.advance(2)
+            found.append([trainer.advance(1).loss, *trainer.parameters().weights])
+            assert trainer._epoch < 10
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.usefixtures("cupy")
@@ -317,3 +360,19 @@ def test_every_variant_agrees_on_the_gpu(
         outcome = check(persistent.CupyBackend(), workload, dataset, Trajectory(workload, dataset))
         assert outcome.passed, outcome.summary()
         assert (loaded[-1] == 1) == (images == 1_000)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("digits", [0, 3, 4])
+@pytest.mark.parametrize("images", [1_000, 41_000])
+def test_epochs_change_no_bit_on_the_gpu(images: int, digits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers: Any = importlib.import_module("mnistbench.backends.cupy.classic.trainer")
+    device, module = trainers.properties(), trainers._module
+    if digits and device.compute_capability < 80:
+        pytest.skip("this GPU's matrix units have no such instruction")
+    # So little shared memory that images are streamed, too.
+    monkeypatch.setattr(trainers, "properties", lambda: replace(device, shared_bytes=min(device.shared_bytes, 150_000)))
+    # A value of a wrong epoch stops the kernel with an error.
+    monkeypatch.setattr(trainers, "_module", lambda units, macros: module(units, (*macros, ("CHECKED", "1"))))
+    dataset = load_data(train_size=images)
+    check_that_epochs_change_no_bit(Workload(dataset.network(10), images, 20), dataset, digits)

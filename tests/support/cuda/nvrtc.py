@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib.util
+import os
+import pickle
 import re
 import subprocess
 from collections import Counter
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from tests.support.cuda import host
 
 
 def nvrtc() -> Any:
@@ -56,8 +61,23 @@ class Compiled(NamedTuple):
 
 @cache
 def compile_for_gpu(architecture: str, source: str, options: tuple[str, ...]) -> Compiled:
-    """Compile for a GPU with CuPy's options."""
+    """Compile for a GPU with CuPy's options; what one worker of pytest has compiled, others read."""
     library = nvrtc()
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    assert library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0
+    what = (major.value, minor.value, architecture, source, options)
+    path = host.folder / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.gpu"
+    if path.exists():
+        return Compiled(*pickle.loads(path.read_bytes()))
+    compiled = _compile(library, architecture, source, options)
+    host.folder.mkdir(exist_ok=True)
+    own = path.with_suffix(f".{os.getpid()}")
+    own.write_bytes(pickle.dumps(tuple(compiled)))
+    own.replace(path)
+    return compiled
+
+
+def _compile(library: Any, architecture: str, source: str, options: tuple[str, ...]) -> Compiled:
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0
     given = (*_OPTIONS, f"-arch={architecture}", "--device-as-default-execution-space", *options)

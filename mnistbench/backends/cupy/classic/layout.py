@@ -21,8 +21,8 @@ from mnistbench.task.workload import DType, Workload
 BLOCK = 4
 """Number of images in a group, and of pixels in a quad; images are stored in cells of 16 bytes."""
 
-# Hidden units per pass, by digits: three of six units would fill as many tiles as four. Converting the pixels costs
-# each pass about as much as two units.
+# Hidden units per pass, by digits: three digits of six units would fill as many tiles as four. Converting the pixels
+# costs each pass about as much as two units.
 _UNITS = {0: (10, 6, 2), 3: (10, 2), 4: (10, 6, 2)}
 _PASS = 2
 

@@ -73,6 +73,7 @@ class PersistentTrainer(Trainer):
         plan = self._plan
         if plan.epochs and self._epoch + iterations >= epochs.LASTING:
             self._count_epochs_anew()
+        first_epoch = self._epoch
         self._arrivals.data.memset_async(0, self._arrivals.nbytes)
         arguments = (
             self._images,
@@ -91,19 +92,22 @@ class PersistentTrainer(Trainer):
             np.dtype(plan.dtype).type(self.workload.learning_rate),
             np.int32(plan.resident_cells),
             np.int32(plan.chunk),
-            np.uint32(self._epoch),
+            np.uint32(first_epoch),
         )
         # The function itself: CuPy before 14.2 links a library to modules that are compiled for cooperative launches.
         launch = self._kernel.kernel
+        if plan.epochs:
+            self._epoch = epochs.LASTING  # whatever interrupts the launch, the next one counts anew
         launch((plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, enable_cooperative_groups=True)
         if plan.epochs:
-            self._epoch += iterations
+            self._epoch = first_epoch + iterations
 
     def _count_epochs_anew(self) -> None:
         """Begin with the first epoch, as if no sum had been sent: epochs are 32 bits."""
-        self._epoch = epochs.FIRST
-        self._parameters.view("uint32")[:, 1] = self._epoch
+        self._epoch = epochs.LASTING  # until all is done: an interrupt may come
+        self._parameters.view("uint32")[:, 1] = epochs.FIRST
         self._partials.view("uint32")[..., 1] = cp.asarray(self._unsent)
+        self._epoch = epochs.FIRST
 
     def advance(self, iterations: int) -> Metrics:
         with self._refusal(), self._stopwatch.measure(iterations):

@@ -12,6 +12,7 @@
 //
 //   PROFILE   to see where an iteration's time goes: classic/profile.py
 //   EPOCHS    with floats, to exchange data without grid barriers: exchange.cuh
+//   CHECKED   to stop with an error on a GPU where a value of a wrong epoch is used; for tests
 //
 // No header is included, so the run-time compiler needs no include path.
 

@@ -4,15 +4,18 @@
 // Without EPOCHS, grid barriers keep writers and readers apart.
 //
 // With EPOCHS, each value lies beside its epoch, the number of the iteration that it is of, in 8 bytes that are loaded and
-// stored whole. Who needs a value loads it until it has that epoch, and then has the right value whatever else memory
-// holds: relaxed accesses are enough. Iteration n computes with parameters of epoch n, and its sums are of epoch n.
-// Nothing is overwritten before all who need it have read it, so that one copy of everything is enough:
+// stored whole. A thread that needs a value of some epoch loads it until it has that epoch or a later one, which never
+// comes, and then has the right value whatever else memory holds: relaxed accesses are enough. Iteration n computes with
+// parameters of epoch n, and its sums are of epoch n. Nothing is overwritten before all blocks that need it have read it,
+// so that one copy of everything is enough:
 //
-//   - A block sends its sums of epoch n + 1 after all of its threads have read all of its parameters of epoch n + 1, with
-//     block barriers in between. Each of these was computed from all sums of epoch n of its place: they have been read.
-//   - A parameter of epoch n + 1 is computed from the sums of epoch n of all blocks that use it: they have read it at
-//     epoch n. A block that leaves a quad out does not use its parameters, and sends no sums: the host has given those
-//     zero and an epoch that lasts.
+//   - A block overwrites its sums of epoch n (with UNFINISHED or with n + 1) only after it has read every parameter of
+//     epoch n + 1 that it uses; block barriers are in between. Each such parameter was computed from all blocks' sums of
+//     epoch n at its place, so those sums have been read.
+//   - A parameter of epoch n is overwritten with epoch n + 1, which is computed from the sums of epoch n of all blocks
+//     that use the parameter. A block sends these sums after it has read the parameter, so all have read it. A block that
+//     leaves a quad out does not use the quad's parameters and sends no sums of it: the host has given such sums the
+//     value zero and the epoch LASTING.
 //
 // Each step depends on the one before by a value or a branch, for which a GPU needs no fence. Epochs count on from launch
 // to launch, so that nothing left by an earlier one is taken for new.
@@ -87,7 +90,14 @@ __device__ __forceinline__ void store_relaxed(unsigned long long* place, unsigne
 
 // Checks of the tests: a thread loads again, and a thread uses what it has loaded.
 __device__ __forceinline__ void wait_on(const unsigned long long*, unsigned) {}
-__device__ __forceinline__ void use(const unsigned long long*, const unsigned long long (&)[4], unsigned) {}
+__device__ __forceinline__ void use(const unsigned long long*, const unsigned long long (&found)[4], unsigned epoch) {
+#ifdef CHECKED
+    for (int k = 0; k < 4; ++k) {
+        const unsigned own = (unsigned)(found[k] >> 32);
+        if (own != epoch && own != LASTING) __trap();
+    }
+#endif
+}
 
 #endif
 
@@ -137,9 +147,9 @@ __device__ __forceinline__ void fetch(Quad (&values)[COUNT], unsigned epoch, Of 
     }
 }
 
-// Reads what this thread was the last to write.
+// Reads what this thread was the last to write, or what was there before the launch; only lanes 0 and 1 use it in update.
 __device__ __forceinline__ Quad own_of(const Published* place) {
-    Published found;
+    Published found = {};
     load_relaxed(place->at, found.at, true);
     return values_of(found);
 }

@@ -299,7 +299,8 @@ gradient_descent(const uint4* images, const unsigned char* labels, const Share* 
             if (all) store_output_sums(block, partials + weight_quads, epoch);
             for (int pass = 0; pass < PASSES; ++pass)
                 backward(block, pass, begin, end, partials + pass * all_quads * UNITS, sums_epoch);
-            // Barrier 1 separates this from the next chunk's forward, which overwrites what backward reads.
+            // Barrier 1 separates this from the next chunk's forward, which overwrites what backward reads. With EPOCHS,
+            // barriers 1 and 7 also separate iterations.
         }
         note<5>();
         if (last) store_metrics(block, loss, hits, metrics);

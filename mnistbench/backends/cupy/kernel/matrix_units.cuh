@@ -1,11 +1,12 @@
 // Matrix products in exact integer arithmetic on the matrix units (compute capability 8.0 and later), for float.
 //
-// Pixels are bytes. The other factor is rounded once, to a multiple of 2^-30 of a power of two above the largest value:
-// to at least a float's precision unless it is far smaller than the largest. The integer is written as four signed
-// bytes, digits to the base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums, one
-// per digit, are put together in float. No sum of products depends on its order or overflows: 32 bits hold 65,793
-// products of 255 and -128. With three DIGITS in place of four the multiple is one of 2^-23: less precision, and fewer
-// columns to multiply.
+// Pixels are bytes. The other factor is rounded once, to a multiple of 2^-30 of a power of two: one above the largest
+// weight that a block uses in a pass, and for dZ1 one above a bound for its unit. Values of 2^-7 of that power and more
+// keep at least a float's precision, smaller ones lose bits. The integer is written as four signed bytes, digits to the
+// base 256; the matrix units multiply bytes and add the products in 32 bits. A row's four sums, one per digit, are put
+// together in float. No sum of products depends on its order or overflows: 32 bits hold 65,793 products of 255 and -128.
+// With three DIGITS in place of four the multiple is one of 2^-23: fewer columns to multiply, but even the largest values
+// have at least one bit less than a float.
 //
 // Terms of a sum come in octets: 8 pixels forward, 8 images backward. Arrays:
 //
@@ -40,7 +41,7 @@ __device__ __forceinline__ float scale_above(float largest) {
     return __uint_as_float(max(exponent, 0x21000000u)) * 2;
 }
 
-// Four values below `scale` as four words of digits: word t has digit t of each. Of three digits, the fourth is 0.
+// Four values below `scale` as four words of digits: word t has digit t of each. With three digits, word 3 is 0.
 __device__ __forceinline__ uint4 as_digits(const Quad& values, float scale) {
     unsigned word[4];
 #pragma unroll

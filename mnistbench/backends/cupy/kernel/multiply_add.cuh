@@ -77,7 +77,7 @@ struct HiddenGroup {
 
 // A pass's weights, [quad of pixels][unit] in global memory, as factors in shared memory. Returns their scale.
 __device__ __forceinline__ real load_weights(const Block& block, const Published* source, unsigned*, unsigned epoch) {
-    constexpr int AT_ONCE = HAS_EPOCHS ? 4 : 1;  // waiting for one after the other would take longer
+    constexpr int AT_ONCE = HAS_EPOCHS ? 4 : 1;  // so that several loads are on their way
     const int count = block.quads * UNITS;
     if constexpr (HAS_EPOCHS) barrier<7>();  // the last iteration's sums, which were in the same place, are read
     for (int first = thread(); first < count; first += AT_ONCE * THREADS) {
