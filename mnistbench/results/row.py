@@ -67,7 +67,7 @@ class Size:
     """Place of a row in the scaling benchmark.
 
     Attributes:
-        axes: Axes of the charts that show it: "images", "hidden", "threads".
+        axes: Axes of the charts that show it: "images", "hidden", "threads"; of ranks "ranks" and "weak".
         hidden: Number of hidden units.
         allowed_threads: Number of threads that the backend may use.
         compared: Quantities compared with the reference, in words.

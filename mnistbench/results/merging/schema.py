@@ -209,7 +209,7 @@ ROW = record(
             )
         ),
         "ranks": optional(_RANKS),
-        "axes": items(one_of("images", "hidden", "threads"), 3, 1),
+        "axes": items(one_of("images", "hidden", "threads", "ranks", "weak"), 3, 1),
         "hidden": whole(1, 10**6),
         "allowed_threads": THREADS,
         "compared": _LINE,
