@@ -373,7 +373,7 @@ def _start(
 
 def _ended_early(comparison: Comparison) -> Iterator[str]:
     """Yield a warning if the budget was used up before all rounds had run."""
-    if comparison.is_cut:
+    if comparison.is_cut and comparison.ran:
         wanted, ran = comparison.processes * comparison.rounds, sum(comparison.ran)
         within = f", in {len(comparison.ran)} of {comparison.processes} processes" * (comparison.processes > 1)
         yield f"the budget was used up after {ran} of {words.counted(wanted, 'round')}{within}"

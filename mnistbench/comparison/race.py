@@ -127,7 +127,7 @@ class Race:
         """Estimate how many rounds of all contenders the budget lasts for, by the time of one."""
         took = sum(SETTLE + entry.measurement.took for entry in entries if entry.contender.problem is None)
         most = self._comparison.rounds
-        if took * most <= self._comparison.left:
+        if took == 0 or took * most <= self._comparison.left:
             return most
         return min(most, 1 + max(0, int(self._comparison.left / took)))
 

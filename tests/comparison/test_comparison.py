@@ -123,6 +123,14 @@ def test_the_references_round_is_the_last_one_if_no_other_has_been_it() -> None:
         assert sorted(seeds) == sorted({*range(10)} - {place} | {starts.reference})
 
 
+@pytest.mark.usefixtures("fakes")
+def test_a_budget_is_not_blamed_where_all_have_failed() -> None:
+    found = compare("Disagrees", budget=1e-9)
+    assert found.contenders[0].problem is not None
+    assert found.ran == []
+    assert not any("budget" in warning for warning in found.warnings)
+
+
 def test_a_budget_that_lasts_changes_nothing() -> None:
     found = compare("numpy", budget=1e9)
     assert found.ran == [3]
