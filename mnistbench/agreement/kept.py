@@ -82,8 +82,7 @@ def compute(workload: Workload, dataset: Dataset) -> list[Path]:
         MnistbenchError: If a file cannot be written.
     """
     found = _Kept(workload, dataset)
-    dtypes: Sequence[DType] = () if workload.is_classic else DTYPES
-    for dtype in dtypes:
+    for dtype in _twinned(workload):
         found.twins(dtype)
     paths = [_path(kind, found.key) for kind in _kinds(workload)]
     if absent := next((path for path in paths if not path.is_file()), None):
@@ -100,7 +99,12 @@ def missing(workload: Workload, dataset: Dataset) -> list[Path]:
 
 def _kinds(workload: Workload) -> list[str]:
     """Return the kinds of files of a workload."""
-    return ["trajectory", *(() if workload.is_classic else (f"twins-{dtype}" for dtype in DTYPES))]
+    return ["trajectory", *(f"twins-{dtype}" for dtype in _twinned(workload))]
+
+
+def _twinned(workload: Workload) -> Sequence[DType]:
+    """Return the dtypes whose tolerances come from twins."""
+    return () if workload.is_classic else DTYPES
 
 
 class _Kept(Trajectory):
